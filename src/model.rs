@@ -1,0 +1,374 @@
+//! What one sample saw on the host, as plain values.
+//!
+//! Facts only: nothing here knows what is wrong or how a metric is called. What could
+//! not be read is `None` and has an entry in [`Snapshot::unreadable`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+/// A moment, in seconds since the Unix epoch.
+pub type UnixSeconds = f64;
+
+/// What a process is known by for its life. Pids recycle; the pair does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId {
+    /// Ticks from boot to the start (`/proc/PID/stat`, field 22). First, so that ids sort by age.
+    pub start_ticks: u64,
+    /// Process id in the pid namespace of the procfs that was read.
+    pub pid: i32,
+}
+
+/// The inode number that names a namespace (`readlink /proc/PID/ns/*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamespaceId(pub u64);
+
+/// The inode number of a socket (`readlink /proc/PID/fd/N`, `idiag_inode`).
+pub type SocketInode = u64;
+
+/// One process that is, or was until it died unreaped, an `HAProxy`.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Identity.
+    pub id: ProcessId,
+    /// When it was started.
+    pub started: UnixSeconds,
+    /// Parent's pid; 0 when the parent is outside this pid namespace.
+    pub parent: i32,
+    /// Session id; a daemon that has detached leads its own session.
+    pub session: i32,
+    /// Name in the kernel, at most 15 bytes (`/proc/PID/stat`, field 2).
+    pub comm: String,
+    /// One letter (`/proc/PID/stat`, field 3): R, S, D, T, Z …
+    pub run_state: char,
+    /// Arguments, the program's own name first. `None`: unreadable, or a zombie.
+    pub arguments: Option<Vec<String>>,
+    /// The file it executes (`/proc/PID/exe`; needs `CAP_SYS_PTRACE` for others' processes).
+    pub executable: Option<Executable>,
+    /// `/proc/PID/cwd`.
+    pub working_directory: Option<PathBuf>,
+    /// `/proc/PID/root`; not `/` when chrooted.
+    pub root: Option<PathBuf>,
+    /// `/proc/PID/environ`: what it was executed with.
+    pub environment: Option<Environment>,
+    /// Path of its cgroup: the unified hierarchy's, or that of `name=systemd`, or the memory controller's.
+    pub cgroup: Option<String>,
+    /// Effective user id.
+    pub uid: Option<u32>,
+    /// Pid namespace.
+    pub pid_namespace: Option<NamespaceId>,
+    /// Network namespace.
+    pub net_namespace: Option<NamespaceId>,
+    /// Mount namespace.
+    pub mount_namespace: Option<NamespaceId>,
+    /// Its pid in each pid namespace, from the reader's to its own (`NSpid`).
+    pub namespace_pids: Vec<i32>,
+    /// Signals pending and blocked.
+    pub signals: Option<Signals>,
+    /// Anonymous resident memory (`RssAnon`), bytes.
+    pub anonymous_memory_bytes: Option<u64>,
+    /// Open descriptors.
+    pub open_fds: Option<u64>,
+    /// Soft limit on descriptors (`/proc/PID/limits`).
+    pub max_fds: Option<u64>,
+    /// Every socket it holds. `None`: its descriptors could not be read.
+    pub sockets: Option<BTreeSet<SocketInode>>,
+    /// The pidfile its command line names.
+    pub pidfile: Option<Pidfile>,
+}
+
+impl Process {
+    /// Dead and not yet reaped by its parent.
+    #[must_use]
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.run_state, 'Z' | 'X')
+    }
+
+    /// Its pid as it and its configuration know it.
+    #[must_use]
+    pub fn own_pid(&self) -> i32 {
+        self.namespace_pids.last().copied().unwrap_or(self.id.pid)
+    }
+}
+
+/// The file a process executes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executable {
+    /// Path without the kernel's ` (deleted)` mark.
+    pub path: PathBuf,
+    /// The file is gone or was replaced on disk.
+    pub deleted: bool,
+}
+
+/// Environment of another process: hostile text, and full of secrets, so it never prints itself.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment(pub BTreeMap<String, String>);
+
+impl Environment {
+    /// The value of `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Environment({} variables)", self.0.len())
+    }
+}
+
+/// Signal masks of a process (`/proc/PID/status`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signals {
+    /// `SigPnd | ShdPnd`: sent and not yet delivered.
+    pub pending: u64,
+    /// `SigBlk`.
+    pub blocked: u64,
+}
+
+impl Signals {
+    /// Bit of SIGUSR1, the soft stop.
+    pub const SIGUSR1: u64 = 1 << 9;
+    /// Bit of SIGUSR2, the master's reload.
+    pub const SIGUSR2: u64 = 1 << 11;
+}
+
+/// A pidfile as found on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pidfile {
+    /// Resolved path, as the process sees it.
+    pub path: PathBuf,
+    /// What is in it.
+    pub content: PidfileContent,
+}
+
+/// What a pidfile holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PidfileContent {
+    /// There is no such file.
+    Missing,
+    /// It could not be read, or its place is not known (a relative path of a chrooted process).
+    Unreadable,
+    /// These pids, in the pid namespace of the process; none when the file is empty.
+    Pids(Vec<i32>),
+}
+
+/// Transport of a listener, as a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP, MPTCP included.
+    Tcp,
+    /// UDP, QUIC included.
+    Udp,
+}
+
+impl Protocol {
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A socket that may be a configured listener: TCP in state LISTEN, or UDP without a peer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BoundSocket {
+    /// Transport.
+    pub protocol: Protocol,
+    /// Bound address; unspecified when it listens on all.
+    pub address: IpAddr,
+    /// Bound port.
+    pub port: u16,
+    /// Interface it is bound to (`SO_BINDTODEVICE`), by name, or by index where the name cannot be had.
+    pub interface: Option<String>,
+    /// Identity within its network namespace.
+    pub inode: SocketInode,
+    /// Kernel's cookie; `None` from `/proc/net`.
+    pub cookie: Option<u64>,
+    /// Owner's uid.
+    pub uid: u32,
+    /// Receive buffer, bytes (`SK_MEMINFO_RCVBUF`); `None` from `/proc/net`.
+    pub receive_buffer_bytes: Option<u32>,
+    /// Connections waiting to be accepted (TCP).
+    pub queue_length: Option<u32>,
+    /// Most that may wait (TCP); `None` from `/proc/net`.
+    pub queue_limit: Option<u32>,
+    /// Packets or connections dropped at this socket since it exists (`SK_MEMINFO_DROPS`).
+    pub drops: Option<u32>,
+}
+
+/// State of a TCP connection as far as the difference matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConnectionState {
+    /// ESTABLISHED.
+    Established,
+    /// The peer has closed, we have not.
+    CloseWait,
+    /// Connecting.
+    SynSent,
+    /// Any other TCP state with an owner.
+    Other,
+}
+
+/// One socket with a peer, of a process whose connections were asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connection {
+    /// TCP.
+    Tcp {
+        /// Identity.
+        inode: SocketInode,
+        /// State.
+        state: ConnectionState,
+    },
+    /// Connected UDP: QUIC, or a resolver.
+    Udp {
+        /// Identity.
+        inode: SocketInode,
+        /// Local port: the listener's for QUIC.
+        local_port: u16,
+    },
+    /// Connected unix stream socket.
+    Unix {
+        /// Identity.
+        inode: SocketInode,
+        /// Neither end has a name: a socketpair, as between master and worker. `None`: not known.
+        pair: Option<bool>,
+    },
+}
+
+impl Connection {
+    /// Identity.
+    #[must_use]
+    pub fn inode(&self) -> SocketInode {
+        match *self {
+            Connection::Tcp { inode, .. }
+            | Connection::Udp { inode, .. }
+            | Connection::Unix { inode, .. } => inode,
+        }
+    }
+}
+
+/// What one network namespace holds.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkNamespace {
+    /// Label: empty for the exporter's own, else its name under `/run/netns`, else its number.
+    pub label: String,
+    /// TCP listeners and peerless UDP sockets of every program. `None`: could not be read.
+    pub bound: Option<Vec<BoundSocket>>,
+    /// Inodes of listening unix stream sockets. `None`: could not be read.
+    pub unix_listeners: Option<BTreeSet<SocketInode>>,
+    /// Ports the kernel gives to outgoing connections (`ip_local_port_range`).
+    pub ephemeral: Option<RangeInclusive<u16>>,
+    /// Ports it never gives (`ip_local_reserved_ports`).
+    pub reserved: Vec<RangeInclusive<u16>>,
+}
+
+/// What is left of memory and pids, where a limit is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Headroom {
+    /// Bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// Kinds of things that may be unreadable (label `what`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum What {
+    /// A process as a whole.
+    Process,
+    /// A process's descriptors.
+    Descriptors,
+    /// A process's environment.
+    Environment,
+    /// A socket table, or what kind of socket one is.
+    Sockets,
+    /// A namespace.
+    Namespace,
+    /// A configuration file or pidfile.
+    Config,
+}
+
+impl What {
+    /// Every value, in the order of the page.
+    pub const ALL: [What; 6] = [
+        What::Process,
+        What::Descriptors,
+        What::Environment,
+        What::Sockets,
+        What::Namespace,
+        What::Config,
+    ];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            What::Process => "process",
+            What::Descriptors => "descriptors",
+            What::Environment => "environment",
+            What::Sockets => "sockets",
+            What::Namespace => "namespace",
+            What::Config => "config",
+        }
+    }
+}
+
+/// Something that could not be read, and what would help.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unreadable {
+    /// Which kind of thing.
+    pub what: What,
+    /// Which one, for a person: `pid 4711`, a path.
+    pub subject: String,
+    /// Why, and which right is missing where that is known.
+    pub reason: String,
+}
+
+/// One collector's run within a sample (label `collector`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CollectorRun {
+    /// `processes`, `sockets`, `ownership`, `config`.
+    pub collector: &'static str,
+    /// Time it took.
+    pub duration_seconds: f64,
+    /// It saw what it was made to see, single unreadable items apart.
+    pub success: bool,
+}
+
+/// Everything one sample saw.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// When.
+    pub taken: UnixSeconds,
+    /// Every `HAProxy` process, oldest first.
+    pub processes: Vec<Process>,
+    /// Names (comm) of their parents that are not `HAProxy` themselves, by pid.
+    pub parents: BTreeMap<i32, String>,
+    /// Every network namespace with an `HAProxy` in it, and the exporter's own.
+    pub networks: BTreeMap<NamespaceId, NetworkNamespace>,
+    /// The exporter's own network namespace.
+    pub own_network: Option<NamespaceId>,
+    /// Connections of the processes they were asked for; absent: not asked for or unreadable.
+    pub connections: BTreeMap<ProcessId, Vec<Connection>>,
+    /// What is left on the host.
+    pub host: Headroom,
+    /// What is left in each cgroup of [`Process::cgroup`], its ancestors included.
+    pub cgroups: BTreeMap<String, Headroom>,
+    /// What could not be read.
+    pub unreadable: Vec<Unreadable>,
+    /// How the collectors fared.
+    pub collectors: Vec<CollectorRun>,
+}
