@@ -4,5 +4,6 @@
 //! `metrics` and `report` → `web` and `cmd`.
 
 pub mod haproxy;
+pub mod judge;
 pub mod model;
 pub mod sample;

@@ -4,7 +4,6 @@ use std::path::{Component, Path, PathBuf};
 
 /// What a command line asks for, as far as it matters from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)] // each is one of HAProxy's switches
 pub struct CommandLine {
     /// `-f` and what follows `--`: configuration files and directories, in order.
     pub files: Vec<String>,

@@ -64,6 +64,8 @@ pub struct Generations {
     pub superseded: BTreeMap<ProcessId, UnixSeconds>,
     /// A current process serves; `None` where that could not be seen.
     pub up: Option<bool>,
+    /// How many are alive.
+    pub count: u64,
 }
 
 impl Generations {
@@ -90,6 +92,7 @@ pub fn tell(
             None if units.iter().any(|unit| unit.serves.is_none()) => None,
             None => Some(false),
         },
+        count: units.len() as u64,
         ..Generations::default()
     };
     for (index, unit) in units.iter().enumerate() {
@@ -329,7 +332,7 @@ fn superseded(
 #[must_use]
 pub fn remember(
     member: &Member<'_>,
-    haproxy: &str,
+    haproxy: Option<&str>,
     holding: Option<&Holding<'_>>,
     generations: &Generations,
     past: Option<&Past>,
@@ -344,8 +347,11 @@ pub fn remember(
     let listeners: BTreeSet<_> =
         holding.iter().flat_map(|h| h.listeners.iter().map(|socket| socket.inode)).collect();
     Past {
-        haproxy: haproxy.to_owned(),
+        haproxy: haproxy.map(str::to_owned),
         role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },
+        zombie_since: past
+            .and_then(|past| past.zombie_since)
+            .or_else(|| member.process.is_zombie().then_some(now)),
         from_birth: past.map_or(age < YOUNG_SECONDS, |past| past.from_birth),
         held_since: earlier.or(holds.then_some(begun)),
         last_held: if holds { Some(now) } else { past.and_then(|past| past.last_held) },

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::command_line::CommandLine;
+use super::generations::{Generation, Generations};
 use super::roles::{Member, Role};
 use super::services::Service;
 use crate::model::Process;
@@ -27,11 +28,15 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// What the processes of `service` say, the master or else the newest first.
+    /// What the processes of `service` say: the master first, else what serves, else the newest.
     #[must_use]
-    pub fn of(service: &Service<'_>) -> Identity {
+    pub fn of(service: &Service<'_>, generations: &Generations) -> Identity {
         let mut speakers: Vec<&Member<'_>> = service.members.iter().rev().collect();
-        speakers.sort_by_key(|member| (!member.lives(), member.role != Role::Master));
+        let stands_back = |member: &Member<'_>| {
+            let current = generations.get(member.id()) == Generation::Current;
+            (!member.lives(), member.role != Role::Master, !current)
+        };
+        speakers.sort_by_key(|member| stands_back(member));
         let Some(first) = speakers.first() else { return Identity::default() };
         let process = first.process;
         let line = first.line.clone().unwrap_or_default();

@@ -8,10 +8,12 @@ use crate::model::{ProcessId, SocketInode, UnixSeconds};
 /// What earlier samples learned of one process.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Past {
-    /// The name of the haproxy it belonged to.
-    pub haproxy: String,
+    /// The name of the haproxy it belonged to; `None` while it was none of any.
+    pub haproxy: Option<String>,
     /// Its role, where it was beyond doubt: seen as a parent or child of another HAProxy.
     pub role: Option<Role>,
+    /// When it was first seen dead and not reaped.
+    pub zombie_since: Option<UnixSeconds>,
     /// It has been watched since its birth.
     pub from_birth: bool,
     /// Since when it has held a listener.

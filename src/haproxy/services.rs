@@ -53,7 +53,7 @@ fn join_relatives(members: &[Member<'_>], sets: &mut Sets) {
 
 /// What was one haproxy stays one.
 fn join_remembered(members: &[Member<'_>], pasts: &Pasts, sets: &mut Sets) {
-    join_by(members, sets, |member| pasts.get(&member.id()).map(|past| past.haproxy.clone()));
+    join_by(members, sets, |member| pasts.get(&member.id()).and_then(|past| past.haproxy.clone()));
 }
 
 /// Daemons started with equal arguments in equal surroundings; those in the foreground only
