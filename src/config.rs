@@ -422,7 +422,7 @@ metrics: {max_port_series: 7}
             ("haproxys:\n- {name: a, match: {}}\n", "at least one of pidfile", "haproxys[0]"),
             ("haproxys:\n- {name: a, match: {pidfile: x}}\n", "no absolute path", "haproxys[0]"),
             ("haproxys:\n- name: a\n  match: {command: '('}\n", "unclosed group", "line 3"),
-            ("defaults: [\n", "", "line 2"),
+            ("defaults:\n\tx: 1\n", "cannot start any token", "line 2 column 1"),
         ];
         for (text, what, position) in table {
             let message = Config::parse(text).unwrap_err();
