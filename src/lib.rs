@@ -3,4 +3,5 @@
 //! Data flows one way (see CONTRIBUTING.md): `config` → `sample` → [`model`] → `judge` →
 //! `metrics` and `report` → `web` and `cmd`.
 
+pub mod haproxy;
 pub mod model;

@@ -1,0 +1,3 @@
+//! What `HAProxy` means: its configuration, command line, generations.
+
+pub mod config;
