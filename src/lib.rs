@@ -5,3 +5,4 @@
 
 pub mod haproxy;
 pub mod model;
+pub mod sample;

@@ -1,0 +1,3 @@
+//! Looks at the host.
+
+pub mod config_files;
