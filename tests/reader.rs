@@ -1,4 +1,4 @@
-//! Holds the reader of configurations against the real `HAProxy`: each file of `fixtures/reader` is
+//! Holds the reader of configurations against the real HAProxy: each file of `fixtures/reader` is
 //! started on each version in a network namespace of its own, and its listening sockets are
 //! compared with what the reader declares.
 //!
@@ -18,10 +18,10 @@ use haproxy_host_exporter::haproxy::config::{Declared, Launch, SslLibrary, Versi
 use haproxy_host_exporter::model::Protocol;
 use haproxy_host_exporter::sample::config_files::{Base, Collected, collect};
 
-/// Longest a `HAProxy` is waited for, on a busy machine too.
+/// Longest a HAProxy is waited for, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One real `HAProxy`.
+/// One real HAProxy.
 struct Real {
     branch: String,
     program: PathBuf,
@@ -31,7 +31,7 @@ struct Real {
     ssl_library: String,
 }
 
-/// Every `HAProxy` under `HAPROXY_VERSIONS_DIR`, else those that tests/install installed:
+/// Every HAProxy under `HAPROXY_VERSIONS_DIR`, else those that tests/install installed:
 /// `DIR/BRANCH/haproxy`.
 static REAL: LazyLock<Vec<Real>> = LazyLock::new(|| {
     let directory = std::env::var_os("HAPROXY_VERSIONS_DIR").map_or_else(
@@ -40,7 +40,10 @@ static REAL: LazyLock<Vec<Real>> = LazyLock::new(|| {
     );
     let mut real: Vec<Real> = std::fs::read_dir(&directory)
         .unwrap_or_else(|error| {
-            panic!("{}: {error}: run tests/install or set HAPROXY_VERSIONS_DIR", directory.display())
+            panic!(
+                "{}: {error}: run tests/install or set HAPROXY_VERSIONS_DIR",
+                directory.display()
+            )
         })
         .map(|entry| Real::new(&entry.unwrap().path()))
         .collect();
@@ -55,9 +58,9 @@ impl Real {
         let output = Command::new(&program).arg("-vv").output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let after = |prefixes: &[&str]| {
-            let line = text.lines().find_map(|line| {
-                prefixes.iter().find_map(|prefix| line.strip_prefix(prefix))
-            });
+            let line = text
+                .lines()
+                .find_map(|line| prefixes.iter().find_map(|prefix| line.strip_prefix(prefix)));
             line.unwrap_or_default().to_owned()
         };
         let version = after(&["HAProxy version "]);
@@ -166,7 +169,9 @@ impl Case {
             version: Some(real.version),
             features: Some(real.features.clone()),
             ssl_library: Some(SslLibrary { text: real.ssl_library.clone() }),
-            host_name: Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+            host_name: std::fs::read_to_string("/proc/sys/kernel/hostname")
+                .ok()
+                .map(|name| name.trim_end().to_owned()),
             ..Launch::default()
         };
         let mut words = self.arguments.iter();
@@ -287,7 +292,8 @@ fn compare(case: &Case, real: &Real, scratch: &Path) -> Result<(), String> {
     }
     let log = scratch.join(format!("{}-{}.log", case.name, real.branch));
     let file = std::fs::File::create(&log).unwrap();
-    let mut child = case.command(real).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+    let mut child =
+        case.command(real).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
     let own = std::fs::read_link("/proc/self/ns/net").unwrap();
     let deadline = Instant::now() + PATIENCE;
     let mut calm = 0;
@@ -333,7 +339,9 @@ fn reader_declares_what_haproxy_binds() {
             .map(|real| {
                 let (cases, scratch, wanted) = (&cases, &scratch, &wanted);
                 scope.spawn(move || {
-                    let chosen = cases.iter().filter(|case| case.is_for(real) && case.name.contains(wanted.as_str()));
+                    let chosen = cases
+                        .iter()
+                        .filter(|case| case.is_for(real) && case.name.contains(wanted.as_str()));
                     let wrong = chosen.filter_map(|case| {
                         let wrong = compare(case, real, scratch).err()?;
                         Some(format!("{} on {}:\n{wrong}", case.name, real.branch))

@@ -1,4 +1,4 @@
-//! Reads the configuration files of a `HAProxy`, in its order, without ever waiting for one.
+//! Reads the configuration files of a HAProxy, in its order, without ever waiting for one.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::haproxy::config::SourceFile;
 
-/// Largest file that is read; `HAProxy` has no limit, a configuration of 10,000 binds is 1 MB.
+/// Largest file that is read; HAProxy has no limit, a configuration of 10,000 binds is 1 MB.
 pub const MOST_FILE_BYTES: u64 = 32 << 20;
 /// Most bytes that are read of one configuration.
 pub const MOST_BYTES: u64 = 64 << 20;
@@ -32,10 +32,7 @@ pub struct Base {
 
 impl Default for Base {
     fn default() -> Self {
-        Base {
-            root: PathBuf::from("/"),
-            directory: PathBuf::from("."),
-        }
+        Base { root: PathBuf::from("/"), directory: PathBuf::from(".") }
     }
 }
 
@@ -55,13 +52,13 @@ pub struct Stamp {
 /// What stands between a configuration and its reading.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// There is no such file or directory; `HAProxy` would not start. A link that leads nowhere is one, too.
+    /// There is no such file or directory; HAProxy would not start. A link that leads nowhere is one, too.
     #[error("{}: no such file", path.display())]
     Missing {
         /// Its name.
         path: PathBuf,
     },
-    /// The exporter may not read it, but `HAProxy` may: grant the right, such as `CAP_DAC_READ_SEARCH`.
+    /// The exporter may not read it, but HAProxy may: grant the right, such as `CAP_DAC_READ_SEARCH`.
     #[error("{}: no permission (CAP_DAC_READ_SEARCH would do)", path.display())]
     Forbidden {
         /// Its name.
@@ -75,7 +72,7 @@ pub enum Problem {
         /// What the kernel says.
         errno: Errno,
     },
-    /// It is a FIFO, socket or device, such as `/dev/stdin`: `HAProxy` reads it, but once only,
+    /// It is a FIFO, socket or device, such as `/dev/stdin`: HAProxy reads it, but once only,
     /// so that what it read there cannot be known.
     #[error("{}: not a regular file, and what HAProxy read from it cannot be read again", path.display())]
     NotAFile {
@@ -101,7 +98,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// It shows that `HAProxy` would not start. Otherwise it only hides what `HAProxy` would read.
+    /// It shows that HAProxy would not start. Otherwise it only hides what HAProxy would read.
     #[must_use]
     pub fn is_error(&self) -> bool {
         matches!(self, Problem::Missing { .. })
@@ -111,7 +108,7 @@ impl Problem {
 /// A configuration as found.
 #[derive(Debug, Clone, Default)]
 pub struct Collected {
-    /// Every file that could be read, in `HAProxy`'s order.
+    /// Every file that could be read, in HAProxy's order.
     pub files: Vec<SourceFile>,
     /// Their stamps.
     pub stamps: Vec<Stamp>,
@@ -124,11 +121,7 @@ pub struct Collected {
 /// recursive (`cfgfiles_expand_directories` in `src/haproxy.c`).
 #[must_use]
 pub fn collect(names: &[PathBuf], base: &Base) -> Collected {
-    let mut collector = Collector {
-        base,
-        bytes: 0,
-        collected: Collected::default(),
-    };
+    let mut collector = Collector { base, bytes: 0, collected: Collected::default() };
     for name in names {
         if let Err(problem) = collector.name(name) {
             let full = matches!(problem, Problem::TooMany { .. });
@@ -192,10 +185,7 @@ impl Collector<'_> {
         let mut names = Vec::new();
         for (seen, entry) in entries.enumerate() {
             if seen >= MOST_FILES {
-                return Err(Problem::TooMany {
-                    path: path.into(),
-                    limit: MOST_FILES,
-                });
+                return Err(Problem::TooMany { path: path.into(), limit: MOST_FILES });
             }
             let entry = entry.map_err(|errno| problem(path, errno))?;
             let name = entry.file_name().to_bytes();
@@ -209,10 +199,7 @@ impl Collector<'_> {
 
     fn file(&mut self, path: &Path) -> Result<(), Problem> {
         if self.collected.files.len() >= MOST_FILES {
-            return Err(Problem::TooMany {
-                path: path.into(),
-                limit: MOST_FILES,
-            });
+            return Err(Problem::TooMany { path: path.into(), limit: MOST_FILES });
         }
         // It may be replaced by a FIFO between the look and the opening.
         let descriptor = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
@@ -222,26 +209,17 @@ impl Collector<'_> {
         }
         let limit = MOST_FILE_BYTES.min(MOST_BYTES - self.bytes);
         let mut text = Vec::new();
-        File::from(descriptor)
-            .take(limit + 1)
-            .read_to_end(&mut text)
-            .map_err(|error| {
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                problem(path, errno)
-            })?;
+        File::from(descriptor).take(limit + 1).read_to_end(&mut text).map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            problem(path, errno)
+        })?;
         let size = text.len() as u64;
         if size > limit {
-            return Err(Problem::TooLarge {
-                path: path.into(),
-                limit,
-            });
+            return Err(Problem::TooLarge { path: path.into(), limit });
         }
         self.bytes += size;
         self.collected.stamps.push(stamp(path, &stat));
-        self.collected.files.push(SourceFile {
-            path: path.into(),
-            text,
-        });
+        self.collected.files.push(SourceFile { path: path.into(), text });
         Ok(())
     }
 
@@ -270,13 +248,7 @@ fn open_in(root: &Path, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         .collect();
     let start = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root_directory = fs::open(root, start, Mode::empty())?;
-    match fs::openat2(
-        &root_directory,
-        &inside,
-        flags,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT,
-    ) {
+    match fs::openat2(&root_directory, &inside, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
         // Before Linux 5.6, or where a sandbox forbids it: right unless there are absolute links.
         Err(Errno::NOSYS | Errno::PERM) => fs::open(root.join(&inside), flags, Mode::empty()),
         outcome => outcome,
@@ -294,10 +266,7 @@ fn stamp(path: &Path, stat: &Stat) -> Stamp {
         path: path.into(),
         inode: (stat.st_dev, stat.st_ino),
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        modified: (
-            stat.st_mtime,
-            i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        ),
+        modified: (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
     }
 }
 
@@ -332,10 +301,7 @@ mod tests {
         }
 
         fn base(&self) -> Base {
-            Base {
-                directory: self.0.clone(),
-                ..Base::default()
-            }
+            Base { directory: self.0.clone(), ..Base::default() }
         }
     }
 
@@ -404,11 +370,9 @@ mod tests {
     fn another_root() {
         let scratch = Scratch::new("root");
         scratch.write("etc/haproxy/real.cfg", "x");
-        symlink("/etc/haproxy/real.cfg", scratch.0.join("etc/haproxy/haproxy.cfg")).expect("a link");
-        let base = Base {
-            root: scratch.0.clone(),
-            directory: "/etc/haproxy".into(),
-        };
+        symlink("/etc/haproxy/real.cfg", scratch.0.join("etc/haproxy/haproxy.cfg"))
+            .expect("a link");
+        let base = Base { root: scratch.0.clone(), directory: "/etc/haproxy".into() };
         let collected = collect(&["haproxy.cfg".into(), "/etc/haproxy/real.cfg".into()], &base);
         assert_eq!(collected.problems, []);
         assert_eq!(names(&collected), ["haproxy.cfg", "/etc/haproxy/real.cfg"]);

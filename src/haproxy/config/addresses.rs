@@ -50,10 +50,7 @@ pub(super) struct AddressError {
 }
 
 fn error<T>(what: impl Into<String>, help: &'static str) -> Result<T, AddressError> {
-    Err(AddressError {
-        what: what.into(),
-        help: Some(help),
-    })
+    Err(AddressError { what: what.into(), help: Some(help) })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,9 +134,8 @@ pub(super) fn parse(
             break;
         }
     }
-    let found = PREFIXES
-        .iter()
-        .find(|(prefix, .., since)| rest.starts_with(prefix) && knows(*since));
+    let found =
+        PREFIXES.iter().find(|(prefix, .., since)| rest.starts_with(prefix) && knows(*since));
     let Some((prefix, family, carries, mptcp, _)) = found else {
         return error("an unknown kind of address", FORMS);
     };
@@ -148,11 +144,7 @@ pub(super) fn parse(
     }
     kind = carries.unwrap_or(kind);
     let carrier = Carrier {
-        protocol: if kind == Kind::Stream {
-            Protocol::Tcp
-        } else {
-            Protocol::Udp
-        },
+        protocol: if kind == Kind::Stream { Protocol::Tcp } else { Protocol::Udp },
         quic: kind == Kind::Quic,
         mptcp: *mptcp,
     };
@@ -176,10 +168,9 @@ pub(super) fn parse(
             "a datagram address where a stream is needed",
             "UDP is for dgram-bind in a log-forward section; QUIC is quic4@ or quic6@",
         ),
-        (Kind::Stream | Kind::Quic, Accepts::Datagrams) => error(
-            "a stream address where datagrams are needed",
-            "TCP is for bind",
-        ),
+        (Kind::Stream | Kind::Quic, Accepts::Datagrams) => {
+            error("a stream address where datagrams are needed", "TCP is for bind")
+        }
         _ => Ok(address),
     }
 }
@@ -201,27 +192,20 @@ fn internet(
         .rposition(|byte| matches!(byte, b':' | b']'))
         .filter(|&at| text.get(at) == Some(&b':'));
     let Some(colon) = colon else {
-        return error(
-            format!("no port in '{}'", text.escape_ascii()),
-            FORMS,
-        );
+        return error(format!("no port in '{}'", text.escape_ascii()), FORMS);
     };
     let host = text.get(..colon).unwrap_or_default();
     let (ports, strict) = read_ports(text.get(colon + 1..).unwrap_or_default())?;
     match read_host(host, family) {
         Host::Ip(_) | Host::Name(_) if !strict => match version {
-            Some(version) if version.is_at_least(3, 0) => error(
-                "characters after the port",
-                "write :PORT or :LOW-HIGH",
-            ),
+            Some(version) if version.is_at_least(3, 0) => {
+                error("characters after the port", "write :PORT or :LOW-HIGH")
+            }
             _ => Ok(Address::Lenient(carrier, ports)),
         },
         Host::Ip(address) => Ok(Address::Ip(carrier, address, ports)),
         Host::Name(name) => Ok(Address::Host(carrier, name, ports)),
-        Host::Invalid => error(
-            format!("'{}' is not an address", host.escape_ascii()),
-            FORMS,
-        ),
+        Host::Invalid => error(format!("'{}' is not an address", host.escape_ascii()), FORMS),
     }
 }
 
@@ -235,10 +219,9 @@ fn read_ports(text: &[u8]) -> Result<(Ports, bool), AddressError> {
         );
     }
     let (low, high) = match text.iter().position(|&byte| byte == b'-') {
-        Some(dash) => (
-            text.get(..dash).unwrap_or_default(),
-            text.get(dash + 1..).unwrap_or_default(),
-        ),
+        Some(dash) => {
+            (text.get(..dash).unwrap_or_default(), text.get(dash + 1..).unwrap_or_default())
+        }
         None => (text, text),
     };
     let (first, first_strict) = number(low);
@@ -248,14 +231,10 @@ fn read_ports(text: &[u8]) -> Result<(Ports, bool), AddressError> {
         (Some(first), Some(last)) if first <= last => {
             Ok((Ports { first, last }, first_strict && last_strict))
         }
-        (Some(_), Some(_)) => error(
-            format!("port range '{}' runs backwards", shown()),
-            "write the lower port first",
-        ),
-        _ => error(
-            format!("'{}' is not a port", shown()),
-            "ports go from 1 to 65535",
-        ),
+        (Some(_), Some(_)) => {
+            error(format!("port range '{}' runs backwards", shown()), "write the lower port first")
+        }
+        _ => error(format!("'{}' is not a port", shown()), "ports go from 1 to 65535"),
     }
 }
 

@@ -85,6 +85,11 @@ impl Options {
     }
 }
 
+/// Text that cannot be a keyword of a `bind` or `server` line in any version.
+pub(super) fn is_no_keyword(text: &[u8]) -> bool {
+    !text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
 /// One address of a line: its place and what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bound {
@@ -134,17 +139,10 @@ pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<
             word.source.clone()
         };
         let (outcome, doubt) = match expand_again(piece, setting.variables, room) {
-            Ok(text) => (
-                addresses::parse(&text, setting.accepts, setting.version),
-                None,
-            ),
+            Ok(text) => (addresses::parse(&text, setting.accepts, setting.version), None),
             Err(reason) => (Ok(Address::None), Some(reason)),
         };
-        bound.push(Bound {
-            place: place(columns),
-            outcome,
-            doubt,
-        });
+        bound.push(Bound { place: place(columns), outcome, doubt });
     }
     bound
 }
@@ -190,20 +188,12 @@ pub(super) fn socket(bound: &Bound, options: &Options, owner: &Owner<'_>) -> Soc
         Address::Host(carrier, name, ports) => Socket::Uncertain(
             place,
             format!("host name '{name}' is resolved when HAProxy starts").into(),
-            Possible {
-                protocol: Some(carrier.protocol),
-                address: None,
-                ports: Some(*ports),
-            },
+            Possible { protocol: Some(carrier.protocol), address: None, ports: Some(*ports) },
         ),
         Address::Lenient(carrier, ports) => Socket::Uncertain(
             place,
             "what follows the port is ignored up to 2.9 and refused from 3.0 on".into(),
-            Possible {
-                protocol: Some(carrier.protocol),
-                address: None,
-                ports: Some(*ports),
-            },
+            Possible { protocol: Some(carrier.protocol), address: None, ports: Some(*ports) },
         ),
         Address::Unix(path) => {
             let path = String::from_utf8_lossy(path);
@@ -220,12 +210,9 @@ pub(super) fn socket(bound: &Bound, options: &Options, owner: &Owner<'_>) -> Soc
             section,
             place,
         }),
-        Address::Descriptor(carrier, fd) => Socket::Inherited(Inherited {
-            fd: *fd,
-            protocol: carrier.protocol,
-            section,
-            place,
-        }),
+        Address::Descriptor(carrier, fd) => {
+            Socket::Inherited(Inherited { fd: *fd, protocol: carrier.protocol, section, place })
+        }
         Address::None => Socket::None,
     }
 }

@@ -42,9 +42,7 @@ pub(super) struct Blocks {
 impl Blocks {
     /// Whether a line at this place counts.
     pub(super) fn counts(&self) -> Counts {
-        self.levels
-            .last()
-            .map_or(Counts::Yes, |level| level.counts.clone())
+        self.levels.last().map_or(Counts::Yes, |level| level.counts.clone())
     }
 
     /// Line of the innermost `.if` that is open.
@@ -74,12 +72,7 @@ impl Blocks {
         } else {
             branch(&around, Taken::No, condition()?)
         };
-        self.levels.push(Level {
-            counts,
-            taken,
-            in_else: false,
-            line,
-        });
+        self.levels.push(Level { counts, taken, in_else: false, line });
         Ok(())
     }
 
@@ -209,9 +202,8 @@ mod tests {
     #[test]
     fn nesting_is_bounded() {
         let mut blocks = Blocks::default();
-        let opened = (0..1000)
-            .take_while(|&line| blocks.open(line, || Ok(Truth::True)).is_ok())
-            .count();
+        let opened =
+            (0..1000).take_while(|&line| blocks.open(line, || Ok(Truth::True)).is_ok()).count();
         assert_eq!(opened, 99);
     }
 }

@@ -67,11 +67,7 @@ pub(super) fn evaluate(text: &[u8], world: &World<'_>) -> Result<Truth, String> 
     if text.is_empty() {
         return Ok(Truth::False);
     }
-    let mut parser = Parser {
-        text,
-        at: 0,
-        world,
-    };
+    let mut parser = Parser { text, at: 0, world };
     let truth = parser.either(MOST_DEPTH)?;
     parser.skip_blanks();
     match parser.peek() {
@@ -183,10 +179,7 @@ impl Parser<'_> {
 
     fn predicate(&mut self) -> Result<Truth, String> {
         let rest = self.rest();
-        let length = rest
-            .iter()
-            .position(|byte| matches!(byte, b' ' | b'('))
-            .unwrap_or(rest.len());
+        let length = rest.iter().position(|byte| matches!(byte, b' ' | b'(')).unwrap_or(rest.len());
         let name = rest.get(..length).unwrap_or_default().to_vec();
         let wanted = match name.as_slice() {
             b"defined"
@@ -237,9 +230,7 @@ impl Parser<'_> {
     /// One that is not in the manual up to 3.5: a later version may know it.
     fn foreign_predicate(&mut self, name: &[u8]) -> Result<Truth, String> {
         let plausible = !name.is_empty()
-            && name
-                .iter()
-                .all(|byte| byte.is_ascii_lowercase() || *byte == b'_')
+            && name.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'_')
             && self.text.get(self.at + name.len()) == Some(&b'(');
         let known_version = self.world.launch.version;
         if !plausible || known_version.is_some_and(|version| !version.is_at_least(3, 6)) {
@@ -272,10 +263,7 @@ impl Parser<'_> {
             self.at += 1;
         }
         if wanted != usize::MAX && arguments.len() < wanted {
-            return Err(format!(
-                "missing arguments (got {}/{wanted})",
-                arguments.len()
-            ));
+            return Err(format!("missing arguments (got {}/{wanted})", arguments.len()));
         }
         if self.peek() != Some(b')') {
             return Err("expected ')' after the arguments".to_owned());
@@ -322,9 +310,7 @@ impl World<'_> {
             return Truth::unknown("the features HAProxy was built with are not known");
         };
         Truth::of(features.split_ascii_whitespace().any(|feature| {
-            feature
-                .strip_prefix('+')
-                .is_some_and(|feature| feature.as_bytes() == name)
+            feature.strip_prefix('+').is_some_and(|feature| feature.as_bytes() == name)
         }))
     }
 
@@ -341,7 +327,7 @@ impl World<'_> {
     }
 
     fn openssl(&self, text: &[u8], holds: impl Fn(Ordering) -> bool) -> Result<Truth, String> {
-        let Some(wanted) = openssl_version(text) else {
+        let Some(wanted) = openssl_number(text) else {
             return Err("invalid OpenSSL version".to_owned());
         };
         let own = self
@@ -350,7 +336,7 @@ impl World<'_> {
             .as_ref()
             .filter(|library| library.text.starts_with("OpenSSL "))
             .and_then(|library| library.text.split_ascii_whitespace().nth(1))
-            .and_then(|version| openssl_version(version.as_bytes()));
+            .and_then(|version| openssl_header_number(version.as_bytes()));
         Ok(match own {
             Some(own) => Truth::of(holds(own.cmp(&wanted))),
             None => Truth::unknown("the version of OpenSSL is not known"),
@@ -371,7 +357,13 @@ impl World<'_> {
                     || self.last_switch("SERVER-SSL-VERIFY-NONE") == Some(true);
                 return Truth::of(switched);
             }
-            // KQUEUE and EVPORTS are of other systems; the rest is no option.
+            // Up to 3.0 it is taken for EPOLL.
+            b"KQUEUE" => match self.launch.version.map(|version| version.is_at_least(3, 2)) {
+                Some(true) => return Truth::False,
+                Some(false) => ("EPOLL", Some("EPOLL"), "de"),
+                None => return Truth::unknown("enabled(KQUEUE) depends on HAProxy's version"),
+            },
+            // EVPORTS is of another system; the rest is no option.
             _ => return Truth::False,
         };
         if self.launch.switches.contains(switch) || self.last_switch(option) == Some(false) {
@@ -412,10 +404,7 @@ fn integer(text: &[u8]) -> Option<(bool, usize)> {
         _ => (0, 10),
     };
     let digits = digits.get(skip..).unwrap_or_default();
-    let length = digits
-        .iter()
-        .take_while(|&&byte| char::from(byte).is_digit(radix))
-        .count();
+    let length = digits.iter().take_while(|&&byte| char::from(byte).is_digit(radix)).count();
     if length == 0 {
         return None;
     }
@@ -423,28 +412,50 @@ fn integer(text: &[u8]) -> Option<(bool, usize)> {
     Some((nonzero, sign + skip + length))
 }
 
-/// `3.0.17`, `1.1.1w` and `3.0.0-beta1` in comparable numbers.
-fn openssl_version(text: &[u8]) -> Option<[u64; 5]> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (numbers, tag) = match text.split_once('-') {
-        Some((numbers, tag)) => (numbers, Some(tag)),
-        None => (text, None),
+/// The number HAProxy makes of an OpenSSL version in a condition, such as `3.0.17`, `1.1.1w` or
+/// `3.0.0-beta1` (`openssl_version_parser` in `src/ssl_utils.c`): the layout of OpenSSL 1.
+fn openssl_number(text: &[u8]) -> Option<u32> {
+    let ([major, minor, fix], rest) = three_numbers(text)?;
+    let (patch, status) = match rest.split_first() {
+        None => (0, 0xf),
+        Some((b'-', tag)) => match tag.strip_prefix(b"beta") {
+            Some(number) => (0, leading_digits(number).0.filter(|&beta| beta <= 14)?),
+            None => (0, 0),
+        },
+        Some(_) => {
+            let letters = rest.iter().fold(1_u32, |sum, letter| {
+                sum.wrapping_add(u32::from(letter & !0x20)).wrapping_sub(65)
+            });
+            (letters & 0xff, 0xf)
+        }
     };
-    let letter = numbers
-        .chars()
-        .last()
-        .filter(char::is_ascii_lowercase)
-        .map_or(0, u64::from);
-    let mut parts = numbers
-        .trim_end_matches(|c: char| c.is_ascii_lowercase())
-        .split('.');
-    let mut number = || parts.next().map_or(Some(0), |part| part.parse::<u64>().ok());
-    let (major, minor, patch) = (number()?, number()?, number()?);
-    let status = match tag {
-        None => u64::MAX,
-        Some(tag) => tag.strip_prefix("beta").map_or(0, |number| number.parse().unwrap_or(0)),
-    };
-    Some([major, minor, patch, letter, status])
+    Some(major << 28 | minor << 20 | fix << 12 | patch << 4 | status)
+}
+
+/// The number in OpenSSL's own header. Since OpenSSL 3 it has another layout, so that HAProxy
+/// finds `3.0.17` older than `3.0.1`; this reader has to agree.
+fn openssl_header_number(text: &[u8]) -> Option<u32> {
+    let ([major, minor, fix], _) = three_numbers(text)?;
+    if major < 3 {
+        return openssl_number(text);
+    }
+    Some(major << 28 | minor << 20 | fix << 4)
+}
+
+fn three_numbers(text: &[u8]) -> Option<([u32; 3], &[u8])> {
+    let (major, rest) = leading_digits(text);
+    let (minor, rest) = leading_digits(rest.strip_prefix(b".")?);
+    let (fix, rest) = leading_digits(rest.strip_prefix(b".")?);
+    let numbers = [major?, minor.unwrap_or(0), fix.unwrap_or(0)];
+    let [major, minor, fix] = numbers;
+    (major <= 0xf && minor <= 0xff && fix <= 0xff).then_some((numbers, rest))
+}
+
+fn leading_digits(text: &[u8]) -> (Option<u32>, &[u8]) {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at(digits);
+    let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+    (number, rest)
 }
 
 #[cfg(test)]
@@ -454,11 +465,7 @@ mod tests {
 
     fn world_of(launch: &Launch, text: &str) -> Result<Truth, String> {
         let variables = Variables::new(launch, Some("host"));
-        let world = World {
-            variables: &variables,
-            launch,
-            switched: &[("SPLICE", false)],
-        };
+        let world = World { variables: &variables, launch, switched: &[("SPLICE", false)] };
         evaluate(text.as_bytes(), &world)
     }
 
@@ -468,9 +475,7 @@ mod tests {
             environment: Some([("A".to_owned(), String::new())].into()),
             version: Version::parse("2.6.12-1"),
             features: Some("-QUIC +OPENSSL +POLL +LINUX_SPLICE -EPOLL".to_owned()),
-            ssl_library: Some(SslLibrary {
-                text: "OpenSSL 3.0.17 1 Jul 2025".to_owned(),
-            }),
+            ssl_library: Some(SslLibrary { text: "OpenSSL 3.0.17 1 Jul 2025".to_owned() }),
             ..Launch::default()
         };
         for (text, expected) in [
@@ -502,7 +507,10 @@ mod tests {
             ("version_atleast(nonsense)", true),
             ("version_before(nonsense)", false),
             ("openssl_version_atleast(1.1.1a)", true),
-            ("openssl_version_before(3.0.17)", false),
+            ("openssl_version_before(3.0.17)", true),
+            ("openssl_version_before(3.1.0)", true),
+            ("openssl_version_before(2.9.9)", false),
+            ("enabled(KQUEUE)", false),
             ("ssllib_name_startswith(OpenSSL)", true),
             ("ssllib_name_startswith(LibreSSL)", false),
             ("enabled(POLL)", true),
@@ -534,10 +542,7 @@ mod tests {
             "defined(A) && 1",
             "0 || !defined(A)",
         ] {
-            assert!(
-                matches!(world_of(&launch, text), Ok(Truth::Unknown(_))),
-                "{text}"
-            );
+            assert!(matches!(world_of(&launch, text), Ok(Truth::Unknown(_))), "{text}");
         }
         assert_eq!(world_of(&launch, "defined(A) && 0"), Ok(Truth::False));
         assert_eq!(world_of(&launch, "defined(A) || 1"), Ok(Truth::True));
@@ -545,10 +550,7 @@ mod tests {
 
     #[test]
     fn unparsable() {
-        let launch = Launch {
-            version: Version::parse("3.2.1"),
-            ..Launch::default()
-        };
+        let launch = Launch { version: Version::parse("3.2.1"), ..Launch::default() };
         let deep = "(".repeat(100_000);
         let chain = "1&&".repeat(100_000) + "1";
         for text in [

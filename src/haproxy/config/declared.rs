@@ -47,7 +47,7 @@ impl Ports {
     }
 }
 
-/// Sockets `HAProxy` would listen on: one address with one port or a range of ports.
+/// Sockets HAProxy would listen on: one address with one port or a range of ports.
 ///
 /// A range stays a range here, so that the size of the answer is bounded by the size of the
 /// question; [`Declared::endpoints`] gives one item per port.
@@ -77,7 +77,7 @@ pub struct Listener {
     pub place: Place,
 }
 
-/// A listening socket that `HAProxy` is handed by number (`fd@N`); address and port are the socket's.
+/// A listening socket that HAProxy is handed by number (`fd@N`); address and port are the socket's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inherited {
     /// The descriptor.
@@ -90,7 +90,7 @@ pub struct Inherited {
     pub place: Place,
 }
 
-/// A unix socket `HAProxy` would listen on.
+/// A unix socket HAProxy would listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnixListener {
     /// Its path with `unix-bind prefix`, or its name without the leading zero byte when abstract.
@@ -135,7 +135,7 @@ pub struct Uncertain {
     pub may_bind: Vec<Possible>,
 }
 
-/// A line `HAProxy` provably refuses.
+/// A line HAProxy provably refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The line.
@@ -146,7 +146,7 @@ pub struct ConfigError {
     pub help: Option<&'static str>,
 }
 
-/// A `program` section (2.0 to 3.2): a child of the master that is not `HAProxy` and may listen itself.
+/// A `program` section (2.0 to 3.2): a child of the master that is not HAProxy and may listen itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     /// Its name.
@@ -212,7 +212,7 @@ pub struct Declared {
     pub programs: Vec<Program>,
     /// Lines that cannot be decided.
     pub uncertain: Vec<Uncertain>,
-    /// Lines `HAProxy` refuses. With one of these it does not start, and the rest of this
+    /// Lines HAProxy refuses. With one of these it does not start, and the rest of this
     /// answer is what it would do without it.
     pub errors: Vec<ConfigError>,
     /// The process itself.
@@ -230,9 +230,7 @@ impl Declared {
     /// An uncertain line, or a socket handed over by number, could be the cause of this socket.
     #[must_use]
     pub fn may_bind(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
-        self.inherited
-            .iter()
-            .any(|inherited| inherited.protocol == protocol)
+        self.inherited.iter().any(|inherited| inherited.protocol == protocol)
             || self
                 .uncertain
                 .iter()
@@ -240,4 +238,3 @@ impl Declared {
                 .any(|possible| possible.covers(protocol, address, port))
     }
 }
-

@@ -45,12 +45,9 @@ pub(super) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Text of a word; empty when there is none, as `HAProxy` sees it.
+    /// Text of a word; empty when there is none, as HAProxy sees it.
     pub(super) fn text(&self, index: usize) -> &'a [u8] {
-        self.words
-            .get(index)
-            .map(|word| word.text.as_slice())
-            .unwrap_or_default()
+        self.words.get(index).map(|word| word.text.as_slice()).unwrap_or_default()
     }
 
     /// Text of a word as text.
@@ -65,8 +62,7 @@ impl<'a> Line<'a> {
 
     /// Why the words up to and including `last`, or the line as a whole, are not known.
     pub(super) fn doubt_to(&self, last: usize) -> Option<&'a Reason> {
-        self.doubt
-            .or_else(|| self.words.iter().take(last + 1).find_map(|word| word.doubt.as_ref()))
+        self.doubt.or_else(|| self.words.iter().take(last + 1).find_map(|word| word.doubt.as_ref()))
     }
 
     /// Place of one word, or of the whole line when there is no such word.
@@ -96,7 +92,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// `HAProxy` refuses this; where the line may not count, it only may.
+    /// HAProxy refuses this; where the line may not count, it only may.
     pub(super) fn error(
         &mut self,
         place: Place,
@@ -107,7 +103,9 @@ impl Findings {
         let what = what.into();
         match doubt {
             None => self.declared.errors.push(ConfigError { place, what, help }),
-            Some(reason) => self.uncertain(place, format!("{what}, if it counts: {reason}"), vec![]),
+            Some(reason) => {
+                self.uncertain(place, format!("{what}, if it counts: {reason}"), vec![])
+            }
         }
     }
 
@@ -118,11 +116,7 @@ impl Findings {
         why: impl Into<String>,
         may_bind: Vec<Possible>,
     ) {
-        self.declared.uncertain.push(Uncertain {
-            place,
-            why: why.into(),
-            may_bind,
-        });
+        self.declared.uncertain.push(Uncertain { place, why: why.into(), may_bind });
     }
 
     /// Reports what is wrong with the addresses of a line.
@@ -145,10 +139,8 @@ impl Findings {
             }
             (Socket::Inherited(inherited), None) => self.declared.inherited.push(inherited),
             (Socket::Inherited(inherited), Some(reason)) => {
-                let may_bind = vec![Possible {
-                    protocol: Some(inherited.protocol),
-                    ..Possible::default()
-                }];
+                let may_bind =
+                    vec![Possible { protocol: Some(inherited.protocol), ..Possible::default() }];
                 self.uncertain(inherited.place, reason.to_string(), may_bind);
             }
             (Socket::Unix(unix), None) => self.declared.unix.push(unix),

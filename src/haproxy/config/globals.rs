@@ -49,10 +49,13 @@ pub(super) fn line(
         b"resetenv" => match line.doubt_to(line.words.len()) {
             Some(doubt) => context.variables.doubt_all(doubt),
             None => {
-                let names: Vec<&[u8]> = line.rest(1).iter().map(|word| word.text.as_slice()).collect();
+                let names: Vec<&[u8]> =
+                    line.rest(1).iter().map(|word| word.text.as_slice()).collect();
                 context.variables.keep_only(&names);
             }
         },
+        // -L is stronger.
+        b"localpeer" if context.launch.local_peer.is_some() => {}
         b"localpeer" => match line.doubt_to(1) {
             Some(doubt) => {
                 context.local_peer = None;
@@ -118,10 +121,7 @@ fn stats_socket(line: &Line<'_>, context: &mut Context<'_>) {
     options.read(line.rest(3));
     let section: Arc<str> = "stats socket".into();
     // The prefix of unix-bind is not for this one.
-    let owner = Owner {
-        section: &section,
-        unix_prefix: None,
-    };
+    let owner = Owner { section: &section, unix_prefix: None };
     for bound in &bound {
         let socket = bind::socket(bound, &options, &owner);
         if let (Socket::Unix(unix), None) = (&socket, line.doubt) {

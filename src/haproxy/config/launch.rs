@@ -5,17 +5,17 @@ use std::path::PathBuf;
 
 use super::Version;
 
-/// One configuration file, read. `HAProxy` reads them one after another as separate files:
+/// One configuration file, read. HAProxy reads them one after another as separate files:
 /// sections and `.if` blocks end with the file, variables and `defaults` live on.
 #[derive(Debug, Clone)]
 pub struct SourceFile {
-    /// Name as `HAProxy` would print it (`-f` as given, `DIR/name` inside a directory).
+    /// Name as HAProxy would print it (`-f` as given, `DIR/name` inside a directory).
     pub path: PathBuf,
     /// Its bytes.
     pub text: Vec<u8>,
 }
 
-/// How `HAProxy` is, or would be, started: everything from outside the files that can change
+/// How HAProxy is, or would be, started: everything from outside the files that can change
 /// what they mean. `None` is "not known", and makes uncertain only what rests on it.
 #[derive(Debug, Clone, Default)]
 pub struct Launch {

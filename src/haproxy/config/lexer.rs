@@ -39,7 +39,7 @@ pub(super) struct Words {
     pub(super) list: Vec<Word>,
     /// Where a `${NAME-default}` began, if there was one.
     pub(super) default_at: Option<usize>,
-    /// Bytes `HAProxy` would have written for them, a zero after each word included.
+    /// Bytes HAProxy would have written for them, a zero after each word included.
     pub(super) emitted: usize,
 }
 
@@ -144,7 +144,9 @@ impl Lexer<'_, '_> {
             Quote::Single(at) | Quote::Double(at) => Err(LexError {
                 source: at..self.line.len().max(at + 1),
                 what: "unmatched quote",
-                help: Some("close the quote on the same line, or write \\\" or \\' for the character itself"),
+                help: Some(
+                    "close the quote on the same line, or write \\\" or \\' for the character itself",
+                ),
             }),
         }
     }
@@ -235,14 +237,15 @@ impl Lexer<'_, '_> {
             Some(b'$') if double => (b'$', 2),
             Some(b'x') => {
                 let digits = (self.peek(2), self.peek(3));
-                let (Some(high), Some(low)) = (
-                    digits.0.and_then(hexadecimal_digit),
-                    digits.1.and_then(hexadecimal_digit),
-                ) else {
+                let (Some(high), Some(low)) =
+                    (digits.0.and_then(hexadecimal_digit), digits.1.and_then(hexadecimal_digit))
+                else {
                     return Err(LexError {
                         source: from..(from + 4).min(self.line.len()),
                         what: "truncated or invalid hexadecimal sequence",
-                        help: Some("write two hexadecimal digits after \\x, or \\\\x for the two characters"),
+                        help: Some(
+                            "write two hexadecimal digits after \\x, or \\\\x for the two characters",
+                        ),
                     });
                 };
                 (high * 16 + low, 4)
@@ -275,10 +278,7 @@ impl Lexer<'_, '_> {
             });
         }
         self.at += 1;
-        while self
-            .peek(0)
-            .is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        {
+        while self.peek(0).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             self.at += 1;
         }
         let name = self.line.get(name_at..self.at).unwrap_or_default();
@@ -366,11 +366,7 @@ impl Lexer<'_, '_> {
             }
             Lookup::Unset => self.expand_nothing(from, name, splits),
             Lookup::Unknown(reason) => {
-                let what = if splits {
-                    "how many words there are"
-                } else {
-                    "the value"
-                };
+                let what = if splits { "how many words there are" } else { "the value" };
                 let name = String::from_utf8_lossy(name);
                 let word = self.word(from);
                 word.literal = false;
@@ -444,12 +440,10 @@ impl Lexer<'_, '_> {
 }
 
 fn hexadecimal_digit(byte: u8) -> Option<u8> {
-    char::from(byte)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Expands variables a second time, as `HAProxy` does in addresses: anywhere, unset is empty, no
+/// Expands variables a second time, as HAProxy does in addresses: anywhere, unset is empty, no
 /// defaults (`env_expand` in `src/tools.c`). `Err`: one of them is not known.
 pub(super) fn expand_again(
     text: &[u8],
@@ -466,10 +460,8 @@ pub(super) fn expand_again(
             Some(after) => (true, after),
             None => (false, after),
         };
-        let length = after
-            .iter()
-            .take_while(|&&byte| byte.is_ascii_alphanumeric() || byte == b'_')
-            .count();
+        let length =
+            after.iter().take_while(|&&byte| byte.is_ascii_alphanumeric() || byte == b'_').count();
         let (name, after) = after.split_at(length);
         rest = match after.strip_prefix(b"}") {
             Some(after) if braced => after,

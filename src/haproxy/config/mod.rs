@@ -1,4 +1,4 @@
-//! Reads `HAProxy` configuration as `HAProxy` does and tells which sockets it would open.
+//! Reads HAProxy configuration as HAProxy does and tells which sockets it would open.
 //!
 //! Pure: file contents, environment and arguments come in as values ([`SourceFile`], [`Launch`]),
 //! a [`Declared`] goes out. Nothing here opens a file, resolves a name or asks the kernel, so
@@ -11,8 +11,8 @@
 //! | lines to sections | `reader.rs`, `globals.rs`, `proxies.rs`, `peers.rs` |
 //! | `bind` words to listeners | `bind.rs`, `addresses.rs` |
 //!
-//! Authority: `HAProxy`'s configuration manual, sections 2 (format, variables, conditions), 3
-//! (global), 4 and 5 (bind), and 11 (address formats); where it is silent, the running `HAProxy`
+//! Authority: HAProxy's configuration manual, sections 2 (format, variables, conditions), 3
+//! (global), 4 and 5 (bind), and 11 (address formats); where it is silent, the running HAProxy
 //! (`tests/reader.rs` holds this reader against several versions).
 
 mod addresses;

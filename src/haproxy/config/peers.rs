@@ -81,8 +81,17 @@ impl Peers {
         if line.text(0) == b"server" || address.is_some() {
             self.local.set(true, doubt.as_ref());
         }
-        if let (b"peer", Some(word)) = (line.text(0), address) {
-            self.take(word, line, doubt, context);
+        match (line.text(0), address) {
+            (b"peer", Some(word)) => self.take(word, line, doubt, context),
+            (b"server", Some(word)) if bind::is_no_keyword(&word.text) => {
+                context.findings.error(
+                    line.place(2),
+                    "the local peer has no address on a 'server' line",
+                    Some("give it to a 'bind' line of the section, or write 'peer' for 'server'"),
+                    doubt.as_ref().or(word.doubt.as_ref()),
+                );
+            }
+            _ => {}
         }
     }
 
@@ -96,8 +105,7 @@ impl Peers {
         let doubt = doubt.or_else(|| line.doubt.cloned());
         let bound = context.addresses(word, line, Accepts::Streams);
         context.findings.address_errors(&bound, doubt.as_ref());
-        self.bound
-            .extend(bound.into_iter().map(|bound| (bound, doubt.clone())));
+        self.bound.extend(bound.into_iter().map(|bound| (bound, doubt.clone())));
     }
 
     /// The section is complete.
@@ -112,10 +120,7 @@ impl Peers {
             return;
         }
         for (bound, doubt) in self.bound {
-            let owner = Owner {
-                section: &self.label,
-                unix_prefix: context.unix_prefix(),
-            };
+            let owner = Owner { section: &self.label, unix_prefix: context.unix_prefix() };
             let socket = bind::socket(&bound, &self.options, &owner);
             let doubt = doubt.as_ref().or(section_doubt.as_ref());
             context.findings.socket(socket, doubt);

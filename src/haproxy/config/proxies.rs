@@ -70,9 +70,7 @@ impl Proxy {
             if !is_identifier(name) {
                 let what = "a character that is not permitted in a name";
                 let help = Some("letters, digits, '-', '_', '.' and ':' are");
-                context
-                    .findings
-                    .error(line.place(1), what, help, line.doubt_to(1));
+                context.findings.error(line.place(1), what, help, line.doubt_to(1));
             }
         }
         if kind == Kind::LogForward {
@@ -84,9 +82,8 @@ impl Proxy {
 
     /// `from NAME`, the last `defaults`, or the address of the old `listen NAME ADDRESS:PORT`.
     fn inherit(&mut self, line: &Line<'_>, context: &mut Context<'_>) -> Result<(), Flow> {
-        let unnamed_from = self.kind == Kind::Defaults
-            && line.text(1) == b"from"
-            && line.words.len() == 3;
+        let unnamed_from =
+            self.kind == Kind::Defaults && line.text(1) == b"from" && line.words.len() == 3;
         let from = if unnamed_from {
             self.name.clear();
             Some(2)
@@ -172,6 +169,12 @@ impl Proxy {
         };
         let bound = context.addresses(word, line, accepts);
         context.findings.address_errors(&bound, line.doubt);
+        if bind::is_no_keyword(line.text(2)) {
+            let help =
+                Some("further addresses follow a comma without a space, or on another bind line");
+            let what = format!("'{}' is no keyword of a bind line", line.string(2));
+            context.findings.error(line.place(2), what, help, line.doubt_to(2));
+        }
         let mut options = Options::default();
         options.read(line.rest(2));
         self.take(&bound, &options, line, context);
@@ -184,10 +187,7 @@ impl Proxy {
         line: &Line<'_>,
         context: &Context<'_>,
     ) {
-        let owner = Owner {
-            section: &self.label,
-            unix_prefix: context.unix_prefix(),
-        };
+        let owner = Owner { section: &self.label, unix_prefix: context.unix_prefix() };
         for bound in bound {
             let socket = bind::socket(bound, options, &owner);
             self.sockets.push((socket, line.doubt.cloned()));

@@ -20,13 +20,41 @@ use super::{Declared, Launch, Place, Possible, Program, SourceFile};
 /// that is meant, and a bound on one that is not.
 const MOST_EXPANSION: usize = 16 << 20;
 
-/// Errors after which `HAProxy` leaves a file.
+/// Errors after which HAProxy leaves a file.
 const MOST_ERRORS: usize = 50;
+
+/// Keywords that begin a section, in any version from 1.8 to 3.5 (`REGISTER_CONFIG_SECTION`).
+const SECTIONS: [&[u8]; 24] = [
+    b"acme",
+    b"backend",
+    b"cache",
+    b"crt-store",
+    b"defaults",
+    b"fcgi-app",
+    b"frontend",
+    b"global",
+    b"healthcheck",
+    b"http-errors",
+    b"listen",
+    b"log-forward",
+    b"log-profile",
+    b"mailers",
+    b"namespace_list",
+    b"peers",
+    b"program",
+    b"resolvers",
+    b"ring",
+    b"spoe-agent",
+    b"spoe-group",
+    b"spoe-message",
+    b"traces",
+    b"userlist",
+];
 
 /// Why reading ends early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// `HAProxy` reads no further in this file.
+    /// HAProxy reads no further in this file.
     EndFile,
     /// It reads no further at all.
     Abort,
@@ -68,7 +96,7 @@ impl Context<'_> {
         self.findings.declared.globals.unix_bind_prefix.as_deref()
     }
 
-    /// Reports an error after which `HAProxy` stops; where the line may not count, reading goes on.
+    /// Reports an error after which HAProxy stops; where the line may not count, reading goes on.
     pub(super) fn abort(
         &mut self,
         line: &Line<'_>,
@@ -93,7 +121,7 @@ enum Section {
     Other,
 }
 
-/// Reads the files as `HAProxy` would in this order, started like this.
+/// Reads the files as HAProxy would in this order, started like this.
 ///
 /// It takes time and memory linear in the size of the files and of the environment, whatever the
 /// files hold, and never fails: what is wrong is in [`Declared::errors`], what cannot be known in
@@ -147,6 +175,7 @@ fn walk(files: &[SourceFile], context: &mut Context<'_>, discovering: bool) {
             context,
             discovering,
             section: Section::None,
+            section_doubt: None,
             section_name: None,
             blocks: Blocks::default(),
             capacity: 0,
@@ -164,10 +193,12 @@ struct Walker<'c, 'a, 'f> {
     context: &'c mut Context<'a>,
     discovering: bool,
     section: Section,
+    /// Why the section may be another one: it began where a condition is not known.
+    section_doubt: Option<Reason>,
     /// `.SECTION`
     section_name: Option<Vec<u8>>,
     blocks: Blocks,
-    /// Size of the buffer `HAProxy` splits lines into.
+    /// Size of the buffer HAProxy splits lines into.
     capacity: usize,
 }
 
@@ -197,9 +228,7 @@ impl Walker<'_, '_, '_> {
             }
             let end = rest.iter().position(|&byte| byte == b'\n');
             let whole = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
-            rest = end
-                .and_then(|end| rest.get(end + 1..))
-                .unwrap_or_default();
+            rest = end.and_then(|end| rest.get(end + 1..)).unwrap_or_default();
             // To HAProxy a zero byte ends the line, and the next one then ends the file.
             let zero = whole.iter().position(|&byte| byte == 0);
             let line = whole.get(..zero.unwrap_or(whole.len())).unwrap_or_default();
@@ -223,11 +252,7 @@ impl Walker<'_, '_, '_> {
     }
 
     fn place(&self, line: usize, start: usize, end: usize) -> Place {
-        Place {
-            file: Arc::clone(&self.file),
-            line,
-            columns: start + 1..end.max(start + 1) + 1,
-        }
+        Place { file: Arc::clone(&self.file), line, columns: start + 1..end.max(start + 1) + 1 }
     }
 
     fn error(&mut self, place: Place, what: impl Into<String>, help: Option<&'static str>) {
@@ -281,7 +306,7 @@ impl Walker<'_, '_, '_> {
         self.counting_line(&words, number, doubt.as_ref())
     }
 
-    /// Up to 3.5 a `${NAME-default}` that makes the line outgrow `HAProxy`'s buffer, as on the first line of a
+    /// Up to 3.5 a `${NAME-default}` that makes the line outgrow HAProxy's buffer, as on the first line of a
     /// file, is destroyed by its first attempt and refused in the second.
     fn default_value(&mut self, words: &Words, number: usize) -> Result<(), Option<Flow>> {
         let emitted = words.emitted.max(1);
@@ -313,19 +338,11 @@ impl Walker<'_, '_, '_> {
         doubt: Option<&Reason>,
     ) -> Result<(), Option<Flow>> {
         let file = Arc::clone(&self.file);
-        let all = Line {
-            words: &words.list,
-            file: &file,
-            number,
-            doubt,
-        };
+        let all = Line { words: &words.list, file: &file, number, doubt };
         if all.text(0).starts_with(b".") {
             return self.directive(&all).map_err(Some);
         }
-        let empty = words
-            .list
-            .iter()
-            .position(|word| word.text.is_empty() && word.doubt.is_none());
+        let empty = words.list.iter().position(|word| word.text.is_empty() && word.doubt.is_none());
         if let (Some(empty), Dialect::Strict, false) =
             (empty, self.context.dialect, self.discovering)
         {
@@ -337,10 +354,7 @@ impl Walker<'_, '_, '_> {
             );
             return Err(None);
         }
-        let mut line = Line {
-            words: words.arguments(),
-            ..all
-        };
+        let mut line = Line { words: words.arguments(), ..all };
         if matches!(line.text(0), b"no" | b"default") {
             line.words = line.rest(1);
             if matches!(line.text(0), b"bind" | b"stats" | b"disabled" | b"enabled" | b"peer") {
@@ -370,9 +384,7 @@ impl Walker<'_, '_, '_> {
         let inside = line.get(indent + 1..).unwrap_or_default();
         let close = inside.iter().position(|&byte| byte == b']');
         let name = close.and_then(|close| inside.get(..close)).unwrap_or_default();
-        let after = close
-            .and_then(|close| inside.get(close + 1..))
-            .unwrap_or_default();
+        let after = close.and_then(|close| inside.get(close + 1..)).unwrap_or_default();
         let next = after.iter().find(|&&byte| !lexer::is_space(byte));
         let what = if name.is_empty() {
             "a scope needs a name"
@@ -385,27 +397,19 @@ impl Walker<'_, '_, '_> {
         };
         let place = self.place(number, indent, line.len());
         self.error(place, what, Some("write [NAME]"));
-        if name.is_empty() {
-            Err(None)
-        } else {
-            Err(Some(Flow::Abort))
-        }
+        if name.is_empty() { Err(None) } else { Err(Some(Flow::Abort)) }
     }
 
     /// `.if`, `.elif`, `.else`, `.endif`
     fn block(&mut self, words: &[Word], number: usize) -> Result<(), Flow> {
         let file = Arc::clone(&self.file);
-        let line = Line {
-            words,
-            file: &file,
-            number,
-            doubt: None,
-        };
+        let line = Line { words, file: &file, number, doubt: None };
         let context = &*self.context;
         let condition = || match line.doubt_to(words.len()) {
             Some(doubt) => Ok(Truth::Unknown(Arc::clone(doubt))),
             None => {
-                let texts: Vec<&[u8]> = line.rest(1).iter().map(|word| word.text.as_slice()).collect();
+                let texts: Vec<&[u8]> =
+                    line.rest(1).iter().map(|word| word.text.as_slice()).collect();
                 let world = World {
                     variables: &context.variables,
                     launch: context.launch,
@@ -423,11 +427,7 @@ impl Walker<'_, '_, '_> {
                     self.error(line.place(1), what, None);
                     return Err(Flow::Abort);
                 }
-                if keyword == b".else" {
-                    self.blocks.otherwise()
-                } else {
-                    self.blocks.close()
-                }
+                if keyword == b".else" { self.blocks.otherwise() } else { self.blocks.close() }
             }
         };
         if let Err(what) = outcome {
@@ -474,39 +474,15 @@ impl Walker<'_, '_, '_> {
 
     /// A keyword: of the section, or one that begins the next section.
     fn keyword(&mut self, line: &Line<'_>) -> Result<(), Flow> {
-        let next = match line.text(0) {
-            b"global" => Some(Section::Global),
-            b"defaults" | b"frontend" | b"listen" | b"backend" | b"log-forward" => {
-                self.finish_section(line);
-                if self.discovering {
-                    self.section = Section::Other;
-                    return Ok(());
-                }
-                self.section = Section::Other;
-                Some(Section::Proxy(Proxy::open(line, self.context)?))
-            }
-            b"peers" => Some(Section::Peers(Peers::open(line))),
-            b"program" => Some(Section::Program(
-                Program {
-                    name: line.string(1),
-                    command: Vec::new(),
-                    place: line.place(0),
-                },
-                line.doubt.cloned(),
-            )),
-            b"acme" | b"cache" | b"crt-store" | b"fcgi-app" | b"healthcheck" | b"http-errors"
-            | b"log-profile" | b"mailers" | b"namespace_list" | b"resolvers" | b"ring"
-            | b"spoe-agent" | b"spoe-group" | b"spoe-message" | b"traces" | b"userlist" => {
-                Some(Section::Other)
-            }
-            _ => None,
-        };
-        if let Some(next) = next {
+        if SECTIONS.contains(&line.text(0)) {
             self.finish_section(line);
-            self.section = next;
+            self.section = Section::Other;
+            self.section = self.open_section(line)?;
             return Ok(());
         }
         let discovering = self.discovering;
+        let section_doubt = self.section_doubt.clone();
+        let line = &Line { doubt: line.doubt.or(section_doubt.as_ref()), ..*line };
         match &mut self.section {
             Section::Global => return globals::line(line, discovering, self.context),
             _ if discovering => {}
@@ -514,10 +490,17 @@ impl Walker<'_, '_, '_> {
             Section::Peers(peers) => peers.line(line, self.context),
             Section::Program(program, _) => {
                 if line.text(0) == b"command" {
-                    program.command = (1..line.words.len()).map(|index| line.string(index)).collect();
+                    program.command =
+                        (1..line.words.len()).map(|index| line.string(index)).collect();
                 }
             }
-            Section::Other => {}
+            Section::Other => {
+                if let (b"bind" | b"dgram-bind", Some(doubt)) = (line.text(0), line.doubt) {
+                    let why = format!("which section it is in is not known: {doubt}");
+                    let anything = vec![Possible::default()];
+                    self.context.findings.uncertain(line.place(1), why, anything);
+                }
+            }
             Section::None => self.context.findings.error(
                 line.place(0),
                 format!("'{}' is in no section", line.string(0)),
@@ -528,12 +511,32 @@ impl Walker<'_, '_, '_> {
         Ok(())
     }
 
+    /// The section a line begins.
+    fn open_section(&mut self, line: &Line<'_>) -> Result<Section, Flow> {
+        Ok(match line.text(0) {
+            b"global" => Section::Global,
+            b"defaults" | b"frontend" | b"listen" | b"backend" | b"log-forward"
+                if !self.discovering =>
+            {
+                Section::Proxy(Proxy::open(line, self.context)?)
+            }
+            b"peers" => Section::Peers(Peers::open(line)),
+            b"program" => {
+                let program =
+                    Program { name: line.string(1), command: Vec::new(), place: line.place(0) };
+                Section::Program(program, line.doubt.cloned())
+            }
+            _ => Section::Other,
+        })
+    }
+
     /// Ends the section a new one follows.
     fn finish_section(&mut self, line: &Line<'_>) {
         let section = std::mem::replace(&mut self.section, Section::None);
         self.close(section);
-        let name = if line.text(1).is_empty() { 0 } else { 1 };
+        let name = usize::from(!line.text(1).is_empty());
         self.section_name = Some(line.text(name).to_vec());
+        self.section_doubt = line.doubt.cloned();
     }
 
     fn close(&mut self, section: Section) {
@@ -574,12 +577,7 @@ fn master_sockets(context: &mut Context<'_>) {
                 });
             }
         }
-        let line = Line {
-            words: &words,
-            file: &file,
-            number: 0,
-            doubt: None,
-        };
+        let line = Line { words: &words, file: &file, number: 0, doubt: None };
         let Some(word) = words.first() else {
             continue;
         };
@@ -587,10 +585,7 @@ fn master_sockets(context: &mut Context<'_>) {
         context.findings.address_errors(&bound, None);
         let mut options = Options::default();
         options.read(line.rest(1));
-        let owner = Owner {
-            section: &section,
-            unix_prefix: None,
-        };
+        let owner = Owner { section: &section, unix_prefix: None };
         for bound in &bound {
             context.findings.socket(bind::socket(bound, &options, &owner), None);
         }

@@ -37,12 +37,9 @@ pub(super) struct Variables {
 }
 
 impl Variables {
-    /// The environment `HAProxy` parses with: the one it was executed with and what it sets itself.
+    /// The environment HAProxy parses with: the one it was executed with and what it sets itself.
     pub(super) fn new(launch: &Launch, local_peer: Option<&str>) -> Variables {
-        let mut variables = Variables {
-            values: BTreeMap::new(),
-            rest: None,
-        };
+        let mut variables = Variables { values: BTreeMap::new(), rest: None };
         match &launch.environment {
             Some(environment) => {
                 for (name, value) in environment {
@@ -55,7 +52,7 @@ impl Variables {
         variables
     }
 
-    /// What `HAProxy` sets before it parses (`src/haproxy.c`): the names of its log formats and
+    /// What HAProxy sets before it parses (`src/haproxy.c`): the names of its log formats and
     /// branch since 2.8; in a master `HAPROXY_MWORKER`, up to 3.0 only from its second start on.
     fn set_own(&mut self, launch: &Launch, local_peer: Option<&str>) {
         match local_peer {
@@ -106,8 +103,7 @@ impl Variables {
 
     /// `setenv NAME VALUE`.
     pub(super) fn set(&mut self, name: &[u8], value: &[u8]) {
-        self.values
-            .insert(name.to_vec(), Value::Known(value.to_vec()));
+        self.values.insert(name.to_vec(), Value::Known(value.to_vec()));
     }
 
     /// `presetenv NAME VALUE`: only when it does not exist.
@@ -142,8 +138,7 @@ impl Variables {
 
     /// From here on it is not known what this one holds.
     pub(super) fn doubt(&mut self, name: &[u8], reason: &Reason) {
-        self.values
-            .insert(name.to_vec(), Value::Unknown(Arc::clone(reason)));
+        self.values.insert(name.to_vec(), Value::Unknown(Arc::clone(reason)));
     }
 
     /// From here on nothing is known of any.
@@ -159,7 +154,7 @@ pub(super) enum Dialect {
     /// To 2.8.3: an unset variable is an empty piece; an empty word ends the line's arguments.
     Plain,
     /// 2.8.5 or so to 3.2: as before, but `"$UNSET"` at the end of quotes also swallows the closing quote and
-    /// the spaces after it, so that the next word is glued on ([`tests`]; `HAProxy` commit ff8db5a85).
+    /// the spaces after it, so that the next word is glued on ([`tests`]; HAProxy commit ff8db5a85).
     Swallowing,
     /// From 3.3: an empty word is an error, `"${V[*]}"` of nothing is no word at all.
     Strict,

@@ -1,9 +1,9 @@
-//! `HAProxy` versions, compared the way its own conditions compare them.
+//! HAProxy versions, compared the way its own conditions compare them.
 
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A version of `HAProxy`, as far as it is known.
+/// A version of HAProxy, as far as it is known.
 ///
 /// `2.6.12-1+deb12u4` and `3.5-dev5` are known exactly, `2.6` only as a branch: then
 /// a comparison that needs the missing numbers has no answer.
@@ -17,27 +17,21 @@ pub struct Version {
 
 impl Version {
     /// Reads what `haproxy -v` prints after `version` (`HAPROXY_STARTUP_VERSION` is the same).
-    /// `None` where `HAProxy` itself could not read it.
+    /// `None` where HAProxy itself could not read it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Version> {
         let elements = split(text.trim().as_bytes())?;
         let head = text.split_once('-').map_or(text, |(head, _)| head);
         let numbers = head.split('.').count();
-        let known = if numbers >= 3 || text.contains("-dev") || text.contains("-rc") {
-            7
-        } else {
-            numbers
-        };
+        let known =
+            if numbers >= 3 || text.contains("-dev") || text.contains("-rc") { 7 } else { numbers };
         Some(Version { elements, known })
     }
 
     /// Any version of a branch, such as 2.6.
     #[must_use]
     pub const fn branch(major: u16, minor: u16) -> Version {
-        Version {
-            elements: [major as u64, minor as u64, 0, 0, 3, 0, 0],
-            known: 2,
-        }
+        Version { elements: [major as u64, minor as u64, 0, 0, 3, 0, 0], known: 2 }
     }
 
     /// Major and minor number, and the patch number where it is known.
@@ -91,7 +85,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// Splits `a.b.c.d-tagN-…-commit` into comparable numbers (`HAProxy`'s `src/haproxy.c`, `split_version`).
+/// Splits `a.b.c.d-tagN-…-commit` into comparable numbers (HAProxy's `src/haproxy.c`, `split_version`).
 fn split(text: &[u8]) -> Option<[u64; 7]> {
     if text.is_empty() {
         return None;
@@ -154,9 +148,7 @@ fn leading_number(text: &[u8]) -> (u64, &[u8]) {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = text.split_at(digits);
     let value = digits.iter().fold(0_u64, |value, digit| {
-        value
-            .saturating_mul(10)
-            .saturating_add(u64::from(digit - b'0'))
+        value.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
     });
     (value, rest)
 }
@@ -183,11 +175,7 @@ mod tests {
             ("2.6.12", "2.x", Some(None)),
         ] {
             let version = Version::parse(own).expect(own);
-            assert_eq!(
-                version.compare(other.as_bytes()),
-                expected,
-                "{own} against {other}"
-            );
+            assert_eq!(version.compare(other.as_bytes()), expected, "{own} against {other}");
         }
         assert_eq!(Version::parse(""), None);
         assert_eq!(Version::branch(2, 8), Version::parse("2.8").expect("2.8"));
