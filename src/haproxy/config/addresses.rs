@@ -123,26 +123,26 @@ pub(super) fn parse(
         Accepts::Datagrams => Kind::Datagram,
     };
     let mut rest = text;
-    for (prefix, carries, since) in [
+    for (prefix, carried, since) in [
         (&b"stream+"[..], Kind::Stream, (2, 3)),
         (b"dgram+", Kind::Datagram, (2, 3)),
         (b"quic+", Kind::Quic, (2, 8)),
     ] {
         if let Some(after) = rest.strip_prefix(prefix).filter(|_| knows(since)) {
-            kind = carries;
+            kind = carried;
             rest = after;
             break;
         }
     }
     let found =
         PREFIXES.iter().find(|(prefix, .., since)| rest.starts_with(prefix) && knows(*since));
-    let Some((prefix, family, carries, mptcp, _)) = found else {
+    let Some((prefix, family, fixed_kind, mptcp, _)) = found else {
         return error("an unknown kind of address", FORMS);
     };
     if *prefix != b"/" {
         rest = rest.get(prefix.len()..).unwrap_or_default();
     }
-    kind = carries.unwrap_or(kind);
+    kind = fixed_kind.unwrap_or(kind);
     let carrier = Carrier {
         protocol: if kind == Kind::Stream { Protocol::Tcp } else { Protocol::Udp },
         quic: kind == Kind::Quic,
@@ -285,9 +285,8 @@ fn read_host(host: &[u8], family: Family) -> Host {
     match (text.parse::<IpAddr>(), family) {
         (Ok(address @ IpAddr::V6(_)), Family::Any | Family::V6)
         | (Ok(address @ IpAddr::V4(_)), Family::Any | Family::V4) => Host::Ip(address),
-        (Ok(_), _) => Host::Invalid,
         (Err(_), _) if is_host_name(host) => Host::Name(text.to_owned()),
-        (Err(_), _) => Host::Invalid,
+        _ => Host::Invalid,
     }
 }
 

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::addresses::{self, Accepts, Address, AddressError, Carrier};
-use super::lexer::{Word, expand_again};
+use super::expansion::expand_again;
+use super::lexer::Word;
 use super::variables::{Reason, Variables};
 use super::{Inherited, Listener, Place, Ports, Possible, UnixListener, Version};
 

@@ -104,7 +104,7 @@ impl Findings {
         match doubt {
             None => self.declared.errors.push(ConfigError { place, what, help }),
             Some(reason) => {
-                self.uncertain(place, format!("{what}, if it counts: {reason}"), vec![])
+                self.uncertain(place, format!("{what}, if it counts: {reason}"), vec![]);
             }
         }
     }

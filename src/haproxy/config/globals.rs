@@ -8,7 +8,7 @@ use super::StatsSocket;
 use super::addresses::Accepts;
 use super::bind::{self, Options, Owner, Socket};
 use super::findings::{Line, Switch};
-use super::reader::{Context, Flow};
+use super::reader::Context;
 
 /// Keywords that change the meaning of what follows, or the process; a doubt about one is told.
 const TOLD: [&[u8]; 14] = [
@@ -30,56 +30,50 @@ const TOLD: [&[u8]; 14] = [
 
 /// Reads a line of a `global` section. While only `discovering`, what 3.1 and later read in their first
 /// pass over the files: the environment and the local peer's name.
-pub(super) fn line(
-    line: &Line<'_>,
-    discovering: bool,
-    context: &mut Context<'_>,
-) -> Result<(), Flow> {
+pub(super) fn line(line: &Line<'_>, discovering: bool, context: &mut Context<'_>) {
     let keyword = line.text(0);
+    let doubt = line.doubt_to(line.words.len());
     match keyword {
-        b"setenv" | b"presetenv" => return assign(line, context),
+        b"setenv" | b"presetenv" => assign(line, context),
         b"unsetenv" => {
             for word in line.rest(1) {
-                match line.doubt_to(line.words.len()) {
+                match doubt {
                     Some(doubt) => context.variables.doubt(&word.text, doubt),
                     None => context.variables.unset(&word.text),
                 }
             }
         }
-        b"resetenv" => match line.doubt_to(line.words.len()) {
-            Some(doubt) => context.variables.doubt_all(doubt),
-            None => {
-                let names: Vec<&[u8]> =
-                    line.rest(1).iter().map(|word| word.text.as_slice()).collect();
-                context.variables.keep_only(&names);
+        b"resetenv" => {
+            if let Some(doubt) = doubt {
+                context.variables.doubt_all(doubt);
+            } else {
+                let names = line.rest(1).iter().map(|word| word.text.as_slice());
+                context.variables.keep_only(&names.collect::<Vec<_>>());
             }
-        },
+        }
         // -L is stronger.
-        b"localpeer" if context.launch.local_peer.is_some() => {}
-        b"localpeer" => match line.doubt_to(1) {
-            Some(doubt) => {
+        b"localpeer" if context.launch.local_peer.is_none() => {
+            if let Some(doubt) = doubt {
                 context.local_peer = None;
                 context.variables.doubt(b"HAPROXY_LOCALPEER", doubt);
-            }
-            None => {
+            } else {
                 let name = line.string(1);
                 context.variables.set(b"HAPROXY_LOCALPEER", name.as_bytes());
                 context.local_peer = Some(name);
             }
-        },
-        _ if discovering => return Ok(()),
+        }
+        _ if discovering => return,
         b"stats" if line.text(1) == b"socket" => stats_socket(line, context),
         _ => setting(line, context),
     }
-    if let Some(doubt) = line.doubt.filter(|_| TOLD.contains(&keyword)) {
+    if let Some(doubt) = line.doubt.filter(|_| !discovering && TOLD.contains(&keyword)) {
         let why = format!("whether this setting is in force is not known: {doubt}");
         context.findings.uncertain(line.place(0), why, vec![]);
     }
-    Ok(())
 }
 
 /// `setenv NAME VALUE`, `presetenv NAME VALUE`.
-fn assign(line: &Line<'_>, context: &mut Context<'_>) -> Result<(), Flow> {
+fn assign(line: &Line<'_>, context: &mut Context<'_>) {
     if line.words.len() < 3 && line.doubt_to(2).is_none() {
         let what = format!("'{}' needs a name and a value", line.string(0));
         context.findings.error(
@@ -88,20 +82,19 @@ fn assign(line: &Line<'_>, context: &mut Context<'_>) -> Result<(), Flow> {
             Some("an empty value ends the line for HAProxy; use unsetenv"),
             line.doubt,
         );
-        return Ok(());
+        return;
     }
     let (name, value) = (line.text(1), line.text(2));
     if line.words.get(1).is_some_and(|word| word.doubt.is_some()) {
         let reason = "an earlier setenv set a variable whose name is not known".into();
         context.variables.doubt_all(&reason);
-        return Ok(());
+        return;
     }
     match line.doubt_to(2) {
         Some(doubt) => context.variables.doubt(name, doubt),
         None if line.text(0) == b"setenv" => context.variables.set(name, value),
         None => context.variables.preset(name, value),
     }
-    Ok(())
 }
 
 /// `stats socket ADDRESS KEYWORD…`

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::variables::{Dialect, Lookup, Reason, Variables};
+use super::variables::{Dialect, Reason, Variables};
 
 /// Most words a line may have (`MAX_LINE_ARGS`).
 pub(super) const MOST_WORDS: usize = 64;
@@ -87,22 +87,27 @@ pub(super) fn split(
     Ok(lexer.words)
 }
 
+/// Quotes that are open, and where they began.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Quote {
+pub(super) enum Quote {
     None,
     Single(usize),
     Double(usize),
 }
 
-struct Lexer<'a, 'r> {
-    line: &'a [u8],
-    at: usize,
-    setting: &'a Setting<'a>,
-    room: &'r mut usize,
-    words: Words,
-    current: Option<Word>,
-    quote: Quote,
-    quoted_nothing: bool,
+/// A line, being split.
+pub(super) struct Lexer<'a, 'r> {
+    pub(super) line: &'a [u8],
+    /// Next byte.
+    pub(super) at: usize,
+    pub(super) setting: &'a Setting<'a>,
+    pub(super) room: &'r mut usize,
+    pub(super) words: Words,
+    /// The word under way.
+    pub(super) current: Option<Word>,
+    pub(super) quote: Quote,
+    /// The quotes that are open have nothing in them so far.
+    pub(super) quoted_nothing: bool,
 }
 
 /// `isspace(3)` in the C locale.
@@ -111,7 +116,7 @@ pub(super) fn is_space(byte: u8) -> bool {
 }
 
 impl Lexer<'_, '_> {
-    fn peek(&self, ahead: usize) -> Option<u8> {
+    pub(super) fn peek(&self, ahead: usize) -> Option<u8> {
         self.line.get(self.at + ahead).copied()
     }
 
@@ -119,8 +124,7 @@ impl Lexer<'_, '_> {
         while let Some(byte) = self.peek(0) {
             match (byte, self.quote) {
                 // A carriage return ends the line, inside quotes too.
-                (b'\r' | b'\n', _) => break,
-                (b'#', Quote::None) => break,
+                (b'\r' | b'\n', _) | (b'#', Quote::None) => break,
                 (b'"', Quote::None) => self.open(Quote::Double(self.at)),
                 (b'\'', Quote::None) => self.open(Quote::Single(self.at)),
                 (b'"', Quote::Double(_)) | (b'\'', Quote::Single(_)) => self.close(),
@@ -151,14 +155,14 @@ impl Lexer<'_, '_> {
         }
     }
 
-    fn skip_spaces(&mut self) {
+    pub(super) fn skip_spaces(&mut self) {
         while self.peek(0).is_some_and(is_space) {
             self.at += 1;
         }
     }
 
     /// The word under way, begun at `from` if there is none.
-    fn word(&mut self, from: usize) -> &mut Word {
+    pub(super) fn word(&mut self, from: usize) -> &mut Word {
         self.current.get_or_insert_with(|| Word {
             text: Vec::new(),
             source: from..from,
@@ -168,7 +172,7 @@ impl Lexer<'_, '_> {
     }
 
     /// Adds one byte taken from the line at `from`.
-    fn push(&mut self, byte: u8, from: usize) {
+    pub(super) fn push(&mut self, byte: u8, from: usize) {
         self.quoted_nothing = false;
         let end = self.at;
         let word = self.word(from);
@@ -203,7 +207,7 @@ impl Lexer<'_, '_> {
     }
 
     /// Ends the word under way.
-    fn finish(&mut self) -> Result<(), LexError> {
+    pub(super) fn finish(&mut self) -> Result<(), LexError> {
         let Some(mut word) = self.current.take() else {
             return Ok(());
         };
@@ -257,235 +261,138 @@ impl Lexer<'_, '_> {
         self.word(from).literal = false;
         Ok(())
     }
-
-    /// `$NAME`, `${NAME}`, `${NAME-default}`, `${NAME[*]}`, `$.LINE`.
-    fn variable(&mut self) -> Result<(), LexError> {
-        let from = self.at;
-        self.at += 1;
-        let brace = (self.peek(0) == Some(b'{')).then_some(self.at);
-        if brace.is_some() {
-            self.at += 1;
-        }
-        let name_at = self.at;
-        if !self
-            .peek(0)
-            .is_some_and(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.'))
-        {
-            return Err(LexError {
-                source: from..(self.at + 1).min(self.line.len()).max(from + 1),
-                what: "forbidden first character in the name of a variable",
-                help: Some("write \\$ for a dollar sign inside double quotes"),
-            });
-        }
-        self.at += 1;
-        while self.peek(0).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            self.at += 1;
-        }
-        let name = self.line.get(name_at..self.at).unwrap_or_default();
-        let own_line = self.setting.line.to_string();
-        let mut value = match name {
-            b".LINE" => Lookup::Set(own_line.as_bytes()),
-            b".FILE" => Lookup::Set(self.setting.file),
-            b".SECTION" => self.setting.section.map_or(Lookup::Unset, Lookup::Set),
-            _ if name.starts_with(b".") => {
-                return Err(LexError {
-                    source: name_at..self.at,
-                    what: "no such internal variable",
-                    help: Some("there are .FILE, .LINE and .SECTION"),
-                });
-            }
-            _ => self.setting.variables.get(name),
-        };
-        let mut splits = false;
-        if brace.is_some() && self.peek(0) == Some(b'[') {
-            if self.peek(1) != Some(b'*') || self.peek(2) != Some(b']') {
-                return Err(LexError {
-                    source: self.at..(self.at + 3).min(self.line.len()),
-                    what: "invalid word expansion",
-                    help: Some("write \"${NAME[*]}\""),
-                });
-            }
-            splits = true;
-            self.at += 3;
-        }
-        if let Some(brace) = brace {
-            let unmatched = LexError {
-                source: brace..brace + 1,
-                what: "unmatched brace in the name of a variable",
-                help: Some("close it: \"${NAME}\" or \"${NAME-default}\""),
-            };
-            if self.peek(0) == Some(b'-') {
-                self.words.default_at.get_or_insert(brace);
-                let rest = self.line.get(self.at + 1..).unwrap_or_default();
-                let Some(length) = rest.iter().position(|&byte| byte == b'}') else {
-                    return Err(unmatched);
-                };
-                if value == Lookup::Unset {
-                    value = Lookup::Set(rest.get(..length).unwrap_or_default());
-                }
-                self.at += length + 2;
-            } else if self.peek(0) == Some(b'}') {
-                self.at += 1;
-            } else {
-                return Err(unmatched);
-            }
-        }
-        if splits {
-            self.quoted_nothing = false;
-        }
-        self.expand(from, name, value, splits)
-    }
-
-    fn expand(
-        &mut self,
-        from: usize,
-        name: &[u8],
-        value: Lookup<'_>,
-        splits: bool,
-    ) -> Result<(), LexError> {
-        let end = self.at;
-        match value {
-            Lookup::Set(value) => {
-                if value.len() > *self.room {
-                    *self.room = 0;
-                    let word = self.word(from);
-                    word.doubt = Some("its variables expand to more than is read".into());
-                    return Ok(());
-                }
-                *self.room -= value.len();
-                if splits {
-                    return self.expand_words(from, value);
-                }
-                if !value.is_empty() {
-                    for &byte in value {
-                        self.push(byte, from);
-                    }
-                    let word = self.word(from);
-                    word.literal = false;
-                }
-            }
-            Lookup::Unset => self.expand_nothing(from, name, splits),
-            Lookup::Unknown(reason) => {
-                let what = if splits { "how many words there are" } else { "the value" };
-                let name = String::from_utf8_lossy(name);
-                let word = self.word(from);
-                word.literal = false;
-                word.source.end = end;
-                word.doubt = Some(format!("{what} of ${name} is not known: {reason}").into());
-            }
-        }
-        Ok(())
-    }
-
-    /// `"${NAME[*]}"`: spaces in the value separate words.
-    fn expand_words(&mut self, from: usize, value: &[u8]) -> Result<(), LexError> {
-        let mut after_space = false;
-        for &byte in value {
-            if is_space(byte) {
-                if !after_space {
-                    self.finish()?;
-                }
-                after_space = true;
-            } else {
-                after_space = false;
-                self.push(byte, from);
-                self.word(from).literal = false;
-            }
-        }
-        if self.setting.dialect == Dialect::Unknown
-            && (value.first().copied().is_none_or(is_space)
-                || value.last().copied().is_none_or(is_space))
-        {
-            self.word(from).doubt = Some(
-                "whether spaces around a variable's words make an empty one differs between versions of HAProxy".into(),
-            );
-        } else if after_space && self.setting.dialect != Dialect::Strict {
-            // The closing quote begins another, empty word.
-            self.word(from);
-        }
-        Ok(())
-    }
-
-    /// A variable that does not exist.
-    fn expand_nothing(&mut self, from: usize, name: &[u8], splits: bool) {
-        let end = self.at;
-        if !(splits && self.setting.dialect == Dialect::Strict) {
-            let word = self.word(from);
-            word.literal = false;
-            word.source.end = end;
-        }
-        let at_end_of_quotes = self.peek(0) == Some(b'"') && !name.starts_with(b".");
-        if !at_end_of_quotes {
-            return;
-        }
-        match self.setting.dialect {
-            Dialect::Swallowing => {
-                self.at += 1;
-                self.skip_spaces();
-                self.quote = Quote::None;
-            }
-            Dialect::Unknown => {
-                let rest = self.line.get(self.at + 1..).unwrap_or_default();
-                let next = rest.iter().find(|&&byte| !is_space(byte));
-                if next.is_some_and(|&byte| byte != b'#') {
-                    let name = String::from_utf8_lossy(name);
-                    self.word(from).doubt = Some(
-                        format!("${name} is not set, and versions of HAProxy differ in where the word then ends").into(),
-                    );
-                }
-            }
-            Dialect::Plain | Dialect::Strict => {}
-        }
-    }
 }
 
 fn hexadecimal_digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Expands variables a second time, as HAProxy does in addresses: anywhere, unset is empty, no
-/// defaults (`env_expand` in `src/tools.c`). `Err`: one of them is not known.
-pub(super) fn expand_again(
-    text: &[u8],
-    variables: &Variables,
-    room: &mut usize,
-) -> Result<Vec<u8>, Reason> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(dollar) = rest.iter().position(|&byte| byte == b'$') {
-        let (before, after) = rest.split_at(dollar);
-        out.extend_from_slice(before);
-        let after = after.get(1..).unwrap_or_default();
-        let (braced, after) = match after.strip_prefix(b"{") {
-            Some(after) => (true, after),
-            None => (false, after),
+#[cfg(test)]
+mod tests {
+    use super::super::Launch;
+    use super::*;
+
+    fn variables() -> Variables {
+        let environment = [("A", "1"), ("E", ""), ("W", " a  b "), ("Z", "a b")];
+        let launch = Launch {
+            environment: Some(
+                environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            ),
+            ..Launch::default()
         };
-        let length =
-            after.iter().take_while(|&&byte| byte.is_ascii_alphanumeric() || byte == b'_').count();
-        let (name, after) = after.split_at(length);
-        rest = match after.strip_prefix(b"}") {
-            Some(after) if braced => after,
-            _ => after,
+        Variables::new(&launch, Some("me"))
+    }
+
+    fn show(line: &str, dialect: Dialect) -> String {
+        let variables = variables();
+        let setting = Setting {
+            variables: &variables,
+            dialect,
+            file: b"f.cfg",
+            line: 7,
+            section: Some(b"web"),
         };
-        if name.is_empty() {
-            continue;
+        match split(line.as_bytes(), &setting, &mut 1000) {
+            Ok(words) => {
+                let shown = words.list.iter().map(|word| {
+                    let doubt = if word.doubt.is_some() { "?" } else { "" };
+                    format!("{}{doubt}", String::from_utf8_lossy(&word.text))
+                });
+                shown.collect::<Vec<_>>().join("|")
+            }
+            Err(error) => format!("{:?} {}", error.source, error.what),
         }
-        match variables.get(name) {
-            Lookup::Set(value) if value.len() > *room => {
-                *room = 0;
-                return Err("its variables expand to more than is read".into());
-            }
-            Lookup::Set(value) => {
-                *room -= value.len();
-                out.extend_from_slice(value);
-            }
-            Lookup::Unset => {}
-            Lookup::Unknown(reason) => {
-                let name = String::from_utf8_lossy(name);
-                return Err(format!("the value of ${name} is not known: {reason}").into());
+    }
+
+    #[test]
+    fn words_of_every_dialect() {
+        for (line, expected) in [
+            ("", ""),
+            ("   ", ""),
+            ("# a", ""),
+            ("a b\tc", "a|b|c"),
+            ("  a   b  # c", "a|b"),
+            ("a#b c", "a"),
+            ("a\\#b", "a#b"),
+            ("'a b' \"c d\"", "a b|c d"),
+            ("a' 'b", "a b"),
+            ("'a\\' b", "a\\|b"),
+            ("\"a\\\"b\" \\' \\\"", "a\"b|'|\""),
+            ("\\x41\\x62 \\t\\n\\r", "Ab|\t\n\r"),
+            ("a\\ b \\\\ \\1 \\", "a b|\\|\\1|\\"),
+            ("a\\x00b c", "a|c"),
+            ("a\rb", "a"),
+            ("$A '$A' \\$A", "$A|$A|\\$A"),
+            ("\"$A\" \"${A}2\" \"\\$A\"", "1|12|$A"),
+            ("\"${A-x}\" \"${N-x y}\" \"${N-}z\"", "1|x y|z"),
+            ("\"$.FILE:$.LINE:$.SECTION\"", "f.cfg:7:web"),
+            ("\"${Z[*]}\"", "a|b"),
+            ("x\"${Z[*]}\"y", "xa|by"),
+            ("\"$Z\"", "a b"),
+            ("'' b", "|b"),
+            ("\"$E\" b", "|b"),
+            ("a\"$E\"b", "ab"),
+            ("\"$N b\"", " b"),
+            ("\"a", "0..2 unmatched quote"),
+            ("a 'b", "2..4 unmatched quote"),
+            ("\"a\r\"", "0..4 unmatched quote"),
+            ("a \\x4", "2..5 truncated or invalid hexadecimal sequence"),
+            ("\"${A\"", "2..3 unmatched brace in the name of a variable"),
+            ("\"${A-b\"", "2..3 unmatched brace in the name of a variable"),
+            ("\"$1\"", "1..3 forbidden first character in the name of a variable"),
+            ("\"$", "1..2 forbidden first character in the name of a variable"),
+            ("\"$.X\"", "2..4 no such internal variable"),
+            ("\"${A[1]}\"", "4..7 invalid word expansion"),
+        ] {
+            for dialect in [Dialect::Plain, Dialect::Swallowing, Dialect::Strict, Dialect::Unknown]
+            {
+                assert_eq!(show(line, dialect), expected, "{line} {dialect:?}");
             }
         }
     }
-    out.extend_from_slice(rest);
-    Ok(out)
+
+    #[test]
+    fn words_by_dialect() {
+        for (line, plain, swallowing, strict, unknown) in [
+            ("\"$N\"", "", "", "", ""),
+            ("\"$N\" b", "|b", "b", "|b", "?|b"),
+            ("\"a$N\" b", "a|b", "ab", "a|b", "a?|b"),
+            ("\"a$N\"b", "ab", "ab", "ab", "a?b"),
+            ("\"${N[*]}\" b", "|b", "b", "b", "?|b"),
+            ("\"${E[*]}\" b", "|b", "|b", "b", "?|b"),
+            ("\"${W[*]}\" c", "|a|b||c", "|a|b||c", "a|b|c", "|a|b|?|c"),
+        ] {
+            assert_eq!(show(line, Dialect::Plain), plain, "{line}");
+            assert_eq!(show(line, Dialect::Swallowing), swallowing, "{line}");
+            assert_eq!(show(line, Dialect::Strict), strict, "{line}");
+            let shown = show(line, Dialect::Unknown);
+            assert_eq!(shown.contains('?'), unknown.contains('?'), "{line}: {shown}");
+        }
+    }
+
+    #[test]
+    fn most_words() {
+        assert_eq!(show(&"a ".repeat(64), Dialect::Plain).split('|').count(), 64);
+        assert_eq!(
+            show(&"a ".repeat(65), Dialect::Plain),
+            "128..129 too many words, the most is 64"
+        );
+    }
+
+    #[test]
+    fn expansion_is_bounded() {
+        let mut variables = variables();
+        variables.set(b"BIG", &[b'x'; 600]);
+        let setting = Setting {
+            variables: &variables,
+            dialect: Dialect::Strict,
+            file: b"",
+            line: 1,
+            section: None,
+        };
+        let mut room = 1000;
+        let words = split(b"\"$BIG\" \"$BIG\" \"$BIG\"", &setting, &mut room).expect("three words");
+        let doubts: Vec<bool> = words.list.iter().map(|word| word.doubt.is_some()).collect();
+        assert_eq!(doubts, [false, true, true]);
+    }
 }

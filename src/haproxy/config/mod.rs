@@ -6,9 +6,9 @@
 //!
 //! | step | file |
 //! |---|---|
-//! | bytes to lines, lines to words | [`lexer`](self) (`lexer.rs`), with `variables.rs` |
-//! | `.if` … `.endif` | `blocks.rs`, `conditions.rs` |
-//! | lines to sections | `reader.rs`, `globals.rs`, `proxies.rs`, `peers.rs` |
+//! | lines to words | `lexer.rs`, `expansion.rs`, `variables.rs` |
+//! | `.if` … `.endif` | `blocks.rs`, `conditions.rs`, `predicates.rs` |
+//! | files to lines, lines to sections | `reader.rs`, `walker.rs`, `globals.rs`, `proxies.rs`, `peers.rs` |
 //! | `bind` words to listeners | `bind.rs`, `addresses.rs` |
 //!
 //! Authority: HAProxy's configuration manual, sections 2 (format, variables, conditions), 3
@@ -20,15 +20,18 @@ mod bind;
 mod blocks;
 mod conditions;
 mod declared;
+mod expansion;
 mod findings;
 mod globals;
 mod launch;
 mod lexer;
 mod peers;
+mod predicates;
 mod proxies;
 mod reader;
 mod variables;
 mod version;
+mod walker;
 
 pub use declared::{
     ConfigError, Declared, Globals, Inherited, Listener, Place, Ports, Possible, Program,

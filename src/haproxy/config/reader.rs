@@ -1,55 +1,21 @@
-//! Walks the files line by line and hands each line to the section it is in (`parse_cfg` in
-//! `src/cfgparse.c`).
+//! Reads a configuration: one or two walks over its files, then what the command line opens.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::Accepts;
 use super::bind::{self, Bound, Options, Owner};
-use super::blocks::{Blocks, Counts};
-use super::conditions::{self, Truth, World};
 use super::findings::{Findings, Line, Switch};
 use super::globals;
-use super::lexer::{self, LexError, Word, Words};
-use super::peers::Peers;
-use super::proxies::{Defaults, Proxy, is_identifier};
-use super::variables::{Dialect, Reason, Variables};
-use super::{Declared, Launch, Place, Possible, Program, SourceFile};
+use super::lexer::Word;
+use super::proxies::Defaults;
+use super::variables::{Dialect, Variables};
+use super::walker::walk;
+use super::{Declared, Launch, SourceFile};
 
 /// Bytes variables may expand to, beyond the size of the files: enough for any configuration
 /// that is meant, and a bound on one that is not.
 const MOST_EXPANSION: usize = 16 << 20;
-
-/// Errors after which HAProxy leaves a file.
-const MOST_ERRORS: usize = 50;
-
-/// Keywords that begin a section, in any version from 1.8 to 3.5 (`REGISTER_CONFIG_SECTION`).
-const SECTIONS: [&[u8]; 24] = [
-    b"acme",
-    b"backend",
-    b"cache",
-    b"crt-store",
-    b"defaults",
-    b"fcgi-app",
-    b"frontend",
-    b"global",
-    b"healthcheck",
-    b"http-errors",
-    b"listen",
-    b"log-forward",
-    b"log-profile",
-    b"mailers",
-    b"namespace_list",
-    b"peers",
-    b"program",
-    b"resolvers",
-    b"ring",
-    b"spoe-agent",
-    b"spoe-group",
-    b"spoe-message",
-    b"traces",
-    b"userlist",
-];
 
 /// Why reading ends early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +36,8 @@ pub(super) struct Context<'a> {
     pub(super) findings: Findings,
     pub(super) switched: Vec<(&'static str, bool)>,
     pub(super) quic_off: Switch,
-    room: usize,
+    /// Bytes variables may still expand to.
+    pub(super) room: usize,
 }
 
 impl Context<'_> {
@@ -107,18 +74,6 @@ impl Context<'_> {
         self.findings.error(line.place(word), what, help, line.doubt);
         Flow::Abort
     }
-}
-
-/// Section a line is in.
-enum Section {
-    /// None yet: only a section may come.
-    None,
-    Global,
-    Proxy(Proxy),
-    Peers(Peers),
-    Program(Program, Option<Reason>),
-    /// One that opens nothing.
-    Other,
 }
 
 /// Reads the files as HAProxy would in this order, started like this.
@@ -167,394 +122,6 @@ pub fn read(files: &[SourceFile], launch: &Launch) -> Declared {
     context.findings.declared
 }
 
-fn walk(files: &[SourceFile], context: &mut Context<'_>, discovering: bool) {
-    for file in files {
-        let mut walker = Walker {
-            file: Arc::from(file.path.as_path()),
-            name: file.path.as_os_str().as_encoded_bytes(),
-            context,
-            discovering,
-            section: Section::None,
-            section_doubt: None,
-            section_name: None,
-            blocks: Blocks::default(),
-            capacity: 0,
-        };
-        if walker.file(&file.text) == Err(Flow::Abort) {
-            return;
-        }
-    }
-}
-
-/// A file, being read.
-struct Walker<'c, 'a, 'f> {
-    file: Arc<Path>,
-    name: &'f [u8],
-    context: &'c mut Context<'a>,
-    discovering: bool,
-    section: Section,
-    /// Why the section may be another one: it began where a condition is not known.
-    section_doubt: Option<Reason>,
-    /// `.SECTION`
-    section_name: Option<Vec<u8>>,
-    blocks: Blocks,
-    /// Size of the buffer HAProxy splits lines into.
-    capacity: usize,
-}
-
-impl Walker<'_, '_, '_> {
-    fn file(&mut self, text: &[u8]) -> Result<(), Flow> {
-        let outcome = self.lines(text);
-        let section = std::mem::replace(&mut self.section, Section::None);
-        self.close(section);
-        outcome?;
-        if let Some(line) = self.blocks.open_line() {
-            let place = self.place(line, 0, 1);
-            self.error(place, "this '.if' is not closed", Some("add '.endif'"));
-            return Err(Flow::Abort);
-        }
-        Ok(())
-    }
-
-    fn lines(&mut self, text: &[u8]) -> Result<(), Flow> {
-        let errors_before = self.context.findings.declared.errors.len();
-        let mut number = 0;
-        let mut rest = text;
-        while !rest.is_empty() {
-            number += 1;
-            let errors = self.context.findings.declared.errors.len() - errors_before;
-            if errors >= MOST_ERRORS {
-                break;
-            }
-            let end = rest.iter().position(|&byte| byte == b'\n');
-            let whole = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
-            rest = end.and_then(|end| rest.get(end + 1..)).unwrap_or_default();
-            // To HAProxy a zero byte ends the line, and the next one then ends the file.
-            let zero = whole.iter().position(|&byte| byte == 0);
-            let line = whole.get(..zero.unwrap_or(whole.len())).unwrap_or_default();
-            match self.line(line, number) {
-                Ok(()) | Err(None) => {}
-                Err(Some(Flow::EndFile)) => break,
-                Err(Some(flow)) => return Err(flow),
-            }
-            if let Some(zero) = zero {
-                let place = self.place(number, zero, zero + 1);
-                self.error(place, "a zero byte", Some("a configuration is text"));
-                break;
-            }
-            if end.is_none() {
-                let place = self.place(number, line.len(), line.len() + 1);
-                let help = Some("end the last line with a newline; the file may be truncated");
-                self.error(place, "no newline at the end of the file", help);
-            }
-        }
-        Ok(())
-    }
-
-    fn place(&self, line: usize, start: usize, end: usize) -> Place {
-        Place { file: Arc::clone(&self.file), line, columns: start + 1..end.max(start + 1) + 1 }
-    }
-
-    fn error(&mut self, place: Place, what: impl Into<String>, help: Option<&'static str>) {
-        if !self.discovering {
-            self.context.findings.error(place, what, help, None);
-        }
-    }
-
-    /// One line. `Err(None)`: it was wrong, and said so.
-    fn line(&mut self, line: &[u8], number: usize) -> Result<(), Option<Flow>> {
-        let indent = line.iter().take_while(|&&byte| lexer::is_space(byte)).count();
-        if line.get(indent) == Some(&b'[') {
-            return self.scope(line, indent, number);
-        }
-        let setting = lexer::Setting {
-            variables: &self.context.variables,
-            dialect: self.context.dialect,
-            file: self.name,
-            line: number,
-            section: self.section_name.as_deref(),
-        };
-        let words = match lexer::split(line, &setting, &mut self.context.room) {
-            Ok(words) => words,
-            Err(LexError { source, what, help }) => {
-                let place = self.place(number, source.start, source.end);
-                self.error(place, what, help);
-                return Err(None);
-            }
-        };
-        self.default_value(&words, number)?;
-        let Some(first) = words.list.first() else {
-            return Ok(());
-        };
-        if let Some(doubt) = first.doubt.clone() {
-            if self.blocks.counts() != Counts::No && !self.discovering {
-                let place = self.place(number, first.source.start, first.source.end);
-                let why = format!("the line's first word decides what it is, and {doubt}");
-                let anything = vec![Possible::default()];
-                self.context.findings.uncertain(place, why, anything);
-            }
-            return Ok(());
-        }
-        if matches!(first.text.as_slice(), b".if" | b".elif" | b".else" | b".endif") {
-            return self.block(&words.list, number).map_err(Some);
-        }
-        let doubt = match self.blocks.counts() {
-            Counts::No => return Ok(()),
-            Counts::Yes => None,
-            Counts::Maybe(reason) => Some(reason),
-        };
-        self.counting_line(&words, number, doubt.as_ref())
-    }
-
-    /// Up to 3.5 a `${NAME-default}` that makes the line outgrow HAProxy's buffer, as on the first line of a
-    /// file, is destroyed by its first attempt and refused in the second.
-    fn default_value(&mut self, words: &Words, number: usize) -> Result<(), Option<Flow>> {
-        let emitted = words.emitted.max(1);
-        if emitted <= self.capacity {
-            return Ok(());
-        }
-        self.capacity = emitted.next_multiple_of(1024);
-        let Some(brace) = words.default_at else {
-            return Ok(());
-        };
-        if self.context.launch.version.is_some_and(|version| !version.is_at_least(3, 6)) {
-            let place = self.place(number, brace, brace + 1);
-            let help = "put a longer line above it, a comment for instance";
-            self.error(
-                place,
-                "HAProxy cannot take a variable's default value on the first or by far longest line of a file",
-                Some(help),
-            );
-            return Err(None);
-        }
-        Ok(())
-    }
-
-    /// A line that is not about conditions and is not masked by one.
-    fn counting_line(
-        &mut self,
-        words: &Words,
-        number: usize,
-        doubt: Option<&Reason>,
-    ) -> Result<(), Option<Flow>> {
-        let file = Arc::clone(&self.file);
-        let all = Line { words: &words.list, file: &file, number, doubt };
-        if all.text(0).starts_with(b".") {
-            return self.directive(&all).map_err(Some);
-        }
-        let empty = words.list.iter().position(|word| word.text.is_empty() && word.doubt.is_none());
-        if let (Some(empty), Dialect::Strict, false) =
-            (empty, self.context.dialect, self.discovering)
-        {
-            self.context.findings.error(
-                all.place(empty),
-                "an empty argument, which would end the line",
-                Some("if it is from a variable, set it, or write \"${NAME[*]}\" to leave nothing in its place"),
-                doubt,
-            );
-            return Err(None);
-        }
-        let mut line = Line { words: words.arguments(), ..all };
-        if matches!(line.text(0), b"no" | b"default") {
-            line.words = line.rest(1);
-            if matches!(line.text(0), b"bind" | b"stats" | b"disabled" | b"enabled" | b"peer") {
-                self.context.findings.error(
-                    all.place(0),
-                    format!("'{}' cannot stand before '{}'", all.string(0), line.string(0)),
-                    None,
-                    doubt,
-                );
-                return Err(None);
-            }
-            // What may be negated opens nothing.
-            return Ok(());
-        }
-        if line.words.is_empty() {
-            return Ok(());
-        }
-        let certain = doubt.is_none();
-        match self.keyword(&line) {
-            Err(Flow::Abort) if !certain || self.discovering => Ok(()),
-            outcome => outcome.map_err(Some),
-        }
-    }
-
-    /// `[SCOPE]`: a name alone on its line. It bounds nothing in a configuration file.
-    fn scope(&mut self, line: &[u8], indent: usize, number: usize) -> Result<(), Option<Flow>> {
-        let inside = line.get(indent + 1..).unwrap_or_default();
-        let close = inside.iter().position(|&byte| byte == b']');
-        let name = close.and_then(|close| inside.get(..close)).unwrap_or_default();
-        let after = close.and_then(|close| inside.get(close + 1..)).unwrap_or_default();
-        let next = after.iter().find(|&&byte| !lexer::is_space(byte));
-        let what = if name.is_empty() {
-            "a scope needs a name"
-        } else if !is_identifier(name) {
-            "a character that is not permitted in the name of a scope"
-        } else if next.is_some_and(|&byte| byte != b'#') {
-            "a scope stands alone on its line"
-        } else {
-            return Ok(());
-        };
-        let place = self.place(number, indent, line.len());
-        self.error(place, what, Some("write [NAME]"));
-        if name.is_empty() { Err(None) } else { Err(Some(Flow::Abort)) }
-    }
-
-    /// `.if`, `.elif`, `.else`, `.endif`
-    fn block(&mut self, words: &[Word], number: usize) -> Result<(), Flow> {
-        let file = Arc::clone(&self.file);
-        let line = Line { words, file: &file, number, doubt: None };
-        let context = &*self.context;
-        let condition = || match line.doubt_to(words.len()) {
-            Some(doubt) => Ok(Truth::Unknown(Arc::clone(doubt))),
-            None => {
-                let texts: Vec<&[u8]> =
-                    line.rest(1).iter().map(|word| word.text.as_slice()).collect();
-                let world = World {
-                    variables: &context.variables,
-                    launch: context.launch,
-                    switched: &context.switched,
-                };
-                conditions::evaluate(&texts.join(&b' '), &world)
-            }
-        };
-        let outcome = match line.text(0) {
-            b".if" => self.blocks.open(number, condition),
-            b".elif" => self.blocks.otherwise_if(condition),
-            keyword => {
-                if !line.text(1).is_empty() {
-                    let what = format!("unexpected argument of '{}'", line.string(0));
-                    self.error(line.place(1), what, None);
-                    return Err(Flow::Abort);
-                }
-                if keyword == b".else" { self.blocks.otherwise() } else { self.blocks.close() }
-            }
-        };
-        if let Err(what) = outcome {
-            let word = usize::from(words.len() > 1);
-            self.error(line.place(word), what, None);
-            return Err(Flow::Abort);
-        }
-        if let (Counts::Maybe(reason), b".if" | b".elif", false) =
-            (self.blocks.counts(), line.text(0), self.discovering)
-        {
-            let why = format!("its condition cannot be decided: {reason}");
-            self.context.findings.uncertain(line.place(1), why, vec![]);
-        }
-        Ok(())
-    }
-
-    /// `.alert`, `.warning`, `.notice`, `.diag`
-    fn directive(&mut self, line: &Line<'_>) -> Result<(), Flow> {
-        if self.discovering {
-            return Ok(());
-        }
-        let keyword = line.text(0);
-        if !matches!(keyword, b".alert" | b".warning" | b".notice" | b".diag") {
-            let what = format!("unknown directive '{}'", line.string(0));
-            self.context.findings.error(line.place(0), what, None, line.doubt);
-            return line.doubt.map_or(Err(Flow::EndFile), |_| Ok(()));
-        }
-        if !line.text(2).is_empty() {
-            self.context.findings.error(
-                line.place(2),
-                format!("unexpected argument of '{}'", line.string(0)),
-                Some("quote the message if it has spaces"),
-                line.doubt,
-            );
-            return Ok(());
-        }
-        if keyword == b".alert" {
-            let what = format!("the configuration refuses itself: {}", line.string(1));
-            let flow = self.context.abort(line, 0, what, None);
-            return line.doubt.map_or(Err(flow), |_| Ok(()));
-        }
-        Ok(())
-    }
-
-    /// A keyword: of the section, or one that begins the next section.
-    fn keyword(&mut self, line: &Line<'_>) -> Result<(), Flow> {
-        if SECTIONS.contains(&line.text(0)) {
-            self.finish_section(line);
-            self.section = Section::Other;
-            self.section = self.open_section(line)?;
-            return Ok(());
-        }
-        let discovering = self.discovering;
-        let section_doubt = self.section_doubt.clone();
-        let line = &Line { doubt: line.doubt.or(section_doubt.as_ref()), ..*line };
-        match &mut self.section {
-            Section::Global => return globals::line(line, discovering, self.context),
-            _ if discovering => {}
-            Section::Proxy(proxy) => proxy.line(line, self.context),
-            Section::Peers(peers) => peers.line(line, self.context),
-            Section::Program(program, _) => {
-                if line.text(0) == b"command" {
-                    program.command =
-                        (1..line.words.len()).map(|index| line.string(index)).collect();
-                }
-            }
-            Section::Other => {
-                if let (b"bind" | b"dgram-bind", Some(doubt)) = (line.text(0), line.doubt) {
-                    let why = format!("which section it is in is not known: {doubt}");
-                    let anything = vec![Possible::default()];
-                    self.context.findings.uncertain(line.place(1), why, anything);
-                }
-            }
-            Section::None => self.context.findings.error(
-                line.place(0),
-                format!("'{}' is in no section", line.string(0)),
-                Some("a file begins with a section, such as global or defaults"),
-                line.doubt,
-            ),
-        }
-        Ok(())
-    }
-
-    /// The section a line begins.
-    fn open_section(&mut self, line: &Line<'_>) -> Result<Section, Flow> {
-        Ok(match line.text(0) {
-            b"global" => Section::Global,
-            b"defaults" | b"frontend" | b"listen" | b"backend" | b"log-forward"
-                if !self.discovering =>
-            {
-                Section::Proxy(Proxy::open(line, self.context)?)
-            }
-            b"peers" => Section::Peers(Peers::open(line)),
-            b"program" => {
-                let program =
-                    Program { name: line.string(1), command: Vec::new(), place: line.place(0) };
-                Section::Program(program, line.doubt.cloned())
-            }
-            _ => Section::Other,
-        })
-    }
-
-    /// Ends the section a new one follows.
-    fn finish_section(&mut self, line: &Line<'_>) {
-        let section = std::mem::replace(&mut self.section, Section::None);
-        self.close(section);
-        let name = usize::from(!line.text(1).is_empty());
-        self.section_name = Some(line.text(name).to_vec());
-        self.section_doubt = line.doubt.cloned();
-    }
-
-    fn close(&mut self, section: Section) {
-        match section {
-            Section::Proxy(proxy) => proxy.close(self.context),
-            Section::Peers(peers) if !self.discovering => peers.close(self.context),
-            Section::Program(program, doubt) if !self.discovering => match doubt {
-                None => self.context.findings.declared.programs.push(program),
-                Some(reason) => {
-                    let why = format!("whether this program runs is not known: {reason}");
-                    self.context.findings.uncertain(program.place, why, vec![]);
-                }
-            },
-            _ => {}
-        }
-    }
-}
-
 /// `-S ADDRESS[,KEYWORD…]`: commas stand for the spaces of a bind line. It opens in a master only.
 fn master_sockets(context: &mut Context<'_>) {
     if !context.launch.master_worker && !context.findings.declared.globals.master_worker {
@@ -588,6 +155,217 @@ fn master_sockets(context: &mut Context<'_>) {
         let owner = Owner { section: &section, unix_prefix: None };
         for bound in &bound {
             context.findings.socket(bind::socket(bound, &options, &owner), None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Version;
+    use super::*;
+
+    fn launch() -> Launch {
+        Launch {
+            environment: Some([("PORT".to_owned(), "80".to_owned())].into()),
+            version: Version::parse("3.2.4"),
+            host_name: Some("host".to_owned()),
+            ..Launch::default()
+        }
+    }
+
+    fn read_text(text: &str, launch: &Launch) -> Declared {
+        let file = SourceFile { path: "f.cfg".into(), text: text.as_bytes().to_vec() };
+        read(&[file], launch)
+    }
+
+    /// `line:columns what` of everything found.
+    fn show(declared: &Declared) -> Vec<String> {
+        let mut shown = Vec::new();
+        for listener in &declared.listeners {
+            let (place, ports) = (&listener.place, listener.ports);
+            shown.push(format!(
+                "{}:{:?} {} {}:{}-{} {}",
+                place.line,
+                place.columns,
+                listener.protocol,
+                listener.address,
+                ports.first,
+                ports.last,
+                listener.section
+            ));
+        }
+        for inherited in &declared.inherited {
+            let place = &inherited.place;
+            shown.push(format!("{}:{:?} fd {}", place.line, place.columns, inherited.fd));
+        }
+        for error in &declared.errors {
+            shown.push(format!("{}:{:?} error", error.place.line, error.place.columns));
+        }
+        for uncertain in &declared.uncertain {
+            let ports: Vec<String> = uncertain
+                .may_bind
+                .iter()
+                .map(|possible| possible.ports.map_or("?".to_owned(), |p| p.first.to_string()))
+                .collect();
+            let place = &uncertain.place;
+            shown.push(format!("{}:{:?} maybe [{}]", place.line, place.columns, ports.join(",")));
+        }
+        shown
+    }
+
+    #[test]
+    fn listeners_and_their_places() {
+        for (text, expected) in [
+            ("frontend web\n bind :80\n", vec!["2:7..10 tcp 0.0.0.0:80-80 frontend web"]),
+            (
+                "listen l\n\tbind 127.0.0.1:1-3,[::1]:4\n",
+                vec!["2:7..20 tcp 127.0.0.1:1-3 listen l", "2:21..28 tcp ::1:4-4 listen l"],
+            ),
+            (
+                "frontend web\n bind \"127.0.0.1:$PORT\",:81\n",
+                vec![
+                    "2:7..28 tcp 127.0.0.1:80-80 frontend web",
+                    "2:7..28 tcp 0.0.0.0:81-81 frontend web",
+                ],
+            ),
+            ("peers p\n peer host :1024\n", vec!["2:12..17 tcp 0.0.0.0:1024-1024 peers p"]),
+            ("global\n stats socket :9\n", vec!["2:15..17 tcp 0.0.0.0:9-9 stats socket"]),
+            ("log-forward l\n dgram-bind :9\n", vec!["2:13..15 udp 0.0.0.0:9-9 log-forward l"]),
+            ("frontend web\n bind fd@3\n", vec!["2:7..11 fd 3"]),
+            ("frontend web\n bind \"fd@$PORT\"\n", vec!["2:7..17 fd 80"]),
+        ] {
+            assert_eq!(show(&read_text(text, &launch())), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_and_their_places() {
+        for (text, expected) in [
+            ("frontend web\n bind :80,127.0.0.1:x\n", vec!["2:11..22 error"]),
+            ("frontend web\n bind \":80\n", vec!["2:7..11 error"]),
+            ("bind :80\n", vec!["1:1..5 error"]),
+            ("global\n.if 1\n", vec!["2:1..2 error"]),
+            ("global\n.if foo(1)\n.endif\n", vec!["2:5..11 error"]),
+            ("global", vec!["1:7..8 error"]),
+            ("global\n a\0b\nfrontend w\n bind :1\n", vec!["2:3..4 error"]),
+            ("frontend\n", vec!["1:1..9 error"]),
+            ("frontend a from b\n", vec!["1:17..18 error"]),
+            ("global\n setenv A\n", vec!["2:2..8 error"]),
+        ] {
+            let declared = read_text(text, &launch());
+            let shown = show(&declared);
+            let errors: Vec<&String> = shown.iter().filter(|one| one.ends_with("error")).collect();
+            assert_eq!(
+                errors,
+                expected.iter().collect::<Vec<_>>(),
+                "{text}: {:?}",
+                declared.errors
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_uncertain() {
+        let blind = Launch::default();
+        for (text, expected) in [
+            // The value, the count of words, the condition, the name: each makes its line uncertain.
+            ("frontend w\n bind \"$A\"\n", vec!["2:7..11 maybe [?]"]),
+            (
+                "frontend w\n bind $A:80,:81\n",
+                vec!["2:13..16 tcp 0.0.0.0:81-81 frontend w", "2:7..12 maybe [?]"],
+            ),
+            ("frontend w\n bind :80 \"${A[*]}\"\n", vec!["2:7..10 maybe [80]"]),
+            ("frontend w\n bind :80 name \"$A\"\n", vec!["2:7..10 maybe [80]"]),
+            (
+                "frontend w\n.if defined(A)\n bind :80\n.endif\n bind :81\n",
+                vec![
+                    "5:7..10 tcp 0.0.0.0:81-81 frontend w",
+                    "2:5..15 maybe []",
+                    "3:7..10 maybe [80]",
+                ],
+            ),
+            (
+                "frontend w\n bind :80\n.if defined(A)\n disabled\n.endif\n",
+                vec!["3:5..15 maybe []", "2:7..10 maybe [80]"],
+            ),
+            (
+                ".if defined(A)\nfrontend w\n.endif\n bind :80\nfrontend v\n bind :81\n",
+                vec![
+                    "6:7..10 tcp 0.0.0.0:81-81 frontend v",
+                    "1:5..15 maybe []",
+                    "4:7..10 maybe [80]",
+                ],
+            ),
+            ("frontend w\n bind localhost:80\n", vec!["2:7..19 maybe [80]"]),
+            (
+                "peers p\n peer me :1\nfrontend w\n bind :80\n",
+                vec!["4:7..10 tcp 0.0.0.0:80-80 frontend w", "2:10..12 maybe [1]"],
+            ),
+            ("\"$A\" b\n", vec!["1:1..5 maybe [?]"]),
+            (
+                "global\n setenv A 80\nfrontend w\n bind \":$A\"\n",
+                vec!["4:7..12 tcp 0.0.0.0:80-80 frontend w"],
+            ),
+            (
+                "frontend w\n.if defined(A)\n.alert no\n bind x\n.endif\n",
+                vec!["2:5..15 maybe []", "3:1..7 maybe []", "4:7..8 maybe []"],
+            ),
+        ] {
+            assert_eq!(show(&read_text(text, &blind)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bind_in_another_namespace() {
+        let text = "frontend w\n bind :80 namespace blue transparent v6only\n";
+        let declared = read_text(text, &launch());
+        let listener = &declared.listeners[0];
+        assert_eq!(listener.namespace.as_deref(), Some("blue"));
+        assert!(listener.transparent);
+        assert_eq!(listener.v6only, Some(true));
+    }
+
+    #[test]
+    fn globals() {
+        let text = "global\n pidfile /run/a\n pidfile /run/b\n grace 10s\n hard-stop-after 1h\n \
+                    chroot /var\n user u\n gid 7\n daemon\n noreuseport\n stats socket /run/s mode 600 \
+                    expose-fd listeners\n unix-bind prefix /p\nprogram p\n command a b\n";
+        let declared = read_text(text, &launch());
+        let globals = declared.globals;
+        assert_eq!(globals.pidfile.as_deref(), Some("/run/a"));
+        assert_eq!(globals.grace, Some(std::time::Duration::from_secs(10)));
+        assert_eq!(globals.hard_stop_after, Some(std::time::Duration::from_secs(3600)));
+        assert_eq!(globals.chroot.as_deref(), Some("/var"));
+        assert_eq!((globals.user.as_deref(), globals.gid), (Some("u"), Some(7)));
+        assert!(globals.daemon && globals.noreuseport && !globals.master_worker);
+        assert_eq!(globals.localpeer.as_deref(), Some("host"));
+        assert!(globals.stats_sockets[0].exposes_listeners);
+        assert_eq!(globals.stats_sockets[0].path, "/run/s");
+        assert_eq!(declared.programs[0].command, ["a", "b"]);
+    }
+
+    #[test]
+    fn hostile_sizes_end_soon() {
+        let long_line = format!("frontend w\n bind :80 name {}\n", "x".repeat(1 << 20));
+        let doubling = format!("global\n setenv A aaaaaaaa\n{}", " setenv A \"$A$A\"\n".repeat(64));
+        let huge_ranges = format!("frontend w\n{}", " bind :1-65535\n".repeat(20_000));
+        let commas = format!("frontend w\n bind {}\n", ":80,".repeat(300_000));
+        let nests = ".if 1\n".repeat(200_000);
+        let quotes = "\"\n".repeat(200_000);
+        let again = format!("frontend w\n bind {}\n", "$PORT".repeat(200_000));
+        for (name, text) in [
+            ("long line", long_line),
+            ("doubling", doubling),
+            ("huge ranges", huge_ranges),
+            ("commas", commas),
+            ("nests", nests),
+            ("quotes", quotes),
+            ("expanded again", again),
+        ] {
+            let start = std::time::Instant::now();
+            let declared = read_text(&text, &launch());
+            assert!(start.elapsed().as_secs() < 10, "{name}");
+            assert!(declared.errors.len() <= 51, "{name}");
         }
     }
 }

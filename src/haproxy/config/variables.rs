@@ -95,8 +95,9 @@ impl Variables {
     pub(super) fn get(&self, name: &[u8]) -> Lookup<'_> {
         match (self.values.get(name), &self.rest) {
             (Some(Value::Known(value)), _) => Lookup::Set(value),
-            (Some(Value::Unknown(reason)), _) => Lookup::Unknown(Arc::clone(reason)),
-            (None, Some(reason)) => Lookup::Unknown(Arc::clone(reason)),
+            (Some(Value::Unknown(reason)), _) | (None, Some(reason)) => {
+                Lookup::Unknown(Arc::clone(reason))
+            }
             (Some(Value::Unset), _) | (None, None) => Lookup::Unset,
         }
     }

@@ -55,23 +55,33 @@ impl Version {
         state == 1
     }
 
-    /// Compares with a version written in a condition. The outer `None`: this version is not
-    /// known well enough. The inner `None`: the text is no version.
-    pub(super) fn compare(&self, text: &[u8]) -> Option<Option<Ordering>> {
+    /// Compares with a version written in a condition.
+    pub(super) fn compare(&self, text: &[u8]) -> Comparison {
         let Some(other) = split(text) else {
-            return Some(None);
+            return Comparison::NoVersion;
         };
         for (index, (own, other)) in self.elements.iter().zip(other.iter()).enumerate() {
             if index >= self.known {
-                return None;
+                return Comparison::NotKnown;
             }
             match own.cmp(other) {
                 Ordering::Equal => {}
-                unequal => return Some(Some(unequal)),
+                unequal => return Comparison::Order(unequal),
             }
         }
-        Some(Some(Ordering::Equal))
+        Comparison::Order(Ordering::Equal)
     }
+}
+
+/// How a version compares with a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// The version to the text's.
+    Order(Ordering),
+    /// The version is not known well enough.
+    NotKnown,
+    /// The text is no version.
+    NoVersion,
 }
 
 impl fmt::Display for Version {
@@ -159,20 +169,21 @@ mod tests {
 
     #[test]
     fn compares_like_haproxy() {
+        use Comparison::{NoVersion, NotKnown, Order};
         use Ordering::{Equal, Greater, Less};
         for (own, other, expected) in [
-            ("2.6.12-1+deb12u4", "2.6", Some(Some(Greater))),
-            ("2.6.12", "2.6.12", Some(Some(Equal))),
-            ("2.6.12", "2.6.13", Some(Some(Less))),
-            ("2.6.12", "2.7-dev1", Some(Some(Less))),
-            ("3.5-dev5", "3.5", Some(Some(Less))),
-            ("3.5-dev5", "3.5-dev4", Some(Some(Greater))),
-            ("3.5-dev5-f6818d-20", "3.5-dev5", Some(Some(Greater))),
-            ("2.6", "2.4", Some(Some(Greater))),
-            ("2.6", "2.6.3", None),
-            ("2.6.12", "", Some(None)),
-            ("2.6.12", "two", Some(None)),
-            ("2.6.12", "2.x", Some(None)),
+            ("2.6.12-1+deb12u4", "2.6", Order(Greater)),
+            ("2.6.12", "2.6.12", Order(Equal)),
+            ("2.6.12", "2.6.13", Order(Less)),
+            ("2.6.12", "2.7-dev1", Order(Less)),
+            ("3.5-dev5", "3.5", Order(Less)),
+            ("3.5-dev5", "3.5-dev4", Order(Greater)),
+            ("3.5-dev5-f6818d-20", "3.5-dev5", Order(Greater)),
+            ("2.6", "2.4", Order(Greater)),
+            ("2.6", "2.6.3", NotKnown),
+            ("2.6.12", "", NoVersion),
+            ("2.6.12", "two", NoVersion),
+            ("2.6.12", "2.x", NoVersion),
         ] {
             let version = Version::parse(own).expect(own);
             assert_eq!(version.compare(other.as_bytes()), expected, "{own} against {other}");
