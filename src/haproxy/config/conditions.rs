@@ -173,7 +173,11 @@ impl Parser<'_> {
         let rest = self.rest();
         let length = rest.iter().position(|byte| matches!(byte, b' ' | b'(')).unwrap_or(rest.len());
         let name = rest.get(..length).unwrap_or_default().to_vec();
+        let version = self.world.launch.version;
         let wanted = match name.as_slice() {
+            b"enabled" | b"strstr" if version.is_some_and(|version| !version.is_at_least(2, 7)) => {
+                return Err(self.unparsable());
+            }
             b"defined"
             | b"feature"
             | b"version_atleast"
@@ -337,7 +341,7 @@ mod tests {
     fn known_world() {
         let launch = Launch {
             environment: Some([("A".to_owned(), String::new())].into()),
-            version: Version::parse("2.6.12-1"),
+            version: Version::parse("2.8.25-5cf5d0683"),
             features: Some("-QUIC +OPENSSL +POLL +LINUX_SPLICE -EPOLL".to_owned()),
             ssl_library: Some(SslLibrary { text: "OpenSSL 3.0.17 1 Jul 2025".to_owned() }),
             ..Launch::default()
@@ -365,16 +369,16 @@ mod tests {
             ("feature(OPENSSL)", true),
             ("feature(QUIC)", false),
             ("feature(OPEN)", false),
-            ("version_atleast(2.6)", true),
-            ("version_atleast(2.6.13)", false),
-            ("version_before(2.7-dev1)", true),
+            ("version_atleast(2.8)", true),
+            ("version_atleast(2.8.26)", false),
+            ("version_before(2.9-dev1)", true),
             ("version_atleast(nonsense)", true),
             ("version_before(nonsense)", false),
             ("openssl_version_atleast(1.1.1a)", true),
             ("openssl_version_before(3.0.17)", true),
             ("openssl_version_before(3.1.0)", true),
             ("openssl_version_before(2.9.9)", false),
-            ("enabled(KQUEUE)", false),
+            ("enabled(KQUEUE)", false), // as EPOLL
             ("ssllib_name_startswith(OpenSSL)", true),
             ("ssllib_name_startswith(LibreSSL)", false),
             ("enabled(POLL)", true),

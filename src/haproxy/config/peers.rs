@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::addresses::Accepts;
 use super::bind::{self, Bound, Options, Owner};
 use super::findings::{Line, Switch};
-use super::reader::Context;
+use super::reader::{Context, Flow};
 use super::variables::Reason;
 
 /// A `peers` section, being read.
@@ -19,24 +19,33 @@ pub(super) struct Peers {
     /// All its lines share one set of options.
     options: Options,
     bound: Vec<(Bound, Option<Reason>)>,
+    /// It has certain `bind` lines, and certain `peer` lines: HAProxy takes one or the other.
+    has_bind: bool,
+    has_peer: bool,
     doubt: Option<Reason>,
 }
 
 impl Peers {
     /// The section's first line.
-    pub(super) fn open(line: &Line<'_>) -> Peers {
-        Peers {
+    pub(super) fn open(line: &Line<'_>, context: &mut Context<'_>) -> Result<Peers, Flow> {
+        if line.text(1).is_empty() && line.doubt_to(1).is_none() {
+            return Err(context.abort(line, 0, "'peers' needs a name", None));
+        }
+        Ok(Peers {
             label: format!("peers {}", line.string(1)).into(),
             disabled: Switch::Off,
             local: Switch::Off,
             options: Options::default(),
             bound: Vec::new(),
+            has_bind: false,
+            has_peer: false,
             doubt: line.doubt.cloned(),
-        }
+        })
     }
 
     /// Any other line of the section.
     pub(super) fn line(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
+        self.mixed(line, context);
         match line.text(0) {
             b"bind" => {
                 let Some(word) = line.words.get(1) else {
@@ -56,6 +65,27 @@ impl Peers {
             b"disabled" => self.disabled.set(true, line.doubt),
             b"enabled" => self.disabled.set(false, line.doubt),
             _ => {}
+        }
+    }
+
+    /// `peer` lines and `bind` lines do not go together.
+    fn mixed(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
+        if line.doubt.is_some() {
+            return;
+        }
+        let (own, other) = match line.text(0) {
+            b"bind" => (&mut self.has_bind, self.has_peer),
+            b"peer" => (&mut self.has_peer, self.has_bind),
+            _ => return,
+        };
+        *own = true;
+        if other {
+            context.findings.error(
+                line.place(0),
+                "'peer' and 'bind' lines in one peers section",
+                Some("with a bind, write 'server' for 'peer'"),
+                None,
+            );
         }
     }
 

@@ -155,7 +155,7 @@ pub(super) enum Dialect {
     /// To 2.8.3: an unset variable is an empty piece; an empty word ends the line's arguments.
     Plain,
     /// 2.8.5 or so to 3.2: as before, but `"$UNSET"` at the end of quotes also swallows the closing quote and
-    /// the spaces after it, so that the next word is glued on ([`tests`]; HAProxy commit ff8db5a85).
+    /// the spaces after it, so that the next word is glued on (HAProxy commit ff8db5a85).
     Swallowing,
     /// From 3.3: an empty word is an error, `"${V[*]}"` of nothing is no word at all.
     Strict,

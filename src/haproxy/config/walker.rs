@@ -259,8 +259,10 @@ impl Walker<'_, '_, '_> {
                 );
                 return Err(None);
             }
-            // What may be negated opens nothing.
-            return Ok(());
+            // What may be negated opens nothing, but it has to be in a section.
+            if !matches!(self.section, Section::None) {
+                return Ok(());
+            }
         }
         if line.words.is_empty() {
             return Ok(());
@@ -376,7 +378,9 @@ impl Walker<'_, '_, '_> {
         let section_doubt = self.section_doubt.clone();
         let line = &Line { doubt: line.doubt.or(section_doubt.as_ref()), ..*line };
         match &mut self.section {
-            Section::Global => globals::line(line, discovering, self.context),
+            Section::Global if !matches!(line.text(0), b"bind" | b"dgram-bind") => {
+                globals::line(line, discovering, self.context);
+            }
             _ if discovering => {}
             Section::Proxy(proxy) => proxy.line(line, self.context),
             Section::Peers(peers) => peers.line(line, self.context),
@@ -386,13 +390,7 @@ impl Walker<'_, '_, '_> {
                         (1..line.words.len()).map(|index| line.string(index)).collect();
                 }
             }
-            Section::Other => {
-                if let (b"bind" | b"dgram-bind", Some(doubt)) = (line.text(0), line.doubt) {
-                    let why = format!("which section it is in is not known: {doubt}");
-                    let anything = vec![Possible::default()];
-                    self.context.findings.uncertain(line.place(1), why, anything);
-                }
-            }
+            Section::Global | Section::Other => self.misplaced_bind(line),
             Section::None => self.context.findings.error(
                 line.place(0),
                 format!("'{}' is in no section", line.string(0)),
@@ -401,6 +399,23 @@ impl Walker<'_, '_, '_> {
             ),
         }
         Ok(())
+    }
+
+    /// A bind in a section that has none, in any version up to 3.5.
+    fn misplaced_bind(&mut self, line: &Line<'_>) {
+        if !matches!(line.text(0), b"bind" | b"dgram-bind") {
+            return;
+        }
+        let version = self.context.launch.version;
+        if line.doubt.is_none() && version.is_some_and(|version| !version.is_at_least(3, 6)) {
+            let what = format!("'{}' in a section that cannot listen", line.string(0));
+            let help = Some("is the frontend's own line missing above it?");
+            self.context.findings.error(line.place(0), what, help, None);
+            return;
+        }
+        let why = line.doubt.map_or("a bind in a section that has none", |doubt| &**doubt);
+        let anything = vec![Possible::default()];
+        self.context.findings.uncertain(line.place(1), why, anything);
     }
 
     /// The section a line begins.
@@ -412,7 +427,7 @@ impl Walker<'_, '_, '_> {
             {
                 Section::Proxy(Proxy::open(line, self.context)?)
             }
-            b"peers" => Section::Peers(Peers::open(line)),
+            b"peers" if !self.discovering => Section::Peers(Peers::open(line, self.context)?),
             b"program" => {
                 let program =
                     Program { name: line.string(1), command: Vec::new(), place: line.place(0) };
