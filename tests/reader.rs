@@ -3,12 +3,13 @@
 //! compared with what the reader declares.
 //!
 //! A fixture's comments may say: `# versions: 2.6-3.0` or `3.0+`; `# env: NAME=value`; `# args: …`;
-//! `# outcome: refused`; `# uncertain`. `$TMP` is a directory with a certificate, `cert.pem`.
+//! `# outcome: refused`; `# uncertain`; `# netns: NAME` for a named namespace to be there. `$TMP` is a directory with a certificate, `cert.pem`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -88,6 +89,7 @@ struct Case {
     to: String,
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
+    namespaces: Vec<String>,
     refused: bool,
     uncertain: bool,
 }
@@ -136,6 +138,7 @@ impl Case {
         match text.split_once(": ") {
             None if text == "uncertain" => self.uncertain = true,
             Some(("outcome", "refused")) => self.refused = true,
+            Some(("netns", name)) => self.namespaces.push(name.to_owned()),
             Some(("args", words)) => {
                 self.arguments.extend(words.split(' ').map(str::to_owned));
             }
@@ -191,12 +194,16 @@ impl Case {
         launch
     }
 
-    /// The real one, in a network namespace of its own.
+    /// The real one, in a network namespace of its own, with a `/run` of its own for named ones.
     fn command(&self, real: &Real) -> Command {
+        let mut script = "ip link set lo up && mount -t tmpfs tmpfs /run && ".to_owned();
+        for name in &self.namespaces {
+            write!(script, "ip netns add {name} && ").unwrap();
+        }
+        script.push_str("exec env -i \"$@\"");
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "unshare", "--net", "sh", "-c"])
-            .args(["ip link set lo up && exec env -i \"$@\"", "sh"])
+            .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "sh", "-c", &script, "sh"])
             .args(self.environment.iter().map(|(name, value)| format!("{name}={value}")))
             .arg(&real.program)
             .arg("-f")
@@ -208,25 +215,36 @@ impl Case {
     }
 }
 
-/// A bound socket: protocol, address, port, interface.
-type Socket = (Protocol, IpAddr, u16, Option<String>);
+/// A bound socket: protocol, address, port, interface, named namespace.
+type Socket = (Protocol, IpAddr, u16, Option<String>, Option<String>);
 
 fn declared_sockets(declared: &Declared) -> BTreeSet<Socket> {
     let sockets = declared.endpoints().map(|(listener, port)| {
-        (listener.protocol, listener.address, port, listener.interface.clone())
+        let (interface, namespace) = (listener.interface.clone(), listener.namespace.clone());
+        (listener.protocol, listener.address, port, interface, namespace)
     });
     sockets.collect()
 }
 
-/// Listening sockets in the namespace of `pid`, told apart as the exporter tells them apart: a log
-/// socket has the smallest receive buffer there is.
-fn bound_sockets(pid: u32) -> BTreeSet<Socket> {
-    let output = Command::new("nsenter")
-        .args(["--net", "--target", &pid.to_string(), "ss", "-HatunmO"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().filter_map(bound_socket).collect()
+/// Listening sockets in the namespace of `pid` and the named ones of its `/run`, told apart as the
+/// exporter tells them apart: a log socket has the smallest receive buffer there is.
+fn bound_sockets(pid: u32, case: &Case) -> BTreeSet<Socket> {
+    let own = std::iter::once(None);
+    let mut sockets = BTreeSet::new();
+    for namespace in own.chain(case.namespaces.iter().map(Some)) {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--mount", "--target", &pid.to_string()]);
+        if let Some(name) = namespace {
+            command.args(["ip", "netns", "exec", name]);
+        }
+        let output = command.args(["ss", "-HatunmO"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        sockets.extend(text.lines().filter_map(bound_socket).map(|mut socket| {
+            socket.4 = namespace.cloned();
+            socket
+        }));
+    }
+    sockets
 }
 
 fn bound_socket(line: &str) -> Option<Socket> {
@@ -250,7 +268,7 @@ fn bound_socket(line: &str) -> Option<Socket> {
         "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         address => address.parse().ok()?,
     };
-    Some((protocol, address, port.parse().ok()?, interface))
+    Some((protocol, address, port.parse().ok()?, interface, None))
 }
 
 /// What stands between the reader and the truth; `None`: nothing.
@@ -308,7 +326,7 @@ fn compare(case: &Case, real: &Real, scratch: &Path) -> Result<(), String> {
         if namespace.is_ok_and(|namespace| namespace == own) {
             continue;
         }
-        let bound = bound_sockets(child.id());
+        let bound = bound_sockets(child.id(), case);
         match difference(case, &declared, &bound) {
             // Twice in a row: it may be in the middle of its binds.
             None if calm > 0 => break Ok(()),
@@ -371,4 +389,49 @@ fn make_certificate(scratch: &Path) {
     let mut both = std::fs::read(scratch.join("crt.pem")).unwrap();
     both.extend(std::fs::read(scratch.join("key.pem")).unwrap());
     std::fs::write(scratch.join("cert.pem"), both).unwrap();
+}
+
+/// A socket handed over by number: HAProxy serves it, and the reader says which number it is.
+#[test]
+fn an_inherited_socket_is_known_by_its_number() {
+    let directory = std::env::temp_dir().join(format!("reader-fd-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let text = "frontend web\n mode http\n timeout client 9s\n bind \"fd@$FD\"\n \
+                http-request return status 204\n";
+    std::fs::write(directory.join("fd.cfg"), text).unwrap();
+    for real in REAL.iter() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&listener);
+        let launch = Launch {
+            environment: Some([("FD".to_owned(), number.to_string())].into()),
+            version: Some(real.version),
+            ..Launch::default()
+        };
+        let base = Base { directory: directory.clone(), ..Base::default() };
+        let declared = read(&collect(&["fd.cfg".into()], &base).files, &launch);
+        assert!(declared.listeners.is_empty() && declared.errors.is_empty(), "{declared:?}");
+        assert_eq!(declared.inherited[0].fd, number);
+        assert!(declared.may_bind(Protocol::Tcp, address.ip(), address.port()));
+
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(&real.program)
+            .args(["-f", "fd.cfg"])
+            .env("FD", number.to_string())
+            .current_dir(&directory)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(listener);
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains(" 204 "), "{}: {answer}", real.branch);
+        stop(child);
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
 }
