@@ -157,14 +157,23 @@ impl Bed {
 
     /// Does the process hold a listening TCP socket?
     pub fn listens(&self, pid: i32) -> bool {
+        self.tcp_sockets(pid, "0A") > 0
+    }
+
+    /// How many established TCP connections does the process hold?
+    pub fn connections(&self, pid: i32) -> usize {
+        self.tcp_sockets(pid, "01")
+    }
+
+    fn tcp_sockets(&self, pid: i32, state: &str) -> usize {
         let held = self.sockets(pid);
-        ["net/tcp", "net/tcp6"].iter().any(|table| {
-            self.process_file(pid, table).unwrap_or_default().lines().any(|line| {
-                let columns: Vec<&str> = line.split_whitespace().collect();
-                columns.get(3) == Some(&"0A")
-                    && columns.get(9).is_some_and(|inode| held.contains(*inode))
-            })
-        })
+        let tables = ["net/tcp", "net/tcp6"].map(|table| self.process_file(pid, table));
+        let lines = tables.iter().flatten().flat_map(|table| table.lines());
+        lines
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .filter(|columns| columns.get(3) == Some(&state))
+            .filter(|columns| columns.get(9).is_some_and(|inode| held.contains(*inode)))
+            .count()
     }
 
     /// Inodes of the sockets a process holds.

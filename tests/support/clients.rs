@@ -9,12 +9,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Bed, PATIENCE, await_some, installed, tool};
+use super::{Bed, PATIENCE, await_some, await_true, installed, tool};
 
 /// A TCP connection held open. Dropped, it closes.
 pub struct Flow(TcpStream);
 
 impl Flow {
+    /// Connects and waits until the process `server` has accepted.
+    #[track_caller]
+    pub fn held_by(bed: &Bed, address: &str, server: i32) -> Self {
+        let before = bed.connections(server);
+        let flow = Self::open(bed, address);
+        await_true("the connection to be accepted", || bed.connections(server) > before);
+        flow
+    }
+
     /// Connects, which the kernel completes before anybody accepts.
     #[track_caller]
     pub fn open(bed: &Bed, address: &str) -> Self {
@@ -40,10 +49,17 @@ impl Flow {
         assert_eq!(&byte, b"?");
     }
 
-    /// Sends an HTTP request and leaves it unanswered.
+    /// Sends the head of an HTTP request and never its body.
     pub fn ask(mut self) -> Self {
-        self.0.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        self.0
+            .write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+            .unwrap();
         self
+    }
+
+    /// Closes with a reset, after which the kernel lists no connection on either side.
+    pub fn reset(self) {
+        rustix::net::sockopt::set_socket_linger(&self.0, Some(Duration::ZERO)).unwrap();
     }
 
     /// Closes the sending half: what the other side makes of it is `CLOSE_WAIT`.
@@ -68,14 +84,15 @@ impl EchoServer {
     }
 }
 
-/// Takes connections and requests, and never says a word.
-pub struct SilentServer(Server);
+/// Takes connections and neither reads nor closes them.
+pub struct DeafServer(Server);
 
-impl SilentServer {
+impl DeafServer {
     pub fn start(bed: &Bed, address: &str) -> Self {
-        Self(Server::start(bed, address, |mut stream| {
-            let mut bytes = [0; 512];
-            while matches!(stream.read(&mut bytes), Ok(1..)) {}
+        Self(Server::start(bed, address, |_stream| {
+            loop {
+                std::thread::park();
+            }
         }))
     }
 }
@@ -118,7 +135,7 @@ impl Drop for Server {
     }
 }
 
-/// A QUIC connection with a request under way, held by a client that answers for it. Dropped, it closes.
+/// A QUIC connection with half a request under way, held by a client that keeps it alive. Dropped, it closes.
 pub struct QuicFlow(Child);
 
 impl QuicFlow {

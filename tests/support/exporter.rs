@@ -118,19 +118,23 @@ impl<'b> Exporter<'b> {
                 page.brief(),
                 self.running.log()
             );
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(40));
         }
     }
 
-    /// Waits until the page rests on a sample that began after this call.
+    /// Waits until the exporter has looked `count` times more, all of it after this call.
     #[track_caller]
-    pub fn fresh_page(&self) -> Page {
-        let name = "haproxy_host_sample_timestamp_seconds";
-        let taken = |page: &Page| page.value(name, &[]).unwrap_or_default();
-        // The next sample may have begun before the call, the one after it cannot.
-        let first = taken(&self.page());
-        let next = taken(&self.await_page("a next sample", |page| taken(page) > first));
-        self.await_page("a sample after it", |page| taken(page) > next)
+    pub fn await_samples(&self, count: usize) -> Page {
+        let taken = |page: &Page| {
+            page.value("haproxy_host_sample_timestamp_seconds", &[]).unwrap_or_default()
+        };
+        let mut page = self.page();
+        // The first to come may have begun before the call.
+        for _ in 0..=count {
+            let last = taken(&page);
+            page = self.await_page("a next sample", |page| taken(page) > last);
+        }
+        page
     }
 
     /// Starts to keep every page there is.
@@ -188,9 +192,8 @@ impl Drop for Recorder {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             // A panic there is a malformed page: the test's own.
-            if thread.join().is_err() && !std::thread::panicking() {
-                panic!("the recorder met a page it could not read");
-            }
+            let readable = thread.join().is_ok() || std::thread::panicking();
+            assert!(readable, "the recorder met a page it could not read");
         }
     }
 }

@@ -51,6 +51,10 @@ pub struct Service<'b> {
     version: Version,
     manner: Manner,
     directory: PathBuf,
+    /// The executable.
+    pub binary: PathBuf,
+    /// How its command line names the pidfile and the configuration.
+    pub arguments: Vec<String>,
     /// What stands before the binary, such as a wrapper that blocks a signal.
     pub wrapper: Vec<String>,
 }
@@ -64,7 +68,11 @@ impl<'b> Service<'b> {
     pub fn named(bed: &'b Bed, version: Version, manner: Manner, name: &str) -> Self {
         let directory = bed.directory().join(name);
         fs::create_dir(&directory).unwrap();
-        Self { bed, version, manner, directory, wrapper: Vec::new() }
+        let binary = version.binary();
+        let path = |name| directory.join(name).display().to_string();
+        let arguments =
+            ["-p", &path("haproxy.pid"), "-f", &path("haproxy.cfg")].map(str::to_owned).to_vec();
+        Self { bed, version, manner, directory, binary, arguments, wrapper: Vec::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -100,10 +108,10 @@ impl<'b> Service<'b> {
     /// A command line for this service, without anything about older processes.
     pub fn command(&self) -> Command {
         let mut words = self.wrapper.clone();
-        words.push(self.version.binary().display().to_string());
+        words.push(self.binary.display().to_string());
         let mut command = self.bed.command(&words[0]);
         command.args(&words[1..]).arg(if self.manner == Manner::Master { "-W" } else { "-D" });
-        command.arg("-p").arg(self.pidfile()).arg("-f").arg(self.path("haproxy.cfg"));
+        command.args(&self.arguments);
         if self.manner == Manner::Master {
             command.arg("-S").arg(self.path("master.sock"));
         }

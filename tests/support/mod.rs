@@ -8,10 +8,10 @@ mod exporter;
 mod haproxy;
 mod page;
 
-pub use bed::{Bed, Running};
-pub use clients::{EchoServer, Flow, QuicFlow, SilentServer, certificate};
+pub use bed::{Bed, Running, text};
+pub use clients::{DeafServer, EchoServer, Flow, QuicFlow, certificate};
 pub use exporter::{Exporter, Recorder, Response, SAMPLE_INTERVAL};
-pub use haproxy::{Manner, Service, Version};
+pub use haproxy::{Manner, Service, Version, ask};
 pub use page::{Page, Sample};
 
 use std::path::PathBuf;

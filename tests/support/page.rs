@@ -144,7 +144,8 @@ impl Page {
 
     /// Are these the kinds of anomaly on the page, and no others?
     pub fn anomalies_are(&self, kinds: &[&str]) -> bool {
-        self.anomalies().iter().map(String::as_str).eq(BTreeSet::from_iter(kinds.iter().copied()))
+        let kinds: BTreeSet<&str> = kinds.iter().copied().collect();
+        self.anomalies().iter().map(String::as_str).eq(kinds)
     }
 
     /// Stale processes in a state.

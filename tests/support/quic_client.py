@@ -1,4 +1,4 @@
-"""Holds an HTTP/3 request open until its standard input ends. Prints "open" once the server has it."""
+"""Holds half an HTTP/3 request open until its standard input ends. Prints "open" once the server has it."""
 
 import asyncio
 import ssl
@@ -16,8 +16,8 @@ async def main(host: str, port: int) -> None:
     async with connect(host, port, configuration=configuration) as client:
         http = H3Connection(client._quic)
         stream = client._quic.get_next_available_stream_id()
-        headers = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"localhost"), (b":path", b"/")]
-        http.send_headers(stream, headers, end_stream=True)
+        headers = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", b"localhost"), (b":path", b"/")]
+        http.send_headers(stream, headers, end_stream=False)  # the body never comes
         client.transmit()
         await client.ping()  # answered after the request was received
         print("open", flush=True)
