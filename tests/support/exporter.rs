@@ -174,7 +174,7 @@ impl Recorder {
     /// When `wrong` was true of any page since the start or the last [`Recorder::forget`].
     #[track_caller]
     pub fn never(&self, what: &str, wrong: impl Fn(&Page) -> bool) {
-        let pages = self.pages.lock().unwrap();
+        let pages = self.pages.lock().unwrap().clone();
         assert!(!pages.is_empty(), "nothing was recorded");
         if let Some((index, page)) = pages.iter().enumerate().find(|(_, page)| wrong(page)) {
             panic!("page {index} of {} has {what}:\n{}", pages.len(), page.brief());
