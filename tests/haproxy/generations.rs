@@ -96,6 +96,14 @@ fn chain<F>(
     assert!(pids_called(&report, "current").contains(&pids[RELOADS]), "{report}");
     assert_eq!(code, 0, "{report}");
 
+    // What an exporter that starts now sees is the same, but for what it would have had to watch.
+    let since = "haproxy_host_stale_oldest_timestamp_seconds";
+    let known = exporter.page().value(since, &[]);
+    drop(exporter);
+    let exporter = Exporter::start(bed);
+    let page = exporter.await_page("the same again", |page| drained(page, RELOADS));
+    assert_eq!(page.value(since, &[]), known);
+
     for old in (0..RELOADS).rev() {
         drop(flows.remove(0));
         exporter.await_page(&format!("{old} draining"), |page| drained(page, old));

@@ -120,6 +120,9 @@ fn ray_64063(version: Version) {
     assert_eq!(info.len(), 1, "{}", page.brief());
     assert_eq!((info[0].label("protocol"), info[0].label("port")), ("tcp", "8001"));
     assert!(info[0].label("holder").contains("stale"), "{}", info[0]);
+    let kind = [("kind", "port_stale_listener")];
+    assert_eq!(page.value("haproxy_host_anomalies_observed_total", &kind), Some(1.0));
+    assert_eq!(page.all("haproxy_host_anomaly_start_timestamp_seconds", &kind).count(), 1);
     recorder.never("more than the first stale", |page| stale(page) > 1.0);
     recorder.never("a haproxy down", something_down);
 

@@ -114,6 +114,59 @@ impl<'b> Pod<'b> {
     }
 }
 
+/// The three modes by their names, and a foreground process that is nobody's generation.
+#[test]
+fn modes() {
+    let bed = Bed::new();
+    let exporter = Exporter::start(&bed);
+    let recorder = exporter.record();
+    let services =
+        [("d", Manner::Daemon, 8011), ("w", Manner::Master, 8012)].map(|(name, manner, port)| {
+            let service = Service::named(&bed, Version::V2_6, manner, name);
+            service.configure(&listeners(&[port])).start();
+            service
+        });
+    let foreground = ["f1", "f2"].map(|name| {
+        let service = Service::named(&bed, Version::V2_6, Manner::Daemon, name);
+        service.configure(&listeners(&[if name == "f1" { 8013 } else { 8014 }]));
+        let mut command = bed.command(&service.binary);
+        command.arg("-db").arg("-f").arg(service.path("haproxy.cfg"));
+        bed.start(command, name)
+    });
+    let page = exporter.await_page("four haproxys", |page| page.sum("haproxy_host_up", &[]) == 4.0);
+    let modes: Vec<&str> = page
+        .all("haproxy_host_info", &[])
+        .map(|info| info.label("mode"))
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    assert_eq!(modes, ["daemon", "foreground", "master-worker"]);
+    exporter.await_samples(7);
+    recorder.never("an anomaly", something_wrong);
+    recorder.never("a stale process", |page| page.sum("haproxy_host_stale_processes", &[]) > 0.0);
+    drop((services, foreground));
+}
+
+/// Runs that only check a configuration or say a version come and go unnoticed.
+#[test]
+fn checks() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V3_0, Manner::Daemon);
+    service.configure(&listeners(&[8011])).start();
+    let exporter = Exporter::start(&bed);
+    let recorder = exporter.record();
+    let binary = service.binary.display().to_string();
+    let config = service.path("haproxy.cfg").display().to_string();
+    for _ in 0..15 {
+        assert!(bed.run(&binary, &["-c", "-f", &config]).status.success());
+        assert!(bed.run(&binary, &["-vv"]).status.success());
+    }
+    exporter.await_samples(2);
+    recorder.never("another haproxy", |page| page.haproxys().len() != 1);
+    recorder.never("another process", |page| page.sum("haproxy_host_processes", &[]) > 1.0);
+    recorder.never("an anomaly", something_wrong);
+}
+
 /// A haproxy has the name of its unit, and two with equal arguments are told apart by theirs.
 #[test]
 fn named_after_units() {

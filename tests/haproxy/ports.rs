@@ -146,3 +146,113 @@ fn backlog(version: Version) {
     });
     recorder.never("a haproxy down", something_down);
 }
+
+/// UDP: a log-forward listens; a log socket and a resolver do not. Addresses and interfaces as bound.
+#[test]
+fn addresses() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V3_0, Manner::Master);
+    service.configure_with(
+        "    log 127.0.0.1:514 local0\n",
+        "
+resolvers dns
+    nameserver one 127.0.0.1:53
+
+log-forward syslog
+    dgram-bind 127.0.0.1:5514
+    log global
+
+listen many
+    mode tcp
+    bind :8001
+    bind [::1]:8001
+    bind :::8002 v6only
+    bind 127.0.0.1:8003 interface lo
+    bind 127.0.0.1:8004-8006
+    server named name.invalid:9 resolvers dns init-addr none check
+",
+    );
+    service.start();
+    let exporter = Exporter::start(&bed);
+    let page = exporter.await_page("a haproxy", |page| page.is("haproxy_host_up", &[], 1.0));
+    let mut listeners: Vec<String> = page
+        .all("haproxy_host_port_info", &[])
+        .map(|port| {
+            ["protocol", "address", "port", "interface", "generation"]
+                .map(|name| port.label(name))
+                .join(" ")
+        })
+        .collect();
+    listeners.sort_unstable();
+    let wanted = [
+        "tcp 0.0.0.0 8001  current",
+        "tcp 127.0.0.1 8003 lo current",
+        "tcp 127.0.0.1 8004  current",
+        "tcp 127.0.0.1 8005  current",
+        "tcp 127.0.0.1 8006  current",
+        "tcp :: 8002  current",
+        "tcp ::1 8001  current",
+        "udp 127.0.0.1 5514  current",
+    ];
+    assert_eq!(listeners, wanted);
+    let labels = |protocol| [("protocol", protocol), ("generation", "current")];
+    assert_eq!(page.value("haproxy_host_bound_ports", &labels("tcp")), Some(7.0));
+    assert_eq!(page.value("haproxy_host_bound_ports", &labels("udp")), Some(1.0));
+}
+
+/// One that listens on unix sockets alone is up as well.
+#[test]
+fn unix_only() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V3_2, Manner::Daemon);
+    service.configure(&format!(
+        "listen local\n    mode tcp\n    bind {}\n    server nobody 127.0.0.1:9\n",
+        service.path("front.sock").display()
+    ));
+    service.start();
+    let exporter = Exporter::start(&bed);
+    let recorder = exporter.record();
+    exporter.await_page("a haproxy", |page| page.is("haproxy_host_up", &[], 1.0));
+    service.reload();
+    exporter.await_page("a reload", |page| {
+        page.is("haproxy_host_reloads_total", &[("result", "success")], 1.0) && stale(page) == 0.0
+    });
+    exporter.await_samples(7);
+    recorder.never("an anomaly", something_wrong);
+    assert_eq!(exporter.page().sum("haproxy_host_bound_ports", &[]), 0.0);
+}
+
+/// More listeners than series are wanted: the anomalous ones stay, and what was left out is counted.
+#[test]
+fn capped() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V2_8, Manner::Daemon);
+    let ports: Vec<u16> = (8001..=8040).collect();
+    service.configure(&listeners(&ports)).start();
+    let exporter = Exporter::configured(
+        &bed,
+        "defaults:
+  stale_grace: 1s
+  allowed_ports: [\"8001-8038\"]
+  thresholds: {bound_ports: 30, generations: 4}
+metrics: {max_port_series: 10}
+",
+    );
+    let page = exporter
+        .await_page("ports out of range", |page| page.anomalies_are(&["port_out_of_range"]));
+    assert_eq!(page.sum("haproxy_host_bound_ports", &[]), 40.0);
+    assert!(
+        page.is("haproxy_host_anomalies", &[("kind", "port_out_of_range")], 2.0),
+        "{}",
+        page.brief()
+    );
+    let shown = page.label_values("haproxy_host_port_info", "port");
+    assert_eq!(shown.len(), 10);
+    assert!(shown.contains("8039") && shown.contains("8040"), "{shown:?}");
+    let dropped = [("metric", "haproxy_host_port_info")];
+    assert_eq!(page.value("haproxy_host_series_dropped", &dropped), Some(30.0));
+    assert_eq!(page.value("haproxy_host_threshold", &[("name", "bound_ports")]), Some(30.0));
+    assert_eq!(page.value("haproxy_host_threshold", &[("name", "generations")]), Some(4.0));
+    let again = exporter.await_samples(2);
+    assert_eq!(again.label_values("haproxy_host_port_info", "port"), shown, "a stable choice");
+}
