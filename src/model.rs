@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A moment, in seconds since the Unix epoch.
 pub type UnixSeconds = f64;
@@ -84,6 +84,24 @@ impl Process {
     #[must_use]
     pub fn is_zombie(&self) -> bool {
         matches!(self.run_state, 'Z' | 'X')
+    }
+
+    /// It has called chroot(2) since it was executed: its program lies outside its root.
+    ///
+    /// One that was started within a chroot sees its program, and its files.
+    #[must_use]
+    pub fn in_own_jail(&self) -> bool {
+        let Some(root) = self.root.as_deref().filter(|root| *root != Path::new("/")) else {
+            return false;
+        };
+        self.executable.as_ref().is_none_or(|executable| !executable.path.starts_with(root))
+    }
+
+    /// The directory it was started in, or changed to by `-C`. `None`: a chroot hides it, or it
+    /// could not be read.
+    #[must_use]
+    pub fn launch_directory(&self) -> Option<&Path> {
+        self.working_directory.as_deref().filter(|_| !self.in_own_jail())
     }
 
     /// Its pid as it and its configuration know it.

@@ -1,0 +1,163 @@
+//! HAProxy's command line (management guide, chapter 3; `init_args()` in `src/haproxy.c`).
+
+use std::path::{Component, Path, PathBuf};
+
+/// What a command line asks for, as far as it matters from outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// `-f` and what follows `--`: configuration files and directories, in order.
+    pub files: Vec<String>,
+    /// `-C`: where it changes to before it reads them.
+    pub directory: Option<String>,
+    /// `-p`.
+    pub pidfile: Option<String>,
+    /// `-S`: the master socket, with its bind options.
+    pub master_socket: Option<String>,
+    /// `-x`: the socket that hands over listeners.
+    pub transfer_socket: Option<String>,
+    /// `-L`.
+    pub local_peer: Option<String>,
+    /// `-D`.
+    pub daemon: bool,
+    /// `-W` or `-Ws`.
+    pub master_worker: bool,
+    /// `-dR`.
+    pub no_reuseport: bool,
+    /// `-sf` or `-st`, with the pids that follow, in the process's own pid namespace.
+    pub replaces: Option<Vec<i32>>,
+    /// `-c`, `-cc`, `-v`, `-vv`, `-h`: it answers and exits.
+    pub only_answers: bool,
+    /// The arguments without `-sf`, `-st`, `-x` and their operands: what a reload keeps.
+    pub kept: Vec<String>,
+}
+
+impl CommandLine {
+    /// Reads arguments, the program's name first. `None` where HAProxy would refuse them.
+    #[must_use]
+    pub fn parse(arguments: &[String]) -> Option<CommandLine> {
+        let mut line = CommandLine::default();
+        let mut rest = arguments.iter().skip(1).map(String::as_str).peekable();
+        while let Some(argument) = rest.next() {
+            let flag = argument.strip_prefix('-')?;
+            // Which arguments a reload changes: everything that was not consumed by these.
+            let mut kept = vec![argument.to_owned()];
+            let mut operand = || {
+                let value = rest.next()?.to_owned();
+                kept.push(value.clone());
+                Some(value)
+            };
+            match flag {
+                "-" => {
+                    kept.extend(rest.by_ref().map(str::to_owned));
+                    line.files.extend(kept.iter().skip(1).cloned());
+                }
+                "sf" | "st" => {
+                    let mut pids = line.replaces.take().unwrap_or_default();
+                    while let Some(pid) = rest.next_if(|next| !next.starts_with('-')) {
+                        pids.push(pid.trim().parse().ok()?);
+                    }
+                    line.replaces = Some(pids);
+                    continue;
+                }
+                "x" => {
+                    line.transfer_socket = Some(rest.next()?.to_owned());
+                    continue;
+                }
+                "f" => line.files.push(operand()?),
+                "C" => line.directory = Some(operand()?),
+                "p" => line.pidfile = Some(operand()?),
+                "S" => line.master_socket = Some(operand()?),
+                "L" => line.local_peer = Some(operand()?),
+                "n" | "N" | "m" => drop(operand()?),
+                "cc" => {
+                    operand()?;
+                    line.only_answers = true;
+                }
+                "c" | "h" => line.only_answers = true,
+                "D" => line.daemon = true,
+                "W" | "Ws" => line.master_worker = true,
+                "dR" => line.no_reuseport = true,
+                "V" | "q" => {}
+                _ if flag.starts_with('v') => line.only_answers = true,
+                _ if flag.starts_with('d') => {}
+                _ => return None,
+            }
+            line.kept.append(&mut kept);
+        }
+        Some(line)
+    }
+
+    /// `path` as seen from `base`, the directory it was started in.
+    #[must_use]
+    pub fn resolve(base: Option<&Path>, path: &str) -> Option<PathBuf> {
+        let path = Path::new(path);
+        let joined = if path.is_absolute() { path.to_owned() } else { base?.join(path) };
+        Some(without_dots(&joined))
+    }
+}
+
+/// Without `.` components; `..` stays, since what it means depends on links.
+fn without_dots(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Option<CommandLine> {
+        let arguments: Vec<_> = line.split_ascii_whitespace().map(str::to_owned).collect();
+        CommandLine::parse(&arguments)
+    }
+
+    #[test]
+    fn the_ways_haproxy_is_started() {
+        let lbagent =
+            parse("haproxy -D -p /run/p -C /etc/lb -f /etc/lb -sf 12 13 -x /run/s").unwrap();
+        assert!(lbagent.daemon && !lbagent.master_worker);
+        assert_eq!(lbagent.pidfile.as_deref(), Some("/run/p"));
+        assert_eq!(lbagent.directory.as_deref(), Some("/etc/lb"));
+        assert_eq!(lbagent.replaces, Some(vec![12, 13]));
+        assert_eq!(lbagent.transfer_socket.as_deref(), Some("/run/s"));
+        assert_eq!(lbagent.kept.join(" "), "-D -p /run/p -C /etc/lb -f /etc/lb");
+
+        let worker =
+            parse("haproxy -sf 4139 -x sockpair@3 -Ws -S /run/m,level,admin -f a -- b c").unwrap();
+        assert!(worker.master_worker);
+        assert_eq!(worker.files, ["a", "b", "c"]);
+        assert_eq!(worker.kept.join(" "), "-Ws -S /run/m,level,admin -f a -- b c");
+    }
+
+    #[test]
+    fn a_bare_sf_replaces_nobody() {
+        assert_eq!(parse("haproxy -f a -sf").unwrap().replaces, Some(vec![]));
+        assert_eq!(parse("haproxy -sf -f a").unwrap().replaces, Some(vec![]));
+        assert_eq!(parse("haproxy -f a").unwrap().replaces, None);
+    }
+
+    #[test]
+    fn runs_that_only_answer() {
+        for line in
+            ["haproxy -c -f a", "haproxy -v", "haproxy -vv", "haproxy -cc version_atleast(2)"]
+        {
+            assert!(parse(line).unwrap().only_answers, "{line}");
+        }
+        assert!(!parse("haproxy -db -dM -f a").unwrap().only_answers);
+    }
+
+    #[test]
+    fn what_haproxy_would_refuse_is_not_haproxy() {
+        for line in ["sh /usr/sbin/haproxy -f a", "haproxy -f", "haproxy -sf x", "grep -r haproxy"]
+        {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn paths_resolve_against_the_launch_directory() {
+        let resolve = |base, path| CommandLine::resolve(base, path);
+        assert_eq!(resolve(None, "/a/./b"), Some("/a/b".into()));
+        assert_eq!(resolve(Some(Path::new("/etc")), "./a.cfg"), Some("/etc/a.cfg".into()));
+        assert_eq!(resolve(None, "a.cfg"), None);
+    }
+}

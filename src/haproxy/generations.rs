@@ -1,0 +1,366 @@
+//! Which generation each process of a haproxy is, and since when the stale ones are.
+//!
+//! Current is what serves: not what was started last, and not what somebody's `-sf` spares.
+//! A process is stale only when a later one has served in its stead. To hold listeners is not
+//! enough for that: a replacement gets them handed over first and may then still fail to bind
+//! the rest, so it takes over only when the one before has let go, or it has held on for long.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::environment::{self, ReloadNumber};
+use super::listeners::Holding;
+use super::past::{Past, Pasts};
+use super::roles::{Member, Role};
+use super::services::{Service, names};
+use crate::model::{Pidfile, PidfileContent, Process, ProcessId, UnixSeconds};
+
+/// A failing reload pauses the old generation's listeners for up to two seconds
+/// (`MAX_START_RETRIES` in `src/haproxy.c`, 10 ms apart): then it holds them, unlisted.
+const PAUSE_SECONDS: f64 = 10.0;
+/// Whoever has held listeners for this long is past its last try to bind.
+const SETTLED_SECONDS: f64 = 5.0;
+/// What was older than this when first seen has not just got its listeners.
+pub const YOUNG_SECONDS: f64 = 10.0;
+/// What has not served after this long, and was not watched all the time, once did.
+const SLOW_START_SECONDS: f64 = 60.0;
+
+/// Where a process stands in the order of reloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Generation {
+    /// It serves, or it is the master.
+    Current,
+    /// A later one has served in its stead.
+    Stale,
+    /// Newer than the current one, and not serving yet.
+    Starting,
+    /// Its sockets, or a later process's, could not be read.
+    Unknown,
+}
+
+impl Generation {
+    /// Every value, in the order of the page.
+    pub const ALL: [Generation; 4] =
+        [Generation::Current, Generation::Stale, Generation::Starting, Generation::Unknown];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Generation::Current => "current",
+            Generation::Stale => "stale",
+            Generation::Starting => "starting",
+            Generation::Unknown => "unknown",
+        }
+    }
+}
+
+/// The generations of one haproxy.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Generations {
+    /// Every process's.
+    pub of: BTreeMap<ProcessId, Generation>,
+    /// For stale processes: when the one that superseded them was started.
+    pub superseded: BTreeMap<ProcessId, UnixSeconds>,
+    /// A current process serves; `None` where that could not be seen.
+    pub up: Option<bool>,
+    /// How many are alive.
+    pub count: u64,
+}
+
+impl Generations {
+    /// The generation of a process of this haproxy.
+    #[must_use]
+    pub fn get(&self, id: ProcessId) -> Generation {
+        self.of.get(&id).copied().unwrap_or(Generation::Unknown)
+    }
+}
+
+/// Tells the generations of a service apart.
+#[must_use]
+pub fn tell(
+    service: &Service<'_>,
+    holdings: &BTreeMap<ProcessId, Holding<'_>>,
+    pasts: &Pasts,
+    now: UnixSeconds,
+) -> Generations {
+    let units = units(service, holdings, pasts, now);
+    let current = current_unit(service, &units);
+    let mut generations = Generations {
+        up: match current.and_then(|current| units.get(current)) {
+            Some(unit) => unit.serves,
+            None if units.iter().any(|unit| unit.serves.is_none()) => None,
+            None => Some(false),
+        },
+        count: units.len() as u64,
+        ..Generations::default()
+    };
+    for (index, unit) in units.iter().enumerate() {
+        let generation = generation(index, unit, current, now);
+        for &id in &unit.ids {
+            generations.of.insert(id, generation);
+            if generation == Generation::Stale {
+                let since = superseded(index, &units, current, pasts.get(&id));
+                generations.superseded.insert(id, since);
+            }
+        }
+    }
+    for member in &service.members {
+        if !member.lives() {
+            generations.of.insert(member.id(), Generation::Stale);
+        } else if member.role == Role::Master {
+            generations.of.insert(member.id(), Generation::Current);
+        }
+    }
+    generations
+}
+
+/// Processes that came to life by one reload.
+#[derive(Debug)]
+struct Unit {
+    ids: Vec<ProcessId>,
+    started: UnixSeconds,
+    /// Holds a listener, paused ones included. `None`: could not be seen.
+    serves: Option<bool>,
+    /// Has held listeners long enough to be past the last try to bind.
+    settled: bool,
+    /// Has been current at some time.
+    has_served: bool,
+    /// Was superseded in an earlier sample.
+    superseded: bool,
+    /// Has yet to serve: watched from its birth on, or too young for more.
+    unborn: bool,
+    /// Was seen from its birth on.
+    watched: bool,
+    /// Its pidfile names it.
+    named: bool,
+}
+
+impl Unit {
+    fn of(
+        member: &Member<'_>,
+        holding: Option<&Holding<'_>>,
+        past: Option<&Past>,
+        now: UnixSeconds,
+    ) -> Unit {
+        let process = member.process;
+        let holds = holding.map(Holding::serves);
+        let serves = holds.map(|holds| {
+            !member.launching && (holds || past.is_some_and(|past| is_paused(process, past, now)))
+        });
+        let age = now - process.started;
+        let has_served = past.is_some_and(|past| past.has_served);
+        let superseded = past.is_some_and(|past| past.superseded.is_some());
+        Unit {
+            ids: vec![process.id],
+            started: process.started,
+            serves,
+            settled: match past {
+                Some(past) => past.held_since.is_some_and(|since| now - since >= SETTLED_SECONDS),
+                None => age >= YOUNG_SECONDS,
+            },
+            has_served,
+            superseded,
+            unborn: !has_served
+                && !superseded
+                && past.map_or(age < SLOW_START_SECONDS, |past| past.from_birth),
+            watched: past.is_some_and(|past| past.from_birth),
+            named: is_named_by_pidfile(member),
+        }
+    }
+
+    fn merge(&mut self, other: Unit) {
+        self.ids.extend(other.ids);
+        self.serves = match (self.serves, other.serves) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        };
+        self.settled |= other.settled;
+        self.has_served |= other.has_served;
+        self.unborn &= other.unborn;
+        self.watched &= other.watched;
+        self.superseded &= other.superseded;
+        self.named |= other.named;
+    }
+}
+
+/// It still holds the descriptors of listeners that were listed a moment ago.
+fn is_paused(process: &Process, past: &Past, now: UnixSeconds) -> bool {
+    let lately = past.last_held.is_some_and(|held| now - held < PAUSE_SECONDS);
+    let held = process.sockets.as_ref();
+    lately && held.is_some_and(|held| !held.is_disjoint(&past.listeners))
+}
+
+fn is_named_by_pidfile(member: &Member<'_>) -> bool {
+    match &member.process.pidfile {
+        Some(Pidfile { content: PidfileContent::Pids(pids), .. }) => {
+            member.role == Role::Daemon && pids.contains(&member.process.own_pid())
+        }
+        _ => false,
+    }
+}
+
+/// What processes of one generation have in common.
+#[derive(Debug, PartialEq)]
+enum Mark {
+    /// Master and reload number.
+    Workers(ProcessId, ReloadNumber),
+    /// One pidfile names several daemons (nbproc).
+    Named(PathBuf),
+    Single(ProcessId),
+}
+
+/// The serving processes by age, in generations.
+fn units(
+    service: &Service<'_>,
+    holdings: &BTreeMap<ProcessId, Holding<'_>>,
+    pasts: &Pasts,
+    now: UnixSeconds,
+) -> Vec<Unit> {
+    let mut units: Vec<(Mark, Unit)> = Vec::new();
+    let serving = service.members.iter().filter(|m| m.lives() && m.role != Role::Master);
+    for member in serving {
+        let id = member.id();
+        let unit = Unit::of(member, holdings.get(&id), pasts.get(&id), now);
+        let number = member.process.environment.as_ref().and_then(environment::reload_number);
+        let mark = match (member.master, number) {
+            (Some(master), Some(number)) => Mark::Workers(master, number),
+            _ => match member.process.pidfile.as_ref().filter(|_| unit.named) {
+                Some(pidfile) => Mark::Named(pidfile.path.clone()),
+                None => Mark::Single(id),
+            },
+        };
+        match units.iter_mut().find(|(other, _)| *other == mark) {
+            Some((_, same)) => same.merge(unit),
+            None => units.push((mark, unit)),
+        }
+    }
+    units.into_iter().map(|(_, unit)| unit).collect()
+}
+
+/// The unit that serves: the one the pidfile names, unless a serving one was started to
+/// replace it; else the latest that has taken over.
+fn current_unit(service: &Service<'_>, units: &[Unit]) -> Option<usize> {
+    let serving = |unit: &Unit| unit.serves == Some(true);
+    let Some(latest) = units.iter().rposition(serving) else {
+        if units.iter().any(|unit| unit.serves.is_none()) {
+            // Blind: only a process without a rival can be placed.
+            return (units.len() == 1).then_some(0);
+        }
+        // Nobody serves: what served last is current still, unless it has yet to begin.
+        return units.iter().rposition(|unit| !unit.unborn);
+    };
+    let named = units.iter().rposition(|unit| serving(unit) && unit.named);
+    let taken_over = (0..=latest).rev().find(|&index| has_taken_over(index, units));
+    let current = named
+        .filter(|&named| !is_overtaken(service, units, named))
+        .or(taken_over)
+        .or_else(|| units.iter().position(serving));
+    current.or(Some(latest))
+}
+
+/// It serves, and every earlier unit that counts has let go, or it has held on for long.
+fn has_taken_over(index: usize, units: &[Unit]) -> bool {
+    let Some(unit) = units.get(index).filter(|unit| unit.serves == Some(true)) else {
+        return false;
+    };
+    let mut earlier = units.iter().take(index);
+    unit.settled || unit.named || unit.has_served || !earlier.any(holds_on)
+}
+
+/// A stranded unit holds on for ever, and nobody waits for it.
+fn holds_on(unit: &Unit) -> bool {
+    unit.serves == Some(true) && !unit.superseded
+}
+
+/// A later unit that has taken over was told to replace it.
+fn is_overtaken(service: &Service<'_>, units: &[Unit], named: usize) -> bool {
+    let member = |id: &ProcessId| service.members.iter().find(|member| member.id() == *id);
+    let old: Vec<_> = units.get(named).into_iter().flat_map(|unit| &unit.ids).collect();
+    let later = units.iter().enumerate().skip(named + 1);
+    later.filter(|(index, _)| has_taken_over(*index, units)).any(|(_, unit)| {
+        unit.ids.iter().filter_map(member).any(|newer| {
+            old.iter().filter_map(|id| member(id)).any(|older| names(newer, older.process))
+        })
+    })
+}
+
+fn generation(index: usize, unit: &Unit, current: Option<usize>, now: UnixSeconds) -> Generation {
+    let Some(current) = current else {
+        let unborn = unit.serves == Some(false);
+        return if unborn { Generation::Starting } else { Generation::Unknown };
+    };
+    let age = now - unit.started;
+    match unit.serves {
+        _ if index == current => Generation::Current,
+        // The second: overtaken while it was starting.
+        Some(false) if unit.unborn && (index > current || unit.watched) => Generation::Starting,
+        _ if index < current => Generation::Stale,
+        None => Generation::Unknown,
+        Some(true) if !unit.has_served && age < YOUNG_SECONDS => Generation::Starting,
+        Some(true) if !unit.has_served && !unit.settled => Generation::Starting,
+        Some(_) => Generation::Stale,
+    }
+}
+
+/// The start of the earliest later unit that has served.
+fn superseded(
+    index: usize,
+    units: &[Unit],
+    current: Option<usize>,
+    past: Option<&Past>,
+) -> UnixSeconds {
+    let own = units.get(index).map_or(0.0, |unit| unit.started);
+    let later = units.iter().enumerate().skip(index + 1);
+    let proved = later
+        // What stands between it and the current unit has been current itself.
+        .filter(|(i, unit)| {
+            unit.has_served
+                || current.is_some_and(|current| *i <= current && !unit.unborn)
+                || Some(*i) == current
+        })
+        .map(|(_, unit)| unit.started)
+        .next();
+    let overtaken = current.and_then(|current| units.get(current)).map(|unit| unit.started);
+    let since = proved.or(overtaken).unwrap_or(own).max(own);
+    let remembered = past.and_then(|past| past.superseded);
+    remembered.map_or(since, |remembered| remembered.min(since))
+}
+
+/// What to remember of a process for the next sample.
+#[must_use]
+pub fn remember(
+    member: &Member<'_>,
+    haproxy: Option<&str>,
+    holding: Option<&Holding<'_>>,
+    generations: &Generations,
+    past: Option<&Past>,
+    now: UnixSeconds,
+) -> Past {
+    let id = member.id();
+    let age = now - member.process.started;
+    let holds = holding.is_some_and(Holding::serves);
+    let earlier = past.and_then(|past| past.held_since);
+    let first_seen_old = past.is_none() && age >= YOUNG_SECONDS;
+    let begun = if first_seen_old { member.process.started } else { now };
+    let listeners: BTreeSet<_> =
+        holding.iter().flat_map(|h| h.listeners.iter().map(|socket| socket.inode)).collect();
+    Past {
+        haproxy: haproxy.map(str::to_owned),
+        role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },
+        zombie_since: past
+            .and_then(|past| past.zombie_since)
+            .or_else(|| member.process.is_zombie().then_some(now)),
+        from_birth: past.map_or(age < YOUNG_SECONDS, |past| past.from_birth),
+        held_since: earlier.or(holds.then_some(begun)),
+        last_held: if holds { Some(now) } else { past.and_then(|past| past.last_held) },
+        listeners: match past {
+            Some(past) if listeners.is_empty() => past.listeners.clone(),
+            _ => listeners,
+        },
+        has_served: past.is_some_and(|past| past.has_served)
+            || (holds && generations.get(id) == Generation::Current),
+        superseded: generations.superseded.get(&id).copied(),
+    }
+}

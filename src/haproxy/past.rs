@@ -1,0 +1,32 @@
+//! What is remembered of a process from one sample to the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::roles::Role;
+use crate::model::{ProcessId, SocketInode, UnixSeconds};
+
+/// What earlier samples learned of one process.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Past {
+    /// The name of the haproxy it belonged to; `None` while it was none of any.
+    pub haproxy: Option<String>,
+    /// Its role, where it was beyond doubt: seen as a parent or child of another HAProxy.
+    pub role: Option<Role>,
+    /// When it was first seen dead and not reaped.
+    pub zombie_since: Option<UnixSeconds>,
+    /// It has been watched since its birth.
+    pub from_birth: bool,
+    /// Since when it has held a listener.
+    pub held_since: Option<UnixSeconds>,
+    /// When it was last seen holding one.
+    pub last_held: Option<UnixSeconds>,
+    /// The listeners it held then.
+    pub listeners: BTreeSet<SocketInode>,
+    /// It has been current at some time.
+    pub has_served: bool,
+    /// Since when a later process has served in its stead.
+    pub superseded: Option<UnixSeconds>,
+}
+
+/// Every process that lived in the last sample.
+pub type Pasts = BTreeMap<ProcessId, Past>;

@@ -1,0 +1,149 @@
+//! From finding to anomaly: it must have held for its grace and in two samples running.
+
+use std::collections::BTreeMap;
+
+use super::rules::Finding;
+use super::verdict::{Anomaly, Kind, Subject};
+use crate::model::UnixSeconds;
+
+/// What makes a finding the same as one of the last sample.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StandingKey {
+    kind: Kind,
+    subject: Subject,
+    instance: String,
+}
+
+/// A finding that stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    since: UnixSeconds,
+    samples: u32,
+    /// It stood in the exporter's first sample, so nobody saw it begin.
+    inherited: bool,
+    fired: bool,
+}
+
+/// Everything that stands for one haproxy.
+pub type Standings = BTreeMap<StandingKey, Standing>;
+
+/// What came of a sample's findings.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Anomalies, pending ones included.
+    pub anomalies: Vec<Anomaly>,
+    /// What to remember.
+    pub standings: Standings,
+    /// How many began, by kind.
+    pub began: BTreeMap<Kind, u64>,
+}
+
+/// Weighs findings against what stood before.
+#[must_use]
+pub fn hold(
+    findings: Vec<(Kind, Finding)>,
+    before: &Standings,
+    first_sample: bool,
+    grace_seconds: f64,
+    now: UnixSeconds,
+) -> Held {
+    let mut held = Held::default();
+    for (kind, finding) in findings {
+        let key = StandingKey {
+            kind,
+            subject: finding.subject.clone(),
+            instance: finding.instance.clone(),
+        };
+        let mut standing = before.get(&key).cloned().unwrap_or(Standing {
+            since: finding.since.unwrap_or(now),
+            samples: 0,
+            inherited: first_sample,
+            fired: false,
+        });
+        match finding.since {
+            // What stood is over, and the like of it has begun.
+            Some(proved) if proved > standing.since + 1.0 => {
+                standing = Standing { since: proved, samples: 0, inherited: false, fired: false };
+            }
+            Some(proved) => standing.since = proved,
+            None => {}
+        }
+        standing.samples += 1;
+        let pending = standing.samples < 2 || now - standing.since < grace_seconds;
+        if !pending && !standing.fired {
+            standing.fired = true;
+            if !standing.inherited {
+                *held.began.entry(kind).or_default() += 1;
+            }
+        }
+        held.anomalies.push(Anomaly {
+            kind,
+            subject: finding.subject,
+            since: standing.since,
+            // What has fired goes on until it ends, whatever its grace becomes.
+            pending: pending && !standing.fired,
+            evidence: finding.evidence,
+            advice: finding.advice,
+        });
+        held.standings.insert(key, standing);
+    }
+    held.anomalies.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
+    held
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: f64 = 10.0;
+
+    fn finding(since: Option<f64>) -> Vec<(Kind, Finding)> {
+        vec![(Kind::ProcessIdle, Finding { since, ..Finding::default() })]
+    }
+
+    /// Runs samples at the given times and tells for each whether the finding is pending.
+    fn pending(since: Option<f64>, times: &[f64]) -> (Vec<bool>, u64) {
+        let mut standings = Standings::new();
+        let mut began = 0;
+        let mut answers = Vec::new();
+        for (index, &now) in times.iter().enumerate() {
+            let held = hold(finding(since), &standings, index == 0, GRACE, now);
+            answers.push(held.anomalies[0].pending);
+            began += held.began.values().sum::<u64>();
+            standings = held.standings;
+        }
+        (answers, began)
+    }
+
+    #[test]
+    fn it_takes_the_grace_and_two_samples() {
+        let table: [(Option<f64>, &[f64], &[bool]); 4] = [
+            (None, &[100.0, 105.0, 109.9, 110.0], &[true, true, true, false]),
+            (None, &[100.0, 200.0], &[true, false]),
+            (Some(50.0), &[100.0, 101.0], &[true, false]), // proved time counts
+            (Some(95.0), &[100.0, 104.9, 105.0], &[true, true, false]),
+        ];
+        for (since, times, expected) in table {
+            assert_eq!(pending(since, times).0, expected, "{since:?} {times:?}");
+        }
+    }
+
+    #[test]
+    fn what_stood_in_the_first_sample_did_not_begin() {
+        assert_eq!(pending(None, &[100.0, 120.0]).1, 0);
+        let fresh = hold(finding(None), &Standings::new(), false, GRACE, 100.0);
+        let held = hold(finding(None), &fresh.standings, false, GRACE, 120.0);
+        assert_eq!(held.began.get(&Kind::ProcessIdle), Some(&1));
+        let again = hold(finding(None), &held.standings, false, GRACE, 130.0);
+        assert_eq!(again.began.get(&Kind::ProcessIdle), None);
+    }
+
+    #[test]
+    fn an_interruption_starts_it_anew() {
+        let first = hold(finding(None), &Standings::new(), false, GRACE, 100.0);
+        let gone = hold(Vec::new(), &first.standings, false, GRACE, 105.0);
+        let back = hold(finding(None), &gone.standings, false, GRACE, 130.0);
+        assert!(back.anomalies[0].pending);
+        assert!((back.anomalies[0].since - 130.0).abs() < f64::EPSILON);
+    }
+}

@@ -1,0 +1,35 @@
+//! What one judgement leaves for the next: time, counters, and what was seen before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::hold::Standings;
+use super::queues::Drops;
+use super::reloads::Reloads;
+use super::verdict::Kind;
+use crate::haproxy::names::Identity;
+use crate::haproxy::past::Pasts;
+use crate::model::UnixSeconds;
+
+/// What is remembered between samples.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// There was a sample before.
+    pub(super) awake: bool,
+    /// Every process that lived in it.
+    pub(super) processes: Pasts,
+    /// Every haproxy not yet forgotten, by name.
+    pub(super) haproxys: BTreeMap<String, HaproxyMemory>,
+}
+
+/// What is remembered of one haproxy.
+#[derive(Debug, Clone)]
+pub(super) struct HaproxyMemory {
+    pub identity: Identity,
+    pub last_seen: UnixSeconds,
+    pub standings: Standings,
+    pub observed: BTreeMap<Kind, u64>,
+    pub reloads: Reloads,
+    pub drops: Drops,
+    /// UDP ports it has listened on: what is connected there is QUIC.
+    pub udp_ports: BTreeSet<u16>,
+}

@@ -1,0 +1,253 @@
+//! Rules about ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::processes::instance;
+use super::rules::{Case, Finding, Judgement};
+use super::scene::PortSockets;
+use super::verdict::{PortKey, Subject};
+use super::why;
+use crate::haproxy::generations::Generation;
+use crate::haproxy::listeners;
+use crate::model::{ProcessId, Protocol};
+
+/// The holder when it is a stale process of the same haproxy.
+pub const STALE_HOLDER: &str = "haproxy stale";
+
+/// The current generation listens outside the allowed ports.
+pub fn port_out_of_range(case: &Case<'_>) -> Judgement {
+    let rules = case.scene.rules;
+    let complete = rules.allowed_ports.is_none() || case.knows_ports_of(Generation::Current);
+    let outside = case
+        .by_port(Generation::Current)
+        .into_iter()
+        .filter(|(key, _)| !rules.allows(key.protocol, key.address, key.port));
+    let findings = outside.map(|(key, holders)| Finding {
+        subject: Subject { port: Some(key.clone()), ..Subject::default() },
+        evidence: vec![format!("{} listens there; allowed_ports has no entry for it", pids(&holders))],
+        advice: format!(
+            "remove the bind of {} port {} from the configuration and reload, or add it to allowed_ports",
+            key.protocol, key.port
+        ),
+        ..Finding::default()
+    });
+    Judgement::if_known(complete, findings.collect())
+}
+
+/// A stale process still holds a listening socket, alone or shared with the current generation.
+///
+/// Ports in `split` have their own kind, and so have those of processes in `racing`.
+pub fn port_stale_listener(
+    case: &Case<'_>,
+    racing: &BTreeSet<ProcessId>,
+    split: &BTreeSet<PortKey>,
+) -> Judgement {
+    let scene = case.scene;
+    let current: BTreeSet<u64> = case
+        .of(Generation::Current)
+        .flat_map(|port| port.sockets.iter().map(|s| s.inode))
+        .collect();
+    let mut findings = Vec::new();
+    for member in scene.living(Generation::Stale) {
+        let id = member.id();
+        if racing.contains(&id) {
+            continue;
+        }
+        let mut ports: Vec<Option<&PortSockets<'_>>> = case
+            .of(Generation::Stale)
+            .filter(|port| port.holder == id && !split.contains(&port.key))
+            .map(Some)
+            .collect();
+        let holding = scene.holdings.get(&id);
+        if holding.is_some_and(|holding| holding.unix && holding.listeners.is_empty()) {
+            ports.push(None); // only a unix socket, which has no port
+        }
+        for port in ports {
+            let mut evidence = vec![match port {
+                Some(port) if port.sockets.iter().any(|s| current.contains(&s.inode)) => format!(
+                    "pid {} shares the listening socket with the current generation and takes \
+                     some of its clients with the old configuration",
+                    id.pid
+                ),
+                Some(_) => format!(
+                    "pid {} holds a listening socket of its own that no current process has",
+                    id.pid
+                ),
+                None => format!("pid {} still accepts on a unix socket", id.pid),
+            }];
+            evidence.extend(why::it_lives(scene, member));
+            findings.push(Finding {
+                subject: Subject {
+                    port: port.map(|port| port.key.clone()),
+                    holder: STALE_HOLDER.to_owned(),
+                },
+                instance: instance(id),
+                since: scene.generations.superseded.get(&id).copied(),
+                evidence,
+                advice: why::how_to_end(member),
+            });
+        }
+    }
+    Judgement::if_known(case.knows_ports_of(Generation::Stale), findings)
+}
+
+/// One port accepted through separate sockets by the current and a stale generation, or by two
+/// haproxys: the kernel spreads clients over both.
+pub fn port_split(case: &Case<'_>) -> Judgement {
+    let scene = case.scene;
+    let mut findings = Vec::new();
+    for (key, current) in case.by_port(Generation::Current) {
+        let own: BTreeSet<u64> = current.iter().flat_map(|port| port.inodes()).collect();
+        let separate =
+            |port: &&PortSockets<'_>| port.key == *key && own.is_disjoint(&port.inodes());
+        for stale in case.of(Generation::Stale).filter(separate) {
+            let Some(member) = scene.member(stale.holder) else { continue };
+            let mut evidence = vec![format!(
+                "{} of the current generation and stale pid {} accept through separate sockets",
+                pids(&current),
+                stale.holder.pid
+            )];
+            evidence.extend(why::it_lives(scene, member));
+            findings.push(Finding {
+                subject: Subject { port: Some(key.clone()), holder: STALE_HOLDER.to_owned() },
+                instance: instance(stale.holder),
+                since: scene.generations.superseded.get(&stale.holder).copied(),
+                evidence,
+                advice: why::how_to_end(member),
+            });
+        }
+        for (name, ports) in case.others {
+            let theirs: Vec<_> = ports
+                .iter()
+                .filter(|port| port.generation == Generation::Current)
+                .filter(separate)
+                .collect();
+            if theirs.is_empty() {
+                continue;
+            }
+            findings.push(Finding {
+                subject: Subject { port: Some(key.clone()), holder: (*name).to_owned() },
+                evidence: vec![format!(
+                    "{} of {} and {} of {name} accept through separate sockets; clients reach either",
+                    pids(&current),
+                    scene.name,
+                    pids(&theirs),
+                )],
+                advice: format!(
+                    "decide which of {} and {name} shall have the port, and remove the bind from the other",
+                    scene.name
+                ),
+                ..Finding::default()
+            });
+        }
+    }
+    let complete =
+        case.knows_ports_of(Generation::Current) && case.knows_ports_of(Generation::Stale);
+    Judgement::if_known(complete, findings)
+}
+
+/// A listener's port may be given to an outgoing connection while HAProxy is down.
+pub fn port_ephemeral(case: &Case<'_>) -> Judgement {
+    let scene = case.scene;
+    let mut complete = case.knows_ports_of(Generation::Current);
+    let mut exposed: BTreeMap<&PortKey, String> = BTreeMap::new();
+    for port in case.of(Generation::Current) {
+        let network = scene.member(port.holder).and_then(|member| scene.network(member));
+        let Some(network) = network else { continue };
+        match (listeners::is_ephemeral(port.key.port, network), &network.ephemeral) {
+            (Some(true), Some(range)) => {
+                exposed.insert(&port.key, format!("{}-{}", range.start(), range.end()));
+            }
+            (Some(_), _) => {}
+            (None, _) => complete = false,
+        }
+    }
+    let numbers: BTreeSet<String> = exposed.keys().map(|key| key.port.to_string()).collect();
+    let advice = format!(
+        "reserve what HAProxy binds, in addition to what is reserved already: \
+         sysctl -w net.ipv4.ip_local_reserved_ports={}",
+        numbers.into_iter().collect::<Vec<_>>().join(",")
+    );
+    let findings = exposed.into_iter().map(|(key, range)| Finding {
+        subject: Subject { port: Some(key.clone()), ..Subject::default() },
+        evidence: vec![format!(
+            "the kernel gives ports {range} to outgoing connections and this one is not reserved"
+        )],
+        advice: advice.clone(),
+        ..Finding::default()
+    });
+    Judgement::if_known(complete, findings.collect())
+}
+
+/// Connections were dropped at a full accept queue, or it stays full.
+pub fn port_backlog(case: &Case<'_>) -> Judgement {
+    let known = case.scene.listeners_known(Protocol::Tcp, Generation::Current);
+    // Without netlink neither limits nor drops can be had.
+    let mut complete = known;
+    let mut findings = Vec::new();
+    for (key, holders) in case.by_port(Generation::Current) {
+        if key.protocol != Protocol::Tcp {
+            continue;
+        }
+        let queues = holders.iter().flat_map(|port| &port.sockets);
+        let mut fullest: Option<(u32, u32)> = None;
+        for socket in queues {
+            match (socket.queue_length, socket.queue_limit) {
+                (Some(length), Some(limit)) if fullest.is_none_or(|(l, _)| length >= l) => {
+                    fullest = Some((length, limit));
+                }
+                (Some(_), Some(_)) => {}
+                _ => complete = false,
+            }
+        }
+        let Some((length, limit)) = fullest else { continue };
+        let full = limit > 0 && length >= limit;
+        if !full && !case.dropping.contains(key) {
+            continue;
+        }
+        findings.push(Finding {
+            subject: Subject { port: Some(key.clone()), ..Subject::default() },
+            evidence: vec![
+                format!("{length} connections wait in an accept queue of {limit}"),
+                if case.dropping.contains(key) {
+                    format!("the kernel dropped connections there; held by {}", pids(&holders))
+                } else {
+                    format!("{} does not accept them", pids(&holders))
+                },
+            ],
+            advice: "look whether HAProxy is at maxconn, stopped or short of CPU \
+                     (show info: CurrConns, Idle_pct), then raise backlog and net.core.somaxconn"
+                .to_owned(),
+            ..Finding::default()
+        });
+    }
+    Judgement::if_known(complete, findings)
+}
+
+impl<'a> Case<'a> {
+    /// What the processes of one generation listen on.
+    fn of(&self, generation: Generation) -> impl Iterator<Item = &'a PortSockets<'a>> {
+        self.ports.iter().filter(move |port| port.generation == generation)
+    }
+
+    /// The same by port.
+    fn by_port(&self, generation: Generation) -> BTreeMap<&'a PortKey, Vec<&'a PortSockets<'a>>> {
+        let mut ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for port in self.of(generation) {
+            ports.entry(&port.key).or_default().push(port);
+        }
+        ports
+    }
+
+    fn knows_ports_of(&self, generation: Generation) -> bool {
+        [Protocol::Tcp, Protocol::Udp]
+            .into_iter()
+            .all(|protocol| self.scene.listeners_known(protocol, generation))
+    }
+}
+
+fn pids(ports: &[&PortSockets<'_>]) -> String {
+    let pids: BTreeSet<i32> = ports.iter().map(|port| port.holder.pid).collect();
+    let list = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+    format!("{} {list}", if pids.len() == 1 { "pid" } else { "pids" })
+}

@@ -1,0 +1,197 @@
+//! Rules about processes.
+
+use std::collections::BTreeMap;
+
+use super::ports::STALE_HOLDER;
+use super::rules::{Case, Finding, Judgement};
+use super::verdict::{StaleState, Subject};
+use super::why;
+use crate::haproxy::generations::Generation;
+use crate::haproxy::roles::{Member, Role};
+use crate::model::{PidfileContent, ProcessId};
+
+/// Tells the findings of two processes apart.
+#[must_use]
+pub fn instance(id: ProcessId) -> String {
+    format!("{}:{}", id.pid, id.start_ticks)
+}
+
+/// A stale process without listener and connection will not exit.
+pub fn process_idle(case: &Case<'_>) -> Judgement {
+    let scene = case.scene;
+    let mut complete = scene.living(Generation::Unknown).next().is_none();
+    let mut findings = Vec::new();
+    for member in scene.living(Generation::Stale) {
+        match scene.state(member) {
+            StaleState::Idle => {}
+            StaleState::Unknown => {
+                complete = false;
+                continue;
+            }
+            _ => continue,
+        }
+        let pid = member.id().pid;
+        let mut evidence =
+            vec![format!("stale pid {pid} has no listener and no connection, and has not exited")];
+        evidence.extend(why::signals(member));
+        findings.push(Finding {
+            subject: Subject { port: None, holder: STALE_HOLDER.to_owned() },
+            instance: instance(member.id()),
+            since: None,
+            evidence,
+            advice: match member.process.run_state {
+                'T' | 't' => format!("kill -CONT {pid}"),
+                _ => format!("nothing is lost by kill -TERM {pid}; if it stays, kill -KILL {pid}"),
+            },
+        });
+    }
+    Judgement::if_known(complete, findings)
+}
+
+/// Defunct processes, by the parent that does not reap them.
+pub fn process_zombie(case: &Case<'_>) -> Judgement {
+    let scene = case.scene;
+    let mut by_parent: BTreeMap<i32, Vec<&Member<'_>>> = BTreeMap::new();
+    for zombie in scene.service.members.iter().filter(|member| !member.lives()) {
+        by_parent.entry(zombie.process.parent).or_default().push(zombie);
+    }
+    let findings = by_parent.into_iter().map(|(parent, zombies)| {
+        let name = parent_name(case, parent);
+        let pids: Vec<_> = zombies.iter().map(|zombie| zombie.id().pid.to_string()).collect();
+        Finding {
+            subject: Subject { port: None, holder: name.clone() },
+            instance: parent.to_string(),
+            since: zombies
+                .iter()
+                .map(|z| case.scene.pasts.get(&z.id()).and_then(|past| past.zombie_since))
+                .map(|since| since.unwrap_or(case.scene.snapshot.taken))
+                .reduce(f64::min),
+            evidence: vec![format!(
+                "{name} (pid {parent}) has not reaped {} dead HAProxy process(es): {}",
+                pids.len(),
+                pids.join(", ")
+            )],
+            advice: if parent == 1 {
+                "run an init that reaps as pid 1 of the container (docker run --init, tini)"
+                    .to_owned()
+            } else {
+                format!("mend or restart {name} (pid {parent}): it must wait for its children")
+            },
+        }
+    });
+    Judgement::of(findings.collect())
+}
+
+/// A worker whose parent is no HAProxy master.
+pub fn process_orphan(case: &Case<'_>) -> Judgement {
+    let orphans = case.scene.service.members.iter().filter(|member| {
+        member.lives()
+            && member.role == Role::Worker
+            && member.master.is_none()
+            && !member.launching
+    });
+    let findings = orphans.map(|member| {
+        let (pid, parent) = (member.id().pid, member.process.parent);
+        let name = parent_name(case, parent);
+        let mut evidence = vec![format!("the parent of worker {pid} is {name} (pid {parent})")];
+        evidence.extend(why::signals(member));
+        Finding {
+            subject: Subject { port: None, holder: name },
+            instance: instance(member.id()),
+            since: None,
+            evidence,
+            advice: format!(
+                "its master is dead and no reload reaches it: start the service anew, then kill -USR1 {pid}"
+            ),
+        }
+    });
+    Judgement::of(findings.collect())
+}
+
+/// A pidfile that is there and does not name who serves; with a master, the master.
+pub fn pidfile_mismatch(case: &Case<'_>) -> Judgement {
+    let scene = case.scene;
+    if scene.generations.up != Some(true) {
+        return Judgement::if_known(scene.generations.up.is_some(), Vec::new());
+    }
+    let masters: Vec<_> =
+        scene.living(Generation::Current).filter(|m| m.role == Role::Master).collect();
+    let expected = if masters.is_empty() {
+        scene.living(Generation::Current).filter(|m| m.role == Role::Daemon).collect()
+    } else {
+        masters
+    };
+    let mut complete = true;
+    let mut wrong = Vec::new();
+    let mut right = false;
+    for member in expected {
+        let Some(pidfile) = &member.process.pidfile else { continue };
+        let pids = match &pidfile.content {
+            PidfileContent::Pids(pids) if !pids.is_empty() => pids,
+            PidfileContent::Unreadable => {
+                complete = false;
+                continue;
+            }
+            PidfileContent::Pids(_) | PidfileContent::Missing => continue,
+        };
+        if pids.contains(&member.process.own_pid()) {
+            right = true;
+            continue;
+        }
+        let named: Vec<_> = pids.iter().map(i32::to_string).collect();
+        let path = pidfile.path.display();
+        wrong.push(Finding {
+            subject: Subject::default(),
+            instance: String::new(),
+            since: None,
+            evidence: vec![format!(
+                "{path} names {}, and {} serves",
+                named.join(", "),
+                member.process.own_pid()
+            )],
+            advice: format!(
+                "the next reload would signal the wrong process: echo {} > {path}",
+                member.process.own_pid()
+            ),
+        });
+    }
+    wrong.truncate(usize::from(!right));
+    Judgement::if_known(complete, wrong)
+}
+
+/// The serving process executes a file that was replaced or removed.
+pub fn binary_outdated(case: &Case<'_>) -> Judgement {
+    let mut complete = case.scene.living(Generation::Unknown).next().is_none();
+    let mut findings = Vec::new();
+    for member in case.scene.living(Generation::Current) {
+        match &member.process.executable {
+            None => complete = false,
+            Some(executable) if executable.deleted => findings.push(Finding {
+                subject: Subject::default(),
+                instance: instance(member.id()),
+                since: None,
+                evidence: vec![format!(
+                    "{} {} runs {}, which is no longer that file on disk",
+                    member.role.as_str(),
+                    member.id().pid,
+                    executable.path.display()
+                )],
+                advice: "an upgrade has not been taken up: restart (a master keeps its old code \
+                         until it is reloaded, its workers until they are replaced)"
+                    .to_owned(),
+            }),
+            Some(_) => {}
+        }
+    }
+    Judgement::if_known(complete, findings)
+}
+
+fn parent_name(case: &Case<'_>, parent: i32) -> String {
+    let snapshot = case.scene.snapshot;
+    let haproxy = || snapshot.processes.iter().find(|p| p.id.pid == parent).map(|p| p.comm.clone());
+    match snapshot.parents.get(&parent).cloned().or_else(haproxy) {
+        Some(name) => name,
+        None if parent == 0 => "outside the pid namespace".to_owned(),
+        None => "unknown".to_owned(),
+    }
+}

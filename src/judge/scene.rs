@@ -1,0 +1,224 @@
+//! One haproxy as the rules see it: its processes, what they hold, and what was seen before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::policy::Rules;
+use super::verdict::{ConnectionCounts, Origin, Port, PortKey, ProcessView, StaleState};
+use crate::haproxy::generations::{Generation, Generations};
+use crate::haproxy::listeners::{self, Holding};
+use crate::haproxy::names::Identity;
+use crate::haproxy::past::Pasts;
+use crate::haproxy::roles::Member;
+use crate::haproxy::services::Service;
+use crate::model::{
+    BoundSocket, Connection, ConnectionState, NetworkNamespace, ProcessId, Protocol, Snapshot,
+};
+
+/// One haproxy of a sample, with its name.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// Its name.
+    pub name: String,
+    /// How it came to be watched.
+    pub origin: Origin,
+    /// What else is known of it.
+    pub identity: Identity,
+    /// Its processes.
+    pub service: Service<'a>,
+    /// Their generations.
+    pub generations: Generations,
+    /// The whole sample.
+    pub snapshot: &'a Snapshot,
+    /// What every process of the sample holds.
+    pub holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
+    /// What earlier samples learned of the processes.
+    pub pasts: &'a Pasts,
+    /// Its rules.
+    pub rules: &'a Rules,
+    /// UDP ports it listens on, or did.
+    pub udp_ports: BTreeSet<u16>,
+}
+
+/// The sockets one process listens on for one port.
+#[derive(Debug, Clone)]
+pub struct PortSockets<'a> {
+    /// The port.
+    pub key: PortKey,
+    /// Who.
+    pub holder: ProcessId,
+    /// Whose generation.
+    pub generation: Generation,
+    /// Its sockets: more than one with `shards`.
+    pub sockets: Vec<&'a BoundSocket>,
+}
+
+impl PortSockets<'_> {
+    /// Inodes of its sockets.
+    pub fn inodes(&self) -> BTreeSet<u64> {
+        self.sockets.iter().map(|socket| socket.inode).collect()
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// Its living processes of one generation, launchers left out.
+    pub fn living(&self, generation: Generation) -> impl Iterator<Item = &Member<'a>> {
+        let of = move |member: &&Member<'a>| {
+            member.lives() && !member.launching && self.generations.get(member.id()) == generation
+        };
+        self.service.members.iter().filter(of)
+    }
+
+    /// The process of this pid.
+    #[must_use]
+    pub fn member(&self, id: ProcessId) -> Option<&Member<'a>> {
+        self.service.members.iter().find(|member| member.id() == id)
+    }
+
+    /// What its processes listen on, by process and port.
+    #[must_use]
+    pub fn port_sockets(&self) -> Vec<PortSockets<'a>> {
+        let mut found: BTreeMap<(PortKey, ProcessId), PortSockets<'a>> = BTreeMap::new();
+        for member in self.service.members.iter().filter(|m| !m.launching) {
+            let Some(holding) = self.holdings.get(&member.id()) else { continue };
+            let netns = self.network(member).map_or_else(String::new, |n| n.label.clone());
+            for &socket in &holding.listeners {
+                let key = PortKey {
+                    protocol: socket.protocol,
+                    address: socket.address,
+                    port: socket.port,
+                    interface: socket.interface.clone().unwrap_or_default(),
+                    netns: netns.clone(),
+                };
+                let entry = found.entry((key.clone(), member.id()));
+                let port = entry.or_insert_with(|| PortSockets {
+                    key,
+                    holder: member.id(),
+                    generation: self.generations.get(member.id()),
+                    sockets: Vec::new(),
+                });
+                port.sockets.push(socket);
+            }
+        }
+        found.into_values().collect()
+    }
+
+    /// The network namespace of a process.
+    #[must_use]
+    pub fn network(&self, member: &Member<'_>) -> Option<&'a NetworkNamespace> {
+        listeners::network_of(self.snapshot, member.process).map(|(_, network)| network)
+    }
+
+    /// Every current process's listeners could be read; of UDP, told apart too.
+    #[must_use]
+    pub fn listeners_known(&self, protocol: Protocol, generation: Generation) -> bool {
+        let known = |member: &Member<'_>| {
+            let holding = self.holdings.get(&member.id());
+            holding.is_some_and(|h| protocol == Protocol::Tcp || !h.udp_unknown)
+        };
+        self.living(Generation::Unknown).next().is_none() && self.living(generation).all(known)
+    }
+
+    /// Connections of a process; `None`: not known.
+    #[must_use]
+    pub fn connections(&self, member: &Member<'_>) -> Option<ConnectionCounts> {
+        let network = self.network(member)?;
+        let mut counts = ConnectionCounts::default();
+        for connection in self.snapshot.connections.get(&member.id())? {
+            let slot = match connection {
+                Connection::Tcp { state, .. } => match state {
+                    ConnectionState::Established => &mut counts.established,
+                    ConnectionState::CloseWait => &mut counts.close_wait,
+                    ConnectionState::SynSent => &mut counts.syn_sent,
+                    ConnectionState::Other => &mut counts.other,
+                },
+                Connection::Udp { local_port, .. } => {
+                    // A resolver's port is the kernel's choice; QUIC's is the listener's.
+                    let chosen = listeners::is_ephemeral(*local_port, network) == Some(true);
+                    if chosen && !self.udp_ports.contains(local_port) {
+                        continue;
+                    }
+                    &mut counts.other
+                }
+                // A pair without names leads to the master.
+                Connection::Unix { pair: Some(true), .. } => continue,
+                Connection::Unix { pair: Some(false), .. } => &mut counts.unix,
+                Connection::Unix { pair: None, .. } => return None,
+            };
+            *slot += 1;
+        }
+        Some(counts)
+    }
+
+    /// Why a stale process lives.
+    #[must_use]
+    pub fn state(&self, member: &Member<'_>) -> StaleState {
+        if !member.lives() {
+            return StaleState::Zombie;
+        }
+        match (self.holdings.get(&member.id()), self.connections(member)) {
+            (Some(holding), _) if holding.serves() => StaleState::Listening,
+            (Some(holding), Some(counts)) if counts.total() == 0 && !holding.udp_unknown => {
+                StaleState::Idle
+            }
+            (Some(_), Some(counts)) if counts.total() > 0 => StaleState::Draining,
+            _ => StaleState::Unknown,
+        }
+    }
+
+    /// Its processes, for the verdict.
+    #[must_use]
+    pub fn processes(&self) -> Vec<ProcessView> {
+        let view = |member: &Member<'_>| {
+            let generation = self.generations.get(member.id());
+            let stale = generation == Generation::Stale;
+            ProcessView {
+                id: member.id(),
+                role: member.role,
+                generation,
+                state: stale.then(|| self.state(member)),
+                started: member.process.started,
+                superseded: self.generations.superseded.get(&member.id()).copied(),
+                connections: if member.lives() {
+                    stale.then(|| self.connections(member)).flatten()
+                } else {
+                    Some(ConnectionCounts::default())
+                },
+                anonymous_memory_bytes: member.process.anonymous_memory_bytes,
+                open_fds: member.process.open_fds,
+                max_fds: member.process.max_fds,
+            }
+        };
+        self.service.members.iter().map(view).collect()
+    }
+}
+
+/// Ports by generation, for the verdict.
+#[must_use]
+pub fn ports(sockets: &[PortSockets<'_>]) -> Vec<Port> {
+    let mut ports: BTreeMap<(PortKey, Generation), Port> = BTreeMap::new();
+    for held in sockets {
+        let port = ports.entry((held.key.clone(), held.generation)).or_insert_with(|| Port {
+            key: held.key.clone(),
+            generation: held.generation,
+            pids: Vec::new(),
+            inodes: Vec::new(),
+            queue_length: None,
+            queue_limit: None,
+        });
+        port.pids.push(held.holder.pid);
+        port.inodes.extend(held.inodes());
+        let queues = held.sockets.iter().map(|s| (s.queue_length, s.queue_limit));
+        for (length, limit) in queues {
+            if length >= port.queue_length {
+                (port.queue_length, port.queue_limit) = (length, limit);
+            }
+        }
+    }
+    let mut ports: Vec<Port> = ports.into_values().collect();
+    for port in &mut ports {
+        port.pids.sort_unstable();
+        port.inodes.sort_unstable();
+        port.inodes.dedup();
+    }
+    ports
+}

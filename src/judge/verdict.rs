@@ -1,0 +1,361 @@
+//! What a sample means, as plain values: the input of metrics, reports and the page.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::policy::Thresholds;
+use super::reloads::Reloads;
+use crate::haproxy::generations::Generation;
+use crate::haproxy::names::Identity;
+use crate::haproxy::roles::Role;
+use crate::model::{CollectorRun, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable};
+
+/// Kinds of anomalies (label `kind`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// The current generation listens outside the allowed ports.
+    PortOutOfRange,
+    /// A stale process still holds a listening socket.
+    PortStaleListener,
+    /// One port accepted through separate sockets by two generations or two haproxys.
+    PortSplit,
+    /// A port lies in the kernel's ephemeral range, unreserved.
+    PortEphemeral,
+    /// Connections dropped at a listener's full accept queue.
+    PortBacklog,
+    /// A stale process with nothing left will not exit.
+    ProcessIdle,
+    /// Defunct processes their parent does not reap.
+    ProcessZombie,
+    /// A worker without a master.
+    ProcessOrphan,
+    /// The last reload did not land.
+    ReloadFailed,
+    /// Two reloads ran at once and both left a listening process.
+    ReloadRaced,
+    /// The pidfile does not name the serving process.
+    PidfileMismatch,
+    /// The running executable was replaced on disk.
+    BinaryOutdated,
+}
+
+/// How much an anomaly matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Clients are or will be hurt.
+    Critical,
+    /// Something is wrong and will not mend itself.
+    Warning,
+    /// Good to know; never makes a command fail.
+    Info,
+}
+
+impl Severity {
+    /// As in JSON and in the alerts' label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Critical => "critical",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        }
+    }
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 12] = [
+        Kind::PortOutOfRange,
+        Kind::PortStaleListener,
+        Kind::PortSplit,
+        Kind::PortEphemeral,
+        Kind::PortBacklog,
+        Kind::ProcessIdle,
+        Kind::ProcessZombie,
+        Kind::ProcessOrphan,
+        Kind::ReloadFailed,
+        Kind::ReloadRaced,
+        Kind::PidfileMismatch,
+        Kind::BinaryOutdated,
+    ];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::PortOutOfRange => "port_out_of_range",
+            Kind::PortStaleListener => "port_stale_listener",
+            Kind::PortSplit => "port_split",
+            Kind::PortEphemeral => "port_ephemeral",
+            Kind::PortBacklog => "port_backlog",
+            Kind::ProcessIdle => "process_idle",
+            Kind::ProcessZombie => "process_zombie",
+            Kind::ProcessOrphan => "process_orphan",
+            Kind::ReloadFailed => "reload_failed",
+            Kind::ReloadRaced => "reload_raced",
+            Kind::PidfileMismatch => "pidfile_mismatch",
+            Kind::BinaryOutdated => "binary_outdated",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// How much it matters.
+    #[must_use]
+    pub fn severity(self) -> Severity {
+        match self {
+            Kind::PortStaleListener | Kind::PortSplit | Kind::ReloadRaced => Severity::Critical,
+            Kind::PortEphemeral | Kind::BinaryOutdated => Severity::Info,
+            _ => Severity::Warning,
+        }
+    }
+}
+
+/// A port as the metrics name it. Interface and netns are empty unless bound to one or foreign.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortKey {
+    /// Transport.
+    pub protocol: Protocol,
+    /// Address.
+    pub address: IpAddr,
+    /// Number.
+    pub port: u16,
+    /// Interface.
+    pub interface: String,
+    /// Network namespace.
+    pub netns: String,
+}
+
+/// What a kind is said of, and who stands behind it: the labels of an anomaly.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subject {
+    /// The port, where it is about one.
+    pub port: Option<PortKey>,
+    /// Who causes it: stable while the cause is, never a pid.
+    pub holder: String,
+}
+
+/// A fact judged wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Anomaly {
+    /// Its kind.
+    pub kind: Kind,
+    /// What it is about.
+    pub subject: Subject,
+    /// Since when: proved, or first seen.
+    pub since: UnixSeconds,
+    /// It has not held for its grace, or not in two samples running.
+    pub pending: bool,
+    /// What was seen, one fact each.
+    pub evidence: Vec<String>,
+    /// What to do first.
+    pub advice: String,
+}
+
+/// Why a stale process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StaleState {
+    /// It holds a listening socket.
+    Listening,
+    /// It has connections, and no listener.
+    Draining,
+    /// Neither.
+    Idle,
+    /// Dead and not reaped.
+    Zombie,
+    /// It could not be read.
+    Unknown,
+}
+
+impl StaleState {
+    /// Every value.
+    pub const ALL: [StaleState; 5] = [
+        StaleState::Listening,
+        StaleState::Draining,
+        StaleState::Idle,
+        StaleState::Zombie,
+        StaleState::Unknown,
+    ];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StaleState::Listening => "listening",
+            StaleState::Draining => "draining",
+            StaleState::Idle => "idle",
+            StaleState::Zombie => "zombie",
+            StaleState::Unknown => "unknown",
+        }
+    }
+}
+
+/// Connections of a process by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    /// TCP ESTABLISHED.
+    pub established: u64,
+    /// TCP CLOSE_WAIT.
+    pub close_wait: u64,
+    /// TCP SYN_SENT.
+    pub syn_sent: u64,
+    /// Unix streams other than the master's.
+    pub unix: u64,
+    /// TCP in other states, and QUIC.
+    pub other: u64,
+}
+
+impl ConnectionCounts {
+    /// Name (label `state`) and number of each.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("established", self.established),
+            ("close_wait", self.close_wait),
+            ("syn_sent", self.syn_sent),
+            ("unix", self.unix),
+            ("other", self.other),
+        ]
+    }
+
+    /// All together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.named().iter().map(|(_, count)| count).sum()
+    }
+
+    /// Adds another process's.
+    pub fn add(&mut self, other: &ConnectionCounts) {
+        self.established += other.established;
+        self.close_wait += other.close_wait;
+        self.syn_sent += other.syn_sent;
+        self.unix += other.unix;
+        self.other += other.other;
+    }
+}
+
+/// A process of a haproxy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProcessView {
+    /// Identity.
+    pub id: ProcessId,
+    /// Role.
+    pub role: Role,
+    /// Generation.
+    pub generation: Generation,
+    /// Of a stale one.
+    pub state: Option<StaleState>,
+    /// Start.
+    pub started: UnixSeconds,
+    /// Of a stale one: when the process that superseded it was started.
+    pub superseded: Option<UnixSeconds>,
+    /// Of a stale one, where they could be read.
+    pub connections: Option<ConnectionCounts>,
+    /// Anonymous resident memory.
+    pub anonymous_memory_bytes: Option<u64>,
+    /// Open descriptors.
+    pub open_fds: Option<u64>,
+    /// Limit on them.
+    pub max_fds: Option<u64>,
+}
+
+/// A port some generation of a haproxy listens on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Port {
+    /// Which.
+    pub key: PortKey,
+    /// Whose.
+    pub generation: Generation,
+    /// Who holds it, ascending.
+    pub pids: Vec<i32>,
+    /// Its sockets, ascending.
+    pub inodes: Vec<u64>,
+    /// Fill of the fullest socket's accept queue (TCP).
+    pub queue_length: Option<u32>,
+    /// That queue's limit.
+    pub queue_limit: Option<u32>,
+}
+
+/// How a haproxy came to be watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It has a name in the configuration.
+    Configured,
+    /// It was found on the host.
+    Discovered,
+}
+
+impl Origin {
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::Configured => "configured",
+            Origin::Discovered => "discovered",
+        }
+    }
+}
+
+/// One haproxy, judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Haproxy {
+    /// Its name.
+    pub name: String,
+    /// How it came to be watched.
+    pub origin: Origin,
+    /// What else is known of it.
+    pub identity: Identity,
+    /// A current process serves. `None`: could not be seen.
+    pub up: Option<bool>,
+    /// Its processes, oldest first.
+    pub processes: Vec<ProcessView>,
+    /// Generations alive; `None`: could not be seen.
+    pub generations: Option<u64>,
+    /// Start of the serving generation.
+    pub generation_start: Option<UnixSeconds>,
+    /// Its listeners by port and generation.
+    pub ports: Vec<Port>,
+    /// Protocols whose listeners are known in full.
+    pub protocols_known: BTreeSet<Protocol>,
+    /// Connections dropped at full accept queues, by port (TCP).
+    pub drops: BTreeMap<PortKey, u64>,
+    /// What is wrong, pending included, in a stable order.
+    pub anomalies: Vec<Anomaly>,
+    /// Kinds that could be judged.
+    pub judged: BTreeSet<Kind>,
+    /// Anomalies that began since the exporter was started.
+    pub observed: BTreeMap<Kind, u64>,
+    /// Its reloads.
+    pub reloads: Reloads,
+    /// What is left to it.
+    pub headroom: Headroom,
+    /// Its thresholds.
+    pub thresholds: Thresholds,
+    /// Permitted port numbers by protocol.
+    pub allowed_ports: BTreeMap<Protocol, u64>,
+}
+
+impl Haproxy {
+    /// Nothing of it lives any more; it keeps its series for a while.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.processes.is_empty()
+    }
+}
+
+/// What a sample means.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Verdict {
+    /// When the sample was taken.
+    pub taken: UnixSeconds,
+    /// The haproxys, by name.
+    pub haproxys: Vec<Haproxy>,
+    /// What could not be read.
+    pub unreadable: Vec<Unreadable>,
+    /// How the collectors fared.
+    pub collectors: Vec<CollectorRun>,
+}

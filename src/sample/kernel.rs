@@ -1,0 +1,194 @@
+//! What the kernel allows and has left: ephemeral ports, memory, pids, cgroup limits.
+
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use crate::model::Headroom;
+
+/// Ports given to outgoing connections, and those exempt from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EphemeralPorts {
+    /// `net.ipv4.ip_local_port_range`, inclusive; it serves IPv6 too.
+    pub range: RangeInclusive<u16>,
+    /// `net.ipv4.ip_local_reserved_ports`.
+    pub reserved: Vec<RangeInclusive<u16>>,
+}
+
+/// The ephemeral ports of the calling thread's network namespace (ip(7)).
+pub fn ephemeral_ports(procfs: &Path) -> io::Result<EphemeralPorts> {
+    let sysctl = |name| fs::read_to_string(procfs.join("sys/net/ipv4").join(name));
+    parse_ephemeral(&sysctl("ip_local_port_range")?, &sysctl("ip_local_reserved_ports")?)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected sysctl text"))
+}
+
+fn parse_ephemeral(range: &str, reserved: &str) -> Option<EphemeralPorts> {
+    let mut ends = range.split_ascii_whitespace().map(str::parse::<u16>);
+    let range = ends.next()?.ok()?..=ends.next()?.ok()?;
+    let reserved = reserved
+        .trim()
+        .split(',')
+        .filter(|item| !item.is_empty())
+        .map(|item| {
+            let (low, high) = item.split_once('-').unwrap_or((item, item));
+            Some(low.parse().ok()?..=high.parse().ok()?)
+        })
+        .collect::<Option<_>>()?;
+    Some(EphemeralPorts { range, reserved })
+}
+
+/// What is left on the host (`/proc/meminfo`, `/proc/loadavg`, `kernel.pid_max`, `threads-max`).
+#[must_use]
+pub fn host_headroom(procfs: &Path) -> Headroom {
+    let read = |name: &str| fs::read_to_string(procfs.join(name)).ok();
+    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+    let memory_bytes = read("meminfo").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        Some(kibibytes * 1024)
+    });
+    let threads = read("loadavg").and_then(|text| {
+        let (_, total) = text.split_ascii_whitespace().nth(3)?.split_once('/')?;
+        total.parse::<u64>().ok()
+    });
+    let limit = number("sys/kernel/pid_max").min_known(number("sys/kernel/threads-max"));
+    let pids = threads.zip(limit).map(|(used, limit)| limit.saturating_sub(used));
+    Headroom { memory_bytes, pids }
+}
+
+/// Where a process stands in each cgroup hierarchy (`/proc/PID/cgroup`, cgroups(7)).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CgroupPaths {
+    unified: Option<String>,
+    systemd: Option<String>,
+    memory: Option<String>,
+    pids: Option<String>,
+}
+
+impl CgroupPaths {
+    /// Reads the lines `hierarchy:controllers:path`.
+    #[must_use]
+    pub fn parse(text: &str) -> CgroupPaths {
+        let mut paths = CgroupPaths::default();
+        for line in text.lines() {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+            for controller in controllers.split(',') {
+                let slot = match controller {
+                    "" => &mut paths.unified,
+                    "name=systemd" => &mut paths.systemd,
+                    "memory" => &mut paths.memory,
+                    "pids" => &mut paths.pids,
+                    _ => continue,
+                };
+                *slot = Some(path.to_owned());
+            }
+        }
+        paths
+    }
+
+    /// The path that says most: the first that is not the root.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        let all = [&self.unified, &self.systemd, &self.memory, &self.pids];
+        let mut known = all.into_iter().filter_map(Option::as_deref);
+        known.clone().find(|path| *path != "/").or_else(|| known.next())
+    }
+
+    /// What is left below `sysfs`/fs/cgroup, in this cgroup and all above it.
+    #[must_use]
+    pub fn headroom(&self, sysfs: &Path) -> Headroom {
+        let root = sysfs.join("fs/cgroup");
+        let v2_root = [root.join("unified"), root.clone()].into_iter().find(|p| p.is_dir());
+        let v2 = |f: fn(&Path) -> Option<u64>| {
+            tightest(v2_root.as_deref()?, self.unified.as_deref()?, f)
+        };
+        let v1 = |controller: &str, path: &Option<String>, f: fn(&Path) -> Option<u64>| {
+            tightest(&root.join(controller), path.as_deref()?, f)
+        };
+        Headroom {
+            memory_bytes: v2(v2_memory).min_known(v1("memory", &self.memory, v1_memory)),
+            pids: v2(pids_left).min_known(v1("pids", &self.pids, pids_left)),
+        }
+    }
+}
+
+/// The smallest of what `left` says of the cgroup and of each of its ancestors.
+fn tightest(root: &Path, cgroup: &str, left: fn(&Path) -> Option<u64>) -> Option<u64> {
+    if cgroup.split('/').any(|part| part == "..") {
+        return None; // outside the reader's cgroup namespace
+    }
+    let leaf: PathBuf = root.join(cgroup.trim_start_matches('/'));
+    leaf.ancestors().take_while(|path| path.starts_with(root)).filter_map(left).min()
+}
+
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn v2_memory(cgroup: &Path) -> Option<u64> {
+    let limit = number(&cgroup.join("memory.max"))?;
+    let used = number(&cgroup.join("memory.current"))?;
+    Some(limit.saturating_sub(used).saturating_add(reclaimable(cgroup, "inactive_file ")))
+}
+
+fn v1_memory(cgroup: &Path) -> Option<u64> {
+    let limit = number(&cgroup.join("memory.limit_in_bytes"))?;
+    let used = number(&cgroup.join("memory.usage_in_bytes"))?;
+    let unlimited = limit >= u64::MAX / 4;
+    let left = || limit.saturating_sub(used) + reclaimable(cgroup, "total_inactive_file ");
+    (!unlimited).then(left)
+}
+
+/// Page cache that the kernel gives back before it runs out.
+fn reclaimable(cgroup: &Path, field: &str) -> u64 {
+    let text = fs::read_to_string(cgroup.join("memory.stat")).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix(field)?.parse().ok()).unwrap_or(0)
+}
+
+fn pids_left(cgroup: &Path) -> Option<u64> {
+    let limit = number(&cgroup.join("pids.max"))?; // "max" is no number
+    Some(limit.saturating_sub(number(&cgroup.join("pids.current"))?))
+}
+
+/// The smaller of two numbers either of which may be unknown.
+pub trait MinKnown {
+    /// The smaller, or the one that is known.
+    #[must_use]
+    fn min_known(self, other: Self) -> Self;
+}
+
+impl MinKnown for Option<u64> {
+    fn min_known(self, other: Self) -> Self {
+        self.into_iter().chain(other).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sysctl_texts_are_read() {
+        let read = parse_ephemeral("32768\t60999\n", "8080,9000-9010\n").unwrap();
+        assert_eq!(read.range, 32768..=60999);
+        assert_eq!(read.reserved, [8080..=8080, 9000..=9010]);
+        assert_eq!(parse_ephemeral("1 2", "\n").unwrap().reserved, []);
+        assert_eq!(parse_ephemeral("1 70000", "\n"), None);
+    }
+
+    #[test]
+    fn the_cgroup_that_says_most_names_the_process() {
+        let hybrid = "4:memory:/lb\n1:name=systemd:/system.slice/haproxy.service\n0::/\n";
+        let table = [
+            ("0::/system.slice/a.service\n", Some("/system.slice/a.service")),
+            (hybrid, Some("/system.slice/haproxy.service")),
+            ("8:pids:/\n0::/\n", Some("/")),
+            ("", None),
+        ];
+        for (text, name) in table {
+            assert_eq!(CgroupPaths::parse(text).name(), name, "{text:?}");
+        }
+    }
+}

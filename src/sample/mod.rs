@@ -1,0 +1,270 @@
+//! Takes samples of the host: the only rooms that read `/proc` and the kernel's socket tables.
+
+mod kernel;
+mod namespaces;
+pub mod own;
+mod pidfiles;
+mod proc_dir;
+mod processes;
+mod sockets;
+pub mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rustix::fs::PROC_SUPER_MAGIC;
+use rustix::time::{ClockId, clock_gettime};
+
+use self::namespaces::{Network, Networks};
+use self::proc_dir::{ProcDir, ReadError};
+pub use self::processes::Discovery;
+use self::processes::{Clock, Found};
+use crate::model::{
+    CollectorRun, NamespaceId, NetworkNamespace, Process, ProcessId, Snapshot, UnixSeconds,
+    Unreadable, What,
+};
+
+/// Why no sample can be taken at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory is not a mounted proc file system: check `--path.procfs`.
+    #[error("{} is no proc file system{reason}; give the place where one is mounted with --path.procfs", path.display())]
+    NoProcfs {
+        /// What was given.
+        path: PathBuf,
+        /// What the system said, if anything.
+        reason: String,
+    },
+}
+
+/// Where the host's pseudo file systems are mounted.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// `--path.procfs`.
+    pub procfs: PathBuf,
+    /// `--path.sysfs`.
+    pub sysfs: PathBuf,
+}
+
+/// Takes samples, and keeps between them what is costly to open.
+#[derive(Debug)]
+pub struct Sampler {
+    paths: Paths,
+    discovery: Discovery,
+    clock: Clock,
+    own_network: Option<NamespaceId>,
+    networks: Networks,
+}
+
+impl Sampler {
+    /// Prepares to sample the host whose procfs is given.
+    pub fn new(paths: Paths, discovery: Discovery) -> Result<Sampler, Error> {
+        let no_procfs = |reason: String| Error::NoProcfs { path: paths.procfs.clone(), reason };
+        let stat = rustix::fs::statfs(&paths.procfs).map_err(|e| no_procfs(format!(": {e}")))?;
+        if stat.f_type != PROC_SUPER_MAGIC {
+            return Err(no_procfs(String::new()));
+        }
+        let own_network = own_namespace(&paths.procfs);
+        let ticks_per_second = rustix::param::clock_ticks_per_second();
+        let clock = Clock { boot: boot_time(), ticks_per_second };
+        Ok(Sampler { paths, discovery, clock, own_network, networks: Networks::default() })
+    }
+
+    /// Changes what counts as HAProxy, from the next sample on.
+    pub fn set_discovery(&mut self, discovery: Discovery) {
+        self.discovery = discovery;
+    }
+
+    /// Takes one sample; connections are not in it, see [`Sampler::read_connections`].
+    pub fn sample(&mut self) -> Snapshot {
+        let mut snapshot =
+            Snapshot { taken: now(), own_network: self.own_network, ..Snapshot::default() };
+        self.follow_clock();
+        let mut found = Vec::new();
+        run(&mut snapshot, "processes", |snapshot| {
+            let procfs = &self.paths.procfs;
+            let listed =
+                processes::discover(procfs, &self.discovery, self.clock, &mut snapshot.unreadable);
+            match listed {
+                Ok(processes) => found = processes,
+                Err(error) => {
+                    snapshot.unreadable.push(Unreadable {
+                        what: What::Process,
+                        subject: procfs.display().to_string(),
+                        reason: error.to_string(),
+                    });
+                    return false;
+                }
+            }
+            snapshot.parents = processes::parents(procfs, &found);
+            pidfiles::read(procfs, &mut found, &mut snapshot.unreadable);
+            snapshot.host = kernel::host_headroom(procfs);
+            for found in &found {
+                if let Some(name) = found.cgroups.name() {
+                    let sysfs = &self.paths.sysfs;
+                    snapshot
+                        .cgroups
+                        .entry(name.to_owned())
+                        .or_insert_with(|| found.cgroups.headroom(sysfs));
+                }
+            }
+            true
+        });
+        run(&mut snapshot, "sockets", |snapshot| self.read_networks(&found, snapshot));
+        run(&mut snapshot, "ownership", |snapshot| {
+            let mut living = found.iter_mut().filter(|f| !f.process.is_zombie()).peekable();
+            let none = living.peek().is_none();
+            let read =
+                living.map(|found| read_descriptors(found, snapshot)).filter(|&ok| ok).count();
+            none || read > 0
+        });
+        snapshot.processes = found.into_iter().map(|found| found.process).collect();
+        snapshot
+    }
+
+    /// Adds the connections of the processes `of` to a sample: a walk of whole socket tables.
+    pub fn read_connections(&mut self, snapshot: &mut Snapshot, of: &BTreeSet<ProcessId>) {
+        let mut by_network: BTreeMap<NamespaceId, Vec<&Process>> = BTreeMap::new();
+        for process in snapshot.processes.iter().filter(|process| of.contains(&process.id)) {
+            if let (Some(network), Some(_)) = (process.net_namespace, &process.sockets) {
+                by_network.entry(network).or_default().push(process);
+            }
+        }
+        for (id, processes) in by_network {
+            let Some(network) = self.networks.get_mut(id) else { continue };
+            let sockets = |process: &Process| process.sockets.clone().unwrap_or_default();
+            let wanted = processes.iter().flat_map(|process| sockets(process)).collect();
+            match network.table.connections(&wanted) {
+                Ok(connections) => {
+                    for process in processes {
+                        let held = sockets(process);
+                        let own = connections.iter().filter(|c| held.contains(&c.inode()));
+                        snapshot.connections.insert(process.id, own.cloned().collect());
+                    }
+                }
+                Err(error) => snapshot.unreadable.push(table_unreadable(network, &error)),
+            }
+        }
+    }
+
+    fn read_networks(&mut self, found: &[Found], snapshot: &mut Snapshot) -> bool {
+        let mut inhabitants: BTreeMap<NamespaceId, i32> = found
+            .iter()
+            .filter_map(|f| Some((f.process.net_namespace?, f.process.id.pid)))
+            .collect();
+        if let Some(own) = self.own_network {
+            inhabitants.insert(own, 0);
+        }
+        self.networks.retain(|id| inhabitants.contains_key(&id));
+        let mut success = true;
+        for (&id, &pid) in &inhabitants {
+            let procfs = &self.paths.procfs;
+            let network = if Some(id) == self.own_network {
+                self.networks.refresh_own(id, procfs)
+            } else {
+                self.networks.refresh_foreign(id, procfs, pid)
+            };
+            success &= read_network(id, network, snapshot);
+        }
+        success
+    }
+
+    /// A set clock moves the boot time; its slewing must not make start times waver.
+    fn follow_clock(&mut self) {
+        let boot = boot_time();
+        if (boot - self.clock.boot).abs() > 0.5 {
+            self.clock.boot = boot;
+        }
+    }
+}
+
+fn run(snapshot: &mut Snapshot, collector: &'static str, work: impl FnOnce(&mut Snapshot) -> bool) {
+    let start = Instant::now();
+    let success = work(snapshot);
+    let duration_seconds = start.elapsed().as_secs_f64();
+    snapshot.collectors.push(CollectorRun { collector, duration_seconds, success });
+}
+
+fn read_network(id: NamespaceId, network: &mut Network, snapshot: &mut Snapshot) -> bool {
+    let mut values = NetworkNamespace { label: network.label.clone(), ..Default::default() };
+    if let Some(ports) = &network.ephemeral {
+        values.ephemeral = Some(ports.range.clone());
+        values.reserved.clone_from(&ports.reserved);
+    }
+    if let Some(handicap) = &network.handicap {
+        snapshot.unreadable.push(Unreadable {
+            what: What::Sockets,
+            subject: subject_of(network),
+            reason: format!(
+                "sock_diag: {handicap}; /proc/net does not tell UDP listeners from other UDP sockets"
+            ),
+        });
+    }
+    let mut failures = Vec::new();
+    match network.table.bound() {
+        Ok(bound) => values.bound = Some(bound),
+        Err(error) => failures.push(table_unreadable(network, &error)),
+    }
+    match network.table.unix_listeners() {
+        Ok(listeners) => values.unix_listeners = Some(listeners),
+        Err(error) => failures.push(table_unreadable(network, &error)),
+    }
+    let success = failures.is_empty();
+    snapshot.unreadable.append(&mut failures);
+    snapshot.networks.insert(id, values);
+    success
+}
+
+fn table_unreadable(network: &Network, error: &std::io::Error) -> Unreadable {
+    let reason = error.to_string();
+    Unreadable { what: What::Sockets, subject: subject_of(network), reason }
+}
+
+fn subject_of(network: &Network) -> String {
+    match network.label.as_str() {
+        "" => "own network namespace".to_owned(),
+        label => format!("network namespace {label}"),
+    }
+}
+
+fn read_descriptors(found: &mut Found, snapshot: &mut Snapshot) -> bool {
+    match found.directory.sockets() {
+        Ok((sockets, count)) => {
+            found.process.open_fds = Some(count);
+            found.process.sockets = Some(sockets);
+        }
+        Err(ReadError::Gone) => {} // it died since: absent from the next sample
+        Err(error) => {
+            let counted = found.directory.fd_count().ok().filter(|&count| count > 0);
+            found.process.open_fds = counted;
+            let pid = found.process.id.pid;
+            let entry = processes::denied(What::Descriptors, pid, "fd", &error);
+            snapshot.unreadable.push(entry);
+            return false;
+        }
+    }
+    true
+}
+
+fn own_namespace(procfs: &Path) -> Option<NamespaceId> {
+    let own = |procfs: &Path| {
+        let pid = std::fs::read_link(procfs.join("self")).ok()?.to_str()?.parse().ok()?;
+        ProcDir::open(procfs, pid).ok()?.namespace("net").ok()
+    };
+    own(procfs).or_else(|| own(Path::new("/proc")))
+}
+
+#[allow(clippy::cast_precision_loss)] // seconds of this era fit
+fn seconds(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+fn now() -> UnixSeconds {
+    seconds(ClockId::Realtime)
+}
+
+fn boot_time() -> UnixSeconds {
+    now() - seconds(ClockId::Boottime)
+}

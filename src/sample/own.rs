@@ -1,0 +1,47 @@
+//! What the exporter itself uses, from the real `/proc/self`.
+
+use procfs::process::{Limits, Stat};
+use procfs::{Current, FromRead, Uptime};
+
+/// The exporter's own standard process metrics.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OwnProcess {
+    /// User and system CPU time.
+    pub cpu_seconds: f64,
+    /// Open descriptors.
+    pub open_fds: u64,
+    /// Limit on them.
+    pub max_fds: Option<u64>,
+    /// Virtual memory.
+    pub virtual_memory_bytes: u64,
+    /// Resident memory.
+    pub resident_memory_bytes: u64,
+    /// Start, unix seconds.
+    pub start_timestamp_seconds: f64,
+    /// Threads.
+    pub threads: u64,
+}
+
+/// Reads them; `None` where `/proc` is not mounted.
+#[must_use]
+#[allow(clippy::cast_precision_loss)] // counters of one process fit
+pub fn own_process() -> Option<OwnProcess> {
+    let stat = Stat::from_file("/proc/self/stat").ok()?;
+    let limits = Limits::from_file("/proc/self/limits").ok()?;
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    let age = Uptime::current().ok()?.uptime - stat.starttime as f64 / ticks;
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let listed = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
+    Some(OwnProcess {
+        cpu_seconds: (stat.utime + stat.stime) as f64 / ticks,
+        open_fds: listed.saturating_sub(1), // the listing itself
+        max_fds: match limits.max_open_files.soft_limit {
+            procfs::process::LimitValue::Value(limit) => Some(limit),
+            procfs::process::LimitValue::Unlimited => None,
+        },
+        virtual_memory_bytes: stat.vsize,
+        resident_memory_bytes: stat.rss * rustix::param::page_size() as u64,
+        start_timestamp_seconds: now.tv_sec as f64 - age.round(),
+        threads: u64::try_from(stat.num_threads).unwrap_or(0),
+    })
+}

@@ -1,0 +1,293 @@
+//! Finds the HAProxy processes of the host and reads each of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+use super::kernel::CgroupPaths;
+use super::proc_dir::{ProcDir, ReadError};
+use crate::haproxy::command_line::CommandLine;
+use crate::model::{
+    Environment, Executable, Process, ProcessId, Signals, UnixSeconds, Unreadable, What,
+};
+
+/// The name of the program, of its file and in the kernel.
+const NAME: &str = "haproxy";
+/// Mark of the kernel at the path of an executable that is gone (proc_pid_exe(5)).
+const DELETED: &str = " (deleted)";
+
+/// Which processes are HAProxy.
+#[derive(Debug, Clone, Default)]
+pub struct Discovery {
+    /// Besides those called `haproxy`: command lines, arguments joined by blanks.
+    pub commands: Vec<Regex>,
+}
+
+/// A process just read, with what later steps need of it.
+#[derive(Debug)]
+pub struct Found {
+    /// The process; descriptors and pidfile are still to be read.
+    pub process: Process,
+    /// Its directory.
+    pub directory: ProcDir,
+    /// Its place in each cgroup hierarchy.
+    pub cgroups: CgroupPaths,
+}
+
+/// Turns start ticks into time.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// When the host booted.
+    pub boot: UnixSeconds,
+    /// Ticks in a second (`sysconf(_SC_CLK_TCK)`).
+    pub ticks_per_second: u64,
+}
+
+impl Clock {
+    #[allow(clippy::cast_precision_loss)] // ticks of a century fit
+    fn time_of(self, ticks: u64) -> UnixSeconds {
+        self.boot + ticks as f64 / self.ticks_per_second as f64
+    }
+}
+
+/// Every HAProxy process below `procfs`, oldest first.
+pub fn discover(
+    procfs: &Path,
+    discovery: &Discovery,
+    clock: Clock,
+    unreadable: &mut Vec<Unreadable>,
+) -> std::io::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(procfs)? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        match read(procfs, pid, discovery, clock, unreadable) {
+            Ok(process) => found.extend(process),
+            Err(ReadError::Gone) => {}
+            Err(error) => unreadable.push(Unreadable {
+                what: What::Process,
+                subject: format!("pid {pid}"),
+                reason: error.to_string(),
+            }),
+        }
+    }
+    found.sort_by_key(|found| found.process.id);
+    Ok(found)
+}
+
+/// Names of the parents that are not HAProxy, by pid.
+#[must_use]
+pub fn parents(procfs: &Path, found: &[Found]) -> BTreeMap<i32, String> {
+    let known: BTreeSet<i32> = found.iter().map(|f| f.process.id.pid).collect();
+    let wanted: BTreeSet<i32> = found.iter().map(|f| f.process.parent).collect();
+    wanted
+        .difference(&known)
+        .filter_map(|&pid| Some((pid, ProcDir::open(procfs, pid).ok()?.comm().ok()?)))
+        .collect()
+}
+
+/// `None`: not HAProxy.
+fn read(
+    procfs: &Path,
+    pid: i32,
+    discovery: &Discovery,
+    clock: Clock,
+    unreadable: &mut Vec<Unreadable>,
+) -> Result<Option<Found>, ReadError> {
+    let directory = ProcDir::open(procfs, pid)?;
+    let comm = match directory.comm() {
+        // Some processes are closed to everybody; one without a name is not ours to count.
+        Err(ReadError::Denied | ReadError::Other(_)) => return Ok(None),
+        other => other?,
+    };
+    let exe = directory.link("exe");
+    let called = exe.as_ref().is_ok_and(|exe| is_haproxy_file(exe)) || comm == NAME;
+    if !called && discovery.commands.is_empty() {
+        return Ok(None);
+    }
+    let arguments = match directory.strings("cmdline") {
+        Err(ReadError::Denied | ReadError::Other(_)) if !called => return Ok(None),
+        other => other?,
+    };
+    if !is_haproxy(&comm, exe.as_deref().ok(), &arguments, discovery) {
+        return Ok(None);
+    }
+    let before = directory.stat()?;
+    let mut found = Reader { directory, pid, unreadable, missing: Vec::new() }.read(exe, clock)?;
+    let after = found.directory.stat()?;
+    if after.starttime != before.starttime || (after.state == 'Z' && before.state != 'Z') {
+        return Err(ReadError::Gone);
+    }
+    found.process.arguments =
+        (!found.process.is_zombie() && !arguments.is_empty()).then_some(arguments);
+    Ok(Some(found))
+}
+
+fn is_haproxy_file(exe: &Path) -> bool {
+    let name = exe.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_suffix(DELETED).unwrap_or(name) == NAME
+}
+
+/// Judges by the file, the kernel's name and the configured patterns; whatever HAProxy's own
+/// argument parser would refuse is a wrapper, and a run that only answers is no service.
+fn is_haproxy(comm: &str, exe: Option<&Path>, arguments: &[String], wider: &Discovery) -> bool {
+    if arguments.is_empty() {
+        return comm == NAME; // a zombie, or one that is just being executed
+    }
+    let Some(line) = CommandLine::parse(arguments) else { return false };
+    if line.only_answers {
+        return false;
+    }
+    let first = arguments.first().map_or("", String::as_str);
+    let called_so = Path::new(first).file_name().is_some_and(|name| name == NAME);
+    exe.is_some_and(is_haproxy_file)
+        || (comm == NAME && (exe.is_none() || called_so))
+        || wider.commands.iter().any(|command| command.is_match(&arguments.join(" ")))
+}
+
+struct Reader<'a> {
+    directory: ProcDir,
+    pid: i32,
+    unreadable: &'a mut Vec<Unreadable>,
+    missing: Vec<&'static str>,
+}
+
+impl Reader<'_> {
+    fn read(mut self, exe: Result<PathBuf, ReadError>, clock: Clock) -> Result<Found, ReadError> {
+        let stat = self.directory.stat()?;
+        let status = self.directory.status()?;
+        let alive = stat.state != 'Z' && stat.state != 'X';
+        let cgroups = CgroupPaths::parse(&self.directory.text("cgroup").unwrap_or_default());
+        let executable = self.of_living(alive, exe, What::Process, "exe")?;
+        let link = |this: &mut Self, name| {
+            let target = this.directory.link(name);
+            this.of_living(alive, target, What::Process, name)
+        };
+        let (working_directory, root) = (link(&mut self, "cwd")?, link(&mut self, "root")?);
+        let namespace = |this: &mut Self, name| {
+            let id = this.directory.namespace(name);
+            this.of_living(alive, id, What::Namespace, name)
+        };
+        let net_namespace = namespace(&mut self, "net")?;
+        let pid_namespace = namespace(&mut self, "pid")?;
+        let mount_namespace = namespace(&mut self, "mnt")?;
+        let environ = self.directory.strings("environ");
+        let environment = self.of_living(alive, environ, What::Environment, "environ")?;
+        let process = Process {
+            id: ProcessId { start_ticks: stat.starttime, pid: self.pid },
+            started: clock.time_of(stat.starttime),
+            parent: stat.ppid,
+            session: stat.session,
+            comm: stat.comm,
+            run_state: stat.state,
+            arguments: None,
+            executable: executable.map(|path| executable_of(&path)),
+            working_directory,
+            root,
+            environment: environment.map(|strings| environment_of(&strings)),
+            cgroup: cgroups.name().map(str::to_owned),
+            uid: Some(status.euid),
+            pid_namespace,
+            net_namespace,
+            mount_namespace,
+            namespace_pids: status.nspid.unwrap_or_else(|| vec![self.pid]),
+            signals: Some(Signals {
+                pending: status.sigpnd | status.shdpnd,
+                blocked: status.sigblk,
+            }),
+            anonymous_memory_bytes: status.rssanon.map(|kibibytes| kibibytes * 1024),
+            open_fds: None,
+            max_fds: self.directory.max_fds().ok().flatten(),
+            sockets: None,
+            pidfile: None,
+        };
+        Ok(Found { process, directory: self.directory, cgroups })
+    }
+
+    /// What a living process would not show is unreadable; a zombie has none of it.
+    fn of_living<T>(
+        &mut self,
+        alive: bool,
+        result: Result<T, ReadError>,
+        what: What,
+        name: &'static str,
+    ) -> Result<Option<T>, ReadError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(_) if !alive => Ok(None),
+            Err(ReadError::Gone) => Err(ReadError::Gone),
+            Err(error) => {
+                // One entry for each kind of thing, however many parts of it are hidden.
+                if !self.missing.contains(&what.as_str()) {
+                    self.missing.push(what.as_str());
+                    self.unreadable.push(denied(what, self.pid, name, &error));
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The entry for something of a process that could not be read, with the right that would help.
+#[must_use]
+pub fn denied(what: What, pid: i32, name: &str, error: &ReadError) -> Unreadable {
+    let right = match (error, what) {
+        (ReadError::Denied, What::Descriptors | What::Environment) => {
+            "; needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+        }
+        (ReadError::Denied, _) => "; needs CAP_SYS_PTRACE",
+        _ => "",
+    };
+    Unreadable { what, subject: format!("pid {pid}"), reason: format!("{name}: {error}{right}") }
+}
+
+fn executable_of(link: &Path) -> Executable {
+    let text = link.to_string_lossy();
+    match text.strip_suffix(DELETED) {
+        Some(path) => Executable { path: PathBuf::from(path), deleted: true },
+        None => Executable { path: link.to_owned(), deleted: false },
+    }
+}
+
+fn environment_of(strings: &[String]) -> Environment {
+    let pairs = strings.iter().filter_map(|string| string.split_once('='));
+    Environment(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn haproxy_is_known_by_file_name_or_pattern() {
+        let wider = Discovery { commands: vec![Regex::new(r"^/opt/lb/haproxy_[ab] ").unwrap()] };
+        let table: [(&str, Option<&str>, &str, bool); 13] = [
+            ("haproxy", Some("/usr/sbin/haproxy"), "/usr/sbin/haproxy -f a", true),
+            ("haproxy", Some("/usr/sbin/haproxy (deleted)"), "haproxy -f a", true),
+            ("haproxy", None, "haproxy -W -f a", true),
+            ("lb", Some("/opt/haproxy"), "lb -f a", true),
+            ("haproxy", Some("/opt/haproxy-2.8"), "haproxy -f a", true), // a link
+            ("haproxy", Some("/usr/bin/dash"), "/bin/sh /usr/local/sbin/haproxy -f a", false),
+            ("haproxy", Some("/usr/sbin/haproxy"), "haproxy -c -f a", false),
+            ("haproxy", Some("/usr/sbin/haproxy"), "haproxy -vv", false),
+            ("haproxy_a", Some("/opt/lb/haproxy_a"), "/opt/lb/haproxy_a -f a", true),
+            ("haproxy_c", Some("/opt/lb/haproxy_c"), "/opt/lb/haproxy_c -f a", false),
+            ("sh", Some("/bin/sh"), "sh -c /opt/lb/haproxy_a -f a", false),
+            ("haproxy_exporte", Some("/usr/bin/haproxy_exporter"), "haproxy_exporter", false),
+            ("haproxy", None, "", true), // a zombie
+        ];
+        for (comm, exe, line, expected) in table {
+            let arguments: Vec<_> = line.split_ascii_whitespace().map(str::to_owned).collect();
+            let judged = is_haproxy(comm, exe.map(Path::new), &arguments, &wider);
+            assert_eq!(judged, expected, "{comm} {exe:?} {line}");
+        }
+    }
+
+    #[test]
+    fn the_kernels_mark_is_no_part_of_the_path() {
+        let replaced = executable_of(Path::new("/usr/sbin/haproxy (deleted)"));
+        assert_eq!(replaced, Executable { path: "/usr/sbin/haproxy".into(), deleted: true });
+    }
+}
