@@ -1,9 +1,16 @@
 //! Watches HAProxy from the host: which processes and ports exist, which should not, and why.
 //!
-//! Data flows one way (see CONTRIBUTING.md): `config` → `sample` → [`model`] → `judge` →
-//! `metrics` and `report` → `web` and `cmd`.
+//! Data flows one way (see CONTRIBUTING.md): [`config`] → [`sample`] → [`model`] → [`judge`] →
+//! [`metrics`] and [`report`] → [`web`] and [`cmd`].
 
+pub mod cli;
+pub mod cmd;
+pub mod config;
 pub mod haproxy;
 pub mod judge;
+pub mod metrics;
 pub mod model;
+pub mod report;
 pub mod sample;
+pub mod watch;
+pub mod web;

@@ -390,3 +390,22 @@ pub struct Snapshot {
     /// How the collectors fared.
     pub collectors: Vec<CollectorRun>,
 }
+
+/// The exporter's own standard process metrics.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OwnProcess {
+    /// User and system CPU time.
+    pub cpu_seconds: f64,
+    /// Open descriptors.
+    pub open_fds: u64,
+    /// Limit on them.
+    pub max_fds: Option<u64>,
+    /// Virtual memory.
+    pub virtual_memory_bytes: u64,
+    /// Resident memory.
+    pub resident_memory_bytes: u64,
+    /// Start, unix seconds.
+    pub start_timestamp_seconds: f64,
+    /// Threads.
+    pub threads: u64,
+}

@@ -294,8 +294,10 @@ fn generation(index: usize, unit: &Unit, current: Option<usize>, now: UnixSecond
     let age = now - unit.started;
     match unit.serves {
         _ if index == current => Generation::Current,
-        // The second: overtaken while it was starting.
-        Some(false) if unit.unborn && (index > current || unit.watched) => Generation::Starting,
+        // Nobody has served in its stead, however long it takes.
+        Some(false) if index > current && !unit.has_served => Generation::Starting,
+        // Overtaken while it was starting.
+        Some(false) if unit.unborn && unit.watched => Generation::Starting,
         _ if index < current => Generation::Stale,
         None => Generation::Unknown,
         Some(true) if !unit.has_served && age < YOUNG_SECONDS => Generation::Starting,

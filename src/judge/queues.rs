@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::scene::PortSockets;
 use super::verdict::PortKey;
+use crate::model::Protocol;
 
 /// Drop counters of one haproxy's listeners.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,7 +21,7 @@ pub fn count(before: &Drops, ports: &[PortSockets<'_>]) -> (Drops, BTreeSet<Port
     let mut drops = Drops { totals: BTreeMap::new(), last: BTreeMap::new() };
     let mut dropping = BTreeSet::new();
     let mut seen = BTreeSet::new();
-    for port in ports {
+    for port in ports.iter().filter(|port| port.key.protocol == Protocol::Tcp) {
         for socket in &port.sockets {
             let Some(value) = socket.drops.filter(|_| seen.insert(socket.inode)) else { continue };
             let old = before.totals.get(&port.key).copied().unwrap_or(0);

@@ -49,7 +49,7 @@ pub fn signals(member: &Member<'_>) -> Vec<String> {
     let mut facts = Vec::new();
     match member.process.run_state {
         'T' | 't' => {
-            facts.push("it is stopped (state T): signals wait until it goes on".to_owned())
+            facts.push("it is stopped (state T): signals wait until it goes on".to_owned());
         }
         'D' => facts.push("it is in uninterruptible sleep (state D)".to_owned()),
         _ => {}

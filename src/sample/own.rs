@@ -3,26 +3,9 @@
 use procfs::process::{Limits, Stat};
 use procfs::{Current, FromRead, Uptime};
 
-/// The exporter's own standard process metrics.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct OwnProcess {
-    /// User and system CPU time.
-    pub cpu_seconds: f64,
-    /// Open descriptors.
-    pub open_fds: u64,
-    /// Limit on them.
-    pub max_fds: Option<u64>,
-    /// Virtual memory.
-    pub virtual_memory_bytes: u64,
-    /// Resident memory.
-    pub resident_memory_bytes: u64,
-    /// Start, unix seconds.
-    pub start_timestamp_seconds: f64,
-    /// Threads.
-    pub threads: u64,
-}
+use crate::model::OwnProcess;
 
-/// Reads them; `None` where `/proc` is not mounted.
+/// Reads the exporter's own process; `None` where `/proc` is not mounted.
 #[must_use]
 #[allow(clippy::cast_precision_loss)] // counters of one process fit
 pub fn own_process() -> Option<OwnProcess> {

@@ -1,0 +1,242 @@
+//! The series of one haproxy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::catalogue::{self as row, Row};
+use super::families::Families;
+use super::{count, number};
+use crate::haproxy::generations::Generation;
+use crate::haproxy::roles::Role;
+use crate::judge::verdict::{
+    Anomaly, ConnectionCounts, Haproxy, Port, PortKey, ProcessView, StaleState,
+};
+use crate::model::Protocol;
+
+/// Which processes there can be; each has its explicit 0.
+const PARTS: [(Role, Generation); 7] = [
+    (Role::Master, Generation::Current),
+    (Role::Worker, Generation::Current),
+    (Role::Worker, Generation::Stale),
+    (Role::Worker, Generation::Starting),
+    (Role::Daemon, Generation::Current),
+    (Role::Daemon, Generation::Stale),
+    (Role::Daemon, Generation::Starting),
+];
+
+/// Adds every series of a haproxy.
+pub fn add(page: &mut Families, haproxy: &Haproxy, max_port_series: usize) {
+    add_state(page, haproxy);
+    add_processes(page, haproxy);
+    add_stale(page, haproxy);
+    add_reloads(page, haproxy);
+    add_resources(page, haproxy);
+    add_ports(page, haproxy, max_port_series);
+    add_anomalies(page, haproxy, max_port_series);
+}
+
+fn add_state(page: &mut Families, haproxy: &Haproxy) {
+    let name = haproxy.name.as_str();
+    let identity = &haproxy.identity;
+    let path = |path: &Option<std::path::PathBuf>| {
+        path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+    };
+    let info = [
+        name,
+        identity.mode,
+        identity.unit.as_deref().unwrap_or_default(),
+        &path(&identity.config),
+        &path(&identity.pidfile),
+        identity.version.as_deref().unwrap_or_default(),
+    ];
+    page.add(&row::INFO, &info, 1.0);
+    let up = haproxy.up.map(|up| f64::from(u8::from(up)));
+    page.add_known(&row::UP, &[name, haproxy.origin.as_str()], up);
+    page.add_known(&row::GENERATIONS, &[name], haproxy.generations.map(number));
+    page.add_known(&row::GENERATION_START, &[name], haproxy.generation_start);
+    for (threshold, value) in haproxy.thresholds.named() {
+        page.add(&row::THRESHOLD, &[name, threshold], value);
+    }
+    for (protocol, &ports) in &haproxy.allowed_ports {
+        page.add(&row::ALLOWED_PORTS, &[name, protocol.as_str()], number(ports));
+    }
+}
+
+/// Generations could be told: what is not there is really 0.
+fn told(haproxy: &Haproxy) -> bool {
+    haproxy.generations.is_some()
+}
+
+fn add_processes(page: &mut Families, haproxy: &Haproxy) {
+    let mut counts: BTreeMap<(Role, Generation), u64> = BTreeMap::new();
+    if told(haproxy) {
+        counts.extend(PARTS.map(|part| (part, 0)));
+    }
+    for process in &haproxy.processes {
+        *counts.entry((process.role, process.generation)).or_default() += 1;
+    }
+    for ((role, generation), processes) in counts {
+        let labels = [haproxy.name.as_str(), role.as_str(), generation.as_str()];
+        page.add(&row::PROCESSES, &labels, number(processes));
+    }
+}
+
+fn add_stale(page: &mut Families, haproxy: &Haproxy) {
+    let name = haproxy.name.as_str();
+    let stale = || haproxy.processes.iter().filter(|p| p.generation == Generation::Stale);
+    page.add_known(
+        &row::STALE_OLDEST_TIMESTAMP,
+        &[name],
+        stale().filter_map(|process| process.superseded).reduce(f64::min),
+    );
+    if !told(haproxy) {
+        return;
+    }
+    for state in StaleState::ALL {
+        let processes = stale().filter(|process| process.state == Some(state)).count();
+        page.add(&row::STALE_PROCESSES, &[name, state.as_str()], count(processes));
+    }
+    let mut total = ConnectionCounts::default();
+    for process in stale() {
+        let Some(connections) = &process.connections else { return };
+        total.add(connections);
+    }
+    for (state, connections) in total.named() {
+        page.add(&row::STALE_CONNECTIONS, &[name, state], number(connections));
+    }
+}
+
+fn add_reloads(page: &mut Families, haproxy: &Haproxy) {
+    let name = haproxy.name.as_str();
+    let reloads = &haproxy.reloads;
+    page.add(&row::RELOADS, &[name, "success"], number(reloads.successes));
+    if reloads.failures_known {
+        page.add(&row::RELOADS, &[name, "failure"], number(reloads.failures));
+    }
+    let successful = reloads.last_successful.map(|successful| f64::from(u8::from(successful)));
+    page.add_known(&row::LAST_RELOAD_SUCCESSFUL, &[name], successful);
+    page.add_known(&row::LAST_RELOAD_TIMESTAMP, &[name], reloads.last_timestamp);
+}
+
+fn add_resources(page: &mut Families, haproxy: &Haproxy) {
+    let name = haproxy.name.as_str();
+    page.add_known(&row::MEMORY_AVAILABLE, &[name], haproxy.headroom.memory_bytes.map(number));
+    page.add_known(&row::PIDS_AVAILABLE, &[name], haproxy.headroom.pids.map(number));
+    for generation in Generation::ALL {
+        let living = |process: &&ProcessView| {
+            process.generation == generation && process.state != Some(StaleState::Zombie)
+        };
+        let processes: Vec<_> = haproxy.processes.iter().filter(living).collect();
+        if processes.is_empty() && (!told(haproxy) || generation == Generation::Unknown) {
+            continue;
+        }
+        let labels = [name, generation.as_str()];
+        let memory: Option<u64> = processes.iter().map(|p| p.anonymous_memory_bytes).sum();
+        page.add_known(&row::RESIDENT_MEMORY, &labels, memory.map(number));
+        let fds = processes.iter().filter_map(|p| Some((p.open_fds?, p.max_fds?)));
+        let left = |&(open, limit): &(u64, u64)| limit.saturating_sub(open);
+        if let Some((open, limit)) = fds.min_by_key(left) {
+            page.add(&row::OPEN_FDS, &labels, number(open));
+            page.add(&row::MAX_FDS, &labels, number(limit));
+        }
+    }
+}
+
+fn add_ports(page: &mut Families, haproxy: &Haproxy, max_port_series: usize) {
+    let name = haproxy.name.as_str();
+    for &protocol in &haproxy.protocols_known {
+        for generation in [Generation::Current, Generation::Stale, Generation::Starting] {
+            let bound = haproxy
+                .ports
+                .iter()
+                .filter(|port| port.key.protocol == protocol && port.generation == generation);
+            let labels = [name, protocol.as_str(), generation.as_str()];
+            page.add(&row::BOUND_PORTS, &labels, count(bound.count()));
+        }
+    }
+    let anomalous: BTreeSet<&PortKey> =
+        standing(haproxy).filter_map(|anomaly| anomaly.subject.port.as_ref()).collect();
+    let mut ports: Vec<_> = haproxy.ports.iter().collect();
+    ports.sort_by_key(|port| (!anomalous.contains(&port.key), &port.key, port.generation));
+    for port in capped(page, &row::PORT_INFO, &ports, max_port_series) {
+        let [protocol, address, number, interface, netns] = &port_labels(&port.key);
+        let generation = port.generation.as_str();
+        let labels = [name, protocol, address, number, interface, netns, generation];
+        page.add(&row::PORT_INFO, &labels, 1.0);
+    }
+    let tcp = fullest_queues(&ports);
+    for metric in [&row::LISTEN_QUEUE_LENGTH, &row::LISTEN_QUEUE_LIMIT, &row::LISTEN_DROPS] {
+        for &(key, length, limit) in capped(page, metric, &tcp, max_port_series) {
+            let value = match metric.name {
+                name if name == row::LISTEN_QUEUE_LENGTH.name => length.map(f64::from),
+                name if name == row::LISTEN_QUEUE_LIMIT.name => limit.map(f64::from),
+                _ => haproxy.drops.get(key).copied().map(number),
+            };
+            let [protocol, address, number, interface, netns] = &port_labels(key);
+            let labels = [name, protocol, address, number, interface, netns];
+            page.add_known(metric, &labels, value);
+        }
+    }
+}
+
+/// For each TCP port the fullest queue of all generations, ports in the order given.
+fn fullest_queues<'a>(ports: &[&'a Port]) -> Vec<(&'a PortKey, Option<u32>, Option<u32>)> {
+    let mut queues: Vec<(&PortKey, Option<u32>, Option<u32>)> = Vec::new();
+    for port in ports.iter().filter(|port| port.key.protocol == Protocol::Tcp) {
+        match queues.last_mut().filter(|(key, ..)| **key == port.key) {
+            Some(queue) if port.queue_length > queue.1 => {
+                (queue.1, queue.2) = (port.queue_length, port.queue_limit);
+            }
+            Some(_) => {}
+            None => queues.push((&port.key, port.queue_length, port.queue_limit)),
+        }
+    }
+    queues
+}
+
+fn add_anomalies(page: &mut Families, haproxy: &Haproxy, max_port_series: usize) {
+    let name = haproxy.name.as_str();
+    for &kind in &haproxy.judged {
+        let standing = standing(haproxy).filter(|anomaly| anomaly.kind == kind).count();
+        page.add(&row::ANOMALIES, &[name, kind.as_str()], count(standing));
+        let observed = haproxy.observed.get(&kind).copied().unwrap_or(0);
+        page.add(&row::ANOMALIES_OBSERVED, &[name, kind.as_str()], number(observed));
+    }
+    // Equal labels are one series, and the oldest of them stands for it.
+    let mut distinct: BTreeMap<_, f64> = BTreeMap::new();
+    for anomaly in standing(haproxy) {
+        let since = distinct.entry((anomaly.kind, &anomaly.subject)).or_insert(anomaly.since);
+        *since = since.min(anomaly.since);
+    }
+    let distinct: Vec<_> = distinct.into_iter().collect();
+    for metric in [&row::ANOMALY_INFO, &row::ANOMALY_START] {
+        for ((kind, subject), since) in capped(page, metric, &distinct, max_port_series) {
+            let port = subject.port.as_ref();
+            let [protocol, address, number, interface, netns] =
+                &port.map(port_labels).unwrap_or_default();
+            let labels =
+                [name, kind.as_str(), protocol, address, number, interface, netns, &subject.holder];
+            let value = if metric.name == row::ANOMALY_INFO.name { 1.0 } else { *since };
+            page.add(metric, &labels, value);
+        }
+    }
+}
+
+fn standing(haproxy: &Haproxy) -> impl Iterator<Item = &Anomaly> {
+    haproxy.anomalies.iter().filter(|anomaly| !anomaly.pending)
+}
+
+/// The first `limit` items; the rest is counted as dropped.
+fn capped<'a, T>(page: &mut Families, row: &'static Row, items: &'a [T], limit: usize) -> &'a [T] {
+    page.drop_series(row, items.len().saturating_sub(limit));
+    items.get(..limit).unwrap_or(items)
+}
+
+fn port_labels(key: &PortKey) -> [String; 5] {
+    [
+        key.protocol.as_str().to_owned(),
+        key.address.to_string(),
+        key.port.to_string(),
+        key.interface.clone(),
+        key.netns.clone(),
+    ]
+}

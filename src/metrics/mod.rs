@@ -1,0 +1,75 @@
+//! From a verdict to the page that Prometheus scrapes. Pure.
+
+pub mod catalogue;
+mod families;
+mod haproxys;
+
+use self::catalogue as row;
+use self::families::Families;
+use crate::judge::verdict::Verdict;
+use crate::model::{OwnProcess, UnixSeconds, What};
+
+/// What the exporter says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Exporter {
+    /// Its own process.
+    pub own: Option<OwnProcess>,
+    /// Its configuration was last read without error.
+    pub config_successful: bool,
+    /// When it last was.
+    pub config_success_timestamp: UnixSeconds,
+}
+
+/// Version, source revision and compiler.
+pub const BUILD: [&str; 3] =
+    [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTVERSION")];
+
+/// Renders the page in Prometheus' text format 0.0.4.
+#[must_use]
+pub fn render(verdict: &Verdict, exporter: &Exporter, max_port_series: usize) -> String {
+    let mut page = Families::default();
+    let living = verdict.haproxys.iter().filter(|haproxy| !haproxy.is_gone()).count();
+    page.add(&row::HAPROXYS, &[], count(living));
+    for haproxy in &verdict.haproxys {
+        haproxys::add(&mut page, haproxy, max_port_series);
+    }
+    for metric in families::CAPPED {
+        page.add(&row::SERIES_DROPPED, &[metric.name], count(page.dropped(metric)));
+    }
+    for what in What::ALL {
+        let unread = verdict.unreadable.iter().filter(|entry| entry.what == what).count();
+        page.add(&row::UNREADABLE, &[what.as_str()], count(unread));
+    }
+    for run in &verdict.collectors {
+        page.add(&row::SAMPLE_DURATION, &[run.collector], run.duration_seconds);
+        page.add(&row::SAMPLE_SUCCESS, &[run.collector], f64::from(u8::from(run.success)));
+    }
+    page.add(&row::SAMPLE_TIMESTAMP, &[], verdict.taken);
+    add_exporter(&mut page, exporter);
+    page.encode()
+}
+
+fn add_exporter(page: &mut Families, exporter: &Exporter) {
+    page.add(&row::BUILD_INFO, &BUILD, 1.0);
+    let successful = f64::from(u8::from(exporter.config_successful));
+    page.add(&row::CONFIG_RELOAD_SUCCESSFUL, &[], successful);
+    page.add(&row::CONFIG_RELOAD_TIMESTAMP, &[], exporter.config_success_timestamp);
+    let Some(own) = exporter.own else { return };
+    page.add(&row::PROCESS_CPU, &[], own.cpu_seconds);
+    page.add(&row::PROCESS_OPEN_FDS, &[], number(own.open_fds));
+    page.add_known(&row::PROCESS_MAX_FDS, &[], own.max_fds.map(number));
+    page.add(&row::PROCESS_VIRTUAL_MEMORY, &[], number(own.virtual_memory_bytes));
+    page.add(&row::PROCESS_RESIDENT_MEMORY, &[], number(own.resident_memory_bytes));
+    page.add(&row::PROCESS_START, &[], own.start_timestamp_seconds);
+    page.add(&row::PROCESS_THREADS, &[], number(own.threads));
+}
+
+/// Samples of the text format are 64-bit floats.
+#[allow(clippy::cast_precision_loss)]
+fn number(value: u64) -> f64 {
+    value as f64
+}
+
+fn count(value: usize) -> f64 {
+    number(value as u64)
+}

@@ -1,0 +1,100 @@
+//! A verdict for people and programs: what `inspect` says. Pure.
+
+use serde_json::{Value, json};
+
+use crate::judge::Policy;
+use crate::judge::verdict::{Anomaly, Haproxy, Port, ProcessView, Severity, Verdict};
+use crate::model::Unreadable;
+
+/// The answer of `inspect --output json`; the form is stable and may gain keys.
+#[must_use]
+pub fn inspect_json(verdict: &Verdict) -> Value {
+    json!({
+        "version": 1,
+        "taken_timestamp": verdict.taken,
+        "haproxys": verdict.haproxys.iter().map(haproxy_json).collect::<Vec<_>>(),
+        "unreadable": verdict.unreadable.iter().map(unreadable_json).collect::<Vec<_>>(),
+    })
+}
+
+fn haproxy_json(haproxy: &Haproxy) -> Value {
+    json!({
+        "name": haproxy.name,
+        "origin": haproxy.origin.as_str(),
+        "up": haproxy.up,
+        "mode": haproxy.identity.mode,
+        "config": haproxy.identity.config,
+        "pidfile": haproxy.identity.pidfile,
+        "version": haproxy.identity.version,
+        "processes": haproxy.processes.iter().map(process_json).collect::<Vec<_>>(),
+        "ports": haproxy.ports.iter().map(port_json).collect::<Vec<_>>(),
+        "anomalies": haproxy.anomalies.iter().map(anomaly_json).collect::<Vec<_>>(),
+    })
+}
+
+fn process_json(process: &ProcessView) -> Value {
+    let connections = process.connections.map(|connections| {
+        let named = connections.named().into_iter();
+        named
+            .map(|(state, count)| (state.to_owned(), json!(count)))
+            .collect::<serde_json::Map<_, _>>()
+    });
+    json!({
+        "pid": process.id.pid,
+        "role": process.role.as_str(),
+        "generation": process.generation.as_str(),
+        "state": process.state.map(super::judge::verdict::StaleState::as_str),
+        "start_timestamp": process.started,
+        "superseded_timestamp": process.superseded,
+        "connections": connections,
+    })
+}
+
+fn port_json(port: &Port) -> Value {
+    json!({
+        "protocol": port.key.protocol.as_str(),
+        "address": port.key.address.to_string(),
+        "port": port.key.port,
+        "interface": port.key.interface,
+        "netns": port.key.netns,
+        "generation": port.generation.as_str(),
+        "pids": port.pids,
+    })
+}
+
+fn anomaly_json(anomaly: &Anomaly) -> Value {
+    let port = anomaly.subject.port.as_ref();
+    json!({
+        "kind": anomaly.kind.as_str(),
+        "severity": anomaly.kind.severity().as_str(),
+        "pending": anomaly.pending,
+        "protocol": port.map(|port| port.protocol.as_str()),
+        "address": port.map(|port| port.address.to_string()),
+        "port": port.map(|port| port.port),
+        "interface": port.map(|port| port.interface.as_str()),
+        "netns": port.map(|port| port.netns.as_str()),
+        "holder": anomaly.subject.holder,
+        "since_timestamp": anomaly.since,
+        "evidence": anomaly.evidence,
+        "advice": anomaly.advice,
+    })
+}
+
+fn unreadable_json(entry: &Unreadable) -> Value {
+    json!({"what": entry.what.as_str(), "subject": entry.subject, "reason": entry.reason})
+}
+
+/// Something is wrong that a command should fail for.
+///
+/// Info never is; what is pending is, unless a reload is so young that it may yet settle.
+#[must_use]
+pub fn has_anomalies(verdict: &Verdict, policy: &Policy) -> bool {
+    verdict.haproxys.iter().any(|haproxy| {
+        let grace = policy.rules(&haproxy.name).stale_grace_seconds;
+        let settling =
+            haproxy.generation_start.is_some_and(|started| verdict.taken - started < grace);
+        haproxy.anomalies.iter().any(|anomaly| {
+            anomaly.kind.severity() != Severity::Info && !(anomaly.pending && settling)
+        })
+    })
+}

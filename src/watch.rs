@@ -1,0 +1,41 @@
+//! One look at the host: sample, look closer at what is stale, judge.
+
+use crate::config::Config;
+use crate::judge::verdict::Verdict;
+use crate::judge::{self, Memory, Policy};
+use crate::sample::{Error, Paths, Sampler};
+
+/// Looks at the host again and again, and remembers.
+#[derive(Debug)]
+pub struct Watcher {
+    sampler: Sampler,
+    policy: Policy,
+    memory: Memory,
+}
+
+impl Watcher {
+    /// Prepares to watch.
+    pub fn new(paths: Paths, config: Config) -> Result<Watcher, Error> {
+        let sampler = Sampler::new(paths, config.discovery)?;
+        Ok(Watcher { sampler, policy: config.policy, memory: Memory::default() })
+    }
+
+    /// Takes a sample and judges it.
+    pub fn look(&mut self) -> Verdict {
+        let mut snapshot = self.sampler.sample();
+        // Connections are read of stale processes only, and not at all while there are none.
+        let stale = judge::stale(&snapshot, &self.memory, &self.policy);
+        if !stale.is_empty() {
+            self.sampler.read_connections(&mut snapshot, &stale);
+        }
+        let (verdict, memory) = judge::judge(&snapshot, &self.memory, &self.policy);
+        self.memory = memory;
+        verdict
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+}
