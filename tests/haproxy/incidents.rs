@@ -4,9 +4,8 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-use super::proxies::{
-    ECHO, WAITING_ROOM, listeners, something_down, something_wrong, stale, waits_for_pipe,
-};
+use super::gate::Gate;
+use super::proxies::{ECHO, WAITING_ROOM, listeners, something_down, something_wrong, stale};
 use crate::support::*;
 
 for_each_version! {
@@ -94,9 +93,8 @@ fn ray_64063(version: Version) {
     let exporter = Exporter::start(&bed);
     let recorder = exporter.record();
 
-    let pipe = service.path("values.map");
-    bed.shell(&format!("mkfifo {}", pipe.display()));
-    service.configure(&format!("{WAITING_ROOM}{}", waits_for_pipe(&pipe)));
+    let gate = Gate::new(&bed, &service);
+    service.configure(&format!("{WAITING_ROOM}{}", gate.proxy()));
     let mut command = service.command();
     command.args(["-sf", &first.to_string(), "-x"]).arg(service.path("admin.sock"));
     let second = bed.start(command, "second.log");

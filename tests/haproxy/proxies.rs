@@ -38,20 +38,6 @@ listen broken
     nonsense here
 ";
 
-/// A proxy whose start lasts until somebody writes into the named pipe at `path`.
-pub fn waits_for_pipe(path: &std::path::Path) -> String {
-    format!(
-        "
-frontend slow
-    mode http
-    bind 127.0.0.1:8004
-    http-request set-header X-Value %[path,map({})]
-    http-request return status 200
-",
-        path.display()
-    )
-}
-
 /// A TCP listener per port.
 pub fn listeners(ports: &[u16]) -> String {
     let binds: Vec<String> =

@@ -1,11 +1,8 @@
 //! Reloads that fail, that take long, and processes that are still starting.
 
-use std::fs;
-use std::path::PathBuf;
-
+use super::gate::Gate;
 use super::proxies::{
     BROKEN, WAITING_ROOM, WAITING_ROOM_ADDRESS, something_down, something_wrong, stale,
-    waits_for_pipe,
 };
 use crate::support::*;
 
@@ -95,8 +92,8 @@ fn slow_master(version: Version) {
     let exporter = Exporter::start(&bed);
     let recorder = exporter.record();
 
-    let pipe = pipe(&bed, &service);
-    service.configure(&format!("{WAITING_ROOM}{}", waits_for_pipe(&pipe)));
+    let gate = Gate::new(&bed, &service);
+    service.configure(&format!("{WAITING_ROOM}{}", gate.proxy()));
     service.signal_reload();
     exporter.await_samples(12);
     assert!(bed.listens(old));
@@ -104,7 +101,7 @@ fn slow_master(version: Version) {
     recorder.never("a haproxy down", something_down);
     recorder.never("an anomaly", something_wrong);
 
-    open_pipe(&bed, &pipe);
+    drop(gate);
     exporter.await_page("the slow reload's success", |page| {
         result(page, "success") == 1.0
             && page.is(
@@ -122,11 +119,12 @@ fn slow_master(version: Version) {
 fn slow_first_start(version: Version) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, Manner::Master);
-    let pipe = pipe(&bed, &service);
-    service.configure(&format!("{WAITING_ROOM}{}", waits_for_pipe(&pipe)));
+    let gate = Gate::new(&bed, &service);
+    service.configure(&format!("{WAITING_ROOM}{}", gate.proxy()));
     let exporter = Exporter::start(&bed);
     let recorder = exporter.record();
     std::thread::scope(|scope| {
+        let gate = gate; // opens for the launch to end, whatever fails here
         // Its pidfile comes only after the configuration was read.
         scope.spawn(|| service.start());
         await_true("a starting process", || !bed.pids_of("haproxy").is_empty());
@@ -134,7 +132,7 @@ fn slow_first_start(version: Version) {
         recorder.never("a stale process", |page| stale(page) > 0.0);
         recorder.never("an anomaly", something_wrong);
         recorder.never("a haproxy up", |page| page.sum("haproxy_host_up", &[]) > 0.0);
-        open_pipe(&bed, &pipe);
+        drop(gate);
     });
     exporter.await_page("a serving worker", |page| page.is("haproxy_host_up", &[], 1.0));
     recorder.never("a stale process", |page| stale(page) > 0.0);
@@ -151,9 +149,10 @@ fn slow_daemon(version: Version) {
     let recorder = exporter.record();
     let _flow = Flow::held_by(&bed, WAITING_ROOM_ADDRESS, old);
 
-    let pipe = pipe(&bed, &service);
-    service.configure(&format!("{WAITING_ROOM}{}", waits_for_pipe(&pipe)));
+    let gate = Gate::new(&bed, &service);
+    service.configure(&format!("{WAITING_ROOM}{}", gate.proxy()));
     std::thread::scope(|scope| {
+        let gate = gate; // opens for the launch to end, whatever fails here
         scope.spawn(|| service.reload());
         exporter.await_page("a starting daemon", |page| {
             page.sum("haproxy_host_processes", &[("generation", "starting")]) == 1.0
@@ -161,7 +160,7 @@ fn slow_daemon(version: Version) {
         exporter.await_samples(8);
         recorder.never("the serving daemon stale", |page| stale(page) > 0.0);
         recorder.never("a haproxy down", something_down);
-        open_pipe(&bed, &pipe);
+        drop(gate);
     });
     exporter.await_page("the slow reload's success", |page| {
         result(page, "success") == 1.0 && page.stale("draining") == 1.0
@@ -186,20 +185,4 @@ fn stopped_master(version: Version) {
     exporter.await_page("the reload heard", |page| {
         page.anomalies_are(&[]) && result(page, "success") == 1.0
     });
-}
-
-/// A named pipe: `HAProxy` stands still where it reads it, for as long as a test needs.
-fn pipe(bed: &Bed, service: &Service<'_>) -> PathBuf {
-    let path = service.path("values.map");
-    bed.shell(&format!("mkfifo {}", path.display()));
-    path
-}
-
-/// Lets go everybody who waits for the pipe, now and later.
-fn open_pipe(bed: &Bed, pipe: &PathBuf) {
-    let values = bed.write("values.map", "/ one\n");
-    // Who opened the pipe reads its end; who comes later finds a plain file.
-    let writer = fs::File::options().read(true).write(true).open(pipe).unwrap();
-    fs::rename(values, pipe).unwrap();
-    drop(writer);
 }
