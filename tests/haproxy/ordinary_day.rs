@@ -131,7 +131,7 @@ fn modes() {
         service.configure(&listeners(&[if name == "f1" { 8013 } else { 8014 }]));
         let mut command = bed.command(&service.binary);
         command.arg("-db").arg("-f").arg(service.path("haproxy.cfg"));
-        bed.start(command, name)
+        bed.start(command, &format!("{name}.log"))
     });
     let page = exporter.await_page("four haproxys", |page| page.sum("haproxy_host_up", &[]) == 4.0);
     let modes: Vec<&str> = page

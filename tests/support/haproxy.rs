@@ -146,15 +146,17 @@ impl<'b> Service<'b> {
     /// Reloads it in its manner and waits until the new process is in charge; gives its pid.
     #[track_caller]
     pub fn reload(&self) -> i32 {
-        let old = self.serving();
         if self.manner == Manner::Master {
+            let old = self.bed.children(self.master());
             self.signal_reload();
-            // From 3.1 on the new worker is listed before it serves: the old one's listeners tell.
+            // From 3.1 on the new worker is listed before it serves: the old ones' listeners tell.
             return await_some("the reload's worker", || {
-                let new = self.worker_in_charge().filter(|&pid| pid != old)?;
-                (self.bed.listens(new) && !self.bed.listens(old)).then_some(new)
+                let new = self.worker_in_charge().filter(|pid| !old.contains(pid))?;
+                let taken_over = !old.iter().any(|&pid| self.bed.listens(pid));
+                (taken_over && self.bed.listens(new)).then_some(new)
             });
         }
+        let old = self.serving();
         self.expect_success(&self.try_reload());
         let new = self.daemon().expect("a reload leaves a pidfile");
         assert_ne!(new, old, "the reload started no process");

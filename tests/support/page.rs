@@ -169,6 +169,18 @@ impl Page {
     }
 }
 
+/// What seldom helps to understand a failed test.
+const DULL: [&str; 8] = [
+    "_threshold",
+    "_duration_seconds",
+    "_bytes",
+    "_available",
+    "_fds",
+    "_allowed_ports",
+    "_queue_limit",
+    "_build_info",
+];
+
 /// Counts and sizes are whole numbers, so near enough is equal.
 fn same(left: f64, right: f64) -> bool {
     (left - right).abs() < 1e-9
