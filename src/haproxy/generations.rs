@@ -182,6 +182,10 @@ impl Unit {
     }
 
     fn merge(&mut self, other: Unit) {
+        // The service is what the launcher forked, and begins with it.
+        if self.launching && !other.launching {
+            self.started = other.started;
+        }
         self.ids.extend(other.ids);
         self.serves = match (self.serves, other.serves) {
             (Some(true), _) | (_, Some(true)) => Some(true),

@@ -209,6 +209,7 @@ impl Reader<'_> {
             max_fds: self.directory.max_fds().ok().flatten(),
             sockets: None,
             pidfile: None,
+            configuration: None,
         };
         Ok(Found { process, directory: self.directory, cgroups })
     }
