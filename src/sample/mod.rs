@@ -1,13 +1,16 @@
 //! Takes samples of the host: the only rooms that read `/proc` and the kernel's socket tables.
 
 pub mod config_files;
-mod kernel;
+pub mod kernel;
 mod namespaces;
 pub mod own;
 mod pidfiles;
+mod port_uses;
 mod proc_dir;
 mod processes;
+pub mod programs;
 mod sockets;
+pub mod surroundings;
 pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
