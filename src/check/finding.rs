@@ -153,10 +153,10 @@ impl Finding {
 
     /// One about a file as a whole.
     #[must_use]
-    pub fn of_file(kind: Kind, severity: Severity, what: String) -> Finding {
+    pub fn of_file(kind: Kind, severity: Severity, what: &str) -> Finding {
         let nowhere =
             Place { file: std::sync::Arc::from(std::path::Path::new("")), line: 0, columns: 1..2 };
-        Finding { place: None, ..Finding::new(kind, severity, nowhere, &what) }
+        Finding { place: None, ..Finding::new(kind, severity, nowhere, what) }
     }
 }
 
