@@ -58,7 +58,13 @@ pub fn anomalies(verdict: &Verdict, paint: Paint, width: usize) -> String {
             words.push("pending".to_owned());
         }
         let head = format!("{} {}", severity.as_str().to_uppercase(), anomaly.kind.as_str());
-        let _ = writeln!(text, "{}  {}", paint.tint(tint, &head), words.join(", "));
+        let words = words.join(", ");
+        if head.chars().count() + 2 + words.chars().count() <= width {
+            let _ = writeln!(text, "{}  {words}", paint.tint(tint, &head));
+        } else {
+            let _ = writeln!(text, "{}", paint.tint(tint, &head));
+            lines(&mut text, "    at   ", &words, width);
+        }
         for fact in &anomaly.evidence {
             lines(&mut text, "    why  ", &printable(fact), width);
         }
