@@ -177,7 +177,7 @@ const MOST_ROWS: usize = 60;
 
 /// For a person.
 #[must_use]
-pub fn text(report: &PortReport, paint: Paint) -> String {
+pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
     let mut text = String::new();
     let port = report.port;
     for network in &report.networks {
@@ -225,7 +225,7 @@ pub fn text(report: &PortReport, paint: Paint) -> String {
         let rows: Vec<_> = rows.collect();
         if !rows.is_empty() {
             let heads = ["PROTO", "LOCAL", "STATE", "INODE", "UID", "PIDS", "WHY"];
-            columns(&mut text, &heads, rows.into_iter(), paint);
+            columns(&mut text, &heads, rows.into_iter(), paint, width);
         }
         if network.uses.len() > MOST_ROWS {
             let _ = writeln!(text, "  and {} more", network.uses.len() - MOST_ROWS);
@@ -382,7 +382,7 @@ mod tests {
     fn a_number_nobody_uses() {
         let report =
             PortReport { port: 50000, networks: vec![network(vec![])], ..PortReport::default() };
-        let text = text(&report, Paint { colour: false });
+        let text = text(&report, Paint { colour: false }, 100);
         assert!(text.contains("nothing uses it"), "{text}");
         assert!(text.contains("any outgoing connection may take it"), "{text}");
         assert_eq!(json(&report)["networks"][0]["uses"], json!([]));

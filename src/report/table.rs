@@ -107,11 +107,11 @@ fn haproxy(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width: 
     if !words.is_empty() {
         lines(text, "  ", &words.join(", "), width);
     }
-    processes(text, haproxy, now, paint);
+    processes(text, haproxy, now, paint, width);
     ports(text, haproxy, width, paint);
 }
 
-fn processes(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint) {
+fn processes(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width: usize) {
     let mut shown: Vec<&ProcessView> = haproxy.processes.iter().collect();
     shown.sort_by_key(|process| (process.generation, process.role, process.id));
     let rows = shown.iter().take(MOST_ROWS).map(|process| {
@@ -139,7 +139,7 @@ fn processes(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint) {
         (tint, cells)
     });
     if !shown.is_empty() {
-        columns(text, &["PID", "ROLE", "GENERATION", "STATE", "AGE", ""], rows, paint);
+        columns(text, &["PID", "ROLE", "GENERATION", "STATE", "AGE", ""], rows, paint, width);
     }
     more(text, shown.len(), "processes");
 }
@@ -164,26 +164,18 @@ fn ports(text: &mut String, haproxy: &Haproxy, width: usize, paint: Paint) {
         }
         let stale = generation == Generation::Stale;
         let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
-        let room = width.saturating_sub(60).max(20);
         let list = number::list(&number::runs(numbers)).replace(',', " ");
-        let mut list = wrap(&list, room);
-        let first = if list.is_empty() { String::new() } else { list.remove(0) };
-        let rest = if list.is_empty() {
-            String::new()
-        } else {
-            format!(" and {} more", list.join(" ").split(' ').count())
-        };
         let cells = vec![
             protocol.as_str().to_owned(),
             place,
-            first + &rest,
             generation.as_str().to_owned(),
-            format!("pid {}", shortened(&pids)),
+            shortened(&pids),
+            list,
         ];
         (stale.then_some(Tint::Bad), cells)
     });
     if count > 0 {
-        columns(text, &["PROTO", "ADDRESS", "PORTS", "GENERATION", "HELD BY"], rows, paint);
+        columns(text, &["PROTO", "ADDRESS", "GENERATION", "PIDS", "PORTS"], rows, paint, width);
     }
     more(text, count, "groups of ports");
 }
@@ -217,12 +209,14 @@ fn unreadable(text: &mut String, entries: &[Unreadable], paint: Paint, width: us
     more(text, entries.len(), "");
 }
 
-/// Rows in columns as wide as their widest cell, each in its colour.
+/// Rows in columns as wide as their widest cell, each in its colour; a last cell for which there is
+/// no room goes on below.
 pub(super) fn columns(
     text: &mut String,
     heads: &[&str],
     rows: impl Iterator<Item = (Option<Tint>, Vec<String>)>,
     paint: Paint,
+    width: usize,
 ) {
     let heads = heads.iter().map(|head| (*head).to_owned()).collect();
     let rows: Vec<_> = std::iter::once((Some(Tint::Faint), heads)).chain(rows).collect();
@@ -237,15 +231,31 @@ pub(super) fn columns(
         }
     }
     for (tint, cells) in rows {
+        let Some((last, firsts)) = cells.split_last() else { continue };
         let mut line = String::from("  ");
-        for (cell, width) in cells.iter().zip(&widths) {
+        for (cell, width) in firsts.iter().zip(&widths) {
             let _ = write!(line, "{cell:width$}  ");
         }
-        let line = line.trim_end();
-        let line = tint.map_or_else(|| line.to_owned(), |tint| paint.tint(tint, line));
-        let _ = writeln!(text, "{line}");
+        let lead = line.chars().count();
+        let mut below = Vec::new();
+        if lead + last.chars().count() <= width {
+            line.push_str(last);
+        } else {
+            below = wrap(last, width.saturating_sub(BELOW));
+        }
+        let tinted = |line: &str| match tint {
+            Some(tint) => paint.tint(tint, line.trim_end()),
+            None => line.trim_end().to_owned(),
+        };
+        let _ = writeln!(text, "{}", tinted(&line));
+        for line in below {
+            let _ = writeln!(text, "{}", tinted(&format!("{:BELOW$}{line}", "")));
+        }
     }
 }
+
+/// Indent of what goes on below its row.
+const BELOW: usize = 9;
 
 /// `tcp 0.0.0.0:80`, with interface and network namespace where it has them.
 #[must_use]

@@ -83,22 +83,22 @@ fn answer(
     verdict: &Verdict,
 ) -> (String, bool) {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let paint = Paint { colour };
+    let (paint, width) = (Paint { colour }, super::terminal_width());
     if let Some(number) = inspect.port {
         let report = port::report(options, watcher, snapshot, verdict, number);
         let blind = !report.unseen.is_empty();
         let text = match inspect.output {
             Output::Json => format!("{:#}\n", report::port::json(&report)),
             Output::Table => {
-                let anomalies = table::anomalies(verdict, paint, super::terminal_width());
-                anomalies + &report::port::text(&report, paint)
+                let anomalies = table::anomalies(verdict, paint, width);
+                anomalies + &report::port::text(&report, paint, width)
             }
         };
         return (text, blind);
     }
     let text = match inspect.output {
         Output::Json => format!("{:#}\n", report::inspect_json(verdict)),
-        Output::Table => table::table(verdict, paint, super::terminal_width()),
+        Output::Table => table::table(verdict, paint, width),
     };
     (text, false)
 }
