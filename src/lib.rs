@@ -11,6 +11,8 @@ pub mod judge;
 pub mod metrics;
 pub mod model;
 pub mod report;
+pub mod rights;
 pub mod sample;
 pub mod watch;
 pub mod web;
+pub mod yaml;

@@ -33,6 +33,12 @@ impl Watcher {
         verdict
     }
 
+    /// Goes on by another configuration; what is remembered stays.
+    pub fn reconfigure(&mut self, config: Config) {
+        self.sampler.set_discovery(config.discovery);
+        self.policy = config.policy;
+    }
+
     /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> &Policy {
