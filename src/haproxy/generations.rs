@@ -88,19 +88,25 @@ pub fn tell(
     let current = current_unit(service, &units);
     let mut generations = Generations {
         up: match current.and_then(|current| units.get(current)) {
+            // The old one has let go, and the new one has yet to detach from who holds them.
+            _ if units.iter().any(|unit| unit.launches_with_listeners) => Some(true),
             Some(unit) => unit.serves,
             None if units.iter().any(|unit| unit.serves.is_none()) => None,
             None => Some(false),
         },
-        count: units.len() as u64,
+        count: units.iter().filter(|unit| !unit.launching).count() as u64,
         ..Generations::default()
     };
-    for (index, unit) in units.iter().enumerate() {
-        let generation = generation(index, unit, current, now);
+    let told: Vec<Generation> = units
+        .iter()
+        .enumerate()
+        .map(|(index, unit)| generation(index, unit, current, now))
+        .collect();
+    for (index, (unit, &generation)) in units.iter().zip(&told).enumerate() {
         for &id in &unit.ids {
             generations.of.insert(id, generation);
             if generation == Generation::Stale {
-                let since = superseded(index, &units, current, pasts.get(&id));
+                let since = superseded(index, &units, &told, pasts.get(&id));
                 generations.superseded.insert(id, since);
             }
         }
@@ -134,6 +140,10 @@ struct Unit {
     watched: bool,
     /// Its pidfile names it.
     named: bool,
+    /// Nothing of it has detached yet.
+    launching: bool,
+    /// It holds listeners for the child that will be the service.
+    launches_with_listeners: bool,
 }
 
 impl Unit {
@@ -166,10 +176,16 @@ impl Unit {
                 && past.map_or(age < SLOW_START_SECONDS, |past| past.from_birth),
             watched: past.is_some_and(|past| past.from_birth),
             named: is_named_by_pidfile(member),
+            launching: member.launching,
+            launches_with_listeners: member.launching && holds == Some(true),
         }
     }
 
     fn merge(&mut self, other: Unit) {
+        // The service is what the launcher forked, and begins with it.
+        if self.launching && !other.launching {
+            self.started = other.started;
+        }
         self.ids.extend(other.ids);
         self.serves = match (self.serves, other.serves) {
             (Some(true), _) | (_, Some(true)) => Some(true),
@@ -182,6 +198,8 @@ impl Unit {
         self.watched &= other.watched;
         self.superseded &= other.superseded;
         self.named |= other.named;
+        self.launching &= other.launching;
+        self.launches_with_listeners |= other.launches_with_listeners;
     }
 }
 
@@ -208,6 +226,8 @@ enum Mark {
     Workers(ProcessId, ReloadNumber),
     /// One pidfile names several daemons (nbproc).
     Named(PathBuf),
+    /// A launcher, by its pid, and the child that will be the service.
+    Launch(i32),
     Single(ProcessId),
 }
 
@@ -224,7 +244,12 @@ fn units(
         let id = member.id();
         let unit = Unit::of(member, holdings.get(&id), pasts.get(&id), now);
         let number = member.process.environment.as_ref().and_then(environment::reload_number);
+        let launchers = || service.members.iter().filter(|member| member.launching);
         let mark = match (member.master, number) {
+            _ if member.launching => Mark::Launch(id.pid),
+            _ if launchers().any(|launcher| launcher.id().pid == member.process.parent) => {
+                Mark::Launch(member.process.parent)
+            }
             (Some(master), Some(number)) => Mark::Workers(master, number),
             _ => match member.process.pidfile.as_ref().filter(|_| unit.named) {
                 Some(pidfile) => Mark::Named(pidfile.path.clone()),
@@ -294,6 +319,7 @@ fn generation(index: usize, unit: &Unit, current: Option<usize>, now: UnixSecond
     let age = now - unit.started;
     match unit.serves {
         _ if index == current => Generation::Current,
+        _ if unit.launching => Generation::Starting,
         // Nobody has served in its stead, however long it takes.
         Some(false) if index > current && !unit.has_served => Generation::Starting,
         // Overtaken while it was starting.
@@ -306,26 +332,22 @@ fn generation(index: usize, unit: &Unit, current: Option<usize>, now: UnixSecond
     }
 }
 
-/// The start of the earliest later unit that has served.
+/// The start of the earliest later unit that has served: the current one, or one that is stale
+/// itself, for that is what stale means.
 fn superseded(
     index: usize,
     units: &[Unit],
-    current: Option<usize>,
+    told: &[Generation],
     past: Option<&Past>,
 ) -> UnixSeconds {
     let own = units.get(index).map_or(0.0, |unit| unit.started);
-    let later = units.iter().enumerate().skip(index + 1);
-    let proved = later
-        // What stands between it and the current unit has been current itself.
-        .filter(|(i, unit)| {
-            unit.has_served
-                || current.is_some_and(|current| *i <= current && !unit.unborn)
-                || Some(*i) == current
-        })
-        .map(|(_, unit)| unit.started)
-        .next();
-    let overtaken = current.and_then(|current| units.get(current)).map(|unit| unit.started);
-    let since = proved.or(overtaken).unwrap_or(own).max(own);
+    let later = units.iter().zip(told).skip(index + 1);
+    let mut served = later
+        .filter(|(_, told)| matches!(told, Generation::Current | Generation::Stale))
+        .map(|(unit, _)| unit.started);
+    let current = || units.iter().zip(told).find(|(_, told)| **told == Generation::Current);
+    let overtaken = served.next().or_else(|| current().map(|(unit, _)| unit.started));
+    let since = overtaken.unwrap_or(own).max(own);
     let remembered = past.and_then(|past| past.superseded);
     remembered.map_or(since, |remembered| remembered.min(since))
 }
@@ -349,7 +371,9 @@ pub fn remember(
     let listeners: BTreeSet<_> =
         holding.iter().flat_map(|h| h.listeners.iter().map(|socket| socket.inode)).collect();
     Past {
-        haproxy: haproxy.map(str::to_owned),
+        haproxy: haproxy.map(str::to_owned).or_else(|| past.and_then(|p| p.haproxy.clone())),
+        own_pid: member.process.own_pid(),
+        pid_namespace: member.process.pid_namespace,
         role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },
         zombie_since: past
             .and_then(|past| past.zombie_since)
@@ -364,5 +388,163 @@ pub fn remember(
         has_served: past.is_some_and(|past| past.has_served)
             || (holds && generations.get(id) == Generation::Current),
         superseded: generations.superseded.get(&id).copied(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+
+    fn daemon(pid: i32, started: u32, replaces: &str) -> Actor {
+        actor(pid, started, &format!("{LINE} {replaces}"))
+    }
+
+    #[test]
+    fn one_look_at_daemons() {
+        let table: [(&str, Vec<Actor>, &str); 9] = [
+            ("alone", vec![daemon(10, 100, "").tcp(80, 1)], "10 current"),
+            (
+                "an ordinary reload: the old one drains",
+                vec![
+                    daemon(10, 100, "").connected(9, Established),
+                    daemon(11, 200, "-sf 10").tcp(80, 1),
+                ],
+                "10 stale, 11 current",
+            ),
+            (
+                "two reloads, the one between is gone: nobody names the oldest",
+                vec![
+                    daemon(10, 100, "").connected(9, Established),
+                    daemon(12, 300, "-sf 11").tcp(80, 1),
+                ],
+                "10 stale, 12 current",
+            ),
+            (
+                "never signalled, and on the same socket",
+                vec![daemon(10, 100, "").tcp(80, 1), daemon(12, 300, "-sf 11").tcp(80, 1)],
+                "10 stale, 12 current",
+            ),
+            (
+                "a replacement that still binds",
+                vec![daemon(10, 100, "").tcp(80, 1), daemon(11, 999, "-sf 10").tcp(80, 1)],
+                "10 current, 11 starting",
+            ),
+            (
+                "a replacement that still reads its configuration",
+                vec![daemon(10, 100, "").tcp(80, 1), daemon(11, 500, "-sf 10")],
+                "10 current, 11 starting",
+            ),
+            (
+                "a race: the pidfile decides, whoever is younger",
+                vec![
+                    daemon(11, 200, "-sf 10").pidfile(&[11]).tcp(80, 1),
+                    daemon(12, 201, "-sf 10").pidfile(&[11]).tcp(80, 2),
+                ],
+                "11 current, 12 stale",
+            ),
+            (
+                "a pidfile that names one that was replaced",
+                vec![
+                    daemon(10, 100, "").pidfile(&[10]).tcp(80, 1),
+                    daemon(11, 200, "-sf 10").pidfile(&[10]).tcp(80, 1),
+                ],
+                "10 stale, 11 current",
+            ),
+            (
+                "one pidfile names several of one start (nbproc)",
+                vec![
+                    daemon(10, 100, "").pidfile(&[10, 11]).tcp(80, 1),
+                    daemon(11, 100, "").pidfile(&[10, 11]).tcp(80, 1),
+                ],
+                "10 current, 11 current",
+            ),
+        ];
+        for (what, actors, cast) in table {
+            assert_eq!(Film::default().see(1000.0, &actors).one().cast(), cast, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_only_serves_a_unix_socket_is_up() {
+        let verdict = Film::default().see(1000.0, &[daemon(10, 100, "").unix(7)]);
+        assert_eq!((verdict.one().up, verdict.one().cast().as_str()), (Some(true), "10 current"));
+    }
+
+    #[test]
+    fn a_failing_reload_pauses_and_the_old_one_stays_current() {
+        let mut film = Film::default();
+        let old = || daemon(10, 100, "").pidfile(&[10]);
+        film.see(1000.0, &[old().tcp(80, 1)]);
+        // Paused: the descriptor is there, the table has no listener. The new one got a copy.
+        let new = daemon(11, 1000, "-sf 10").pidfile(&[10]).tcp(81, 2);
+        let verdict = film.see(1001.0, &[old().holds(1), new]);
+        assert_eq!(verdict.one().cast(), "10 current, 11 starting");
+        assert_eq!(verdict.one().up, Some(true));
+        let verdict = film.see(1002.0, &[old().tcp(80, 1)]);
+        assert_eq!(verdict.one().cast(), "10 current");
+    }
+
+    #[test]
+    fn a_landed_reload_takes_over_as_soon_as_the_old_one_lets_go() {
+        let mut film = Film::default();
+        film.see(1000.0, &[daemon(10, 100, "").tcp(80, 1)]);
+        let new = || daemon(11, 1001, "-sf 10").tcp(80, 1);
+        let old = daemon(10, 100, "").connected(9, Established);
+        let verdict = film.see(1002.0, &[old, new()]);
+        assert_eq!(verdict.one().cast(), "10 stale, 11 current");
+        assert_eq!(verdict.one().reloads.successes, 1);
+    }
+
+    #[test]
+    fn one_that_was_stranded_before_does_not_delay_the_next() {
+        let mut film = Film::default();
+        let stranded = || daemon(9, 50, "").tcp(80, 1);
+        film.settle(1000.0, &[stranded(), daemon(10, 100, "-sf 8").tcp(80, 1)]);
+        let actors = [stranded(), daemon(11, 1031, "-sf 10").tcp(80, 1)];
+        assert_eq!(film.see(1032.0, &actors).one().cast(), "9 stale, 11 current");
+    }
+
+    #[test]
+    fn workers_go_by_what_serves_not_by_lists() {
+        let master = |n| actor(1000, 100, "haproxy -sf 1001 -x sockpair@3 -W -f /a").reload(n);
+        let worker = |pid, started, n| {
+            actor(pid, started, "haproxy -sf 1001 -x sockpair@3 -W -f /a").child_of(1000).reload(n)
+        };
+        let table: [(&str, Vec<Actor>, &str); 3] = [
+            (
+                "3.2 after a failed reload: the list names the one that serves",
+                vec![master(1), worker(1001, 200, 0).tcp(80, 1)],
+                "1000 current, 1001 current",
+            ),
+            (
+                "a drain",
+                vec![
+                    master(1),
+                    worker(1001, 200, 0).connected(9, Established),
+                    worker(1002, 300, 1).tcp(80, 1),
+                ],
+                "1000 current, 1001 stale, 1002 current",
+            ),
+            (
+                "3.1 and later: the worker reads the configuration",
+                vec![master(1), worker(1001, 200, 0).tcp(80, 1), worker(1002, 990, 1)],
+                "1000 current, 1001 current, 1002 starting",
+            ),
+        ];
+        for (what, actors, cast) in table {
+            assert_eq!(Film::default().see(1000.0, &actors).one().cast(), cast, "{what}");
+        }
+    }
+
+    #[test]
+    fn without_rights_nobody_is_called_stale() {
+        let actors = [daemon(10, 100, "").unseen(), daemon(11, 200, "-sf 10").unseen()];
+        let verdict = Film::default().see(1000.0, &actors);
+        let haproxy = verdict.one();
+        assert_eq!(haproxy.cast(), "10 unknown, 11 unknown");
+        assert_eq!((haproxy.up, haproxy.generations), (None, None));
     }
 }

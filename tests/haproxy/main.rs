@@ -1,0 +1,16 @@
+//! The exporter beside the real `HAProxy`s: every expectation is read off the scraped page.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::float_cmp, clippy::cast_precision_loss)] // values on a page are small whole numbers
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod gate;
+mod generations;
+mod incidents;
+mod ordinary_day;
+mod ports;
+mod processes;
+mod proxies;
+mod reloads;
+mod rights;

@@ -1,0 +1,258 @@
+//! Ports out of place: outside the allowed, in two hands, in the kernel's range, with a full queue.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::proxies::{WAITING_ROOM, listeners, something_down, something_wrong, stale};
+use crate::support::*;
+
+for_each_version! {
+    split => split;
+    backlog => backlog;
+}
+
+fn anomalous_ports(page: &Page) -> Vec<String> {
+    page.label_values("haproxy_host_anomaly_info", "port").into_iter().collect()
+}
+
+/// Policy: by number, by range, by address; and what was accepted is silent.
+#[test]
+fn out_of_range() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V3_2, Manner::Master);
+    service.configure(&listeners(&[8080, 8085, 9001, 9002]));
+    service.start();
+    let exporter = Exporter::configured(
+        &bed,
+        "defaults:
+  stale_grace: 1s
+  allowed_ports: [\"8080\", \"tcp/8081-8089\", \"127.0.0.2:9001\", \"udp/9002\"]
+  ignore: [{kind: port_out_of_range, port: 9002}]
+",
+    );
+    let page = exporter
+        .await_page("the port out of range", |page| page.anomalies_are(&["port_out_of_range"]));
+    assert_eq!(anomalous_ports(&page), ["9001"]);
+    assert!(page.is("haproxy_host_anomalies", &[("kind", "port_out_of_range")], 1.0));
+    assert!(
+        page.is("haproxy_host_allowed_ports", &[("protocol", "tcp")], 11.0),
+        "{}",
+        page.brief()
+    );
+
+    service.configure(&listeners(&[8080, 8085, 9002]));
+    service.reload();
+    exporter.await_page("its end", |page| page.anomalies_are(&[]));
+}
+
+/// Rules for one haproxy replace the defaults and do not touch the other.
+#[test]
+fn out_of_range_by_name() {
+    let bed = Bed::new();
+    let inner = Service::named(&bed, Version::V2_6, Manner::Daemon, "inner");
+    inner.configure(&listeners(&[8080])).start();
+    let outer = Service::named(&bed, Version::V3_0, Manner::Master, "outer");
+    outer.configure(&listeners(&[8443])).start();
+    let yaml = format!(
+        "defaults: {{stale_grace: 1s, allowed_ports: []}}
+haproxys:
+  - name: edge
+    match: {{pidfile: {}}}
+    allowed_ports: [\"8443\"]
+  - name: absent
+    match: {{pidfile: /nonexistent.pid}}
+",
+        outer.pidfile().display()
+    );
+    let exporter = Exporter::configured(&bed, &yaml);
+    let page = exporter
+        .await_page("the port out of range", |page| page.anomalies_are(&["port_out_of_range"]));
+    assert_eq!(anomalous_ports(&page), ["8080"]);
+    assert!(page.is("haproxy_host_up", &[("haproxy", "edge"), ("origin", "configured")], 1.0));
+    // A configured one has its series also when it is not there.
+    assert!(page.is("haproxy_host_up", &[("haproxy", "absent"), ("origin", "configured")], 0.0));
+    assert!(page.is(
+        "haproxy_host_anomalies",
+        &[("haproxy", "edge"), ("kind", "port_out_of_range")],
+        0.0
+    ));
+    assert_eq!(page.haproxys().len(), 3, "{}", page.brief());
+}
+
+/// Two haproxys on one port: clients reach either.
+fn split(version: Version) {
+    let bed = Bed::new();
+    let left = Service::named(&bed, version, Manner::Daemon, "left");
+    let right = Service::named(&bed, version, Manner::Master, "right");
+    left.configure(WAITING_ROOM).start();
+    let exporter = Exporter::start(&bed);
+    let recorder = exporter.record();
+    exporter.await_samples(7);
+    recorder.never("an anomaly", something_wrong);
+
+    let worker = right.configure(WAITING_ROOM).start();
+    assert!(bed.listens(worker) && bed.listens(left.serving()));
+    let page = exporter.await_page("the split port", |page| page.anomalies_are(&["port_split"]));
+    assert_eq!(page.haproxys().len(), 2, "{}", page.brief());
+    for name in page.haproxys() {
+        let labels = [("haproxy", name.as_str()), ("kind", "port_split")];
+        assert!(page.is("haproxy_host_anomalies", &labels, 1.0), "{}", page.brief());
+    }
+    recorder.never("a stale process", |page| stale(page) > 0.0);
+    bed.kill("TERM", left.serving());
+    exporter.await_page("its end", |page| page.anomalies_are(&[]));
+}
+
+/// A listener in the ephemeral range, until the range spares it.
+#[test]
+fn ephemeral() {
+    let bed = Bed::new();
+    bed.sysctl("ipv4/ip_local_port_range", "40000 49999");
+    let service = Service::new(&bed, Version::V2_8, Manner::Master);
+    service.configure(&listeners(&[39999, 40000, 45000, 50000])).start();
+    let exporter = Exporter::start(&bed);
+    let page =
+        exporter.await_page("ephemeral ports", |page| page.anomalies_are(&["port_ephemeral"]));
+    assert_eq!(anomalous_ports(&page), ["40000", "45000"]);
+    bed.sysctl("ipv4/ip_local_reserved_ports", "45000-45010");
+    exporter.await_page("one reserved", |page| anomalous_ports(page) == ["40000"]);
+    bed.sysctl("ipv4/ip_local_reserved_ports", "40000,45000-45010");
+    exporter.await_page("both reserved", |page| page.anomalies_are(&[]));
+}
+
+/// Nobody accepts: the queue fills, and the kernel drops what comes then.
+fn backlog(version: Version) {
+    let bed = Bed::new();
+    let service = Service::new(&bed, version, Manner::Daemon);
+    service.configure(&WAITING_ROOM.replace("127.0.0.1:8001", "127.0.0.1:8001 backlog 3"));
+    let serving = service.start();
+    let exporter = Exporter::start(&bed);
+    let recorder = exporter.record();
+    exporter.await_samples(3);
+    recorder.never("an anomaly", something_wrong);
+    bed.kill("STOP", serving);
+    let address = "127.0.0.1:8001".parse().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok();
+    let waiting: Vec<_> = bed.inside(|| (0..8).filter_map(|_| connect()).collect());
+    assert!((3..8).contains(&waiting.len()), "{} connections are waiting", waiting.len());
+    let page = exporter.await_page("the full queue", |page| page.anomalies_are(&["port_backlog"]));
+    let length = page.value("haproxy_host_listen_queue_length", &[("port", "8001")]).unwrap();
+    let limit = page.value("haproxy_host_listen_queue_limit", &[("port", "8001")]).unwrap();
+    assert!(length >= limit && limit >= 3.0, "{}", page.brief());
+    bed.kill("CONT", serving);
+    exporter.await_page("an empty queue", |page| {
+        page.anomalies_are(&[])
+            && page.is("haproxy_host_listen_queue_length", &[("port", "8001")], 0.0)
+    });
+    recorder.never("a haproxy down", something_down);
+}
+
+/// UDP: a log-forward listens; a log socket and a resolver do not. Addresses and interfaces as bound.
+#[test]
+fn addresses() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V3_0, Manner::Master);
+    service.configure_with(
+        "    log 127.0.0.1:514 local0\n",
+        "
+resolvers dns
+    nameserver one 127.0.0.1:53
+
+log-forward syslog
+    dgram-bind 127.0.0.1:5514
+    log global
+
+listen many
+    mode tcp
+    bind :8001
+    bind [::1]:8001
+    bind :::8002 v6only
+    bind 127.0.0.1:8003 interface lo
+    bind 127.0.0.1:8004-8006
+    server named name.invalid:9 resolvers dns init-addr none check
+",
+    );
+    service.start();
+    let exporter = Exporter::start(&bed);
+    let page = exporter.await_page("a haproxy", |page| page.is("haproxy_host_up", &[], 1.0));
+    let mut listeners: Vec<String> = page
+        .all("haproxy_host_port_info", &[])
+        .map(|port| {
+            ["protocol", "address", "port", "interface", "generation"]
+                .map(|name| port.label(name))
+                .join(" ")
+        })
+        .collect();
+    listeners.sort_unstable();
+    let wanted = [
+        "tcp 0.0.0.0 8001  current",
+        "tcp 127.0.0.1 8003 lo current",
+        "tcp 127.0.0.1 8004  current",
+        "tcp 127.0.0.1 8005  current",
+        "tcp 127.0.0.1 8006  current",
+        "tcp :: 8002  current",
+        "tcp ::1 8001  current",
+        "udp 127.0.0.1 5514  current",
+    ];
+    assert_eq!(listeners, wanted);
+    let labels = |protocol| [("protocol", protocol), ("generation", "current")];
+    assert_eq!(page.value("haproxy_host_bound_ports", &labels("tcp")), Some(7.0));
+    assert_eq!(page.value("haproxy_host_bound_ports", &labels("udp")), Some(1.0));
+}
+
+/// One that listens on unix sockets alone is up as well.
+#[test]
+fn unix_only() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V3_2, Manner::Daemon);
+    service.configure(&format!(
+        "listen local\n    mode tcp\n    bind {}\n    server nobody 127.0.0.1:9\n",
+        service.path("front.sock").display()
+    ));
+    service.start();
+    let exporter = Exporter::start(&bed);
+    let recorder = exporter.record();
+    exporter.await_page("a haproxy", |page| page.is("haproxy_host_up", &[], 1.0));
+    service.reload();
+    exporter.await_page("a reload", |page| {
+        page.is("haproxy_host_reloads_total", &[("result", "success")], 1.0) && stale(page) == 0.0
+    });
+    exporter.await_samples(7);
+    recorder.never("an anomaly", something_wrong);
+    assert_eq!(exporter.page().sum("haproxy_host_bound_ports", &[]), 0.0);
+}
+
+/// More listeners than series are wanted: the anomalous ones stay, and what was left out is counted.
+#[test]
+fn capped() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V2_8, Manner::Daemon);
+    let ports: Vec<u16> = (8001..=8040).collect();
+    service.configure(&listeners(&ports)).start();
+    let exporter = Exporter::configured(
+        &bed,
+        "defaults:
+  stale_grace: 1s
+  allowed_ports: [\"8001-8038\"]
+  thresholds: {bound_ports: 30, generations: 4}
+metrics: {max_port_series: 10}
+",
+    );
+    let page = exporter
+        .await_page("ports out of range", |page| page.anomalies_are(&["port_out_of_range"]));
+    assert_eq!(page.sum("haproxy_host_bound_ports", &[]), 40.0);
+    assert!(
+        page.is("haproxy_host_anomalies", &[("kind", "port_out_of_range")], 2.0),
+        "{}",
+        page.brief()
+    );
+    let shown = page.label_values("haproxy_host_port_info", "port");
+    assert_eq!(shown.len(), 10);
+    assert!(shown.contains("8039") && shown.contains("8040"), "{shown:?}");
+    let dropped = [("metric", "haproxy_host_port_info")];
+    assert_eq!(page.value("haproxy_host_series_dropped", &dropped), Some(30.0));
+    assert_eq!(page.value("haproxy_host_threshold", &[("name", "bound_ports")]), Some(30.0));
+    assert_eq!(page.value("haproxy_host_threshold", &[("name", "generations")]), Some(4.0));
+    let again = exporter.await_samples(2);
+    assert_eq!(again.label_values("haproxy_host_port_info", "port"), shown, "a stable choice");
+}

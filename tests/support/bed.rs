@@ -1,0 +1,326 @@
+//! A bed: pid, mount, network, ipc and uts namespaces of its own for one test. Ports, pids and
+//! sysctls of one test are nobody else's, and whatever runs in it dies with it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::{await_some, tool};
+
+/// Only what a program on a host would find; HOSTNAME and the like would name its `HAProxy`s.
+const ENVIRONMENT: [(&str, &str); 3] = [
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("LANG", "C"),
+    ("HOME", "/"),
+];
+
+/// The world of one test.
+pub struct Bed {
+    holder: Child,
+    init: i32,
+    directory: PathBuf,
+}
+
+impl Bed {
+    /// A bed whose pid 1 reaps orphans.
+    pub fn new() -> Self {
+        Self::with_init(&[tool("tini"), "--", "sleep", "infinity"])
+    }
+
+    /// A bed whose pid 1, a program named `sleep`, reaps nobody, as in many containers.
+    pub fn without_reaper() -> Self {
+        Self::with_init(&["sleep", "infinity"])
+    }
+
+    /// A bed with `init` as its pid 1.
+    pub fn with_init(init: &[&str]) -> Self {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        // Short, for the paths of unix sockets, and open to all, for tests without rights.
+        let directory = std::env::temp_dir().join(format!("bed-{}-{number}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+
+        // Should the test be killed, the holder dies with it and takes the bed along.
+        let mut holder = Command::new(tool("setpriv"))
+            .args(["--pdeathsig", "KILL", tool("unshare")])
+            .args(["--pid", "--mount", "--net", "--ipc", "--uts", "--mount-proc"])
+            .args(["--fork", "--kill-child", "--", "sh", "-c"])
+            .args(["ip link set lo up && echo up && exec \"$@\" >/dev/null", "sh"])
+            .args(init)
+            .env_clear()
+            .envs(ENVIRONMENT)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()) // it complains of its own signal mask when the bed is taken down
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "up\n", "the bed did not come up: may this user unshare namespaces?");
+        let init = only_child(&holder);
+        Self { holder, init, directory }
+    }
+
+    /// A directory of this bed, at the same path inside and outside.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Writes a file into the bed's directory.
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A command that will run in the bed.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(tool("nsenter"));
+        command
+            .arg(format!("--target={}", self.init))
+            .args(["--mount", "--uts", "--ipc", "--net", "--pid"])
+            .arg(format!("--wd={}", self.directory.display()))
+            .arg("--")
+            .arg(program)
+            .env_clear()
+            .envs(ENVIRONMENT)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a shell line in the bed and gives what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn shell(&self, line: &str) -> String {
+        let output = self.command("sh").args(["-c", line]).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs a command of this bed to its end.
+    pub fn run(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Output {
+        self.command(program).args(arguments).output().unwrap()
+    }
+
+    /// Starts a command made by [`Bed::command`], its output going to `log` in the bed's directory.
+    pub fn start(&self, mut command: Command, log: &str) -> Running {
+        let log = self.directory.join(log);
+        let file = fs::File::create(&log).unwrap();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        Running::new(command.spawn().unwrap(), log)
+    }
+
+    /// Sends a signal, by its short name, to a process of this bed.
+    pub fn kill(&self, signal: &str, pid: i32) {
+        self.shell(&format!("kill -{signal} {pid}"));
+    }
+
+    /// The bed's own procfs.
+    pub fn procfs(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root/proc", self.init))
+    }
+
+    /// A file of a process of this bed; `None` when the process is gone.
+    pub fn process_file(&self, pid: i32, file: &str) -> Option<String> {
+        let bytes = fs::read(self.procfs().join(pid.to_string()).join(file)).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Is the process there, and not a zombie?
+    pub fn is_alive(&self, pid: i32) -> bool {
+        self.state(pid).is_some_and(|state| state != 'Z' && state != 'X')
+    }
+
+    /// State of a process as one letter.
+    pub fn state(&self, pid: i32) -> Option<char> {
+        self.stat(pid).map(|(_, state, _)| state)
+    }
+
+    /// Processes of this bed by name, zombies included, in order of their pids.
+    pub fn pids_of(&self, comm: &str) -> Vec<i32> {
+        let mut pids: Vec<i32> = fs::read_dir(self.procfs())
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|&pid| self.stat(pid).is_some_and(|(name, _, _)| name == comm))
+            .collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    /// Does the process hold a listening TCP socket?
+    pub fn listens(&self, pid: i32) -> bool {
+        self.tcp_sockets(pid, "0A") > 0
+    }
+
+    /// How many established TCP connections does the process hold?
+    pub fn connections(&self, pid: i32) -> usize {
+        self.tcp_sockets(pid, "01")
+    }
+
+    fn tcp_sockets(&self, pid: i32, state: &str) -> usize {
+        let held = self.sockets(pid);
+        let tables = ["net/tcp", "net/tcp6"].map(|table| self.process_file(pid, table));
+        let lines = tables.iter().flatten().flat_map(|table| table.lines());
+        lines
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .filter(|columns| columns.get(3) == Some(&state))
+            .filter(|columns| columns.get(9).is_some_and(|inode| held.contains(*inode)))
+            .count()
+    }
+
+    /// Inodes of the sockets a process holds.
+    fn sockets(&self, pid: i32) -> BTreeSet<String> {
+        let Ok(descriptors) = fs::read_dir(self.procfs().join(pid.to_string()).join("fd")) else {
+            return BTreeSet::new();
+        };
+        descriptors
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .filter_map(|link| {
+                Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())
+            })
+            .collect()
+    }
+
+    /// Children of a process of this bed.
+    pub fn children(&self, parent: i32) -> Vec<i32> {
+        self.process_file(parent, &format!("task/{parent}/children"))
+            .map(|pids| numbers(&pids))
+            .unwrap_or_default()
+    }
+
+    fn stat(&self, pid: i32) -> Option<(String, char, i32)> {
+        let stat = self.process_file(pid, "stat")?;
+        let (head, tail) = stat.rsplit_once(") ")?;
+        let comm = head.split_once('(')?.1.to_owned();
+        let mut fields = tail.split(' ');
+        Some((comm, fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+    }
+
+    /// Sets a network sysctl of this bed, by its path under `net`.
+    pub fn sysctl(&self, name: &str, value: &str) {
+        self.shell(&format!("echo '{value}' >/proc/sys/net/{name}"));
+    }
+
+    /// Does `work` on a thread that is in this bed's network: sockets made there stay there.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let enter = self.door();
+        std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    enter();
+                    work()
+                })
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// What a thread calls to move into this bed's network.
+    pub fn door(&self) -> impl FnOnce() + Send + 'static {
+        let namespace = fs::File::open(format!("/proc/{}/ns/net", self.init)).unwrap();
+        move || {
+            use std::os::fd::AsFd as _;
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        }
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // Its pid 1 gone, the kernel kills the rest before the holder's wait returns.
+        send(self.init, Signal::KILL);
+        let _ = self.holder.wait();
+        if std::env::var_os("KEEP_BEDS").is_none() {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// A program started in a bed and held by the test.
+pub struct Running {
+    /// `nsenter`, which has the exit status of the program.
+    child: Child,
+    host_pid: i32,
+    pid: i32,
+    log: PathBuf,
+}
+
+impl Running {
+    fn new(child: Child, log: PathBuf) -> Self {
+        let host_pid = only_child(&child);
+        let status = fs::read_to_string(format!("/proc/{host_pid}/status")).unwrap_or_default();
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        let pid = numbers(pids).last().copied().unwrap_or_default();
+        Self { child, host_pid, pid, log }
+    }
+
+    /// Its pid in the bed.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// What it has printed so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        send(self.host_pid, signal);
+    }
+
+    /// Waits for its end and gives its exit code.
+    #[track_caller]
+    pub fn exit_code(&mut self) -> i32 {
+        await_some("a program's end", || self.child.try_wait().unwrap()).code().unwrap_or(-1)
+    }
+
+    /// Has it ended?
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.has_ended() {
+            self.signal(Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn send(host_pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(host_pid) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// `unshare` and `nsenter` fork once; the child is what they run.
+fn only_child(parent: &Child) -> i32 {
+    let parent = parent.id();
+    await_some("a process in the bed", || {
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+        // Gone already: nobody will ask for its pid, only for its exit status.
+        let exited = fs::read_to_string(format!("/proc/{parent}/stat"))
+            .is_ok_and(|stat| stat.contains(") Z "));
+        numbers(&children).first().copied().or(exited.then_some(0))
+    })
+}
+
+fn numbers(text: &str) -> Vec<i32> {
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// Output of a program as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

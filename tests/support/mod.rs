@@ -1,0 +1,82 @@
+//! What the tests stand on: a world of its own for each test, the real `HAProxy`s to run in it, the
+//! exporter, and its page read strictly.
+#![allow(dead_code, unused_imports, unused_macros)] // each test crate uses its own part of it
+
+mod bed;
+mod clients;
+mod exporter;
+mod haproxy;
+mod page;
+
+pub use bed::{Bed, Running, text};
+pub use clients::{DeafServer, EchoServer, Flow, QuicFlow, certificate};
+pub use exporter::{Exporter, Recorder, Response, SAMPLE_INTERVAL};
+pub use haproxy::{Manner, Service, Version, ask};
+pub use page::{Page, Sample};
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Longest a condition is waited for. Far above what any of them takes, on a busy machine too.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls `condition` until it gives a value.
+///
+/// # Panics
+/// When it gave none for [`PATIENCE`]; `what` says what was waited for.
+#[track_caller]
+pub fn await_some<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Polls `condition` until it is true.
+#[track_caller]
+pub fn await_true(what: &str, mut condition: impl FnMut() -> bool) {
+    await_some(what, || condition().then_some(()));
+}
+
+/// A file that tests/install put under tests/.cache.
+///
+/// # Panics
+/// When it is not there.
+pub fn installed(path: &str) -> PathBuf {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/.cache").join(path);
+    assert!(file.exists(), "{} is missing: run tests/install", file.display());
+    file
+}
+
+/// A program of the machine, by name.
+///
+/// # Panics
+/// When it is not on PATH.
+pub fn tool(name: &str) -> &str {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(name).exists());
+    assert!(found, "{name} is not on PATH: run tests/install");
+    name
+}
+
+/// One `#[test]` for each `HAProxy`, from a function that takes its version.
+macro_rules! for_each_version {
+    ($($(#[$meta:meta])* $name:ident => $scenario:expr;)+) => {
+        for_each_version!([v2_6 V2_6, v2_8 V2_8, v3_0 V3_0, v3_2 V3_2] $($name => $scenario;)+);
+    };
+    ($versions:tt $($name:ident => $scenario:expr;)+) => {
+        $(for_each_version!(@one $versions $name => $scenario);)+
+    };
+    (@one [$($test:ident $version:ident),+] $name:ident => $scenario:expr) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+            $(#[test] fn $test() { $scenario($crate::support::Version::$version); })+
+        }
+    };
+}
+pub(crate) use for_each_version;
