@@ -40,6 +40,10 @@ pub fn keep_for_watching() -> io::Result<()> {
         let _ = remove_capability_from_bounding_set(right);
     }
     let _ = clear_ambient_capability_set();
+    // The unit grants no more than that, and its filter has no capset(2).
+    if WATCHING.contains(held.permitted) {
+        return Ok(());
+    }
     let keep = held.permitted.intersection(WATCHING);
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: keep, permitted: keep, inheritable: none })

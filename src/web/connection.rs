@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,6 +88,10 @@ impl Connection {
             None if state.served => state.since + IDLE_TIMEOUT,
             None => state.since + HEAD_TIMEOUT,
         }
+    }
+
+    fn reads_head(&self) -> bool {
+        self.state().head_since.is_some()
     }
 
     fn read_some(&self) {
@@ -221,20 +225,28 @@ async fn watched(
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut served = pin!(served);
-    let mut stopping = false;
+    let (mut stopping, mut told) = (false, false);
     loop {
         let deadline = connection.deadline();
+        let step = poll_fn(|context| {
+            let mut result = served.as_mut().poll(context);
+            // Once told, it reads no more: a head that has begun to come is waited for.
+            if result.is_pending() && stopping && !told && !connection.reads_head() {
+                told = true;
+                served.as_mut().stop();
+                result = served.as_mut().poll(context);
+            }
+            result
+        });
         tokio::select! {
-            result = served.as_mut() => return result.map_err(io::Error::other),
+            biased;
+            result = step => return result.map_err(io::Error::other),
             () = tokio::time::sleep_until(deadline) => {
                 if connection.deadline() <= Instant::now() {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
             }
-            _ = stop.wait_for(|&stop| stop), if !stopping => {
-                stopping = true;
-                served.as_mut().stop();
-            }
+            _ = stop.wait_for(|&stop| stop), if !stopping => stopping = true,
         }
     }
 }
