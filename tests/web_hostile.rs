@@ -81,7 +81,8 @@ fn drain(mut stream: TcpStream) {
 fn scrapes_go_on() {
     let bed = Bed::new();
     let service = Service::new(&bed, Version::V2_6, Manner::Daemon);
-    let binds: String = (8000..8400).map(|port| format!("    bind 127.0.0.1:{port}\n")).collect();
+    let binds: Vec<_> = (8000..8400).map(|port| format!("    bind 127.0.0.1:{port}\n")).collect();
+    let binds = binds.concat();
     service.configure(&format!("listen one\n    mode tcp\n{binds}    server nobody 127.0.0.1:9\n"));
     service.start();
     let exporter = Exporter::start(&bed);

@@ -228,7 +228,7 @@ async fn watched(
     let (mut stopping, mut told) = (false, false);
     loop {
         let deadline = connection.deadline();
-        let step = poll_fn(|context| {
+        let progress = poll_fn(|context| {
             let mut result = served.as_mut().poll(context);
             // Once told, it reads no more: a head that has begun to come is waited for.
             if result.is_pending() && stopping && !told && !connection.reads_head() {
@@ -240,7 +240,7 @@ async fn watched(
         });
         tokio::select! {
             biased;
-            result = step => return result.map_err(io::Error::other),
+            result = progress => return result.map_err(io::Error::other),
             () = tokio::time::sleep_until(deadline) => {
                 if connection.deadline() <= Instant::now() {
                     return Err(io::ErrorKind::TimedOut.into());

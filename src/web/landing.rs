@@ -1,21 +1,25 @@
 //! `/`: a page for a person. Anomalies first, then processes and ports; no script, nothing fetched.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::endpoints::{Run, runs};
 use super::html::{Escaped, age, ago};
-use crate::judge::verdict::{Anomaly, Haproxy, Port, ProcessView, Severity, Verdict};
+use crate::judge::verdict::{Anomaly, Haproxy, Port, ProcessView, Verdict};
 use crate::metrics::BUILD;
 
 const STYLE: &str = include_str!("landing.css");
 
 /// What the page may do: be styled by its own style sheet, known by its hash. Nothing else.
 pub const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-BJLFOYQgPdEn8UhxbBauF+xTnIgCAQNlVDpUX/e5LMU='; \
+    style-src 'sha256-tCndADzIvyOvdwLG3PQPOr6PZRGF/28aY535p5pXhFA='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Rows of ports a person would read; the rest is on the page of the metrics.
 const MAX_PORT_ROWS: usize = 500;
+/// Ports a title names before it counts them.
+const MAX_NAMED_RUNS: usize = 8;
 
 /// The first lines, which tell the sample's age.
 #[must_use]
@@ -48,10 +52,19 @@ pub fn content(verdict: &Verdict, telemetry_path: &str) -> String {
     let mut html = String::from("<main>");
     summary(&mut html, verdict);
     unreadable(&mut html, verdict);
-    for (number, one) in verdict.haproxys.iter().enumerate() {
+    for (number, one) in worst_first(verdict).into_iter().enumerate() {
         haproxy(&mut html, one, number, verdict.taken);
     }
     html + "</main>" + &foot(telemetry_path)
+}
+
+fn worst_first(verdict: &Verdict) -> Vec<&Haproxy> {
+    let mut haproxys: Vec<_> = verdict.haproxys.iter().collect();
+    haproxys.sort_by_key(|haproxy| {
+        let standing = haproxy.anomalies.iter().filter(|anomaly| !anomaly.pending);
+        standing.map(|anomaly| anomaly.kind.severity()).min().map_or(u8::MAX, |worst| worst as u8)
+    });
+    haproxys
 }
 
 fn foot(telemetry_path: &str) -> String {
@@ -84,7 +97,7 @@ fn summary(html: &mut String, verdict: &Verdict) {
     };
     if haproxys.len() > 1 {
         html.push_str("<nav aria-label=\"HAProxys\"><ul>");
-        for (number, haproxy) in haproxys.iter().enumerate() {
+        for (number, haproxy) in worst_first(verdict).into_iter().enumerate() {
             let name = Escaped(&haproxy.name);
             let anomalies = haproxy.anomalies.iter().filter(|anomaly| !anomaly.pending).count();
             let anomalies = counted(anomalies, "anomaly", "anomalies");
@@ -147,7 +160,7 @@ fn facts(html: &mut String, haproxy: &Haproxy, now: f64) {
         let _ = write!(html, " · <b>{}</b>", counted_u64(generations, "generation", "generations"));
     }
     if let Some(start) = haproxy.generation_start {
-        let _ = write!(html, " · serving since <b>{}</b>", ago(start, now));
+        let _ = write!(html, " · serving for <b>{}</b>", ago(start, now));
     }
 }
 
@@ -156,52 +169,45 @@ fn anomalies(html: &mut String, anomalies: &[Anomaly], now: f64) {
     if anomalies.is_empty() {
         html.push_str("<p>None.</p>");
     }
-    let mut sorted: Vec<_> = anomalies.iter().collect();
-    sorted.sort_by_key(|anomaly| (anomaly.pending, anomaly.kind.severity()));
-    for anomaly in sorted {
-        let severity = match anomaly.kind.severity() {
-            Severity::Critical => "critical",
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        };
+    // What is said of many ports alike is said once.
+    let mut groups: BTreeMap<_, Vec<&Anomaly>> = BTreeMap::new();
+    for anomaly in anomalies {
+        let Anomaly { kind, pending, evidence, advice, subject, .. } = anomaly;
+        let alike = (pending, kind.severity(), kind, &subject.holder, evidence, advice);
+        groups.entry(alike).or_default().push(anomaly);
+    }
+    for ((&pending, severity, kind, holder, evidence, advice), group) in groups {
+        let severity = severity.as_str();
+        let since = group.iter().map(|anomaly| anomaly.since).fold(now, f64::min);
         let _ = write!(
             html,
             "<article class=\"{severity}\"><h4><span class=\"severity\">{severity}</span> {}{}</h4>\
              <p>{} {}</p><ul>",
-            anomaly.kind.as_str(),
-            subject(anomaly),
-            if anomaly.pending { "pending, seen for" } else { "for" },
-            ago(anomaly.since, now),
+            kind.as_str(),
+            subject(&group, holder),
+            if pending { "pending, seen for" } else { "for" },
+            ago(since, now),
         );
-        for fact in &anomaly.evidence {
+        for fact in evidence {
             let _ = write!(html, "<li>{}</li>", Escaped(fact));
         }
-        let _ = write!(html, "</ul><p><b>Do:</b> {}</p></article>", Escaped(&anomaly.advice));
+        let _ = write!(html, "</ul><p><b>Do:</b> {}</p></article>", Escaped(advice));
     }
 }
 
-fn subject(anomaly: &Anomaly) -> String {
+fn subject(group: &[&Anomaly], holder: &str) -> String {
+    let ports = group.iter().filter_map(|anomaly| anomaly.subject.port.as_ref());
+    let runs = runs(ports.map(|key| (key, ())));
+    let named: Vec<_> = runs.iter().take(MAX_NAMED_RUNS).map(Run::html).collect();
     let mut text = String::new();
-    if let Some(key) = &anomaly.subject.port {
-        let _ = write!(text, ": {}", endpoint(key, &key.port.to_string()));
+    if !named.is_empty() {
+        let _ = write!(text, ": {}", named.join(", "));
     }
-    if !anomaly.subject.holder.is_empty() {
-        let _ = write!(text, ", held by {}", Escaped(&anomaly.subject.holder));
+    if runs.len() > MAX_NAMED_RUNS {
+        let _ = write!(text, " and {} more", runs.len() - MAX_NAMED_RUNS);
     }
-    text
-}
-
-fn endpoint(key: &crate::judge::verdict::PortKey, ports: &str) -> String {
-    let address = match key.address {
-        std::net::IpAddr::V4(address) => address.to_string(),
-        std::net::IpAddr::V6(address) => format!("[{address}]"),
-    };
-    let mut text = format!("{} {address}:{ports}", key.protocol);
-    if !key.interface.is_empty() {
-        let _ = write!(text, " on {}", Escaped(&key.interface));
-    }
-    if !key.netns.is_empty() {
-        let _ = write!(text, " in network namespace {}", Escaped(&key.netns));
+    if !holder.is_empty() {
+        let _ = write!(text, ", held by {}", Escaped(holder));
     }
     text
 }
@@ -213,9 +219,10 @@ fn processes(html: &mut String, processes: &[ProcessView], now: f64) {
         return;
     }
     html.push_str(
-        "<div class=\"wide\"><table><thead><tr><th scope=\"col\" class=\"number\">pid\
-         <th scope=\"col\">role<th scope=\"col\">generation<th scope=\"col\">started\
-         <th scope=\"col\">superseded<th scope=\"col\">connections\
+        "<div class=\"wide\" role=\"region\" aria-label=\"Processes\" tabindex=\"0\"><table><thead><tr>\
+         <th scope=\"col\" class=\"number\">pid\
+         <th scope=\"col\">role<th scope=\"col\">generation<th scope=\"col\">age\
+         <th scope=\"col\">stale for<th scope=\"col\">connections\
          <th scope=\"col\" class=\"number\">descriptors\
          <th scope=\"col\" class=\"number\">memory</tr></thead><tbody>",
     );
@@ -255,54 +262,21 @@ fn ports(html: &mut String, ports: &[Port]) {
         return;
     }
     html.push_str(
-        "<div class=\"wide\"><table><thead><tr><th scope=\"col\">listens on\
-         <th scope=\"col\">generation<th scope=\"col\">pids</tr></thead><tbody>",
+        "<div class=\"wide\" role=\"region\" aria-label=\"Ports\" tabindex=\"0\"><table><thead><tr>\
+         <th scope=\"col\">listens on<th scope=\"col\">generation<th scope=\"col\">pids\
+         </tr></thead><tbody>",
     );
-    let rows = runs(ports);
-    for run in rows.iter().take(MAX_PORT_ROWS) {
-        let (first, last) = (run.first.key.port, run.last);
-        let numbers = if first == last { first.to_string() } else { format!("{first}–{last}") };
-        let pids: Vec<_> = run.first.pids.iter().map(i32::to_string).collect();
-        let _ = write!(
-            html,
-            "<tr><td>{}<td>{}<td>{}</tr>",
-            endpoint(&run.first.key, &numbers),
-            run.first.generation.as_str(),
-            pids.join(" "),
-        );
+    let rows = runs(ports.iter().map(|port| (&port.key, (port.generation.as_str(), &port.pids))));
+    for row in rows.iter().take(MAX_PORT_ROWS) {
+        let (generation, pids) = row.common;
+        let pids: Vec<_> = pids.iter().map(i32::to_string).collect();
+        let _ = write!(html, "<tr><td>{}<td>{generation}<td>{}</tr>", row.html(), pids.join(" "));
     }
     html.push_str("</tbody></table></div>");
-    if let Some(more) = rows.len().checked_sub(MAX_PORT_ROWS).filter(|&more| more > 0) {
+    if rows.len() > MAX_PORT_ROWS {
+        let more = rows.len() - MAX_PORT_ROWS;
         let _ = write!(html, "<p>And {more} more; inspect lists them all.</p>");
     }
-}
-
-/// Ports in a row that differ in nothing but the number.
-struct Run<'a> {
-    first: &'a Port,
-    last: u16,
-}
-
-fn runs(ports: &[Port]) -> Vec<Run<'_>> {
-    let place = |port: &Port| {
-        let key = &port.key;
-        (key.protocol, key.address, key.interface.clone(), key.netns.clone(), port.generation)
-    };
-    let mut sorted: Vec<_> = ports.iter().collect();
-    sorted.sort_by_cached_key(|port| (place(port), port.key.port));
-    let mut runs: Vec<Run<'_>> = Vec::new();
-    for port in sorted {
-        let continues = runs.last().is_some_and(|run| {
-            run.last.checked_add(1) == Some(port.key.port)
-                && place(run.first) == place(port)
-                && run.first.pids == port.pids
-        });
-        match runs.last_mut() {
-            Some(run) if continues => run.last = port.key.port,
-            _ => runs.push(Run { first: port, last: port.key.port }),
-        }
-    }
-    runs
 }
 
 fn counted(count: usize, one: &str, many: &str) -> String {
@@ -316,27 +290,7 @@ fn counted_u64(count: u64, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::haproxy::generations::Generation;
-    use crate::judge::verdict::PortKey;
-    use crate::model::{Protocol, Unreadable, What};
-
-    fn port(number: u16, generation: Generation) -> Port {
-        let key = PortKey {
-            protocol: Protocol::Tcp,
-            address: "::1".parse().unwrap(),
-            port: number,
-            interface: String::new(),
-            netns: String::new(),
-        };
-        Port {
-            key,
-            generation,
-            pids: vec![7],
-            inodes: vec![],
-            queue_length: None,
-            queue_limit: None,
-        }
-    }
+    use crate::model::{Unreadable, What};
 
     #[test]
     fn the_style_is_the_one_the_policy_names() {
@@ -352,20 +306,6 @@ mod tests {
             }
         }
         assert!(POLICY.contains(&format!("'sha256-{text}'")), "the hash is now sha256-{text}");
-    }
-
-    #[test]
-    fn ports_in_a_row_are_one_row() {
-        use Generation::{Current, Stale};
-        let mut ports: Vec<_> = (10..=20).map(|number| port(number, Current)).collect();
-        ports.push(port(22, Current));
-        ports.push(port(23, Stale));
-        ports.push(port(65535, Stale));
-        let runs: Vec<_> = runs(&ports).iter().map(|run| (run.first.key.port, run.last)).collect();
-        assert_eq!(runs, [(10, 20), (22, 22), (23, 23), (65535, 65535)]);
-        let mut html = String::new();
-        super::ports(&mut html, &ports);
-        assert!(html.contains("tcp [::1]:10–20"), "{html}");
     }
 
     #[test]

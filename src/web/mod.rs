@@ -14,6 +14,7 @@ mod auth;
 mod clients;
 mod config;
 mod connection;
+mod endpoints;
 mod gate;
 mod html;
 mod landing;
