@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         _ if cli.options.config_check => cmd::check_config(&cli.options),
         None | Some(Command::Serve) => cmd::serve::run(&cli.options),
         Some(Command::Inspect(inspect)) => cmd::inspect::run(&cli.options, inspect),
+        Some(Command::Check(check)) => cmd::check::run(&cli.options, check),
         Some(Command::Completions { shell }) => cmd::manual::completions(*shell),
         Some(Command::Man) => cmd::manual::man(),
     };
