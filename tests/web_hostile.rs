@@ -142,6 +142,74 @@ fn scrapes_go_on() {
     assert!(after < before + (64 << 10), "{before} kB, then {after} kB");
 }
 
+/// Over TLS with a password: nonsense instead of a handshake, handshakes that stop, wrong passwords.
+#[test]
+fn scrapes_go_on_over_tls() {
+    let bed = Bed::new();
+    bed.shell(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout s.key \
+           -out s.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost -days 2 2>/dev/null
+         printf 'tls_server_config: {cert_file: s.pem, key_file: s.key}\n' >web.yml
+         printf 'basic_auth_users: {alice: %s}\n' \
+           \"$(htpasswd -nbB -C 8 x secret | sed -n 's/^x://p')\" >>web.yml",
+    );
+    let mut command = bed.command(Exporter::binary());
+    command.args(["--web.listen-address", ADDRESS, "--web.config.file", "web.yml"]);
+    let running = bed.start(command, "exporter.log");
+    let scrape = |user: &str| {
+        let mut curl = bed.command(tool("curl"));
+        curl.args(["-so", "/dev/null", "-w", "%{http_code} %{time_total}", "--cacert", "s.pem"]);
+        let output = curl.args(["-m", "20", "-u", user, "https://localhost:10101/metrics"]);
+        let said = text(&output.output().unwrap().stdout);
+        let (status, seconds) = said.split_once(' ').unwrap();
+        (status.to_owned(), Duration::from_secs_f64(seconds.parse().unwrap()))
+    };
+    await_true("a first scrape", || scrape("alice:secret").0 == "200");
+    let over = AtomicBool::new(false);
+    let mut times = Vec::new();
+    std::thread::scope(|scope| {
+        let beginnings: [&[u8]; 3] =
+            [b"GET /metrics HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"\xff"];
+        for beginning in beginnings {
+            let (enter, over) = (bed.door(), &over);
+            scope.spawn(move || {
+                enter();
+                let mut held = std::collections::VecDeque::new();
+                while !over.load(Ordering::Relaxed) {
+                    if let Ok(mut stream) = TcpStream::connect(ADDRESS) {
+                        let _ = stream.write_all(beginning);
+                        held.push_back(stream);
+                    }
+                    if held.len() > 300 {
+                        held.pop_front();
+                    }
+                }
+            });
+        }
+        let (guess, over_) = (&scrape, &over);
+        scope.spawn(move || {
+            let mut guesses = 0..;
+            while !over_.load(Ordering::Relaxed) {
+                let user = format!("alice:{}", guesses.next().unwrap_or(0));
+                assert_ne!(guess(&user).0, "200", "{user}");
+            }
+        });
+        for _ in 0..100 {
+            let (status, time) = scrape("alice:secret");
+            if status != "200" {
+                over.store(true, Ordering::Relaxed);
+                panic!("a scrape gave {status}:\n{}", running.log());
+            }
+            times.push(time);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    times.sort_unstable();
+    let (half, most) = (times[50], times[98]);
+    println!("scrapes over TLS, each with its handshake: p50 {half:?}, p99 {most:?}");
+    assert!(most < TOLERABLE, "p50 {half:?}, p99 {most:?}");
+}
+
 fn memory(exporter: &Exporter<'_>) -> u64 {
     let page = exporter.page();
     let bytes = page.value("process_resident_memory_bytes", &[]).unwrap();
