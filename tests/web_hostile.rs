@@ -5,6 +5,7 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,13 @@ const ADDRESS: &str = "127.0.0.1:10101";
 const SCRAPES: usize = 300;
 /// What the issue asks for is 50 ms; on a machine that tests share, this still tells a stall.
 const TOLERABLE: Duration = Duration::from_secs(2);
+
+/// Between two attacks of one attacker, who is elsewhere and does not take the exporter's processor:
+/// some thousand connections a second in all.
+const PACE: Duration = Duration::from_millis(2);
+
+/// Two crowds at a time would measure each other.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What a hostile client does once; it connects anew each time.
 type Attack = fn(TcpStream);
@@ -79,6 +87,7 @@ fn drain(mut stream: TcpStream) {
 
 #[test]
 fn scrapes_go_on() {
+    let _alone = ALONE.lock();
     let bed = Bed::new();
     let service = Service::new(&bed, Version::V2_6, Manner::Daemon);
     let binds: Vec<_> = (8000..8400).map(|port| format!("    bind 127.0.0.1:{port}\n")).collect();
@@ -96,6 +105,7 @@ fn scrapes_go_on() {
             let attacker = move || {
                 enter();
                 while !over.load(Ordering::Relaxed) {
+                    std::thread::sleep(PACE);
                     if let Ok(stream) = TcpStream::connect(ADDRESS) {
                         attack(stream);
                     }
@@ -112,6 +122,7 @@ fn scrapes_go_on() {
             enter();
             let mut crowd = std::collections::VecDeque::new();
             while !over_.load(Ordering::Relaxed) {
+                std::thread::sleep(PACE / 4);
                 if let Ok(stream) = TcpStream::connect(ADDRESS) {
                     crowd.push_back(stream);
                 }
@@ -145,6 +156,7 @@ fn scrapes_go_on() {
 /// Over TLS with a password: nonsense instead of a handshake, handshakes that stop, wrong passwords.
 #[test]
 fn scrapes_go_on_over_tls() {
+    let _alone = ALONE.lock();
     let bed = Bed::new();
     bed.shell(
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout s.key \
@@ -176,6 +188,7 @@ fn scrapes_go_on_over_tls() {
                 enter();
                 let mut held = std::collections::VecDeque::new();
                 while !over.load(Ordering::Relaxed) {
+                    std::thread::sleep(PACE);
                     if let Ok(mut stream) = TcpStream::connect(ADDRESS) {
                         let _ = stream.write_all(beginning);
                         held.push_back(stream);
