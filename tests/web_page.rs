@@ -21,7 +21,7 @@ fn a_browser_shows_it() {
         service.path("haproxy.pid").display()
     );
     let exporter = Exporter::configured(&bed, &yaml);
-    exporter.await_page("anomalies", |page| page.anomalies().len() > 1);
+    exporter.await_page("anomalies", |page| page.sum("haproxy_host_anomalies", &[]) > 1.0);
     let mut chromium = bed.command(tool("chromium"));
     chromium
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])

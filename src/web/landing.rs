@@ -1,6 +1,6 @@
 //! `/`: a page for a person. Anomalies first, then processes and ports; no script, nothing fetched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub const POLICY: &str = "default-src 'none'; \
 const MAX_PORT_ROWS: usize = 500;
 /// Ports a title names before it counts them.
 const MAX_NAMED_RUNS: usize = 8;
+/// Lines of advice that differ only in the port, before they are counted.
+const MAX_ADVICE: usize = 3;
 
 /// The first lines, which tell the sample's age.
 #[must_use]
@@ -172,11 +174,11 @@ fn anomalies(html: &mut String, anomalies: &[Anomaly], now: f64) {
     // What is said of many ports alike is said once.
     let mut groups: BTreeMap<_, Vec<&Anomaly>> = BTreeMap::new();
     for anomaly in anomalies {
-        let Anomaly { kind, pending, evidence, advice, subject, .. } = anomaly;
-        let alike = (pending, kind.severity(), kind, &subject.holder, evidence, advice);
+        let Anomaly { kind, pending, evidence, subject, .. } = anomaly;
+        let alike = (pending, kind.severity(), kind, &subject.holder, evidence);
         groups.entry(alike).or_default().push(anomaly);
     }
-    for ((&pending, severity, kind, holder, evidence, advice), group) in groups {
+    for ((&pending, severity, kind, holder, evidence), group) in groups {
         let severity = severity.as_str();
         let since = group.iter().map(|anomaly| anomaly.since).fold(now, f64::min);
         let _ = write!(
@@ -191,7 +193,15 @@ fn anomalies(html: &mut String, anomalies: &[Anomaly], now: f64) {
         for fact in evidence {
             let _ = write!(html, "<li>{}</li>", Escaped(fact));
         }
-        let _ = write!(html, "</ul><p><b>Do:</b> {}</p></article>", Escaped(advice));
+        html.push_str("</ul>");
+        let advice: BTreeSet<_> = group.iter().map(|anomaly| anomaly.advice.as_str()).collect();
+        for line in advice.iter().take(MAX_ADVICE) {
+            let _ = write!(html, "<p><b>Do:</b> {}</p>", Escaped(line));
+        }
+        if advice.len() > MAX_ADVICE {
+            let _ = write!(html, "<p>And so for {} more.</p>", advice.len() - MAX_ADVICE);
+        }
+        html.push_str("</article>");
     }
 }
 
