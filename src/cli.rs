@@ -94,7 +94,7 @@ pub struct Inspect {
     #[arg(long, value_name = "FORM", default_value = "table")]
     pub output: Output,
     /// Look again each second and repaint, until interrupted.
-    #[arg(long, conflicts_with = "output")]
+    #[arg(long)]
     pub watch: bool,
 }
 

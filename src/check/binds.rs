@@ -49,7 +49,7 @@ pub fn find(declared: &Declared, facts: &Facts) -> Vec<Finding> {
     for (bind, network, uses) in occupied(declared, facts) {
         let trial = network.trials.get(&(bind.listener.address, bind.port)).copied();
         for (used, obstacle) in bind.obstacles(&uses) {
-            findings.extend(bind.finding(used, bind.settle(obstacle, trial), network));
+            findings.extend(bind.finding(used, settle(obstacle, trial), network));
         }
     }
     findings
@@ -162,12 +162,11 @@ impl Bind<'_> {
             (PortRole::Peerless, _) if !listening => Obstacle::Certain(
                 "a socket that only sends, as for a log, got the number from the kernel",
             ),
-            (PortRole::Peerless | PortRole::Listening, Owner::Current(_)) => Obstacle::None,
-            (PortRole::Bound, Owner::Current(_)) => Obstacle::None,
+            (PortRole::Peerless | PortRole::Listening | PortRole::Bound, Owner::Current(_))
+            | (PortRole::Peerless, Owner::Stale(_)) => Obstacle::None,
             (PortRole::Peerless, Owner::Haproxy(..)) if self.same_uid(used) != Some(false) => {
                 Obstacle::Shared
             }
-            (PortRole::Peerless, Owner::Stale(_)) => Obstacle::None,
             (PortRole::Peerless, _) if handed => Obstacle::Shared,
             (PortRole::Peerless, _) => Obstacle::Doubtful("a UDP socket has the port"),
             (PortRole::Bound, _) => Obstacle::Doubtful("a socket is bound to the port"),
@@ -199,15 +198,6 @@ impl Bind<'_> {
 
     fn same_uid(&self, used: &Use) -> Option<bool> {
         self.starter.map(|starter| starter == used.socket.uid)
-    }
-
-    /// What a trial says of a doubt.
-    fn settle(&self, obstacle: Obstacle, trial: Option<Trial>) -> Obstacle {
-        match (obstacle, trial) {
-            (Obstacle::Doubtful(why), Some(Trial::InUse)) => Obstacle::Certain(why),
-            (Obstacle::Doubtful(_), Some(Trial::Free)) => Obstacle::Shared,
-            (obstacle, _) => obstacle,
-        }
     }
 
     fn finding(&self, used: &Use, obstacle: Obstacle, network: &Network) -> Option<Finding> {
@@ -258,6 +248,15 @@ impl Bind<'_> {
             },
             ..Finding::new(kind, severity, place, &what)
         })
+    }
+}
+
+/// What a trial says of a doubt.
+fn settle(obstacle: Obstacle, trial: Option<Trial>) -> Obstacle {
+    match (obstacle, trial) {
+        (Obstacle::Doubtful(why), Some(Trial::InUse)) => Obstacle::Certain(why),
+        (Obstacle::Doubtful(_), Some(Trial::Free)) => Obstacle::Shared,
+        (obstacle, _) => obstacle,
     }
 }
 
@@ -321,7 +320,7 @@ fn help(used: &Use, network: &Network) -> Vec<String> {
         }
         (PortRole::TimeWait, _) => help.push("wait a minute".to_owned()),
         (_, Owner::Stale(pid)) => {
-            help.push(format!("kill -USR1 {pid}: it closes its listeners and drains"))
+            help.push(format!("kill -USR1 {pid}: it closes its listeners and drains"));
         }
         (_, Owner::Program(program)) => help.push(format!(
             "choose another port or address, or stop {} (pid {})",

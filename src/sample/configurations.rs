@@ -12,12 +12,13 @@ use super::processes::Found;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Launch};
 use crate::model::declared::PortIndex;
-use crate::model::{Configuration, UnixSeconds, Unreadable, What};
+use crate::model::{Configuration, ProcessId, UnixSeconds, Unreadable, What};
 
 /// Readings of configurations, by how they are found and what they depend on.
 #[derive(Debug, Default)]
 pub struct Configurations {
     readings: BTreeMap<u64, Reading>,
+    sources: BTreeMap<ProcessId, Source>,
 }
 
 #[derive(Debug)]
@@ -28,10 +29,14 @@ struct Reading {
 }
 
 /// Where a process's configuration is, and how it is to be understood.
-struct Source {
-    names: Vec<PathBuf>,
-    base: Base,
-    launch: Launch,
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Files and directories, in order.
+    pub names: Vec<PathBuf>,
+    /// Where those names lead.
+    pub base: Base,
+    /// What it was started with.
+    pub launch: Launch,
 }
 
 impl Configurations {
@@ -42,13 +47,14 @@ impl Configurations {
         found: &mut [Found],
         unreadable: &mut Vec<Unreadable>,
     ) -> bool {
-        let sources: Vec<_> = found.iter().map(|f| source(procfs, f, found)).collect();
+        let source = |f: &Found| Some((f.process.id, source(procfs, f, found)?));
+        self.sources = found.iter().filter_map(source).collect();
         let mut kept = BTreeMap::new();
-        for (found, source) in found.iter_mut().zip(sources) {
-            let Some(source) = source else { continue };
+        for found in found.iter_mut() {
+            let Some(source) = self.sources.get(&found.process.id) else { continue };
             let key = source.key();
             if let std::collections::btree_map::Entry::Vacant(slot) = kept.entry(key) {
-                slot.insert(renew(self.readings.remove(&key), &source));
+                slot.insert(renew(self.readings.remove(&key), source));
             }
             let Some(reading) = kept.get(&key) else { continue };
             found.process.configuration = Some(Arc::clone(&reading.configuration));
@@ -58,6 +64,11 @@ impl Configurations {
         let before = unreadable.len();
         unreadable.extend(problems);
         unreadable.len() == before
+    }
+
+    /// The source of a process of the last sample.
+    pub fn source(&self, id: ProcessId) -> Option<&Source> {
+        self.sources.get(&id)
     }
 }
 
