@@ -13,12 +13,16 @@ listen waiting-room
     tcp-request content accept if WAIT_END
     server nobody 127.0.0.1:9
 ";
-const ECHO: &str = "
+/// Connects to the echo server only when the client has sent something.
+const PATIENT_ECHO: &str = "
 listen echo
     mode tcp
     bind 127.0.0.1:8002
     option tcplog
+    option nolinger
     log global
+    tcp-request inspect-delay 1h
+    tcp-request content accept if { req.len gt 0 }
     server echo 127.0.0.1:9000
 ";
 const HOST: &str = "/d/haproxy-host-host?var-instance=localhost";
@@ -46,14 +50,13 @@ macro_rules! with_oldest_and_newest {
         #[test] fn newest() { super::$name(&Programs::newest()); }
     })+ };
 }
-with_oldest_and_newest!(founding, stranded, failed_reload, lost_rights);
+with_oldest_and_newest!(founding, blocked_while_down, stranded, failed_reload, lost_rights);
 
-/// Old processes pile up behind held connections, their log sockets and source ports look like ports
-/// of deleted services, and a service is on a number that any connection may take.
+/// Old processes pile up behind held connections, HAProxy's own connection to a server gets the
+/// number of a mapping that is yet to be made, and the reload that is to make it fails.
 fn founding(programs: &Programs) {
     let bed = Bed::new();
     bed.sysctl("ipv4/ip_local_port_range", "59000 59999");
-    // Until the service is there: a connection of this very test might hold the number.
     bed.sysctl("ipv4/ip_local_reserved_ports", "59044");
     let _echo = EchoServer::start(&bed, "127.0.0.1:9000");
     let mut service = Service::new(&bed, programs.haproxy, Manner::DaemonTransfer);
@@ -62,7 +65,7 @@ fn founding(programs: &Programs) {
     service.arguments =
         ["-p", &pidfile, "-C", &directory, "-f", &directory].map(str::to_owned).to_vec();
     let log = "    log 127.0.0.1:514 local0\n";
-    service.configure_with(log, ECHO).start();
+    service.configure_with(log, PATIENT_ECHO).start();
     let exporter = Exporter::configured(&bed, &lbagent(&service));
     let chain = Chain::start(&bed, programs);
 
@@ -71,17 +74,41 @@ fn founding(programs: &Programs) {
         // A connection that ends is logged, which opens the log socket.
         drop(Flow::echoing(&bed, "127.0.0.1:8002"));
         held.push(Flow::echoing(&bed, "127.0.0.1:8002"));
-        if old == 3 {
-            service.configure_with(log, &format!("{ECHO}{}", listener(59044)));
-        }
         service.reload();
         exporter.await_page(&format!("{old} draining"), |page| {
             page.stale("draining") == f64::from(old)
         });
     }
     chain.assert_told(&[]);
+    let serving = service.serving();
+    let mut flow = Flow::held_by(&bed, "127.0.0.1:8002", serving);
+    // For a moment the kernel has but one number to give.
+    bed.sysctl("ipv4/ip_local_port_range", "59044 59045");
+    bed.sysctl("ipv4/ip_local_reserved_ports", "59045");
+    flow.prove();
+    await_true("the connection from 59044", || bed.connections(serving) == 2);
+    bed.sysctl("ipv4/ip_local_port_range", "59000 59999");
     bed.shell("echo >/proc/sys/net/ipv4/ip_local_reserved_ports");
+    service.configure_with(log, &format!("{PATIENT_ECHO}{}", listener(59044)));
+    assert!(!service.try_reload().status.success(), "the number is taken");
 
+    let told = chain.await_told("firing", "HAProxyPortBlocked");
+    told.assert_labels(&[
+        ("severity", "critical"),
+        ("haproxy", "lbagent"),
+        ("kind", "port_blocked"),
+        ("protocol", "tcp"),
+        ("address", "127.0.0.1"),
+        ("port", "59044"),
+        ("holder", "haproxy outgoing"),
+    ]);
+    told.assert_annotations(
+        LBAGENT,
+        &[
+            "lbagent on localhost declares tcp port 59044 (address 127.0.0.1), but it is held by haproxy outgoing.",
+            "`haproxy-host-exporter inspect --haproxy lbagent --port 59044`",
+        ],
+    );
     let told = chain.await_told("firing", "HAProxyStaleProcessesPilingUp");
     told.assert_labels(&[("severity", "warning"), ("haproxy", "lbagent")]);
     told.assert_annotations(
@@ -95,16 +122,72 @@ fn founding(programs: &Programs) {
         &["1 listening address(es) of lbagent on localhost lie in the ephemeral range (tcp 59044):"],
     );
 
-    // What the message says to do.
-    drop(held);
+    // What the messages say to do.
+    flow.reset();
+    await_true("the connection to end", || bed.connections(serving) == 0);
     bed.sysctl("ipv4/ip_local_reserved_ports", "59044");
-    chain.await_told("resolved", "HAProxyStaleProcessesPilingUp");
-    chain.await_told("resolved", "HAProxyPortEphemeral");
+    service.reload();
+    drop(held);
+    for alert in ["HAProxyPortBlocked", "HAProxyStaleProcessesPilingUp", "HAProxyPortEphemeral"] {
+        chain.await_told("resolved", alert);
+    }
     chain.assert_told(&[
         "chat firing HAProxyPortEphemeral",
         "chat resolved HAProxyPortEphemeral",
+        "haproxy firing HAProxyPortBlocked",
+        "haproxy resolved HAProxyPortBlocked",
         "mail firing HAProxyStaleProcessesPilingUp",
         "mail resolved HAProxyStaleProcessesPilingUp",
+    ]);
+}
+
+/// An agent kills HAProxy to start it anew, and another program has its port by then.
+fn blocked_while_down(programs: &Programs) {
+    let bed = Bed::new();
+    let service = Service::new(&bed, programs.haproxy, Manner::Daemon);
+    service.configure(WAITING_ROOM);
+    let serving = service.start();
+    let exporter = Exporter::configured(&bed, &lbagent(&service));
+    exporter.await_page("its configuration", |page| {
+        page.is("haproxy_host_declared_ports", &[("protocol", "tcp")], 1.0)
+    });
+    let chain = Chain::start(&bed, programs);
+    bed.kill("KILL", serving);
+    await_true("its end", || !bed.is_alive(serving));
+    let mut command = bed.command(tool("socat"));
+    command.args(["TCP-LISTEN:8001,bind=127.0.0.1,fork", "PIPE"]);
+    let thief = bed.start(command, "socat.log");
+    await_true("the port taken", || bed.listens(thief.pid()));
+    assert!(!service.launch(&[]).status.success(), "the port is taken");
+
+    let told = chain.await_told("firing", "HAProxyPortBlocked");
+    told.assert_labels(&[
+        ("severity", "critical"),
+        ("haproxy", "lbagent"),
+        ("kind", "port_blocked"),
+        ("protocol", "tcp"),
+        ("address", "127.0.0.1"),
+        ("port", "8001"),
+        ("holder", "socat"),
+    ]);
+    told.assert_annotations(LBAGENT, &["but it is held by socat. The port is not served"]);
+    let told = chain.await_told("firing", "HAProxyDown");
+    told.assert_labels(&[
+        ("severity", "critical"),
+        ("haproxy", "lbagent"),
+        ("origin", "configured"),
+    ]);
+    told.assert_annotations(LBAGENT, &["lbagent on localhost is down"]);
+
+    drop(thief);
+    service.start();
+    chain.await_told("resolved", "HAProxyPortBlocked");
+    chain.await_told("resolved", "HAProxyDown");
+    chain.assert_told(&[
+        "haproxy firing HAProxyDown",
+        "haproxy firing HAProxyPortBlocked",
+        "haproxy resolved HAProxyDown",
+        "haproxy resolved HAProxyPortBlocked",
     ]);
 }
 
