@@ -40,8 +40,9 @@ impl Identity {
         let Some(first) = speakers.first() else { return Identity::default() };
         let process = first.process;
         let line = first.line.clone().unwrap_or_default();
+        let directory = line.launch_directory(process);
         let resolve = |path: &String| {
-            let resolved = CommandLine::resolve(process.launch_directory().as_deref(), path);
+            let resolved = CommandLine::resolve(directory.as_deref(), path);
             resolved.unwrap_or_else(|| PathBuf::from(path))
         };
         let versions = |member: &&Member<'_>| {

@@ -114,7 +114,8 @@ impl<'b> Service<'b> {
         words.push(self.binary.display().to_string());
         let mut command = self.bed.command(&words[0]);
         command.args(&words[1..]).args(self.mode).args(&self.arguments);
-        if self.manner == Manner::Master {
+        // From 3.1 on -S without -W is refused.
+        if self.manner == Manner::Master && self.mode.is_some() {
             command.arg("-S").arg(self.path("master.sock"));
         }
         command
@@ -223,6 +224,11 @@ impl<'b> Service<'b> {
 
     /// The worker without a reload behind it, as the master itself says.
     pub fn worker_in_charge(&self) -> Option<i32> {
+        if self.mode.is_none() {
+            // Nobody to ask: the youngest that listens.
+            let mut workers = self.bed.children(self.daemon()?).into_iter().rev();
+            return workers.find(|&worker| self.bed.listens(worker));
+        }
         self.ask("master.sock", "show proc")?.lines().find_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             (words.get(1) == Some(&"worker") && words.get(2) == Some(&"0"))
