@@ -131,11 +131,13 @@ impl<'a> Scene<'a> {
         let configuration = self.configuration.as_ref()?;
         let mut serving = self.living(Generation::Current).filter(|m| m.role != Role::Master);
         let first = serving.next()?;
-        let changed = |member: &Member<'_>| {
-            match self.pasts.get(&member.id()).and_then(|past| past.born_with) {
-                Some(born_with) => born_with != configuration.fingerprint,
-                None => configuration.is_newer_than(member.process.started),
-            }
+        let changed = |member: &Member<'_>| match self
+            .pasts
+            .get(&member.id())
+            .and_then(|past| past.born_with)
+        {
+            Some(born_with) => born_with != configuration.fingerprint,
+            None => configuration.is_newer_than(member.process.started),
         };
         Some(changed(first) || serving.any(changed))
     }

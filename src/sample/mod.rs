@@ -123,7 +123,8 @@ impl Sampler {
             return false; // somebody not seen may hold it
         }
         let held = held_listeners(snapshot);
-        bound_inodes(snapshot).any(|inode| self.listeners.contains(&inode) && !held.contains(&inode))
+        bound_inodes(snapshot)
+            .any(|inode| self.listeners.contains(&inode) && !held.contains(&inode))
     }
 
     /// A sample, and whether HAProxys came or went while it was taken.

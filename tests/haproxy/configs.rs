@@ -101,10 +101,9 @@ fn not_loaded(version: Version, manner: Manner) {
 
     service.configure(&listeners(&[8011, 8013, 8014]));
     let edited = modified(&file);
-    let page =
-        exporter.await_page("the edit", |page| page.anomalies_are(&["config_not_loaded"]));
+    let page = exporter.await_page("the edit", |page| page.anomalies_are(&["config_not_loaded"]));
     assert_eq!(bound(&page), ["8011", "8012"]);
-    assert_eq!(declared(&page, "tcp"), [3.0]);
+    assert_eq!(declared(&page, "tcp"), [3.0], "{}", page.brief());
     let since = "haproxy_host_anomaly_start_timestamp_seconds";
     let since = page.value(since, &[("kind", "config_not_loaded")]).unwrap();
     assert!((since - edited).abs() < 0.01, "since {since}, edited {edited}");
@@ -150,8 +149,8 @@ fn undeclared(version: Version) {
 
     let exporter = Exporter::configured(&bed, GRACES);
     let recorder = exporter.record();
-    let page = exporter
-        .await_page("the undeclared port", |page| page.anomalies_are(&["port_undeclared"]));
+    let page =
+        exporter.await_page("the undeclared port", |page| page.anomalies_are(&["port_undeclared"]));
     assert_eq!(anomalous(&page, "port_undeclared"), ["tcp 127.0.0.1 8012"]);
     assert_eq!(declared(&page, "tcp"), [1.0]);
     assert!(evidence(&bed, "port_undeclared").contains("8012"));
@@ -195,7 +194,9 @@ fn found_by_itself(version: Version) {
     let bed = Bed::new();
     let mut services = ways(&bed, version, Manner::Daemon, "d", 8020);
     services.extend(ways(&bed, version, Manner::Master, "w", 8040));
-    services.iter().for_each(|(service, _)| drop(service.start()));
+    for (service, _) in &services {
+        service.start();
+    }
     // So many reloads keep the machine busy, and what was told to end takes its time.
     let graces = GRACES.replace("stale_grace: 1s", "stale_grace: 5s");
     let exporter = Exporter::configured(&bed, &graces);
@@ -330,8 +331,10 @@ fn mode_in_the_configuration(version: Version, manner: Manner) {
     let exporter = Exporter::configured(&bed, GRACES);
     let recorder = exporter.record();
     let first = service.start();
-    let page = exporter.await_page("a haproxy", |page| page.is("haproxy_host_up", &[], 1.0));
-    assert_eq!(page.label_values("haproxy_host_info", "mode"), [mode.to_owned()].into());
+    exporter.await_page("a haproxy in its mode", |page| {
+        page.is("haproxy_host_up", &[], 1.0)
+            && page.label_values("haproxy_host_info", "mode") == [mode.to_owned()].into()
+    });
 
     let _flow = Flow::held_by(&bed, WAITING_ROOM_ADDRESS, first);
     service.reload();
@@ -391,10 +394,8 @@ fn from_the_host(version: Version) {
     assert!(!inside.join("haproxy.cfg").exists(), "the mount is the bed's alone");
 
     // The haproxys of other tests are on that page, too.
-    let yaml = format!(
-        "{GRACES}haproxys: [{{name: bed, match: {{config: {}}}}}]\n",
-        path("haproxy.cfg")
-    );
+    let yaml =
+        format!("{GRACES}haproxys: [{{name: bed, match: {{config: {}}}}}]\n", path("haproxy.cfg"));
     let exporter = Exporter::launched(&bed, bed.command_outside(Exporter::binary()), &yaml);
     let own = |page: &Page, name: &str, label: (&str, &str)| {
         page.value(name, &[("haproxy", "bed"), label])
@@ -491,7 +492,8 @@ fn quic_in_the_ephemeral_range(version: Version) {
     let certificate = certificate(&bed);
     let _echo = EchoServer::start(&bed, "127.0.0.1:9000");
     let service = Service::new(&bed, version, Manner::Master);
-    let quic = format!("    bind quic4@127.0.0.1:45000 ssl crt {} alpn h3\n", certificate.display());
+    let quic =
+        format!("    bind quic4@127.0.0.1:45000 ssl crt {} alpn h3\n", certificate.display());
     service.configure_with(
         "    limited-quic\n    log 127.0.0.1:514 local0\n",
         &format!("{HTTP_WAITING_ROOM}{quic}{ECHO}    option tcplog\n    log global\n"),
