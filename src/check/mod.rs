@@ -17,7 +17,7 @@ pub use self::facts::{Facts, Network, Owner, Trial, Use};
 pub use self::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Listener};
 use crate::judge::policy::{Ignore, Rules};
-use crate::model::numbers as number;
+use crate::model::numbers;
 
 /// Judges what a configuration declares. Without `facts` only what can be told offline.
 ///
@@ -67,11 +67,11 @@ fn uncertain(line: &crate::haproxy::config::Uncertain) -> Finding {
 }
 
 fn out_of_range(listener: &Listener, rules: &Rules) -> Option<Finding> {
-    let outside = number::runs(
+    let outside = numbers::runs(
         listener.ports.iter().filter(|&p| !rules.allows(listener.protocol, listener.address, p)),
     );
     let endpoint = Endpoint::of(listener, outside.first()?.clone());
-    let what = format!("port {} is not allowed", number::list(&outside));
+    let what = format!("port {} is not allowed", numbers::list(&outside));
     Some(Finding {
         label: format!("{} {} would listen here", listener.section, endpoint),
         why: vec!["allowed_ports does not have it".to_owned()],
