@@ -34,8 +34,7 @@ fn the_golden_catalogue_is_the_code_s() {
         })
         .collect();
     assert_eq!(golden.metrics, exported);
-    let judged: BTreeSet<String> =
-        Kind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect();
+    let judged: BTreeSet<String> = Kind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect();
     assert_eq!(golden.kinds, judged);
 }
 
