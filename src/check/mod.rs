@@ -9,6 +9,7 @@ pub mod duplicates;
 pub mod ephemeral;
 pub mod facts;
 pub mod finding;
+mod obstacles;
 
 use std::collections::BTreeSet;
 
@@ -33,7 +34,6 @@ pub fn judge(declared: &Declared, rules: &Rules, facts: Option<&Facts>) -> Vec<F
         findings.extend(binds::find(declared, facts));
     }
     findings.retain(|finding| !rules.ignore.iter().any(|ignore| accepts(ignore, finding)));
-    // By file in the order they are read: that of the first thing said of each.
     findings.sort_by_cached_key(|finding| {
         finding.place.as_ref().map(|place| (place.file.clone(), place.line, place.columns.start))
     });

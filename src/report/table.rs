@@ -8,8 +8,7 @@ use crate::haproxy::generations::Generation;
 use crate::judge::verdict::{
     Anomaly, Haproxy, Port, PortKey, ProcessView, Severity, StaleState, Verdict,
 };
-use crate::model::Unreadable;
-use crate::model::numbers;
+use crate::model::{Unreadable, numbers};
 
 /// Processes and groups of ports of one haproxy that are shown; a pile-up may have thousands.
 const MOST_ROWS: usize = 40;
@@ -153,7 +152,7 @@ fn ports(text: &mut String, haproxy: &Haproxy, width: usize, paint: Paint) {
         groups.entry(row).or_default().push(*port);
     }
     let count = groups.len();
-    let rows = groups.into_iter().take(MOST_ROWS).map(|(row, numbers)| {
+    let rows = groups.into_iter().take(MOST_ROWS).map(|(row, ports)| {
         let (generation, protocol, address, interface, netns, pids) = row;
         let mut place = address.to_string();
         if !interface.is_empty() {
@@ -164,7 +163,7 @@ fn ports(text: &mut String, haproxy: &Haproxy, width: usize, paint: Paint) {
         }
         let stale = generation == Generation::Stale;
         let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
-        let list = numbers::list(&numbers::runs(numbers)).replace(',', " ");
+        let list = numbers::list(&numbers::runs(ports)).replace(',', " ");
         let cells = vec![
             protocol.as_str().to_owned(),
             place,
