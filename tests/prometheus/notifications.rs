@@ -252,7 +252,7 @@ fn failed_reload(programs: &Programs) {
         LBAGENT,
         &[
             "The last reload of lbagent on localhost did not land: the previous configuration still serves",
-            "`haproxy-host-exporter check --haproxy lbagent`",
+            "`haproxy -c -f FILE` with its configuration on the host, then `haproxy-host-exporter check --haproxy lbagent`",
         ],
     );
     assert!(bed.listens(worker), "the old worker goes on");
