@@ -67,7 +67,10 @@ pub fn remember(
         role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },
         born_with: match past {
             Some(past) => past.born_with,
-            None if age < YOUNG_SECONDS => configuration.map(|c| c.fingerprint),
+            // Edited before anybody looked, it is not what the process has read.
+            None if age < YOUNG_SECONDS => configuration
+                .filter(|c| !c.is_newer_than(member.process.started))
+                .map(|c| c.fingerprint),
             None => None,
         },
         own_grace_seconds: match configuration {

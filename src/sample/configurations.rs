@@ -1,7 +1,9 @@
 //! The configuration of each HAProxy as it is on disk, read again only when it has changed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,22 +49,37 @@ impl Configurations {
         found: &mut [Found],
         unreadable: &mut Vec<Unreadable>,
     ) -> bool {
-        let source = |f: &Found| Some((f.process.id, source(procfs, f, found)?));
-        self.sources = found.iter().filter_map(source).collect();
-        let mut kept = BTreeMap::new();
+        let sources: Vec<_> =
+            found.iter().map(|f| (f.process.id, source(procfs, f, found))).collect();
+        self.sources.clear();
+        let mut hidden: Vec<Unreadable> = Vec::new();
+        for (id, source) in sources {
+            match source {
+                Ok(source) => self.sources.extend(source.map(|source| (id, source))),
+                Err(entry) if !hidden.contains(&entry) => hidden.push(entry),
+                Err(_) => {}
+            }
+        }
+        let mut kept: BTreeMap<u64, Reading> = BTreeMap::new();
         for found in found.iter_mut() {
             let Some(source) = self.sources.get(&found.process.id) else { continue };
-            let key = source.key();
-            if let std::collections::btree_map::Entry::Vacant(slot) = kept.entry(key) {
-                slot.insert(renew(self.readings.remove(&key), source));
-            }
-            let Some(reading) = kept.get(&key) else { continue };
+            let reading = match kept.entry(source.key()) {
+                Entry::Occupied(reading) => reading.into_mut(),
+                Entry::Vacant(slot) => {
+                    let reading = renew(self.readings.remove(slot.key()), source);
+                    // The files were looked for through a process that has ended meanwhile.
+                    if !reading.unreadable.is_empty() && source.is_gone() {
+                        continue;
+                    }
+                    slot.insert(reading)
+                }
+            };
             found.process.configuration = Some(Arc::clone(&reading.configuration));
         }
         self.readings = kept;
         let problems = self.readings.values().flat_map(|reading| reading.unreadable.clone());
         let before = unreadable.len();
-        unreadable.extend(problems);
+        unreadable.extend(problems.chain(hidden));
         unreadable.len() == before
     }
 
@@ -100,24 +117,35 @@ fn renew(old: Option<Reading>, source: &Source) -> Reading {
     }
 }
 
-/// `None`: it names no files, or nothing is known of where they are.
-fn source(procfs: &Path, found: &Found, all: &[Found]) -> Option<Source> {
+/// `None`: it names no files, or may not be looked at, which is told elsewhere. An error: where
+/// its files are is hidden.
+fn source(procfs: &Path, found: &Found, all: &[Found]) -> Result<Option<Source>, Unreadable> {
     let process = &found.process;
-    let line = CommandLine::parse(process.arguments.as_ref()?)?;
-    if line.files.is_empty() || process.root.is_none() {
-        return None;
-    }
-    let door = doorway(procfs, found, all)?;
+    let line = process.arguments.as_ref().and_then(|arguments| CommandLine::parse(arguments));
+    let Some(line) = line.filter(|line| !line.files.is_empty() && process.root.is_some()) else {
+        return Ok(None);
+    };
+    let hidden = |reason: &str| Unreadable {
+        what: What::Config,
+        subject: line.files.join(" "),
+        reason: reason.to_owned(),
+    };
+    let door = doorway(procfs, found, all)
+        .ok_or_else(|| hidden("a chroot hides the files, and no process near it sees them"))?;
     let names: Vec<PathBuf> = line.files.iter().map(PathBuf::from).collect();
     let absolute = names.iter().all(|name| name.is_absolute());
-    let directory = match process.launch_directory() {
-        Some(directory) => directory,
-        None if absolute => PathBuf::from("/"),
-        None => PathBuf::from(line.directory.as_ref().filter(|d| d.starts_with('/'))?),
-    };
+    let directory = line
+        .launch_directory(process)
+        .or_else(|| absolute.then(|| PathBuf::from("/")))
+        .ok_or_else(|| {
+            hidden(
+                "a chroot hides the directory it was started in; needs an absolute path after -f \
+                 or -C",
+            )
+        })?;
     let root = procfs.join(door.to_string()).join("root");
     let launch = Launch::of(process, &line, host_name(procfs, found));
-    Some(Source { names, base: Base { root, directory }, launch })
+    Ok(Some(Source { names, base: Base { root, directory }, launch }))
 }
 
 /// The host's name, if the process lives in the exporter's UTS namespace.
@@ -129,6 +157,12 @@ fn host_name(procfs: &Path, found: &Found) -> Option<String> {
 }
 
 impl Source {
+    /// The process through which the files are seen has ended.
+    fn is_gone(&self) -> bool {
+        let root = std::fs::read_link(&self.base.root);
+        root.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    }
+
     /// The door may be another process each time; what it shows is told by the mount namespace.
     fn key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

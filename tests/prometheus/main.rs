@@ -1,5 +1,6 @@
 //! The exporter and what is shipped beside it in real Prometheus, and behind it real Alertmanager.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::float_cmp)] // values on a page are small whole numbers
 
 #[path = "../support/mod.rs"]
 mod support;
