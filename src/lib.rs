@@ -12,5 +12,8 @@ pub mod metrics;
 pub mod model;
 pub mod report;
 pub mod sample;
+#[cfg(test)]
+#[allow(missing_docs, clippy::must_use_candidate, clippy::missing_panics_doc)] // for tests
+mod stage;
 pub mod watch;
 pub mod web;

@@ -350,6 +350,8 @@ pub fn remember(
         holding.iter().flat_map(|h| h.listeners.iter().map(|socket| socket.inode)).collect();
     Past {
         haproxy: haproxy.map(str::to_owned),
+        own_pid: member.process.own_pid(),
+        pid_namespace: member.process.pid_namespace,
         role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },
         zombie_since: past
             .and_then(|past| past.zombie_since)
@@ -364,5 +366,163 @@ pub fn remember(
         has_served: past.is_some_and(|past| past.has_served)
             || (holds && generations.get(id) == Generation::Current),
         superseded: generations.superseded.get(&id).copied(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+
+    fn daemon(pid: i32, started: u32, replaces: &str) -> Actor {
+        actor(pid, started, &format!("{LINE} {replaces}"))
+    }
+
+    #[test]
+    fn one_look_at_daemons() {
+        let table: [(&str, Vec<Actor>, &str); 9] = [
+            ("alone", vec![daemon(10, 100, "").tcp(80, 1)], "10 current"),
+            (
+                "an ordinary reload: the old one drains",
+                vec![
+                    daemon(10, 100, "").connected(9, Established),
+                    daemon(11, 200, "-sf 10").tcp(80, 1),
+                ],
+                "10 stale, 11 current",
+            ),
+            (
+                "two reloads, the one between is gone: nobody names the oldest",
+                vec![
+                    daemon(10, 100, "").connected(9, Established),
+                    daemon(12, 300, "-sf 11").tcp(80, 1),
+                ],
+                "10 stale, 12 current",
+            ),
+            (
+                "never signalled, and on the same socket",
+                vec![daemon(10, 100, "").tcp(80, 1), daemon(12, 300, "-sf 11").tcp(80, 1)],
+                "10 stale, 12 current",
+            ),
+            (
+                "a replacement that still binds",
+                vec![daemon(10, 100, "").tcp(80, 1), daemon(11, 999, "-sf 10").tcp(80, 1)],
+                "10 current, 11 starting",
+            ),
+            (
+                "a replacement that still reads its configuration",
+                vec![daemon(10, 100, "").tcp(80, 1), daemon(11, 500, "-sf 10")],
+                "10 current, 11 starting",
+            ),
+            (
+                "a race: the pidfile decides, whoever is younger",
+                vec![
+                    daemon(11, 200, "-sf 10").pidfile(&[11]).tcp(80, 1),
+                    daemon(12, 201, "-sf 10").pidfile(&[11]).tcp(80, 2),
+                ],
+                "11 current, 12 stale",
+            ),
+            (
+                "a pidfile that names one that was replaced",
+                vec![
+                    daemon(10, 100, "").pidfile(&[10]).tcp(80, 1),
+                    daemon(11, 200, "-sf 10").pidfile(&[10]).tcp(80, 1),
+                ],
+                "10 stale, 11 current",
+            ),
+            (
+                "one pidfile names several of one start (nbproc)",
+                vec![
+                    daemon(10, 100, "").pidfile(&[10, 11]).tcp(80, 1),
+                    daemon(11, 100, "").pidfile(&[10, 11]).tcp(80, 1),
+                ],
+                "10 current, 11 current",
+            ),
+        ];
+        for (what, actors, cast) in table {
+            assert_eq!(Film::default().see(1000.0, &actors).one().cast(), cast, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_only_serves_a_unix_socket_is_up() {
+        let verdict = Film::default().see(1000.0, &[daemon(10, 100, "").unix(7)]);
+        assert_eq!((verdict.one().up, verdict.one().cast().as_str()), (Some(true), "10 current"));
+    }
+
+    #[test]
+    fn a_failing_reload_pauses_and_the_old_one_stays_current() {
+        let mut film = Film::default();
+        let old = || daemon(10, 100, "").pidfile(&[10]);
+        film.see(1000.0, &[old().tcp(80, 1)]);
+        // Paused: the descriptor is there, the table has no listener. The new one got a copy.
+        let new = daemon(11, 1000, "-sf 10").pidfile(&[10]).tcp(81, 2);
+        let verdict = film.see(1001.0, &[old().holds(1), new]);
+        assert_eq!(verdict.one().cast(), "10 current, 11 starting");
+        assert_eq!(verdict.one().up, Some(true));
+        let verdict = film.see(1002.0, &[old().tcp(80, 1)]);
+        assert_eq!(verdict.one().cast(), "10 current");
+    }
+
+    #[test]
+    fn a_landed_reload_takes_over_as_soon_as_the_old_one_lets_go() {
+        let mut film = Film::default();
+        film.see(1000.0, &[daemon(10, 100, "").tcp(80, 1)]);
+        let new = || daemon(11, 1001, "-sf 10").tcp(80, 1);
+        let old = daemon(10, 100, "").connected(9, Established);
+        let verdict = film.see(1002.0, &[old, new()]);
+        assert_eq!(verdict.one().cast(), "10 stale, 11 current");
+        assert_eq!(verdict.one().reloads.successes, 1);
+    }
+
+    #[test]
+    fn one_that_was_stranded_before_does_not_delay_the_next() {
+        let mut film = Film::default();
+        let stranded = || daemon(9, 50, "").tcp(80, 1);
+        film.settle(1000.0, &[stranded(), daemon(10, 100, "-sf 8").tcp(80, 1)]);
+        let actors = [stranded(), daemon(11, 1031, "-sf 10").tcp(80, 1)];
+        assert_eq!(film.see(1032.0, &actors).one().cast(), "9 stale, 11 current");
+    }
+
+    #[test]
+    fn workers_go_by_what_serves_not_by_lists() {
+        let master = |n| actor(1000, 100, "haproxy -sf 1001 -x sockpair@3 -W -f /a").reload(n);
+        let worker = |pid, started, n| {
+            actor(pid, started, "haproxy -sf 1001 -x sockpair@3 -W -f /a").child_of(1000).reload(n)
+        };
+        let table: [(&str, Vec<Actor>, &str); 3] = [
+            (
+                "3.2 after a failed reload: the list names the one that serves",
+                vec![master(1), worker(1001, 200, 0).tcp(80, 1)],
+                "1000 current, 1001 current",
+            ),
+            (
+                "a drain",
+                vec![
+                    master(1),
+                    worker(1001, 200, 0).connected(9, Established),
+                    worker(1002, 300, 1).tcp(80, 1),
+                ],
+                "1000 current, 1001 stale, 1002 current",
+            ),
+            (
+                "3.1 and later: the worker reads the configuration",
+                vec![master(1), worker(1001, 200, 0).tcp(80, 1), worker(1002, 990, 1)],
+                "1000 current, 1001 current, 1002 starting",
+            ),
+        ];
+        for (what, actors, cast) in table {
+            assert_eq!(Film::default().see(1000.0, &actors).one().cast(), cast, "{what}");
+        }
+    }
+
+    #[test]
+    fn without_rights_nobody_is_called_stale() {
+        let actors = [daemon(10, 100, "").unseen(), daemon(11, 200, "-sf 10").unseen()];
+        let verdict = Film::default().see(1000.0, &actors);
+        let haproxy = verdict.one();
+        assert_eq!(haproxy.cast(), "10 unknown, 11 unknown");
+        assert_eq!((haproxy.up, haproxy.generations), (None, None));
     }
 }

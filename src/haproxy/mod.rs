@@ -3,6 +3,7 @@
 //! Pure: values in, values out.
 
 pub mod command_line;
+pub mod config;
 pub mod environment;
 pub mod generations;
 pub mod listeners;

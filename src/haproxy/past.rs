@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::roles::Role;
-use crate::model::{ProcessId, SocketInode, UnixSeconds};
+use crate::model::{NamespaceId, ProcessId, SocketInode, UnixSeconds};
 
 /// What earlier samples learned of one process.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Past {
     /// The name of the haproxy it belonged to; `None` while it was none of any.
     pub haproxy: Option<String>,
+    /// Its pid as its own pid namespace has it.
+    pub own_pid: i32,
+    /// That namespace.
+    pub pid_namespace: Option<NamespaceId>,
     /// Its role, where it was beyond doubt: seen as a parent or child of another HAProxy.
     pub role: Option<Role>,
     /// When it was first seen dead and not reaped.

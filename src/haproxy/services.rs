@@ -53,7 +53,22 @@ fn join_relatives(members: &[Member<'_>], sets: &mut Sets) {
 
 /// What was one haproxy stays one.
 fn join_remembered(members: &[Member<'_>], pasts: &Pasts, sets: &mut Sets) {
-    join_by(members, sets, |member| pasts.get(&member.id()).and_then(|past| past.haproxy.clone()));
+    join_by(members, sets, |member| remembered(member, pasts));
+}
+
+/// The haproxy a process belonged to in the last sample, or the one it replaced since did.
+#[must_use]
+pub fn remembered<'p>(member: &Member<'_>, pasts: &'p Pasts) -> Option<&'p str> {
+    if let Some(past) = pasts.get(&member.id()) {
+        return past.haproxy.as_deref();
+    }
+    let pids = member.replaces().filter(|_| member.role != Role::Master)?;
+    let replaced = pasts.iter().rfind(|(id, past)| {
+        **id < member.id()
+            && past.pid_namespace == member.process.pid_namespace
+            && pids.contains(&past.own_pid)
+    });
+    replaced.and_then(|(_, past)| past.haproxy.as_deref())
 }
 
 /// Daemons started with equal arguments in equal surroundings; those in the foreground only
@@ -250,5 +265,105 @@ fn join_by<'m, K: Ord>(
         if let Some(key) = key(member) {
             sets.join(*first.entry(key).or_insert(i), i);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Actor, Film, actor};
+
+    const DAEMON: &str = "haproxy -D -f lb.cfg -p lb.pid";
+    const FOREGROUND: &str = "haproxy -f /lb.cfg";
+
+    /// How many haproxys the actors make.
+    fn services(actors: &[Actor]) -> usize {
+        Film::default().settle(1000.0, actors).haproxys.len()
+    }
+
+    #[test]
+    fn what_is_one_haproxy_and_what_is_not() {
+        let listening = |pid: i32, started, line: &str| {
+            actor(pid, started, line).tcp(80, u64::from(pid.unsigned_abs()))
+        };
+        let line = |rest: &str| format!("{DAEMON} {rest}");
+        let table: [(&str, Vec<Actor>, usize); 9] = [
+            ("equal arguments", vec![listening(10, 1, DAEMON), listening(11, 2, DAEMON)], 1),
+            (
+                "equal arguments in different directories",
+                vec![
+                    listening(10, 1, DAEMON).in_directory("/a"),
+                    listening(11, 2, DAEMON).in_directory("/b"),
+                ],
+                2,
+            ),
+            (
+                "in different cgroups",
+                vec![
+                    listening(10, 1, DAEMON).in_cgroup("/a"),
+                    listening(11, 2, DAEMON).in_cgroup("/b"),
+                ],
+                2,
+            ),
+            (
+                "told to replace one of another cgroup",
+                vec![
+                    listening(10, 1, DAEMON).in_cgroup("/a"),
+                    listening(11, 2, &line("-sf 10")).in_cgroup("/b"),
+                ],
+                1,
+            ),
+            (
+                "a number that another got since",
+                vec![
+                    listening(11, 1, &line("-sf 12")).in_directory("/a"),
+                    listening(12, 2, DAEMON).in_directory("/b"),
+                ],
+                2,
+            ),
+            (
+                "in the foreground",
+                vec![listening(10, 1, FOREGROUND), listening(11, 2, FOREGROUND)],
+                2,
+            ),
+            (
+                "in the foreground, one to replace another",
+                vec![listening(10, 1, FOREGROUND), listening(12, 2, "haproxy -f /lb.cfg -sf 11")],
+                1,
+            ),
+            (
+                "in the foreground, on one socket",
+                vec![actor(10, 1, FOREGROUND).tcp(80, 5), actor(11, 2, FOREGROUND).tcp(80, 5)],
+                1,
+            ),
+            (
+                "a chroot hides where both were started",
+                vec![listening(10, 1, DAEMON).jailed(), listening(11, 2, DAEMON).jailed()],
+                2,
+            ),
+        ];
+        for (what, actors, expected) in table {
+            assert_eq!(services(&actors), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_jailed_drain_belongs_to_the_one_that_serves() {
+        let draining = actor(10, 1, DAEMON).jailed().connected(9, Established);
+        let serving = actor(12, 2, &format!("{DAEMON} -sf 11")).jailed().tcp(80, 1);
+        let verdict = Film::default().settle(1000.0, &[draining, serving]);
+        assert_eq!(verdict.one().cast(), "10 stale, 12 current");
+    }
+
+    #[test]
+    fn what_was_one_stays_one() {
+        let mut film = Film::default();
+        let old = || actor(10, 1, DAEMON).in_cgroup("/a");
+        let new = || actor(11, 1001, &format!("{DAEMON} -sf 10")).in_cgroup("/b");
+        film.see(1000.0, &[old().tcp(80, 1)]);
+        film.see(1002.0, &[old().connected(9, Established), new().tcp(80, 1)]);
+        let newest = actor(12, 1003, &format!("{DAEMON} -sf 11")).in_cgroup("/b").tcp(80, 1);
+        let verdict = film.see(1004.0, &[old().connected(9, Established), newest]);
+        assert_eq!(verdict.one().cast(), "10 stale, 12 current");
     }
 }

@@ -98,11 +98,11 @@ fn scenes<'a>(
     for service in services::group(members, holdings, pasts) {
         let generations = generations::tell(&service, holdings, pasts, now.taken);
         let identity = Identity::of(&service, &generations);
-        let names_before =
-            service.members.iter().filter_map(|m| pasts.get(&m.id())?.haproxy.clone());
+        let mut names_before =
+            service.members.iter().filter_map(|member| services::remembered(member, pasts));
         let known = names_before
-            .into_iter()
-            .find(|name| memory.haproxys.contains_key(name) && names.free(name));
+            .find(|name| memory.haproxys.contains_key(*name) && names.free(name))
+            .map(str::to_owned);
         let configured = policy.configured(&service, &identity);
         if known.is_none()
             && configured.is_none()

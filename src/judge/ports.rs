@@ -251,3 +251,165 @@ fn pids(ports: &[&PortSockets<'_>]) -> String {
     let list = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
     format!("{} {list}", if pids.len() == 1 { "pid" } else { "pids" })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::judge::policy::{AllowedPort, Ignore, Policy, Rules};
+    use crate::judge::verdict::Kind;
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+    const NEXT: &str = "haproxy -D -f /a.cfg -p /run/p -sf 9";
+    const OTHER: &str = "haproxy -D -f /b.cfg";
+
+    /// What stands of `kind` after a while, for the haproxy that is called `p` by its pidfile.
+    fn findings(policy: Policy, kind: Kind, actors: &[Actor]) -> Vec<String> {
+        let verdict = Film::with(policy).settle(1000.0, actors);
+        let haproxy = verdict.haproxys.iter().find(|haproxy| haproxy.name == "p").unwrap();
+        let prefix = kind.as_str();
+        haproxy.findings().into_iter().filter(|finding| finding.starts_with(prefix)).collect()
+    }
+
+    fn allowing(ports: std::ops::RangeInclusive<u16>) -> Policy {
+        let entry = AllowedPort { protocol: None, address: None, ports };
+        let defaults = Rules { allowed_ports: Some(vec![entry]), ..Rules::default() };
+        Policy { defaults, ..Policy::default() }
+    }
+
+    #[test]
+    fn port_out_of_range() {
+        let table: [(&str, Vec<Actor>, &[&str]); 4] = [
+            ("inside", vec![actor(10, 1, LINE).tcp(80, 1)], &[]),
+            (
+                "outside",
+                vec![actor(10, 1, LINE).tcp(80, 1).tcp(200, 2).udp(443, 3)],
+                &["port_out_of_range tcp 200", "port_out_of_range udp 443"],
+            ),
+            (
+                "a stale one's is another kind",
+                vec![actor(10, 1, LINE).tcp(200, 1), actor(11, 2, NEXT).tcp(80, 2)],
+                &[],
+            ),
+            (
+                "an outgoing connection is no listener",
+                vec![actor(10, 1, LINE).tcp(80, 1).connected(5, Established)],
+                &[],
+            ),
+        ];
+        for (what, actors, expected) in table {
+            let found = findings(allowing(80..=100), Kind::PortOutOfRange, &actors);
+            assert_eq!(found, expected, "{what}");
+        }
+        let outside = [actor(10, 1, LINE).tcp(200, 1)];
+        assert!(findings(Policy::default(), Kind::PortOutOfRange, &outside).is_empty());
+    }
+
+    #[test]
+    fn what_is_ignored_is_not_found() {
+        let mut policy = allowing(80..=100);
+        policy.defaults.ignore =
+            vec![Ignore { kind: Some(Kind::PortOutOfRange), port: Some(200), address: None }];
+        let actors = [actor(10, 1, LINE).tcp(200, 1).tcp(201, 2)];
+        let found = findings(policy, Kind::PortOutOfRange, &actors);
+        assert_eq!(found, ["port_out_of_range tcp 201"]);
+    }
+
+    #[test]
+    fn port_stale_listener() {
+        let table: [(&str, Vec<Actor>, &[&str]); 6] = [
+            (
+                "shared with the current generation",
+                vec![actor(10, 1, LINE).tcp(80, 1), actor(11, 2, NEXT).tcp(80, 1)],
+                &["port_stale_listener tcp 80 haproxy stale"],
+            ),
+            (
+                "alone, on a port that was deleted",
+                vec![actor(10, 1, LINE).tcp(81, 1), actor(11, 2, NEXT).tcp(80, 2)],
+                &["port_stale_listener tcp 81 haproxy stale"],
+            ),
+            (
+                "through another socket: a split",
+                vec![actor(10, 1, LINE).tcp(80, 1), actor(11, 2, NEXT).tcp(80, 2)],
+                &[],
+            ),
+            (
+                "a unix socket only",
+                vec![actor(10, 1, LINE).unix(1), actor(11, 2, NEXT).tcp(80, 2)],
+                &["port_stale_listener haproxy stale"],
+            ),
+            (
+                "a drain",
+                vec![actor(10, 1, LINE).connected(9, Established), actor(11, 2, NEXT).tcp(80, 1)],
+                &[],
+            ),
+            ("alone", vec![actor(10, 1, LINE).tcp(80, 1)], &[]),
+        ];
+        for (what, actors, expected) in table {
+            let found = findings(Policy::default(), Kind::PortStaleListener, &actors);
+            assert_eq!(found, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn port_split() {
+        let table: [(&str, Vec<Actor>, &[&str]); 4] = [
+            (
+                "two generations, two sockets",
+                vec![actor(10, 1, LINE).tcp(80, 1), actor(11, 2, NEXT).tcp(80, 2)],
+                &["port_split tcp 80 haproxy stale"],
+            ),
+            (
+                "two haproxys, two sockets",
+                vec![actor(10, 1, LINE).tcp(80, 1), actor(11, 2, OTHER).tcp(80, 2)],
+                &["port_split tcp 80 b"],
+            ),
+            ("shards of one process", vec![actor(10, 1, LINE).tcp(80, 1).tcp(80, 2)], &[]),
+            (
+                "another protocol",
+                vec![actor(10, 1, LINE).tcp(80, 1), actor(11, 2, OTHER).udp(80, 2)],
+                &[],
+            ),
+        ];
+        for (what, actors, expected) in table {
+            let found = findings(Policy::default(), Kind::PortSplit, &actors);
+            assert_eq!(found, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn port_ephemeral() {
+        let actors = [actor(10, 1, LINE).tcp(32767, 1).tcp(50000, 2)];
+        let found = findings(Policy::default(), Kind::PortEphemeral, &actors);
+        assert_eq!(found, ["port_ephemeral tcp 50000"]);
+    }
+
+    #[test]
+    fn port_backlog() {
+        let queue = |length, drops| {
+            let mut actor = actor(10, 1, LINE).tcp(80, 1);
+            actor.bound[0].queue_length = Some(length);
+            actor.bound[0].drops = Some(drops);
+            [actor]
+        };
+        let full = findings(Policy::default(), Kind::PortBacklog, &queue(128, 0));
+        assert_eq!(full, ["port_backlog tcp 80"]);
+        assert!(findings(Policy::default(), Kind::PortBacklog, &queue(127, 5)).is_empty());
+        let mut film = Film::default();
+        film.see(1000.0, &queue(0, 5));
+        film.see(1010.0, &queue(0, 6));
+        let verdict = film.see(1020.0, &queue(0, 7));
+        assert_eq!(verdict.one().findings(), ["port_backlog tcp 80"]);
+        assert_eq!(verdict.one().drops.values().copied().collect::<Vec<_>>(), [7]);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_not_judged() {
+        let verdict = Film::with(allowing(1..=2)).settle(1000.0, &[actor(10, 1, LINE).unseen()]);
+        for kind in [Kind::PortOutOfRange, Kind::PortStaleListener, Kind::PortSplit] {
+            let judged = verdict.one().judged(kind);
+            // One process without a rival is current, so nothing stale is left to be seen.
+            assert_eq!(judged, kind == Kind::PortStaleListener, "{}", kind.as_str());
+        }
+    }
+}

@@ -195,3 +195,115 @@ fn parent_name(case: &Case<'_>, parent: i32) -> String {
         None => "unknown".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::judge::verdict::{Kind, StaleState};
+    use crate::model::Connection;
+    use crate::model::ConnectionState::{CloseWait, Established};
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+    const NEXT: &str = "haproxy -D -f /a.cfg -p /run/p -sf 10";
+
+    fn old() -> Actor {
+        actor(10, 1, LINE)
+    }
+
+    fn new() -> Actor {
+        actor(11, 2, NEXT).tcp(80, 1).udp(443, 2)
+    }
+
+    #[test]
+    fn process_idle() {
+        let pair = |pair| Connection::Unix { inode: 9, pair };
+        let quic = |local_port| Connection::Udp { inode: 9, local_port };
+        let idle: &[&str] = &["process_idle haproxy stale"];
+        let table: [(&str, Actor, StaleState, &[&str]); 9] = [
+            ("nothing left", old(), StaleState::Idle, idle),
+            ("established", old().connected(9, Established), StaleState::Draining, &[]),
+            ("close wait", old().connected(9, CloseWait), StaleState::Draining, &[]),
+            ("a unix stream", old().connection(pair(Some(false))), StaleState::Draining, &[]),
+            ("the master's pair", old().connection(pair(Some(true))), StaleState::Idle, idle),
+            ("a pair or not", old().connection(pair(None)), StaleState::Unknown, &[]),
+            ("QUIC", old().connection(quic(443)), StaleState::Draining, &[]),
+            ("QUIC on a deleted port", old().connection(quic(444)), StaleState::Draining, &[]),
+            ("a resolver", old().connection(quic(40000)), StaleState::Idle, idle),
+        ];
+        for (what, actor, state, expected) in table {
+            let verdict = Film::default().settle(1000.0, &[actor, new()]);
+            assert_eq!(verdict.one().processes[0].state, Some(state), "{what}");
+            assert_eq!(verdict.one().findings(), expected, "{what}");
+            let judged = verdict.one().judged(Kind::ProcessIdle);
+            assert_eq!(judged, state != StaleState::Unknown, "{what}");
+        }
+    }
+
+    #[test]
+    fn process_zombie() {
+        let zombie = || actor(12, 3, LINE).child_of(77).dead();
+        let verdict = Film::default().settle(1000.0, &[zombie(), new().child_of(77)]);
+        assert_eq!(verdict.one().findings(), ["process_zombie unknown"]);
+        let mut film = Film::default();
+        film.see(1000.0, &[new()]);
+        // Each reaped soon, but never none: nobody's fault.
+        for second in 1u16..40 {
+            let passing = actor(100 + i32::from(second), 900, LINE).dead();
+            let verdict = film.see(1000.0 + f64::from(second), &[new(), passing]);
+            assert!(verdict.haproxys.iter().all(|haproxy| haproxy.findings().is_empty()));
+        }
+    }
+
+    #[test]
+    fn process_orphan() {
+        let line = "haproxy -sf 9 -x sockpair@3 -W -f /a.cfg";
+        let worker = |parent| actor(20, 2, line).child_of(parent).reload(1).tcp(80, 1);
+        let master = actor(19, 1, "haproxy -W -f /a.cfg").reload(1);
+        let with_master = Film::default().settle(1000.0, &[master, worker(19)]);
+        assert!(with_master.one().findings().is_empty());
+        let orphan = Film::default().settle(1000.0, &[worker(1)]);
+        assert_eq!(orphan.one().findings(), ["process_orphan init"]);
+    }
+
+    #[test]
+    fn pidfile_mismatch() {
+        let table: [(&str, Actor, bool); 4] = [
+            ("right", actor(11, 2, LINE).pidfile(&[11]), false),
+            ("wrong", actor(11, 2, LINE).pidfile(&[10]), true),
+            ("empty", actor(11, 2, LINE).pidfile(&[]), false),
+            (
+                "right in its own pid namespace",
+                actor(11, 2, LINE).pidfile(&[7]).change(|p| p.namespace_pids = vec![11, 7]),
+                false,
+            ),
+        ];
+        for (what, actor, wrong) in table {
+            let verdict = Film::default().settle(1000.0, &[actor.tcp(80, 1)]);
+            let expected: &[&str] = if wrong { &["pidfile_mismatch"] } else { &[] };
+            assert_eq!(verdict.one().findings(), expected, "{what}");
+        }
+        let line = "haproxy -W -f /a.cfg -p /run/p";
+        let master = |pids: &[i32]| actor(19, 1, line).pidfile(pids);
+        let worker = || actor(20, 2, line).child_of(19).pidfile(&[19]).tcp(80, 1);
+        let right = Film::default().settle(1000.0, &[master(&[19]), worker()]);
+        assert!(right.one().findings().is_empty());
+        let wrong = Film::default().settle(1000.0, &[master(&[20]), worker()]);
+        assert_eq!(wrong.one().findings(), ["pidfile_mismatch"]);
+    }
+
+    #[test]
+    fn binary_outdated() {
+        let outdated = |actor: Actor| {
+            actor.change(|p| {
+                let executable = p.executable.take();
+                p.executable = executable.map(|e| crate::model::Executable { deleted: true, ..e });
+            })
+        };
+        let current = Film::default().settle(1000.0, &[outdated(new())]);
+        assert_eq!(current.one().findings(), ["binary_outdated"]);
+        let drain = [outdated(old().connected(9, Established)), new()];
+        assert!(Film::default().settle(1000.0, &drain).one().findings().is_empty());
+        let unseen = Film::default().settle(1000.0, &[new().change(|p| p.executable = None)]);
+        assert!(!unseen.one().judged(Kind::BinaryOutdated));
+    }
+}

@@ -249,3 +249,136 @@ fn count_failures(reloads: &mut Reloads, numbers: Numbers<'_>, now: UnixSeconds)
     }
     reloads.failing = Some(failing);
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::judge::verdict::{Haproxy, Kind};
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -W -f /a.cfg";
+
+    fn master(number: u32) -> Actor {
+        actor(19, 1, LINE).reload(number)
+    }
+
+    fn worker(pid: i32, started: u32, number: u32) -> Actor {
+        actor(pid, started, LINE).child_of(19).reload(number)
+    }
+
+    fn failed(haproxy: &Haproxy) -> bool {
+        haproxy.findings().iter().any(|finding| finding == "reload_failed")
+    }
+
+    #[test]
+    fn reload_failed() {
+        let serving = || worker(20, 2, 1).tcp(80, 1);
+        let parsing = master(2)
+            .variable("HAPROXY_MWORKER_REEXEC", "1")
+            .variable("HAPROXY_STARTUP_VERSION", "2.6.12")
+            .change(|p| {
+                if let Some(environment) = &mut p.environment {
+                    environment.0.remove("HAPROXY_MWORKER_WAIT_ONLY");
+                }
+            });
+        let pending = master(1).change(|p| p.signals.get_or_insert_default().pending = 0x800);
+        let drain = worker(18, 1, 0).connected(9, Established);
+        let table: [(&str, Vec<Actor>, bool); 7] = [
+            ("landed", vec![master(1), serving()], false),
+            ("never reloaded", vec![master(0), worker(20, 2, 0).tcp(80, 1)], false),
+            ("ahead of its worker", vec![master(2), serving()], true),
+            ("the worker is starting", vec![master(2), serving(), worker(21, 999, 2)], false),
+            ("the master still reads (2.5 to 3.0)", vec![parsing, serving()], false),
+            ("the signal waits", vec![pending, serving()], true),
+            ("an older worker drains", vec![master(1), drain, serving()], false),
+        ];
+        for (what, actors, expected) in table {
+            let verdict = Film::default().settle(1000.0, &actors);
+            assert_eq!(failed(verdict.one()), expected, "{what}");
+            assert!(verdict.one().judged(Kind::ReloadFailed), "{what}");
+        }
+        let daemon = actor(10, 1, "haproxy -D -f /a.cfg").tcp(80, 1);
+        let verdict = Film::default().settle(1000.0, &[daemon]);
+        assert!(!verdict.one().judged(Kind::ReloadFailed), "nobody can know that of a daemon");
+    }
+
+    #[test]
+    fn reloads_of_a_master_are_counted() {
+        let mut film = Film::default();
+        let mut see = |taken, actors: &[Actor]| {
+            let verdict = film.see(taken, actors);
+            let reloads = &verdict.one().reloads;
+            (reloads.successes, reloads.failures, reloads.last_successful)
+        };
+        let first = || worker(20, 2, 0).tcp(80, 1);
+        assert_eq!(see(1000.0, &[master(0), first()]), (0, 0, None));
+        assert_eq!(see(1001.0, &[master(1), first()]), (0, 0, None));
+        assert_eq!(see(1002.0, &[master(1), first()]), (0, 1, Some(false)));
+        assert_eq!(see(1003.0, &[master(1), first()]), (0, 1, Some(false)));
+        assert_eq!(see(1004.0, &[master(2), first()]), (0, 1, Some(false)));
+        assert_eq!(see(1005.0, &[master(3), first()]), (0, 2, Some(false)));
+        let third = || worker(23, 1005, 3).tcp(80, 2);
+        assert_eq!(see(1006.0, &[master(3), third()]), (1, 2, Some(true)));
+        assert_eq!(see(1007.0, &[master(3), third()]), (1, 2, Some(true)));
+    }
+
+    #[test]
+    fn a_restart_is_no_reload() {
+        let mut film = Film::default();
+        let daemon =
+            |pid, started| actor(pid, started, "haproxy -D -f /a.cfg -p /run/p").tcp(80, 1);
+        film.see(1000.0, &[daemon(10, 1)]);
+        film.see(1001.0, &[]);
+        let verdict = film.see(1002.0, &[daemon(11, 1001)]);
+        assert_eq!(verdict.one().name, "p");
+        assert_eq!(verdict.one().reloads.successes, 0);
+        assert_eq!(verdict.one().reloads.last_timestamp, None);
+    }
+
+    #[test]
+    fn reload_raced() {
+        let daemon = |pid, started, list: &str| {
+            actor(pid, started, &format!("haproxy -D -f /a.cfg -p /run/p {list}"))
+        };
+        let table: [(&str, Vec<Actor>, &[&str]); 5] = [
+            (
+                "two were told to replace the same",
+                vec![daemon(11, 2, "-sf 9").tcp(80, 1), daemon(12, 3, "-sf 9").tcp(80, 2)],
+                &["reload_raced"],
+            ),
+            (
+                "one of them drains",
+                vec![
+                    daemon(11, 2, "-sf 9").connected(5, Established),
+                    daemon(12, 3, "-sf 9").tcp(80, 2),
+                ],
+                &[],
+            ),
+            (
+                "one after the other, a list of all",
+                vec![
+                    daemon(11, 2, "-sf 9").connected(5, Established),
+                    daemon(12, 3, "-sf 9 11").tcp(80, 2),
+                ],
+                &[],
+            ),
+            (
+                "bare lists share nobody",
+                vec![daemon(11, 2, "-sf").tcp(80, 1), daemon(12, 3, "-sf").tcp(80, 1)],
+                &["port_stale_listener tcp 80 haproxy stale"],
+            ),
+            (
+                "several of one start (nbproc)",
+                vec![
+                    daemon(11, 2, "-sf 9").pidfile(&[11, 12]).tcp(80, 1),
+                    daemon(12, 2, "-sf 9").pidfile(&[11, 12]).tcp(80, 1),
+                ],
+                &[],
+            ),
+        ];
+        for (what, actors, expected) in table {
+            let verdict = Film::default().settle(1000.0, &actors);
+            assert_eq!(verdict.one().findings(), expected, "{what}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Takes samples of the host: the only rooms that read `/proc` and the kernel's socket tables.
 
+pub mod config_files;
 mod kernel;
 mod namespaces;
 pub mod own;

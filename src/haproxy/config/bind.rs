@@ -1,0 +1,255 @@
+//! Reads the words of a `bind` line into the sockets it opens (configuration manual, sections 4.2
+//! `bind` and 5.1; `src/listener.c`, `src/cfgparse-tcp.c`).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::addresses::{self, Accepts, Address, AddressError, Carrier};
+use super::expansion::expand_again;
+use super::lexer::Word;
+use super::variables::{Reason, Variables};
+use super::{Inherited, Listener, Place, Ports, Possible, UnixListener, Version};
+
+/// Keywords of a `bind` line that have no value; every other has one (`bind_kw_list` all over
+/// `src/`). A value that looks like a keyword is thereby no keyword: `name interface`.
+const WITHOUT_VALUE: [&[u8]; 26] = [
+    b"accept-proxy",
+    b"allow-0rtt",
+    b"defer-accept",
+    b"force-sslv3",
+    b"force-tlsv10",
+    b"force-tlsv11",
+    b"force-tlsv12",
+    b"force-tlsv13",
+    b"generate-certificates",
+    b"no-alpn",
+    b"no-ca-names",
+    b"no-sslv3",
+    b"no-strict-sni",
+    b"no-tls-tickets",
+    b"no-tlsv10",
+    b"no-tlsv11",
+    b"no-tlsv12",
+    b"no-tlsv13",
+    b"prefer-client-ciphers",
+    b"quic-force-retry",
+    b"ssl",
+    b"strict-sni",
+    b"tfo",
+    b"transparent",
+    b"v4v6",
+    b"v6only",
+];
+
+/// What the keywords after the address say about the socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    pub(super) interface: Option<String>,
+    pub(super) namespace: Option<String>,
+    pub(super) transparent: bool,
+    pub(super) v6only: bool,
+    pub(super) v4v6: bool,
+    pub(super) exposes_listeners: bool,
+    /// Why they are not known in full.
+    pub(super) doubt: Option<Reason>,
+}
+
+impl Options {
+    /// Reads keywords; those of a line add to those before it (`default-bind`).
+    pub(super) fn read(&mut self, words: &[Word]) {
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if let Some(doubt) = &word.doubt {
+                self.doubt = Some(Arc::clone(doubt));
+                return;
+            }
+            let keyword = word.text.as_slice();
+            if WITHOUT_VALUE.contains(&keyword) {
+                self.transparent |= keyword == b"transparent";
+                self.v6only |= keyword == b"v6only";
+                self.v4v6 |= keyword == b"v4v6";
+                continue;
+            }
+            let value = words.next();
+            if let Some(doubt) = value.and_then(|value| value.doubt.as_ref()) {
+                self.doubt = Some(Arc::clone(doubt));
+                return;
+            }
+            let text = value.map(|value| String::from_utf8_lossy(&value.text).into_owned());
+            match keyword {
+                b"interface" => self.interface = text,
+                b"namespace" => self.namespace = text,
+                b"expose-fd" => self.exposes_listeners |= text.as_deref() == Some("listeners"),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Text that cannot be a keyword of a `bind` or `server` line in any version.
+pub(super) fn is_no_keyword(text: &[u8]) -> bool {
+    !text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// One address of a line: its place and what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bound {
+    pub(super) place: Place,
+    pub(super) outcome: Result<Address, AddressError>,
+    /// Why it is not known at all.
+    pub(super) doubt: Option<Reason>,
+}
+
+/// What reading an address depends on.
+pub(super) struct Setting<'a> {
+    pub(super) variables: &'a Variables,
+    pub(super) version: Option<Version>,
+    pub(super) accepts: Accepts,
+    pub(super) file: &'a Arc<std::path::Path>,
+    pub(super) line: usize,
+}
+
+/// Reads the comma list in one word.
+pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<Bound> {
+    let place = |columns: std::ops::Range<usize>| Place {
+        file: Arc::clone(setting.file),
+        line: setting.line,
+        columns: columns.start + 1..columns.end + 1,
+    };
+    if let Some(doubt) = &word.doubt {
+        return vec![Bound {
+            place: place(word.source.clone()),
+            outcome: Ok(Address::None),
+            doubt: Some(Arc::clone(doubt)),
+        }];
+    }
+    let mut bound = Vec::new();
+    let mut at = 0;
+    let pieces: Vec<&[u8]> = word.text.split(|&byte| byte == b',').collect();
+    let last = pieces.len() - 1;
+    for (index, piece) in pieces.into_iter().enumerate() {
+        let start = word.source.start + at;
+        at += piece.len() + 1;
+        // A comma at the very end is no further address.
+        if index == last && index > 0 && piece.is_empty() {
+            break;
+        }
+        let columns = if word.literal {
+            start..(start + piece.len()).max(start + 1)
+        } else {
+            word.source.clone()
+        };
+        let (outcome, doubt) = match expand_again(piece, setting.variables, room) {
+            Ok(text) => (addresses::parse(&text, setting.accepts, setting.version), None),
+            Err(reason) => (Ok(Address::None), Some(reason)),
+        };
+        bound.push(Bound { place: place(columns), outcome, doubt });
+    }
+    bound
+}
+
+/// Where the sockets of a line belong.
+pub(super) struct Owner<'a> {
+    pub(super) section: &'a Arc<str>,
+    pub(super) unix_prefix: Option<&'a str>,
+}
+
+/// A socket in its final form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Socket {
+    Listener(Listener),
+    Inherited(Inherited),
+    Unix(UnixListener),
+    /// It depends on something, and what it may be.
+    Uncertain(Place, Reason, Possible),
+    None,
+}
+
+/// Gives an address the options of its line.
+pub(super) fn socket(bound: &Bound, options: &Options, owner: &Owner<'_>) -> Socket {
+    let place = bound.place.clone();
+    if let Some(reason) = &bound.doubt {
+        return Socket::Uncertain(place, Arc::clone(reason), Possible::default());
+    }
+    let Ok(address) = &bound.outcome else {
+        return Socket::None;
+    };
+    let section = Arc::clone(owner.section);
+    match address {
+        Address::Ip(carrier, address, ports) => {
+            let listener = listener(*carrier, *address, *ports, options, section, place);
+            match &options.doubt {
+                Some(reason) => {
+                    let possible = possible(&listener);
+                    Socket::Uncertain(listener.place, Arc::clone(reason), possible)
+                }
+                None => Socket::Listener(listener),
+            }
+        }
+        Address::Host(carrier, name, ports) => Socket::Uncertain(
+            place,
+            format!("host name '{name}' is resolved when HAProxy starts").into(),
+            Possible { protocol: Some(carrier.protocol), address: None, ports: Some(*ports) },
+        ),
+        Address::Lenient(carrier, ports) => Socket::Uncertain(
+            place,
+            "what follows the port is ignored up to 2.9 and refused from 3.0 on".into(),
+            Possible { protocol: Some(carrier.protocol), address: None, ports: Some(*ports) },
+        ),
+        Address::Unix(path) => {
+            let path = String::from_utf8_lossy(path);
+            Socket::Unix(UnixListener {
+                path: format!("{}{path}", owner.unix_prefix.unwrap_or_default()),
+                is_abstract: false,
+                section,
+                place,
+            })
+        }
+        Address::Abstract(name) => Socket::Unix(UnixListener {
+            path: String::from_utf8_lossy(name).into_owned(),
+            is_abstract: true,
+            section,
+            place,
+        }),
+        Address::Descriptor(carrier, fd) => {
+            Socket::Inherited(Inherited { fd: *fd, protocol: carrier.protocol, section, place })
+        }
+        Address::None => Socket::None,
+    }
+}
+
+fn listener(
+    carrier: Carrier,
+    address: IpAddr,
+    ports: Ports,
+    options: &Options,
+    section: Arc<str>,
+    place: Place,
+) -> Listener {
+    Listener {
+        protocol: carrier.protocol,
+        quic: carrier.quic,
+        mptcp: carrier.mptcp,
+        address,
+        ports,
+        interface: options.interface.clone(),
+        namespace: options.namespace.clone(),
+        transparent: options.transparent,
+        v6only: match (options.v6only, options.v4v6) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        },
+        section,
+        place,
+    }
+}
+
+/// What a listener that may or may not be there may bind.
+pub(super) fn possible(listener: &Listener) -> Possible {
+    Possible {
+        protocol: Some(listener.protocol),
+        address: Some(listener.address),
+        ports: Some(listener.ports),
+    }
+}

@@ -1,0 +1,209 @@
+//! Nesting of `.if`, `.elif`, `.else`, `.endif`: which lines count (configuration manual, section 2.4).
+
+use super::conditions::Truth;
+use super::variables::Reason;
+
+/// Deepest nesting, exclusive (`MAXNESTEDCONDS`).
+const MOST_LEVELS: usize = 100;
+
+/// Does a line count?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Counts {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+    /// A condition around it cannot be decided, and why.
+    Maybe(Reason),
+}
+
+/// Whether an earlier branch of the same `.if` was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Yes,
+    No,
+    Maybe,
+}
+
+#[derive(Debug)]
+struct Level {
+    counts: Counts,
+    taken: Taken,
+    in_else: bool,
+    line: usize,
+}
+
+/// The blocks open at one place of a file.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    levels: Vec<Level>,
+}
+
+impl Blocks {
+    /// Whether a line at this place counts.
+    pub(super) fn counts(&self) -> Counts {
+        self.levels.last().map_or(Counts::Yes, |level| level.counts.clone())
+    }
+
+    /// Line of the innermost `.if` that is open.
+    pub(super) fn open_line(&self) -> Option<usize> {
+        self.levels.last().map(|level| level.line)
+    }
+
+    fn around(&self) -> Counts {
+        let outer = self.levels.len().checked_sub(2);
+        outer
+            .and_then(|index| self.levels.get(index))
+            .map_or(Counts::Yes, |level| level.counts.clone())
+    }
+
+    /// `.if`; the condition is looked at only where it matters.
+    pub(super) fn open(
+        &mut self,
+        line: usize,
+        condition: impl FnOnce() -> Result<Truth, String>,
+    ) -> Result<(), String> {
+        if self.levels.len() + 1 >= MOST_LEVELS {
+            return Err(format!("too many nested '.if', the most is {MOST_LEVELS}"));
+        }
+        let around = self.counts();
+        let (counts, taken) = if around == Counts::No {
+            (Counts::No, Taken::Yes)
+        } else {
+            branch(&around, Taken::No, condition()?)
+        };
+        self.levels.push(Level { counts, taken, in_else: false, line });
+        Ok(())
+    }
+
+    /// `.elif`.
+    pub(super) fn otherwise_if(
+        &mut self,
+        condition: impl FnOnce() -> Result<Truth, String>,
+    ) -> Result<(), String> {
+        let around = self.around();
+        let Some(level) = self.levels.last_mut() else {
+            return Err("lone '.elif' with no matching '.if'".to_owned());
+        };
+        if level.in_else {
+            return Err("'.elif' after '.else' is not permitted".to_owned());
+        }
+        (level.counts, level.taken) = if level.taken == Taken::Yes {
+            (Counts::No, Taken::Yes)
+        } else {
+            branch(&around, level.taken, condition()?)
+        };
+        Ok(())
+    }
+
+    /// `.else`.
+    pub(super) fn otherwise(&mut self) -> Result<(), String> {
+        let around = self.around();
+        let Some(level) = self.levels.last_mut() else {
+            return Err("lone '.else' with no matching '.if'".to_owned());
+        };
+        if level.in_else {
+            return Err("'.else' after '.else' is not permitted".to_owned());
+        }
+        level.in_else = true;
+        (level.counts, level.taken) = match level.taken {
+            Taken::Yes => (Counts::No, Taken::Yes),
+            taken => branch(&around, taken, Truth::True),
+        };
+        Ok(())
+    }
+
+    /// `.endif`.
+    pub(super) fn close(&mut self) -> Result<(), String> {
+        match self.levels.pop() {
+            Some(_) => Ok(()),
+            None => Err("lone '.endif' with no matching '.if'".to_owned()),
+        }
+    }
+}
+
+/// What a branch with this condition counts for, and whether one was taken after it.
+fn branch(around: &Counts, taken: Taken, condition: Truth) -> (Counts, Taken) {
+    const EARLIER: &str = "an earlier branch of its '.if' cannot be decided";
+    match condition {
+        Truth::False => (Counts::No, taken),
+        Truth::Unknown(reason) => (Counts::Maybe(reason), Taken::Maybe),
+        Truth::True if taken == Taken::Maybe => (Counts::Maybe(EARLIER.into()), Taken::Yes),
+        Truth::True => (around.clone(), Taken::Yes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches() {
+        // Commands: i, e = .if/.elif with T, F, ? ; l = .else ; x = .endif. Then what counts.
+        for (commands, expected) in [
+            ("", "yes"),
+            ("iT", "yes"),
+            ("iF", "no"),
+            ("i?", "maybe"),
+            ("iTl", "no"),
+            ("iFl", "yes"),
+            ("i?l", "maybe"),
+            ("iFeT", "yes"),
+            ("iTeT", "no"),
+            ("iFeTl", "no"),
+            ("i?eF", "no"),
+            ("i?eT", "maybe"),
+            ("i?eTl", "no"),
+            ("iFiT", "no"),
+            ("iFiTl", "no"),
+            ("iTiFl", "yes"),
+            ("i?iT", "maybe"),
+            ("i?iF", "no"),
+            ("iFiTx", "no"),
+            ("iFx", "yes"),
+            ("x", "error"),
+            ("l", "error"),
+            ("eT", "error"),
+            ("iTll", "error"),
+            ("iTleT", "error"),
+        ] {
+            let mut blocks = Blocks::default();
+            let mut outcome = Ok(());
+            let mut letters = commands.chars();
+            while let Some(command) = letters.next() {
+                let mut condition = || match letters.next() {
+                    Some('T') => Ok(Truth::True),
+                    Some('F') => Ok(Truth::False),
+                    _ => Ok(Truth::Unknown("why".into())),
+                };
+                outcome = match command {
+                    'i' => {
+                        let truth = condition();
+                        blocks.open(1, || truth)
+                    }
+                    'e' => {
+                        let truth = condition();
+                        blocks.otherwise_if(|| truth)
+                    }
+                    'l' => blocks.otherwise(),
+                    _ => blocks.close(),
+                };
+            }
+            let got = match (outcome, blocks.counts()) {
+                (Err(_), _) => "error",
+                (Ok(()), Counts::Yes) => "yes",
+                (Ok(()), Counts::No) => "no",
+                (Ok(()), Counts::Maybe(_)) => "maybe",
+            };
+            assert_eq!(got, expected, "{commands}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let mut blocks = Blocks::default();
+        let opened =
+            (0..1000).take_while(|&line| blocks.open(line, || Ok(Truth::True)).is_ok()).count();
+        assert_eq!(opened, 99);
+    }
+}

@@ -1,0 +1,233 @@
+//! Puts the values of variables in the place of their names (configuration manual, section 2.3).
+
+use super::lexer::{LexError, Lexer, Quote, is_space};
+use super::variables::{Dialect, Lookup, Reason, Variables};
+
+impl Lexer<'_, '_> {
+    /// `$NAME`, `${NAME}`, `${NAME-default}`, `${NAME[*]}`, `$.LINE`.
+    pub(super) fn variable(&mut self) -> Result<(), LexError> {
+        let from = self.at;
+        self.at += 1;
+        let brace = (self.peek(0) == Some(b'{')).then_some(self.at);
+        if brace.is_some() {
+            self.at += 1;
+        }
+        let name_at = self.at;
+        if !self
+            .peek(0)
+            .is_some_and(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.'))
+        {
+            return Err(LexError {
+                source: from..(self.at + 1).min(self.line.len()).max(from + 1),
+                what: "forbidden first character in the name of a variable",
+                help: Some("write \\$ for a dollar sign inside double quotes"),
+            });
+        }
+        self.at += 1;
+        while self.peek(0).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            self.at += 1;
+        }
+        let name = self.line.get(name_at..self.at).unwrap_or_default();
+        let own_line = self.setting.line.to_string();
+        let mut value = match name {
+            b".LINE" => Lookup::Set(own_line.as_bytes()),
+            b".FILE" => Lookup::Set(self.setting.file),
+            b".SECTION" => self.setting.section.map_or(Lookup::Unset, Lookup::Set),
+            _ if name.starts_with(b".") => {
+                return Err(LexError {
+                    source: name_at..self.at,
+                    what: "no such internal variable",
+                    help: Some("there are .FILE, .LINE and .SECTION"),
+                });
+            }
+            _ => self.setting.variables.get(name),
+        };
+        let mut splits = false;
+        if brace.is_some() && self.peek(0) == Some(b'[') {
+            if self.peek(1) != Some(b'*') || self.peek(2) != Some(b']') {
+                return Err(LexError {
+                    source: self.at..(self.at + 3).min(self.line.len()),
+                    what: "invalid word expansion",
+                    help: Some("write \"${NAME[*]}\""),
+                });
+            }
+            splits = true;
+            self.at += 3;
+        }
+        if let Some(brace) = brace {
+            let unmatched = LexError {
+                source: brace..brace + 1,
+                what: "unmatched brace in the name of a variable",
+                help: Some("close it: \"${NAME}\" or \"${NAME-default}\""),
+            };
+            if self.peek(0) == Some(b'-') {
+                self.words.default_at.get_or_insert(brace);
+                let rest = self.line.get(self.at + 1..).unwrap_or_default();
+                let Some(length) = rest.iter().position(|&byte| byte == b'}') else {
+                    return Err(unmatched);
+                };
+                if value == Lookup::Unset {
+                    value = Lookup::Set(rest.get(..length).unwrap_or_default());
+                }
+                self.at += length + 2;
+            } else if self.peek(0) == Some(b'}') {
+                self.at += 1;
+            } else {
+                return Err(unmatched);
+            }
+        }
+        if splits {
+            self.quoted_nothing = false;
+        }
+        self.expand(from, name, value, splits)
+    }
+
+    fn expand(
+        &mut self,
+        from: usize,
+        name: &[u8],
+        value: Lookup<'_>,
+        splits: bool,
+    ) -> Result<(), LexError> {
+        let end = self.at;
+        match value {
+            Lookup::Set(value) => {
+                if value.len() > *self.room {
+                    *self.room = 0;
+                    let word = self.word(from);
+                    word.doubt = Some("its variables expand to more than is read".into());
+                    return Ok(());
+                }
+                *self.room -= value.len();
+                if splits {
+                    return self.expand_words(from, value);
+                }
+                if !value.is_empty() {
+                    for &byte in value {
+                        self.push(byte, from);
+                    }
+                    let word = self.word(from);
+                    word.literal = false;
+                }
+            }
+            Lookup::Unset => self.expand_nothing(from, name, splits),
+            Lookup::Unknown(reason) => {
+                let what = if splits { "how many words there are" } else { "the value" };
+                let name = String::from_utf8_lossy(name);
+                let word = self.word(from);
+                word.literal = false;
+                word.source.end = end;
+                word.doubt = Some(format!("{what} of ${name} is not known: {reason}").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// `"${NAME[*]}"`: spaces in the value separate words.
+    fn expand_words(&mut self, from: usize, value: &[u8]) -> Result<(), LexError> {
+        let mut after_space = false;
+        for &byte in value {
+            if is_space(byte) {
+                if !after_space {
+                    self.finish()?;
+                }
+                after_space = true;
+            } else {
+                after_space = false;
+                self.push(byte, from);
+                self.word(from).literal = false;
+            }
+        }
+        if self.setting.dialect == Dialect::Unknown
+            && (value.first().copied().is_none_or(is_space)
+                || value.last().copied().is_none_or(is_space))
+        {
+            self.word(from).doubt = Some(
+                "whether spaces around a variable's words make an empty one differs between versions of HAProxy".into(),
+            );
+        } else if after_space && self.setting.dialect != Dialect::Strict {
+            // The closing quote begins another, empty word.
+            self.word(from);
+        }
+        Ok(())
+    }
+
+    /// A variable that does not exist.
+    fn expand_nothing(&mut self, from: usize, name: &[u8], splits: bool) {
+        let end = self.at;
+        if !(splits && self.setting.dialect == Dialect::Strict) {
+            let word = self.word(from);
+            word.literal = false;
+            word.source.end = end;
+        }
+        let at_end_of_quotes = self.peek(0) == Some(b'"') && !name.starts_with(b".");
+        if !at_end_of_quotes {
+            return;
+        }
+        match self.setting.dialect {
+            Dialect::Swallowing => {
+                self.at += 1;
+                self.skip_spaces();
+                self.quote = Quote::None;
+            }
+            Dialect::Unknown => {
+                let rest = self.line.get(self.at + 1..).unwrap_or_default();
+                let next = rest.iter().find(|&&byte| !is_space(byte));
+                if next.is_some_and(|&byte| byte != b'#') {
+                    let name = String::from_utf8_lossy(name);
+                    self.word(from).doubt = Some(
+                        format!("${name} is not set, and versions of HAProxy differ in where the word then ends").into(),
+                    );
+                }
+            }
+            Dialect::Plain | Dialect::Strict => {}
+        }
+    }
+}
+
+/// Expands variables a second time, as HAProxy does in addresses: anywhere, unset is empty, no
+/// defaults (`env_expand` in `src/tools.c`). `Err`: one of them is not known.
+pub(super) fn expand_again(
+    text: &[u8],
+    variables: &Variables,
+    room: &mut usize,
+) -> Result<Vec<u8>, Reason> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(dollar) = rest.iter().position(|&byte| byte == b'$') {
+        let (before, after) = rest.split_at(dollar);
+        out.extend_from_slice(before);
+        let after = after.get(1..).unwrap_or_default();
+        let (braced, after) = match after.strip_prefix(b"{") {
+            Some(after) => (true, after),
+            None => (false, after),
+        };
+        let length =
+            after.iter().take_while(|&&byte| byte.is_ascii_alphanumeric() || byte == b'_').count();
+        let (name, after) = after.split_at(length);
+        rest = match after.strip_prefix(b"}") {
+            Some(after) if braced => after,
+            _ => after,
+        };
+        if name.is_empty() {
+            continue;
+        }
+        match variables.get(name) {
+            Lookup::Set(value) if value.len() > *room => {
+                *room = 0;
+                return Err("its variables expand to more than is read".into());
+            }
+            Lookup::Set(value) => {
+                *room -= value.len();
+                out.extend_from_slice(value);
+            }
+            Lookup::Unset => {}
+            Lookup::Unknown(reason) => {
+                let name = String::from_utf8_lossy(name);
+                return Err(format!("the value of ${name} is not known: {reason}").into());
+            }
+        }
+    }
+    out.extend_from_slice(rest);
+    Ok(out)
+}

@@ -1,0 +1,155 @@
+//! Collects what the sections declare, and keeps what is doubtful apart from what is certain.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::bind::{Bound, Socket, possible};
+use super::lexer::Word;
+use super::variables::Reason;
+use super::{ConfigError, Declared, Place, Possible, Uncertain};
+
+/// A setting that a line may switch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum Switch {
+    /// Off.
+    #[default]
+    Off,
+    /// On.
+    On,
+    /// One of the two, and why it is not known which.
+    Maybe(Reason),
+}
+
+impl Switch {
+    /// A line says `on`; with a doubt it only may say so.
+    pub(super) fn set(&mut self, on: bool, doubt: Option<&Reason>) {
+        let wanted = if on { Switch::On } else { Switch::Off };
+        match doubt {
+            None => *self = wanted,
+            Some(_) if *self == wanted => {}
+            Some(reason) => *self = Switch::Maybe(Arc::clone(reason)),
+        }
+    }
+}
+
+/// One line that counts, or may count, split into words.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'a> {
+    /// Its words up to an empty one: keyword, then arguments.
+    pub(super) words: &'a [Word],
+    pub(super) file: &'a Arc<Path>,
+    /// From 1.
+    pub(super) number: usize,
+    /// Why it may not count.
+    pub(super) doubt: Option<&'a Reason>,
+}
+
+impl<'a> Line<'a> {
+    /// Text of a word; empty when there is none, as HAProxy sees it.
+    pub(super) fn text(&self, index: usize) -> &'a [u8] {
+        self.words.get(index).map(|word| word.text.as_slice()).unwrap_or_default()
+    }
+
+    /// Text of a word as text.
+    pub(super) fn string(&self, index: usize) -> String {
+        String::from_utf8_lossy(self.text(index)).into_owned()
+    }
+
+    /// The words from `index` on.
+    pub(super) fn rest(&self, index: usize) -> &'a [Word] {
+        self.words.get(index..).unwrap_or_default()
+    }
+
+    /// Why the words up to and including `last`, or the line as a whole, are not known.
+    pub(super) fn doubt_to(&self, last: usize) -> Option<&'a Reason> {
+        self.doubt.or_else(|| self.words.iter().take(last + 1).find_map(|word| word.doubt.as_ref()))
+    }
+
+    /// Place of one word, or of the whole line when there is no such word.
+    pub(super) fn place(&self, index: usize) -> Place {
+        match self.words.get(index) {
+            Some(word) => self.place_of(word.source.start, word.source.end),
+            None => self.place_of(
+                self.words.first().map_or(0, |word| word.source.start),
+                self.words.last().map_or(1, |word| word.source.end),
+            ),
+        }
+    }
+
+    fn place_of(&self, start: usize, end: usize) -> Place {
+        Place {
+            file: Arc::clone(self.file),
+            line: self.number,
+            columns: start + 1..end.max(start + 1) + 1,
+        }
+    }
+}
+
+/// The answer under way.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) declared: Declared,
+}
+
+impl Findings {
+    /// HAProxy refuses this; where the line may not count, it only may.
+    pub(super) fn error(
+        &mut self,
+        place: Place,
+        what: impl Into<String>,
+        help: Option<&'static str>,
+        doubt: Option<&Reason>,
+    ) {
+        let what = what.into();
+        match doubt {
+            None => self.declared.errors.push(ConfigError { place, what, help }),
+            Some(reason) => {
+                self.uncertain(place, format!("{what}, if it counts: {reason}"), vec![]);
+            }
+        }
+    }
+
+    /// This cannot be decided.
+    pub(super) fn uncertain(
+        &mut self,
+        place: Place,
+        why: impl Into<String>,
+        may_bind: Vec<Possible>,
+    ) {
+        self.declared.uncertain.push(Uncertain { place, why: why.into(), may_bind });
+    }
+
+    /// Reports what is wrong with the addresses of a line.
+    pub(super) fn address_errors(&mut self, bound: &[Bound], doubt: Option<&Reason>) {
+        for bound in bound {
+            if let Err(error) = &bound.outcome {
+                self.error(bound.place.clone(), error.what.clone(), error.help, doubt);
+            }
+        }
+    }
+
+    /// Takes a socket in, as certain as its line and section are.
+    pub(super) fn socket(&mut self, socket: Socket, doubt: Option<&Reason>) {
+        match (socket, doubt) {
+            (Socket::None, _) => {}
+            (Socket::Listener(listener), None) => self.declared.listeners.push(listener),
+            (Socket::Listener(listener), Some(reason)) => {
+                let may_bind = vec![possible(&listener)];
+                self.uncertain(listener.place, reason.to_string(), may_bind);
+            }
+            (Socket::Inherited(inherited), None) => self.declared.inherited.push(inherited),
+            (Socket::Inherited(inherited), Some(reason)) => {
+                let may_bind =
+                    vec![Possible { protocol: Some(inherited.protocol), ..Possible::default() }];
+                self.uncertain(inherited.place, reason.to_string(), may_bind);
+            }
+            (Socket::Unix(unix), None) => self.declared.unix.push(unix),
+            (Socket::Unix(unix), Some(reason)) => {
+                self.uncertain(unix.place, reason.to_string(), vec![]);
+            }
+            (Socket::Uncertain(place, why, possible), _) => {
+                self.uncertain(place, why.to_string(), vec![possible]);
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `peers` sections: the local peer listens, and only it (configuration manual, section 3.5;
+//! `src/cfgparse-peers.c`).
+
+use std::sync::Arc;
+
+use super::addresses::Accepts;
+use super::bind::{self, Bound, Options, Owner};
+use super::findings::{Line, Switch};
+use super::reader::{Context, Flow};
+use super::variables::Reason;
+
+/// A `peers` section, being read.
+#[derive(Debug)]
+pub(super) struct Peers {
+    label: Arc<str>,
+    disabled: Switch,
+    /// A peer or server with the local peer's name was seen; without one the section is removed.
+    local: Switch,
+    /// All its lines share one set of options.
+    options: Options,
+    bound: Vec<(Bound, Option<Reason>)>,
+    /// It has certain `bind` lines, and certain `peer` lines: HAProxy takes one or the other.
+    has_bind: bool,
+    has_peer: bool,
+    doubt: Option<Reason>,
+}
+
+impl Peers {
+    /// The section's first line.
+    pub(super) fn open(line: &Line<'_>, context: &mut Context<'_>) -> Result<Peers, Flow> {
+        if line.text(1).is_empty() && line.doubt_to(1).is_none() {
+            return Err(context.abort(line, 0, "'peers' needs a name", None));
+        }
+        Ok(Peers {
+            label: format!("peers {}", line.string(1)).into(),
+            disabled: Switch::Off,
+            local: Switch::Off,
+            options: Options::default(),
+            bound: Vec::new(),
+            has_bind: false,
+            has_peer: false,
+            doubt: line.doubt.cloned(),
+        })
+    }
+
+    /// Any other line of the section.
+    pub(super) fn line(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
+        self.mixed(line, context);
+        match line.text(0) {
+            b"bind" => {
+                let Some(word) = line.words.get(1) else {
+                    context.findings.error(
+                        line.place(0),
+                        "'bind' without an address",
+                        Some("write ADDRESS:PORT"),
+                        line.doubt,
+                    );
+                    return;
+                };
+                self.read_options(line, 2);
+                self.take(word, line, None, context);
+            }
+            b"default-bind" => self.read_options(line, 1),
+            b"peer" | b"server" => self.peer(line, context),
+            b"disabled" => self.disabled.set(true, line.doubt),
+            b"enabled" => self.disabled.set(false, line.doubt),
+            _ => {}
+        }
+    }
+
+    /// `peer` lines and `bind` lines do not go together.
+    fn mixed(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
+        if line.doubt.is_some() {
+            return;
+        }
+        let (own, other) = match line.text(0) {
+            b"bind" => (&mut self.has_bind, self.has_peer),
+            b"peer" => (&mut self.has_peer, self.has_bind),
+            _ => return,
+        };
+        *own = true;
+        if other {
+            context.findings.error(
+                line.place(0),
+                "'peer' and 'bind' lines in one peers section",
+                Some("with a bind, write 'server' for 'peer'"),
+                None,
+            );
+        }
+    }
+
+    fn read_options(&mut self, line: &Line<'_>, from: usize) {
+        if let Some(reason) = line.doubt {
+            self.options.doubt.get_or_insert_with(|| Arc::clone(reason));
+        } else {
+            self.options.read(line.rest(from));
+        }
+    }
+
+    /// `peer NAME ADDRESS:PORT` listens there when NAME is the local peer's; `server NAME` only
+    /// says which one is local, and `bind` where it listens.
+    fn peer(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
+        let unknown: Reason = "the name of the local peer is not known".into();
+        let doubt = match (line.doubt_to(1), &context.local_peer) {
+            (Some(doubt), _) => Some(doubt.clone()),
+            (None, None) => Some(unknown),
+            (None, Some(local)) if local.as_bytes() == line.text(1) => None,
+            (None, Some(_)) => return,
+        };
+        let address = line.words.get(2);
+        if line.text(0) == b"server" || address.is_some() {
+            self.local.set(true, doubt.as_ref());
+        }
+        match (line.text(0), address) {
+            (b"peer", Some(word)) => self.take(word, line, doubt, context),
+            (b"server", Some(word)) if bind::is_no_keyword(&word.text) => {
+                context.findings.error(
+                    line.place(2),
+                    "the local peer has no address on a 'server' line",
+                    Some("give it to a 'bind' line of the section, or write 'peer' for 'server'"),
+                    doubt.as_ref().or(word.doubt.as_ref()),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn take(
+        &mut self,
+        word: &super::lexer::Word,
+        line: &Line<'_>,
+        doubt: Option<Reason>,
+        context: &mut Context<'_>,
+    ) {
+        let doubt = doubt.or_else(|| line.doubt.cloned());
+        let bound = context.addresses(word, line, Accepts::Streams);
+        context.findings.address_errors(&bound, doubt.as_ref());
+        self.bound.extend(bound.into_iter().map(|bound| (bound, doubt.clone())));
+    }
+
+    /// The section is complete.
+    pub(super) fn close(self, context: &mut Context<'_>) {
+        let mut section_doubt = self.doubt;
+        for switch in [&self.disabled, &self.local] {
+            if let Switch::Maybe(reason) = switch {
+                section_doubt.get_or_insert_with(|| Arc::clone(reason));
+            }
+        }
+        if self.disabled == Switch::On || self.local == Switch::Off {
+            return;
+        }
+        for (bound, doubt) in self.bound {
+            let owner = Owner { section: &self.label, unix_prefix: context.unix_prefix() };
+            let socket = bind::socket(&bound, &self.options, &owner);
+            let doubt = doubt.as_ref().or(section_doubt.as_ref());
+            context.findings.socket(socket, doubt);
+        }
+    }
+}

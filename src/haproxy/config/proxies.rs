@@ -1,0 +1,220 @@
+//! `defaults`, `frontend`, `listen`, `backend` and `log-forward` sections: which of their binds
+//! open (configuration manual, section 4; `src/cfgparse-listen.c`, `src/log.c`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::addresses::Accepts;
+use super::bind::{self, Options, Owner, Socket};
+use super::findings::{Line, Switch};
+use super::reader::{Context, Flow};
+use super::variables::Reason;
+
+/// The `defaults` sections so far: is what inherits from them disabled?
+#[derive(Debug, Default)]
+pub(super) struct Defaults {
+    /// The last one, which a proxy without `from` inherits from.
+    last: Switch,
+    named: BTreeMap<Vec<u8>, Switch>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Defaults,
+    Proxy,
+    LogForward,
+}
+
+/// One of these sections, being read.
+#[derive(Debug)]
+pub(super) struct Proxy {
+    kind: Kind,
+    name: Vec<u8>,
+    label: Arc<str>,
+    disabled: Switch,
+    sockets: Vec<(Socket, Option<Reason>)>,
+    /// Why the section as a whole may not be there, or not be this one.
+    doubt: Option<Reason>,
+}
+
+/// A name or word that is not allowed as an identifier (`invalid_char` in `src/tools.c`).
+pub(super) fn is_identifier(text: &[u8]) -> bool {
+    text.iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':'))
+}
+
+impl Proxy {
+    /// The section's first line.
+    pub(super) fn open(line: &Line<'_>, context: &mut Context<'_>) -> Result<Proxy, Flow> {
+        let keyword = line.text(0);
+        let kind = match keyword {
+            b"defaults" => Kind::Defaults,
+            b"log-forward" => Kind::LogForward,
+            _ => Kind::Proxy,
+        };
+        let name = line.text(1);
+        let label = format!("{} {}", line.string(0), line.string(1));
+        let mut proxy = Proxy {
+            kind,
+            name: name.to_vec(),
+            label: label.trim_end().into(),
+            disabled: Switch::Off,
+            sockets: Vec::new(),
+            doubt: line.doubt.cloned(),
+        };
+        if kind != Kind::Defaults {
+            if name.is_empty() && line.doubt_to(1).is_none() {
+                let what = format!("'{}' needs a name", line.string(0));
+                return Err(context.abort(line, 0, what, Some("write one after it")));
+            }
+            if !is_identifier(name) {
+                let what = "a character that is not permitted in a name";
+                let help = Some("letters, digits, '-', '_', '.' and ':' are");
+                context.findings.error(line.place(1), what, help, line.doubt_to(1));
+            }
+        }
+        if kind == Kind::LogForward {
+            return Ok(proxy);
+        }
+        proxy.inherit(line, context)?;
+        Ok(proxy)
+    }
+
+    /// `from NAME`, the last `defaults`, or the address of the old `listen NAME ADDRESS:PORT`.
+    fn inherit(&mut self, line: &Line<'_>, context: &mut Context<'_>) -> Result<(), Flow> {
+        let unnamed_from =
+            self.kind == Kind::Defaults && line.text(1) == b"from" && line.words.len() == 3;
+        let from = if unnamed_from {
+            self.name.clear();
+            Some(2)
+        } else if line.text(2) == b"from" && line.words.len() > 3 {
+            Some(3)
+        } else {
+            None
+        };
+        if let Some(index) = from {
+            if let Some(doubt) = line.doubt_to(index) {
+                self.disabled = Switch::Maybe(Arc::clone(doubt));
+            } else if let Some(found) = context.defaults.named.get(line.text(index)) {
+                self.disabled = found.clone();
+            } else {
+                let what = format!("there is no defaults section '{}' above", line.string(index));
+                return Err(context.abort(line, index, what, None));
+            }
+        } else if self.kind != Kind::Defaults {
+            self.disabled = context.defaults.last.clone();
+            if line.words.len() > 2 {
+                self.old_address(line, context);
+            }
+        }
+        Ok(())
+    }
+
+    /// `listen NAME ADDRESS:PORT`: a bind up to 1.7, since then refused, in some releases with no
+    /// more than a message and the section ignored.
+    fn old_address(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
+        const WHY: &str = "an address on the section's line was a bind up to HAProxy 1.7; later ones refuse it, \
+             or ignore the section and go on";
+        let Some(word) = line.words.get(2) else {
+            return;
+        };
+        let version = context.launch.version;
+        if version.is_some_and(|version| version.is_at_least(3, 1)) || line.text(0) == b"backend" {
+            context.findings.error(
+                line.place(2),
+                "an address on the section's own line",
+                Some("write it as a bind line of the section"),
+                line.doubt,
+            );
+            return;
+        }
+        let bound = context.addresses(word, line, Accepts::Streams);
+        let old = version.is_some_and(|version| !version.is_at_least(1, 8));
+        if old {
+            context.findings.address_errors(&bound, line.doubt);
+        } else {
+            self.doubt.get_or_insert_with(|| WHY.into());
+        }
+        self.take(&bound, &Options::default(), line, context);
+    }
+
+    /// Any other line of the section.
+    pub(super) fn line(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
+        match (line.text(0), self.kind) {
+            (b"bind", Kind::Proxy | Kind::LogForward) => {
+                self.bind(line, Accepts::Streams, context);
+            }
+            (b"dgram-bind", Kind::LogForward) => self.bind(line, Accepts::Datagrams, context),
+            (b"bind", Kind::Defaults) => context.findings.error(
+                line.place(0),
+                "'bind' in a defaults section",
+                Some("move it to a frontend or listen section"),
+                line.doubt,
+            ),
+            (b"disabled", Kind::Proxy | Kind::Defaults) => self.disabled.set(true, line.doubt),
+            (b"enabled", Kind::Proxy | Kind::Defaults) => self.disabled.set(false, line.doubt),
+            _ => {}
+        }
+    }
+
+    fn bind(&mut self, line: &Line<'_>, accepts: Accepts, context: &mut Context<'_>) {
+        let Some(word) = line.words.get(1) else {
+            context.findings.error(
+                line.place(0),
+                format!("'{}' without an address", line.string(0)),
+                Some("write ADDRESS:PORT or a path; is a variable in it empty?"),
+                line.doubt,
+            );
+            return;
+        };
+        let bound = context.addresses(word, line, accepts);
+        context.findings.address_errors(&bound, line.doubt);
+        if bind::is_no_keyword(line.text(2)) {
+            let help =
+                Some("further addresses follow a comma without a space, or on another bind line");
+            let what = format!("'{}' is no keyword of a bind line", line.string(2));
+            context.findings.error(line.place(2), what, help, line.doubt_to(2));
+        }
+        let mut options = Options::default();
+        options.read(line.rest(2));
+        self.take(&bound, &options, line, context);
+    }
+
+    fn take(
+        &mut self,
+        bound: &[bind::Bound],
+        options: &Options,
+        line: &Line<'_>,
+        context: &Context<'_>,
+    ) {
+        let owner = Owner { section: &self.label, unix_prefix: context.unix_prefix() };
+        for bound in bound {
+            let socket = bind::socket(bound, options, &owner);
+            self.sockets.push((socket, line.doubt.cloned()));
+        }
+    }
+
+    /// The section is complete.
+    pub(super) fn close(self, context: &mut Context<'_>) {
+        if self.kind == Kind::Defaults {
+            let state = match self.doubt {
+                Some(reason) => Switch::Maybe(reason),
+                None => self.disabled,
+            };
+            if !self.name.is_empty() {
+                context.defaults.named.insert(self.name, state.clone());
+            }
+            context.defaults.last = state;
+            return;
+        }
+        let disabled = match &self.disabled {
+            Switch::On => return,
+            Switch::Off => None,
+            Switch::Maybe(reason) => Some(reason),
+        };
+        for (socket, doubt) in self.sockets {
+            let doubt = doubt.as_ref().or(self.doubt.as_ref()).or(disabled);
+            context.findings.socket(socket, doubt);
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Reads a configuration: one or two walks over its files, then what the command line opens.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::addresses::Accepts;
+use super::bind::{self, Bound, Options, Owner};
+use super::findings::{Findings, Line, Switch};
+use super::globals;
+use super::lexer::Word;
+use super::proxies::Defaults;
+use super::variables::{Dialect, Variables};
+use super::walker::walk;
+use super::{Declared, Launch, SourceFile};
+
+/// Bytes variables may expand to, beyond the size of the files: enough for any configuration
+/// that is meant, and a bound on one that is not.
+const MOST_EXPANSION: usize = 16 << 20;
+
+/// Why reading ends early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// HAProxy reads no further in this file.
+    EndFile,
+    /// It reads no further at all.
+    Abort,
+}
+
+/// What the sections share.
+pub(super) struct Context<'a> {
+    pub(super) launch: &'a Launch,
+    pub(super) dialect: Dialect,
+    pub(super) variables: Variables,
+    pub(super) local_peer: Option<String>,
+    pub(super) defaults: Defaults,
+    pub(super) findings: Findings,
+    pub(super) switched: Vec<(&'static str, bool)>,
+    pub(super) quic_off: Switch,
+    /// Bytes variables may still expand to.
+    pub(super) room: usize,
+}
+
+impl Context<'_> {
+    /// Reads the addresses in one word of a line.
+    pub(super) fn addresses(
+        &mut self,
+        word: &Word,
+        line: &Line<'_>,
+        accepts: Accepts,
+    ) -> Vec<Bound> {
+        let setting = bind::Setting {
+            variables: &self.variables,
+            version: self.launch.version,
+            accepts,
+            file: line.file,
+            line: line.number,
+        };
+        bind::read(word, &setting, &mut self.room)
+    }
+
+    /// `unix-bind prefix`, as far as it was set above.
+    pub(super) fn unix_prefix(&self) -> Option<&str> {
+        self.findings.declared.globals.unix_bind_prefix.as_deref()
+    }
+
+    /// Reports an error after which HAProxy stops; where the line may not count, reading goes on.
+    pub(super) fn abort(
+        &mut self,
+        line: &Line<'_>,
+        word: usize,
+        what: impl Into<String>,
+        help: Option<&'static str>,
+    ) -> Flow {
+        self.findings.error(line.place(word), what, help, line.doubt);
+        Flow::Abort
+    }
+}
+
+/// Reads the files as HAProxy would in this order, started like this.
+///
+/// It takes time and memory linear in the size of the files and of the environment, whatever the
+/// files hold, and never fails: what is wrong is in [`Declared::errors`], what cannot be known in
+/// [`Declared::uncertain`].
+#[must_use]
+pub fn read(files: &[SourceFile], launch: &Launch) -> Declared {
+    let local_peer = launch.local_peer.clone().or_else(|| launch.host_name.clone());
+    let size: usize = files.iter().map(|file| file.text.len()).sum();
+    let context = |variables: Variables, local_peer: Option<String>| Context {
+        launch,
+        dialect: Dialect::of(launch.version),
+        variables,
+        local_peer,
+        defaults: Defaults::default(),
+        findings: Findings::default(),
+        switched: Vec::new(),
+        quic_off: Switch::Off,
+        room: MOST_EXPANSION + size,
+    };
+    let mut variables = Variables::new(launch, local_peer.as_deref());
+    let mut local_peer = local_peer;
+    if launch.version.is_some_and(|version| version.is_at_least(3, 1)) {
+        // Since 3.1 the files are read twice, the first time for global settings only. In a
+        // worker the environment is then put back, in other modes it stays as it is.
+        let mut first = context(variables, local_peer);
+        walk(files, &mut first, true);
+        local_peer = first.local_peer;
+        variables = if launch.master_worker || first.findings.declared.globals.master_worker {
+            Variables::new(launch, local_peer.as_deref())
+        } else {
+            first.variables
+        };
+        if let Some(name) = &local_peer {
+            variables.set(b"HAPROXY_LOCALPEER", name.as_bytes());
+        }
+    }
+    let mut context = context(variables, local_peer);
+    context.findings.declared.globals.noreuseport = launch.switches.contains("dR");
+    walk(files, &mut context, false);
+    master_sockets(&mut context);
+    globals::close_quic(&mut context);
+    context.findings.declared.globals.localpeer = context.local_peer;
+    context.findings.declared
+}
+
+/// `-S ADDRESS[,KEYWORD…]`: commas stand for the spaces of a bind line. It opens in a master only.
+fn master_sockets(context: &mut Context<'_>) {
+    if !context.launch.master_worker && !context.findings.declared.globals.master_worker {
+        return;
+    }
+    let file: Arc<Path> = Arc::from(Path::new("command line"));
+    let section: Arc<str> = "-S".into();
+    for argument in &context.launch.master_sockets {
+        let mut at = 0;
+        let mut words = Vec::new();
+        for piece in argument.split(',') {
+            let source = at..at + piece.len();
+            at = source.end + 1;
+            if words.is_empty() || !piece.is_empty() {
+                words.push(Word {
+                    text: piece.as_bytes().to_vec(),
+                    source,
+                    literal: true,
+                    doubt: None,
+                });
+            }
+        }
+        let line = Line { words: &words, file: &file, number: 0, doubt: None };
+        let Some(word) = words.first() else {
+            continue;
+        };
+        let bound = context.addresses(word, &line, Accepts::Streams);
+        context.findings.address_errors(&bound, None);
+        let mut options = Options::default();
+        options.read(line.rest(1));
+        let owner = Owner { section: &section, unix_prefix: None };
+        for bound in &bound {
+            context.findings.socket(bind::socket(bound, &options, &owner), None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Version;
+    use super::*;
+
+    fn launch() -> Launch {
+        Launch {
+            environment: Some([("PORT".to_owned(), "80".to_owned())].into()),
+            version: Version::parse("3.2.4"),
+            host_name: Some("host".to_owned()),
+            ..Launch::default()
+        }
+    }
+
+    fn read_text(text: &str, launch: &Launch) -> Declared {
+        let file = SourceFile { path: "f.cfg".into(), text: text.as_bytes().to_vec() };
+        read(&[file], launch)
+    }
+
+    /// `line:columns what` of everything found.
+    fn show(declared: &Declared) -> Vec<String> {
+        let mut shown = Vec::new();
+        for listener in &declared.listeners {
+            let (place, ports) = (&listener.place, listener.ports);
+            shown.push(format!(
+                "{}:{:?} {} {}:{}-{} {}",
+                place.line,
+                place.columns,
+                listener.protocol,
+                listener.address,
+                ports.first,
+                ports.last,
+                listener.section
+            ));
+        }
+        for inherited in &declared.inherited {
+            let place = &inherited.place;
+            shown.push(format!("{}:{:?} fd {}", place.line, place.columns, inherited.fd));
+        }
+        for error in &declared.errors {
+            shown.push(format!("{}:{:?} error", error.place.line, error.place.columns));
+        }
+        for uncertain in &declared.uncertain {
+            let ports: Vec<String> = uncertain
+                .may_bind
+                .iter()
+                .map(|possible| possible.ports.map_or("?".to_owned(), |p| p.first.to_string()))
+                .collect();
+            let place = &uncertain.place;
+            shown.push(format!("{}:{:?} maybe [{}]", place.line, place.columns, ports.join(",")));
+        }
+        shown
+    }
+
+    #[test]
+    fn listeners_and_their_places() {
+        for (text, expected) in [
+            ("frontend web\n bind :80\n", vec!["2:7..10 tcp 0.0.0.0:80-80 frontend web"]),
+            (
+                "listen l\n\tbind 127.0.0.1:1-3,[::1]:4\n",
+                vec!["2:7..20 tcp 127.0.0.1:1-3 listen l", "2:21..28 tcp ::1:4-4 listen l"],
+            ),
+            (
+                "frontend web\n bind \"127.0.0.1:$PORT\",:81\n",
+                vec![
+                    "2:7..28 tcp 127.0.0.1:80-80 frontend web",
+                    "2:7..28 tcp 0.0.0.0:81-81 frontend web",
+                ],
+            ),
+            ("peers p\n peer host :1024\n", vec!["2:12..17 tcp 0.0.0.0:1024-1024 peers p"]),
+            ("global\n stats socket :9\n", vec!["2:15..17 tcp 0.0.0.0:9-9 stats socket"]),
+            ("log-forward l\n dgram-bind :9\n", vec!["2:13..15 udp 0.0.0.0:9-9 log-forward l"]),
+            ("frontend web\n bind fd@3\n", vec!["2:7..11 fd 3"]),
+            ("frontend web\n bind \"fd@$PORT\"\n", vec!["2:7..17 fd 80"]),
+        ] {
+            assert_eq!(show(&read_text(text, &launch())), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_and_their_places() {
+        for (text, expected) in [
+            ("frontend web\n bind :80,127.0.0.1:x\n", vec!["2:11..22 error"]),
+            ("frontend web\n bind \":80\n", vec!["2:7..11 error"]),
+            ("bind :80\n", vec!["1:1..5 error"]),
+            ("global\n.if 1\n", vec!["2:1..2 error"]),
+            ("global\n.if foo(1)\n.endif\n", vec!["2:5..11 error"]),
+            ("global", vec!["1:7..8 error"]),
+            ("global\n a\0b\nfrontend w\n bind :1\n", vec!["2:3..4 error"]),
+            ("frontend\n", vec!["1:1..9 error"]),
+            ("frontend a from b\n", vec!["1:17..18 error"]),
+            ("global\n setenv A\n", vec!["2:2..8 error"]),
+        ] {
+            let declared = read_text(text, &launch());
+            let shown = show(&declared);
+            let errors: Vec<&String> = shown.iter().filter(|one| one.ends_with("error")).collect();
+            assert_eq!(
+                errors,
+                expected.iter().collect::<Vec<_>>(),
+                "{text}: {:?}",
+                declared.errors
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_uncertain() {
+        let blind = Launch::default();
+        for (text, expected) in [
+            // The value, the count of words, the condition, the name: each makes its line uncertain.
+            ("frontend w\n bind \"$A\"\n", vec!["2:7..11 maybe [?]"]),
+            (
+                "frontend w\n bind $A:80,:81\n",
+                vec!["2:13..16 tcp 0.0.0.0:81-81 frontend w", "2:7..12 maybe [?]"],
+            ),
+            ("frontend w\n bind :80 \"${A[*]}\"\n", vec!["2:7..10 maybe [80]"]),
+            ("frontend w\n bind :80 name \"$A\"\n", vec!["2:7..10 maybe [80]"]),
+            (
+                "frontend w\n.if defined(A)\n bind :80\n.endif\n bind :81\n",
+                vec![
+                    "5:7..10 tcp 0.0.0.0:81-81 frontend w",
+                    "2:5..15 maybe []",
+                    "3:7..10 maybe [80]",
+                ],
+            ),
+            (
+                "frontend w\n bind :80\n.if defined(A)\n disabled\n.endif\n",
+                vec!["3:5..15 maybe []", "2:7..10 maybe [80]"],
+            ),
+            (
+                ".if defined(A)\nfrontend w\n.endif\n bind :80\nfrontend v\n bind :81\n",
+                vec![
+                    "6:7..10 tcp 0.0.0.0:81-81 frontend v",
+                    "1:5..15 maybe []",
+                    "4:7..10 maybe [80]",
+                ],
+            ),
+            ("frontend w\n bind localhost:80\n", vec!["2:7..19 maybe [80]"]),
+            (
+                "peers p\n peer me :1\nfrontend w\n bind :80\n",
+                vec!["4:7..10 tcp 0.0.0.0:80-80 frontend w", "2:10..12 maybe [1]"],
+            ),
+            ("\"$A\" b\n", vec!["1:1..5 maybe [?]"]),
+            (
+                "global\n setenv A 80\nfrontend w\n bind \":$A\"\n",
+                vec!["4:7..12 tcp 0.0.0.0:80-80 frontend w"],
+            ),
+            (
+                "frontend w\n.if defined(A)\n.alert no\n bind x\n.endif\n",
+                vec!["2:5..15 maybe []", "3:1..7 maybe []", "4:7..8 maybe []"],
+            ),
+        ] {
+            assert_eq!(show(&read_text(text, &blind)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bind_in_another_namespace() {
+        let text = "frontend w\n bind :80 namespace blue transparent v6only\n";
+        let declared = read_text(text, &launch());
+        let listener = &declared.listeners[0];
+        assert_eq!(listener.namespace.as_deref(), Some("blue"));
+        assert!(listener.transparent);
+        assert_eq!(listener.v6only, Some(true));
+    }
+
+    #[test]
+    fn globals() {
+        let text = "global\n pidfile /run/a\n pidfile /run/b\n grace 10s\n hard-stop-after 1h\n \
+                    chroot /var\n user u\n gid 7\n daemon\n noreuseport\n stats socket /run/s mode 600 \
+                    expose-fd listeners\n unix-bind prefix /p\nprogram p\n command a b\n";
+        let declared = read_text(text, &launch());
+        let globals = declared.globals;
+        assert_eq!(globals.pidfile.as_deref(), Some("/run/a"));
+        assert_eq!(globals.grace, Some(std::time::Duration::from_secs(10)));
+        assert_eq!(globals.hard_stop_after, Some(std::time::Duration::from_secs(3600)));
+        assert_eq!(globals.chroot.as_deref(), Some("/var"));
+        assert_eq!((globals.user.as_deref(), globals.gid), (Some("u"), Some(7)));
+        assert!(globals.daemon && globals.noreuseport && !globals.master_worker);
+        assert_eq!(globals.localpeer.as_deref(), Some("host"));
+        assert!(globals.stats_sockets[0].exposes_listeners);
+        assert_eq!(globals.stats_sockets[0].path, "/run/s");
+        assert_eq!(declared.programs[0].command, ["a", "b"]);
+    }
+
+    #[test]
+    fn hostile_sizes_end_soon() {
+        let long_line = format!("frontend w\n bind :80 name {}\n", "x".repeat(1 << 20));
+        let doubling = format!("global\n setenv A aaaaaaaa\n{}", " setenv A \"$A$A\"\n".repeat(64));
+        let huge_ranges = format!("frontend w\n{}", " bind :1-65535\n".repeat(20_000));
+        let commas = format!("frontend w\n bind {}\n", ":80,".repeat(300_000));
+        let nests = ".if 1\n".repeat(200_000);
+        let quotes = "\"\n".repeat(200_000);
+        let again = format!("frontend w\n bind {}\n", "$PORT".repeat(200_000));
+        for (name, text) in [
+            ("long line", long_line),
+            ("doubling", doubling),
+            ("huge ranges", huge_ranges),
+            ("commas", commas),
+            ("nests", nests),
+            ("quotes", quotes),
+            ("expanded again", again),
+        ] {
+            let start = std::time::Instant::now();
+            let declared = read_text(&text, &launch());
+            assert!(start.elapsed().as_secs() < 10, "{name}");
+            assert!(declared.errors.len() <= 51, "{name}");
+        }
+    }
+}

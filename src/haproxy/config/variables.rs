@@ -1,0 +1,221 @@
+//! The environment as the configuration sees it: given, changed by `setenv` and its kin, and
+//! in places not known.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Launch, Version};
+
+/// Why something is not known, for a person.
+pub(super) type Reason = Arc<str>;
+
+/// What asking for a variable gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lookup<'a> {
+    /// It has this value.
+    Set(&'a [u8]),
+    /// There is no such variable.
+    Unset,
+    /// It may or may not exist, or its value is not known.
+    Unknown(Reason),
+}
+
+/// One variable's state.
+#[derive(Debug, Clone)]
+enum Value {
+    Known(Vec<u8>),
+    Unset,
+    Unknown(Reason),
+}
+
+/// Every variable.
+#[derive(Debug, Clone)]
+pub(super) struct Variables {
+    values: BTreeMap<Vec<u8>, Value>,
+    /// Why a variable that is not in `values` is not known, if it is not.
+    rest: Option<Reason>,
+}
+
+impl Variables {
+    /// The environment HAProxy parses with: the one it was executed with and what it sets itself.
+    pub(super) fn new(launch: &Launch, local_peer: Option<&str>) -> Variables {
+        let mut variables = Variables { values: BTreeMap::new(), rest: None };
+        match &launch.environment {
+            Some(environment) => {
+                for (name, value) in environment {
+                    variables.set(name.as_bytes(), value.as_bytes());
+                }
+            }
+            None => variables.rest = Some("the environment is not known".into()),
+        }
+        variables.set_own(launch, local_peer);
+        variables
+    }
+
+    /// What HAProxy sets before it parses (`src/haproxy.c`): the names of its log formats and
+    /// branch since 2.8; in a master `HAPROXY_MWORKER`, up to 3.0 only from its second start on.
+    fn set_own(&mut self, launch: &Launch, local_peer: Option<&str>) {
+        match local_peer {
+            Some(name) => self.set(b"HAPROXY_LOCALPEER", name.as_bytes()),
+            None => self.doubt(b"HAPROXY_LOCALPEER", &"the host's name is not known".into()),
+        }
+        let version = launch.version;
+        if launch.master_worker {
+            if version.is_some_and(|version| version.is_at_least(3, 1)) {
+                self.set(b"HAPROXY_MWORKER", b"1");
+            } else if !matches!(self.get(b"HAPROXY_MWORKER"), Lookup::Set(_)) {
+                self.doubt(
+                    b"HAPROXY_MWORKER",
+                    &"up to 3.0 a master has HAPROXY_MWORKER only once it has restarted".into(),
+                );
+            }
+        }
+        let built_in: Reason = "its value is built into HAProxy".into();
+        let names: [&[u8]; 5] = [
+            b"HAPROXY_HTTP_LOG_FMT",
+            b"HAPROXY_HTTPS_LOG_FMT",
+            b"HAPROXY_TCP_LOG_FMT",
+            b"HAPROXY_HTTP_CLF_LOG_FMT",
+            b"HAPROXY_TCP_CLF_LOG_FMT",
+        ];
+        match version {
+            Some(version) if version.is_at_least(2, 8) => {
+                let (major, minor, _) = version.numbers();
+                self.set(b"HAPROXY_BRANCH", format!("{major}.{minor}").as_bytes());
+            }
+            Some(_) => return,
+            None => self.doubt(b"HAPROXY_BRANCH", &"the version is not known".into()),
+        }
+        for name in names {
+            self.doubt(name, &built_in);
+        }
+    }
+
+    /// Looks one up.
+    pub(super) fn get(&self, name: &[u8]) -> Lookup<'_> {
+        match (self.values.get(name), &self.rest) {
+            (Some(Value::Known(value)), _) => Lookup::Set(value),
+            (Some(Value::Unknown(reason)), _) | (None, Some(reason)) => {
+                Lookup::Unknown(Arc::clone(reason))
+            }
+            (Some(Value::Unset), _) | (None, None) => Lookup::Unset,
+        }
+    }
+
+    /// `setenv NAME VALUE`.
+    pub(super) fn set(&mut self, name: &[u8], value: &[u8]) {
+        self.values.insert(name.to_vec(), Value::Known(value.to_vec()));
+    }
+
+    /// `presetenv NAME VALUE`: only when it does not exist.
+    pub(super) fn preset(&mut self, name: &[u8], value: &[u8]) {
+        match self.get(name) {
+            Lookup::Set(_) => {}
+            Lookup::Unset => self.set(name, value),
+            Lookup::Unknown(reason) => self.doubt(name, &reason),
+        }
+    }
+
+    /// `unsetenv NAME`.
+    pub(super) fn unset(&mut self, name: &[u8]) {
+        if self.rest.is_some() {
+            self.values.insert(name.to_vec(), Value::Unset);
+        } else {
+            self.values.remove(name);
+        }
+    }
+
+    /// `resetenv NAME…`: only these stay.
+    pub(super) fn keep_only(&mut self, names: &[&[u8]]) {
+        if let Some(reason) = self.rest.take() {
+            for name in names {
+                self.values
+                    .entry(name.to_vec())
+                    .or_insert_with(|| Value::Unknown(Arc::clone(&reason)));
+            }
+        }
+        self.values.retain(|name, _| names.contains(&name.as_slice()));
+    }
+
+    /// From here on it is not known what this one holds.
+    pub(super) fn doubt(&mut self, name: &[u8], reason: &Reason) {
+        self.values.insert(name.to_vec(), Value::Unknown(Arc::clone(reason)));
+    }
+
+    /// From here on nothing is known of any.
+    pub(super) fn doubt_all(&mut self, reason: &Reason) {
+        self.values.clear();
+        self.rest = Some(Arc::clone(reason));
+    }
+}
+
+/// How a version treats an unset variable and an empty word: the lexer's dialects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// To 2.8.3: an unset variable is an empty piece; an empty word ends the line's arguments.
+    Plain,
+    /// 2.8.5 or so to 3.2: as before, but `"$UNSET"` at the end of quotes also swallows the closing quote and
+    /// the spaces after it, so that the next word is glued on (HAProxy commit ff8db5a85).
+    Swallowing,
+    /// From 3.3: an empty word is an error, `"${V[*]}"` of nothing is no word at all.
+    Strict,
+    /// One of these, it is not known which.
+    Unknown,
+}
+
+impl Dialect {
+    /// The dialect of a version. The swallowing one was backported in patch releases after
+    /// November 2023 that are not all known, so some patch numbers stay undecided.
+    pub(super) fn of(version: Option<Version>) -> Dialect {
+        let Some(version) = version else {
+            return Dialect::Unknown;
+        };
+        let (major, minor, patch) = version.numbers();
+        match (major, minor, patch) {
+            (3, 3.., _) | (4.., _, _) => Dialect::Strict,
+            (2, 9, _) | (3, 0..=2, _) | (2, 8, Some(25..)) => Dialect::Swallowing,
+            (2, 8, Some(..=4)) | (2, 6, Some(..=15)) => Dialect::Plain,
+            (2, 4 | 6 | 7 | 8, _) => Dialect::Unknown,
+            _ => Dialect::Plain,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_act_in_order() {
+        let launch = Launch {
+            environment: Some([("A".to_owned(), "1".to_owned())].into()),
+            ..Launch::default()
+        };
+        let mut variables = Variables::new(&launch, Some("me"));
+        variables.preset(b"A", b"2");
+        variables.preset(b"B", b"2");
+        assert_eq!(variables.get(b"A"), Lookup::Set(b"1"));
+        assert_eq!(variables.get(b"B"), Lookup::Set(b"2"));
+        assert_eq!(variables.get(b"HAPROXY_LOCALPEER"), Lookup::Set(b"me"));
+        variables.keep_only(&[b"B"]);
+        assert_eq!(variables.get(b"A"), Lookup::Unset);
+        assert_eq!(variables.get(b"B"), Lookup::Set(b"2"));
+        variables.unset(b"B");
+        assert_eq!(variables.get(b"B"), Lookup::Unset);
+    }
+
+    #[test]
+    fn unknown_environment_stays_unknown_until_set() {
+        let mut variables = Variables::new(&Launch::default(), None);
+        assert!(matches!(variables.get(b"A"), Lookup::Unknown(_)));
+        variables.preset(b"A", b"1");
+        assert!(matches!(variables.get(b"A"), Lookup::Unknown(_)));
+        variables.set(b"A", b"1");
+        assert_eq!(variables.get(b"A"), Lookup::Set(b"1"));
+        variables.unset(b"A");
+        assert_eq!(variables.get(b"A"), Lookup::Unset);
+        variables.keep_only(&[b"C"]);
+        assert_eq!(variables.get(b"D"), Lookup::Unset);
+        assert!(matches!(variables.get(b"C"), Lookup::Unknown(_)));
+    }
+}

@@ -1,0 +1,463 @@
+//! Walks the files line by line and hands each line to the section it is in (`parse_cfg` in
+//! `src/cfgparse.c`).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::blocks::{Blocks, Counts};
+use super::conditions::{self, Truth};
+use super::findings::Line;
+use super::globals;
+use super::lexer::{self, LexError, Word, Words};
+use super::peers::Peers;
+use super::predicates::World;
+use super::proxies::{Proxy, is_identifier};
+use super::reader::{Context, Flow};
+use super::variables::{Dialect, Reason};
+use super::{Place, Possible, Program, SourceFile};
+
+/// Errors after which HAProxy leaves a file.
+const MOST_ERRORS: usize = 50;
+
+/// Keywords that begin a section, in any version from 1.8 to 3.5 (`REGISTER_CONFIG_SECTION`).
+const SECTIONS: [&[u8]; 24] = [
+    b"acme",
+    b"backend",
+    b"cache",
+    b"crt-store",
+    b"defaults",
+    b"fcgi-app",
+    b"frontend",
+    b"global",
+    b"healthcheck",
+    b"http-errors",
+    b"listen",
+    b"log-forward",
+    b"log-profile",
+    b"mailers",
+    b"namespace_list",
+    b"peers",
+    b"program",
+    b"resolvers",
+    b"ring",
+    b"spoe-agent",
+    b"spoe-group",
+    b"spoe-message",
+    b"traces",
+    b"userlist",
+];
+
+/// Section a line is in.
+enum Section {
+    /// None yet: only a section may come.
+    None,
+    Global,
+    Proxy(Proxy),
+    Peers(Peers),
+    Program(Program, Option<Reason>),
+    /// One that opens nothing.
+    Other,
+}
+
+/// Reads every file; while only `discovering`, what 3.1 and later read in their first pass.
+pub(super) fn walk(files: &[SourceFile], context: &mut Context<'_>, discovering: bool) {
+    for file in files {
+        let mut walker = Walker {
+            file: Arc::from(file.path.as_path()),
+            name: file.path.as_os_str().as_encoded_bytes(),
+            context,
+            discovering,
+            section: Section::None,
+            section_doubt: None,
+            section_name: None,
+            blocks: Blocks::default(),
+            capacity: 0,
+        };
+        if walker.file(&file.text) == Err(Flow::Abort) {
+            return;
+        }
+    }
+}
+
+/// A file, being read.
+struct Walker<'c, 'a, 'f> {
+    file: Arc<Path>,
+    name: &'f [u8],
+    context: &'c mut Context<'a>,
+    discovering: bool,
+    section: Section,
+    /// Why the section may be another one: it began where a condition is not known.
+    section_doubt: Option<Reason>,
+    /// `.SECTION`
+    section_name: Option<Vec<u8>>,
+    blocks: Blocks,
+    /// Size of the buffer HAProxy splits lines into.
+    capacity: usize,
+}
+
+impl Walker<'_, '_, '_> {
+    fn file(&mut self, text: &[u8]) -> Result<(), Flow> {
+        let outcome = self.lines(text);
+        let section = std::mem::replace(&mut self.section, Section::None);
+        self.close(section);
+        outcome?;
+        if let Some(line) = self.blocks.open_line() {
+            let place = self.place(line, 0, 1);
+            self.error(place, "this '.if' is not closed", Some("add '.endif'"));
+            return Err(Flow::Abort);
+        }
+        Ok(())
+    }
+
+    fn lines(&mut self, text: &[u8]) -> Result<(), Flow> {
+        let errors_before = self.context.findings.declared.errors.len();
+        let mut number = 0;
+        let mut rest = text;
+        while !rest.is_empty() {
+            number += 1;
+            let errors = self.context.findings.declared.errors.len() - errors_before;
+            if errors >= MOST_ERRORS {
+                break;
+            }
+            let end = rest.iter().position(|&byte| byte == b'\n');
+            let whole = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+            rest = end.and_then(|end| rest.get(end + 1..)).unwrap_or_default();
+            // To HAProxy a zero byte ends the line, and the next one then ends the file.
+            let zero = whole.iter().position(|&byte| byte == 0);
+            let line = whole.get(..zero.unwrap_or(whole.len())).unwrap_or_default();
+            match self.line(line, number) {
+                Ok(()) | Err(None) => {}
+                Err(Some(Flow::EndFile)) => break,
+                Err(Some(flow)) => return Err(flow),
+            }
+            if let Some(zero) = zero {
+                let place = self.place(number, zero, zero + 1);
+                self.error(place, "a zero byte", Some("a configuration is text"));
+                break;
+            }
+            if end.is_none() {
+                let place = self.place(number, line.len(), line.len() + 1);
+                let help = Some("end the last line with a newline; the file may be truncated");
+                self.error(place, "no newline at the end of the file", help);
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, line: usize, start: usize, end: usize) -> Place {
+        Place { file: Arc::clone(&self.file), line, columns: start + 1..end.max(start + 1) + 1 }
+    }
+
+    fn error(&mut self, place: Place, what: impl Into<String>, help: Option<&'static str>) {
+        if !self.discovering {
+            self.context.findings.error(place, what, help, None);
+        }
+    }
+
+    /// One line. `Err(None)`: it was wrong, and said so.
+    fn line(&mut self, line: &[u8], number: usize) -> Result<(), Option<Flow>> {
+        let indent = line.iter().take_while(|&&byte| lexer::is_space(byte)).count();
+        if line.get(indent) == Some(&b'[') {
+            return self.scope(line, indent, number);
+        }
+        let setting = lexer::Setting {
+            variables: &self.context.variables,
+            dialect: self.context.dialect,
+            file: self.name,
+            line: number,
+            section: self.section_name.as_deref(),
+        };
+        let words = match lexer::split(line, &setting, &mut self.context.room) {
+            Ok(words) => words,
+            Err(LexError { source, what, help }) => {
+                let place = self.place(number, source.start, source.end);
+                self.error(place, what, help);
+                return Err(None);
+            }
+        };
+        self.default_value(&words, number)?;
+        let Some(first) = words.list.first() else {
+            return Ok(());
+        };
+        if let Some(doubt) = first.doubt.clone() {
+            if self.blocks.counts() != Counts::No && !self.discovering {
+                let place = self.place(number, first.source.start, first.source.end);
+                let why = format!("the line's first word decides what it is, and {doubt}");
+                let anything = vec![Possible::default()];
+                self.context.findings.uncertain(place, why, anything);
+            }
+            return Ok(());
+        }
+        if matches!(first.text.as_slice(), b".if" | b".elif" | b".else" | b".endif") {
+            return self.block(&words.list, number).map_err(Some);
+        }
+        let doubt = match self.blocks.counts() {
+            Counts::No => return Ok(()),
+            Counts::Yes => None,
+            Counts::Maybe(reason) => Some(reason),
+        };
+        self.counting_line(&words, number, doubt.as_ref())
+    }
+
+    /// Up to 3.5 a `${NAME-default}` that makes the line outgrow HAProxy's buffer, as on the first line of a
+    /// file, is destroyed by its first attempt and refused in the second.
+    fn default_value(&mut self, words: &Words, number: usize) -> Result<(), Option<Flow>> {
+        let emitted = words.emitted.max(1);
+        if emitted <= self.capacity {
+            return Ok(());
+        }
+        self.capacity = emitted.next_multiple_of(1024);
+        let Some(brace) = words.default_at else {
+            return Ok(());
+        };
+        if self.context.launch.version.is_some_and(|version| !version.is_at_least(3, 6)) {
+            let place = self.place(number, brace, brace + 1);
+            let help = "put a longer line above it, a comment for instance";
+            self.error(
+                place,
+                "HAProxy cannot take a variable's default value on the first or by far longest line of a file",
+                Some(help),
+            );
+            return Err(None);
+        }
+        Ok(())
+    }
+
+    /// A line that is not about conditions and is not masked by one.
+    fn counting_line(
+        &mut self,
+        words: &Words,
+        number: usize,
+        doubt: Option<&Reason>,
+    ) -> Result<(), Option<Flow>> {
+        let file = Arc::clone(&self.file);
+        let all = Line { words: &words.list, file: &file, number, doubt };
+        if all.text(0).starts_with(b".") {
+            return self.directive(&all).map_err(Some);
+        }
+        let empty = words.list.iter().position(|word| word.text.is_empty() && word.doubt.is_none());
+        if let (Some(empty), Dialect::Strict, false) =
+            (empty, self.context.dialect, self.discovering)
+        {
+            self.context.findings.error(
+                all.place(empty),
+                "an empty argument, which would end the line",
+                Some("if it is from a variable, set it, or write \"${NAME[*]}\" to leave nothing in its place"),
+                doubt,
+            );
+            return Err(None);
+        }
+        let mut line = Line { words: words.arguments(), ..all };
+        if matches!(line.text(0), b"no" | b"default") {
+            line.words = line.rest(1);
+            if matches!(line.text(0), b"bind" | b"stats" | b"disabled" | b"enabled" | b"peer") {
+                self.context.findings.error(
+                    all.place(0),
+                    format!("'{}' cannot stand before '{}'", all.string(0), line.string(0)),
+                    None,
+                    doubt,
+                );
+                return Err(None);
+            }
+            // What may be negated opens nothing, but it has to be in a section.
+            if !matches!(self.section, Section::None) {
+                return Ok(());
+            }
+        }
+        if line.words.is_empty() {
+            return Ok(());
+        }
+        let certain = doubt.is_none();
+        match self.keyword(&line) {
+            Err(Flow::Abort) if !certain || self.discovering => Ok(()),
+            outcome => outcome.map_err(Some),
+        }
+    }
+
+    /// `[SCOPE]`: a name alone on its line. It bounds nothing in a configuration file.
+    fn scope(&mut self, line: &[u8], indent: usize, number: usize) -> Result<(), Option<Flow>> {
+        let inside = line.get(indent + 1..).unwrap_or_default();
+        let close = inside.iter().position(|&byte| byte == b']');
+        let name = close.and_then(|close| inside.get(..close)).unwrap_or_default();
+        let after = close.and_then(|close| inside.get(close + 1..)).unwrap_or_default();
+        let next = after.iter().find(|&&byte| !lexer::is_space(byte));
+        let what = if name.is_empty() {
+            "a scope needs a name"
+        } else if !is_identifier(name) {
+            "a character that is not permitted in the name of a scope"
+        } else if next.is_some_and(|&byte| byte != b'#') {
+            "a scope stands alone on its line"
+        } else {
+            return Ok(());
+        };
+        let place = self.place(number, indent, line.len());
+        self.error(place, what, Some("write [NAME]"));
+        if name.is_empty() { Err(None) } else { Err(Some(Flow::Abort)) }
+    }
+
+    /// `.if`, `.elif`, `.else`, `.endif`
+    fn block(&mut self, words: &[Word], number: usize) -> Result<(), Flow> {
+        let file = Arc::clone(&self.file);
+        let line = Line { words, file: &file, number, doubt: None };
+        let context = &*self.context;
+        let condition = || {
+            if let Some(doubt) = line.doubt_to(words.len()) {
+                return Ok(Truth::Unknown(Arc::clone(doubt)));
+            }
+            let texts: Vec<&[u8]> = line.rest(1).iter().map(|word| word.text.as_slice()).collect();
+            let world = World {
+                variables: &context.variables,
+                launch: context.launch,
+                switched: &context.switched,
+            };
+            conditions::evaluate(&texts.join(&b' '), &world)
+        };
+        let outcome = match line.text(0) {
+            b".if" => self.blocks.open(number, condition),
+            b".elif" => self.blocks.otherwise_if(condition),
+            keyword => {
+                if !line.text(1).is_empty() {
+                    let what = format!("unexpected argument of '{}'", line.string(0));
+                    self.error(line.place(1), what, None);
+                    return Err(Flow::Abort);
+                }
+                if keyword == b".else" { self.blocks.otherwise() } else { self.blocks.close() }
+            }
+        };
+        if let Err(what) = outcome {
+            let word = usize::from(words.len() > 1);
+            self.error(line.place(word), what, None);
+            return Err(Flow::Abort);
+        }
+        if let (Counts::Maybe(reason), b".if" | b".elif", false) =
+            (self.blocks.counts(), line.text(0), self.discovering)
+        {
+            let why = format!("its condition cannot be decided: {reason}");
+            self.context.findings.uncertain(line.place(1), why, vec![]);
+        }
+        Ok(())
+    }
+
+    /// `.alert`, `.warning`, `.notice`, `.diag`
+    fn directive(&mut self, line: &Line<'_>) -> Result<(), Flow> {
+        if self.discovering {
+            return Ok(());
+        }
+        let keyword = line.text(0);
+        if !matches!(keyword, b".alert" | b".warning" | b".notice" | b".diag") {
+            let what = format!("unknown directive '{}'", line.string(0));
+            self.context.findings.error(line.place(0), what, None, line.doubt);
+            return line.doubt.map_or(Err(Flow::EndFile), |_| Ok(()));
+        }
+        if !line.text(2).is_empty() {
+            self.context.findings.error(
+                line.place(2),
+                format!("unexpected argument of '{}'", line.string(0)),
+                Some("quote the message if it has spaces"),
+                line.doubt,
+            );
+            return Ok(());
+        }
+        if keyword == b".alert" {
+            let what = format!("the configuration refuses itself: {}", line.string(1));
+            let flow = self.context.abort(line, 0, what, None);
+            return line.doubt.map_or(Err(flow), |_| Ok(()));
+        }
+        Ok(())
+    }
+
+    /// A keyword: of the section, or one that begins the next section.
+    fn keyword(&mut self, line: &Line<'_>) -> Result<(), Flow> {
+        if SECTIONS.contains(&line.text(0)) {
+            self.finish_section(line);
+            self.section = Section::Other;
+            self.section = self.open_section(line)?;
+            return Ok(());
+        }
+        let discovering = self.discovering;
+        let section_doubt = self.section_doubt.clone();
+        let line = &Line { doubt: line.doubt.or(section_doubt.as_ref()), ..*line };
+        match &mut self.section {
+            Section::Global if !matches!(line.text(0), b"bind" | b"dgram-bind") => {
+                globals::line(line, discovering, self.context);
+            }
+            _ if discovering => {}
+            Section::Proxy(proxy) => proxy.line(line, self.context),
+            Section::Peers(peers) => peers.line(line, self.context),
+            Section::Program(program, _) => {
+                if line.text(0) == b"command" {
+                    program.command =
+                        (1..line.words.len()).map(|index| line.string(index)).collect();
+                }
+            }
+            Section::Global | Section::Other => self.misplaced_bind(line),
+            Section::None => self.context.findings.error(
+                line.place(0),
+                format!("'{}' is in no section", line.string(0)),
+                Some("a file begins with a section, such as global or defaults"),
+                line.doubt,
+            ),
+        }
+        Ok(())
+    }
+
+    /// A bind in a section that has none, in any version up to 3.5.
+    fn misplaced_bind(&mut self, line: &Line<'_>) {
+        if !matches!(line.text(0), b"bind" | b"dgram-bind") {
+            return;
+        }
+        let version = self.context.launch.version;
+        if line.doubt.is_none() && version.is_some_and(|version| !version.is_at_least(3, 6)) {
+            let what = format!("'{}' in a section that cannot listen", line.string(0));
+            let help = Some("is the frontend's own line missing above it?");
+            self.context.findings.error(line.place(0), what, help, None);
+            return;
+        }
+        let why = line.doubt.map_or("a bind in a section that has none", |doubt| &**doubt);
+        let anything = vec![Possible::default()];
+        self.context.findings.uncertain(line.place(1), why, anything);
+    }
+
+    /// The section a line begins.
+    fn open_section(&mut self, line: &Line<'_>) -> Result<Section, Flow> {
+        Ok(match line.text(0) {
+            b"global" => Section::Global,
+            b"defaults" | b"frontend" | b"listen" | b"backend" | b"log-forward"
+                if !self.discovering =>
+            {
+                Section::Proxy(Proxy::open(line, self.context)?)
+            }
+            b"peers" if !self.discovering => Section::Peers(Peers::open(line, self.context)?),
+            b"program" => {
+                let program =
+                    Program { name: line.string(1), command: Vec::new(), place: line.place(0) };
+                Section::Program(program, line.doubt.cloned())
+            }
+            _ => Section::Other,
+        })
+    }
+
+    /// Ends the section a new one follows.
+    fn finish_section(&mut self, line: &Line<'_>) {
+        let section = std::mem::replace(&mut self.section, Section::None);
+        self.close(section);
+        let name = usize::from(!line.text(1).is_empty());
+        self.section_name = Some(line.text(name).to_vec());
+        self.section_doubt = line.doubt.cloned();
+    }
+
+    fn close(&mut self, section: Section) {
+        match section {
+            Section::Proxy(proxy) => proxy.close(self.context),
+            Section::Peers(peers) if !self.discovering => peers.close(self.context),
+            Section::Program(program, doubt) if !self.discovering => match doubt {
+                None => self.context.findings.declared.programs.push(program),
+                Some(reason) => {
+                    let why = format!("whether this program runs is not known: {reason}");
+                    self.context.findings.uncertain(program.place, why, vec![]);
+                }
+            },
+            _ => {}
+        }
+    }
+}

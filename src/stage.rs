@@ -1,0 +1,255 @@
+//! For tests: samples of hosts that are hard to come by, made of actors.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::judge::verdict::{Anomaly, Haproxy, Kind, Verdict};
+use crate::judge::{self, Memory, Policy};
+use crate::model::{
+    BoundSocket, Connection, ConnectionState, Environment, Executable, NamespaceId,
+    NetworkNamespace, Pidfile, PidfileContent, Process, ProcessId, Protocol, Signals, Snapshot,
+};
+
+const HERE: NamespaceId = NamespaceId(1);
+
+/// One process of a staged host.
+#[derive(Clone)]
+pub struct Actor {
+    pub process: Process,
+    pub bound: Vec<BoundSocket>,
+    unix: Vec<u64>,
+    connections: Vec<Connection>,
+}
+
+/// A daemon of this pid, started at that second by this command line.
+pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
+    Actor {
+        process: Process {
+            id: ProcessId { start_ticks: u64::from(started) * 100, pid },
+            started: f64::from(started),
+            parent: 1,
+            session: pid,
+            comm: "haproxy".to_owned(),
+            run_state: 'S',
+            arguments: Some(line.split_ascii_whitespace().map(str::to_owned).collect()),
+            executable: Some(Executable { path: "/usr/sbin/haproxy".into(), deleted: false }),
+            working_directory: Some("/".into()),
+            root: Some("/".into()),
+            environment: Some(Environment::default()),
+            cgroup: Some("/".to_owned()),
+            uid: Some(0),
+            pid_namespace: Some(HERE),
+            net_namespace: Some(HERE),
+            mount_namespace: Some(HERE),
+            namespace_pids: vec![pid],
+            signals: Some(Signals::default()),
+            anonymous_memory_bytes: Some(1 << 20),
+            open_fds: Some(10),
+            max_fds: Some(1000),
+            sockets: Some(BTreeSet::new()),
+            pidfile: None,
+        },
+        bound: Vec::new(),
+        unix: Vec::new(),
+        connections: Vec::new(),
+    }
+}
+
+impl Actor {
+    fn listens(mut self, protocol: Protocol, port: u16, inode: u64) -> Actor {
+        self.bound.push(BoundSocket {
+            protocol,
+            address: "0.0.0.0".parse().unwrap(),
+            port,
+            interface: None,
+            inode,
+            cookie: Some(inode),
+            uid: 0,
+            receive_buffer_bytes: Some(212_992),
+            queue_length: Some(0),
+            queue_limit: Some(128),
+            drops: Some(0),
+        });
+        self.holds(inode)
+    }
+
+    pub fn tcp(self, port: u16, inode: u64) -> Actor {
+        self.listens(Protocol::Tcp, port, inode)
+    }
+
+    pub fn udp(self, port: u16, inode: u64) -> Actor {
+        self.listens(Protocol::Udp, port, inode)
+    }
+
+    pub fn unix(mut self, inode: u64) -> Actor {
+        self.unix.push(inode);
+        self.holds(inode)
+    }
+
+    /// A descriptor that no table lists: a paused listener.
+    pub fn holds(mut self, inode: u64) -> Actor {
+        self.process.sockets.get_or_insert_default().insert(inode);
+        self
+    }
+
+    pub fn connected(self, inode: u64, state: ConnectionState) -> Actor {
+        self.connection(Connection::Tcp { inode, state })
+    }
+
+    pub fn connection(mut self, connection: Connection) -> Actor {
+        let inode = connection.inode();
+        self.connections.push(connection);
+        self.holds(inode)
+    }
+
+    pub fn child_of(mut self, parent: i32) -> Actor {
+        self.process.parent = parent;
+        self
+    }
+
+    pub fn variable(mut self, name: &str, value: &str) -> Actor {
+        let variables = self.process.environment.get_or_insert_default();
+        variables.0.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// A master's reload number, in its environment or a worker's.
+    pub fn reload(self, number: u32) -> Actor {
+        let list = format!("|type=m;fd=-1;pid=1;reloads={number};failedreloads=0|type=w;pid=2");
+        self.variable("HAPROXY_PROCESSES", &list).variable("HAPROXY_MWORKER_WAIT_ONLY", "1")
+    }
+
+    pub fn pidfile(mut self, pids: &[i32]) -> Actor {
+        let content = PidfileContent::Pids(pids.to_vec());
+        self.process.pidfile = Some(Pidfile { path: "/run/p".into(), content });
+        self
+    }
+
+    pub fn in_directory(mut self, directory: &str) -> Actor {
+        self.process.working_directory = Some(directory.into());
+        self
+    }
+
+    pub fn in_cgroup(mut self, cgroup: &str) -> Actor {
+        self.process.cgroup = Some(cgroup.to_owned());
+        self
+    }
+
+    pub fn jailed(mut self) -> Actor {
+        self.process.root = Some("/var/empty".into());
+        self.process.working_directory = Some("/var/empty".into());
+        self
+    }
+
+    pub fn dead(mut self) -> Actor {
+        self.process.run_state = 'Z';
+        self.process.arguments = None;
+        self.process.executable = None;
+        self.process.environment = None;
+        self.process.sockets = None;
+        self
+    }
+
+    /// As an exporter without rights sees it.
+    pub fn unseen(mut self) -> Actor {
+        let process = &mut self.process;
+        process.executable = None;
+        process.environment = None;
+        process.sockets = None;
+        process.working_directory = None;
+        process.root = None;
+        self
+    }
+
+    pub fn change(mut self, change: impl FnOnce(&mut Process)) -> Actor {
+        change(&mut self.process);
+        self
+    }
+}
+
+/// A sample of these actors.
+pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
+    let mut processes: Vec<Process> = actors.iter().map(|a| a.process.clone()).collect();
+    processes.sort_by_key(|process| process.id);
+    let bound: BTreeMap<u64, BoundSocket> =
+        actors.iter().flat_map(|a| a.bound.iter().map(|s| (s.inode, s.clone()))).collect();
+    let network = NetworkNamespace {
+        label: String::new(),
+        bound: Some(bound.into_values().collect()),
+        unix_listeners: Some(actors.iter().flat_map(|a| a.unix.clone()).collect()),
+        ephemeral: Some(32768..=60999),
+        reserved: vec![],
+    };
+    Snapshot {
+        taken,
+        processes,
+        parents: BTreeMap::from([(1, "init".to_owned())]),
+        networks: BTreeMap::from([(HERE, network)]),
+        own_network: Some(HERE),
+        connections: actors
+            .iter()
+            .filter(|actor| actor.process.sockets.is_some())
+            .map(|actor| (actor.process.id, actor.connections.clone()))
+            .collect(),
+        ..Snapshot::default()
+    }
+}
+
+/// Judges samples in turn, from an exporter's first one on.
+#[derive(Default)]
+pub struct Film {
+    pub policy: Policy,
+    memory: Memory,
+}
+
+impl Film {
+    pub fn with(policy: Policy) -> Film {
+        Film { policy, memory: Memory::default() }
+    }
+
+    pub fn see(&mut self, taken: f64, actors: &[Actor]) -> Verdict {
+        let (verdict, memory) = judge::judge(&snapshot(taken, actors), &self.memory, &self.policy);
+        self.memory = memory;
+        verdict
+    }
+
+    /// The same actors until everything that will has come due.
+    pub fn settle(&mut self, taken: f64, actors: &[Actor]) -> Verdict {
+        self.see(taken, actors);
+        self.see(taken + 15.0, actors);
+        self.see(taken + 30.0, actors)
+    }
+}
+
+impl Verdict {
+    pub fn one(&self) -> &Haproxy {
+        let [haproxy] = self.haproxys.as_slice() else { panic!("{:#?}", self.haproxys) };
+        haproxy
+    }
+}
+
+impl Haproxy {
+    /// Generation of each process, in the order of age: `10 stale, 11 current`.
+    pub fn cast(&self) -> String {
+        let view = |p: &crate::judge::verdict::ProcessView| {
+            format!("{} {}", p.id.pid, p.generation.as_str())
+        };
+        self.processes.iter().map(view).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Standing anomalies: `port_split tcp 80 haproxy stale`.
+    pub fn findings(&self) -> Vec<String> {
+        let text = |anomaly: &Anomaly| {
+            let port = anomaly.subject.port.as_ref();
+            let port =
+                port.map(|key| format!(" {} {}", key.protocol, key.port)).unwrap_or_default();
+            let holder = &anomaly.subject.holder;
+            let holder = if holder.is_empty() { String::new() } else { format!(" {holder}") };
+            format!("{}{port}{holder}", anomaly.kind.as_str())
+        };
+        self.anomalies.iter().filter(|anomaly| !anomaly.pending).map(text).collect()
+    }
+
+    pub fn judged(&self, kind: Kind) -> bool {
+        self.judged.contains(&kind)
+    }
+}
