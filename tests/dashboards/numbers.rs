@@ -1,0 +1,184 @@
+//! Every query of the boards on a real Prometheus that scraped the real exporter: where all is well
+//! nothing is missing, and where it is not the numbers say so.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::answers::{Answers, ask, choice};
+use super::board::{BOARDS, links, root};
+use super::fleet::{
+    EMPTY, FOUNDING, HEALTHY, OLD_PROCESSES, Pace, SILENT, STRANDED, THRESHOLD, draw, with_fleet,
+};
+
+/// Queries that have no answer where all is well, and so show their panel's text or leave a column out.
+const SILENT_IN_HEALTH: [(&str, &str); 6] = [
+    ("What is wrong now", "A"),
+    ("Anomalies by kind", "B"), // beside "all kinds"
+    ("Each HAProxy", "F"),          // a column: nothing is stale
+    ("Longest stale", "A"),
+    ("Ports bound and declared", "B"), // until the exporter reads configurations
+    ("HAProxys of this host", "B"),    // likewise
+];
+
+#[test]
+fn the_numbers_tell_what_is_wrong() {
+    let pace = Pace { pause: Duration::from_millis(1200), hasty: true };
+    with_fleet(pace, |fleet| {
+        // First, so that they are there to look at when something below fails.
+        pictures(fleet, &root().join("target/dashboards"));
+
+        let health = [choice(&[("instance", HEALTHY)]), choice(&[("instance", HEALTHY), ("haproxy", "web"), ("cluster", "eu1"), ("job", "haproxy-host-exporter")])];
+        for chosen in &health {
+            for board in BOARDS {
+                let answers = ask(fleet, board, chosen);
+                for (panel, query, instead) in answers.silent() {
+                    assert!(SILENT_IN_HEALTH.contains(&(panel.as_str(), query.as_str())), "{board}: {panel} {query} has no data");
+                    assert!(instead != "No data" && !instead.is_empty(), "{board}: {panel}");
+                }
+                assert!(!answers.annotations("Reloads").is_empty(), "{board}: no reload");
+                assert_eq!(answers.annotations("Alerts").len(), 0, "{board}");
+            }
+            well(&ask(fleet, "fleet", chosen));
+        }
+        let host = ask(fleet, "host", &health[0]);
+        assert_eq!(host.stat("Serves"), Some(1.0));
+        assert_eq!(host.stat("Anomalies"), Some(0.0));
+        assert_eq!(host.stat("Generations"), Some(1.0));
+        assert_eq!(host.stat("Ports"), Some(3.0));
+        assert!(host.stat("Reloads that fit").unwrap() > 1.0);
+
+        whole_fleet(&ask(fleet, "fleet", &choice(&[])));
+        founding_fleet(&ask(fleet, "fleet", &choice(&[("instance", FOUNDING)])));
+        founding_host(&ask(fleet, "host", &choice(&[("instance", FOUNDING)])));
+        stranded_fleet(&ask(fleet, "fleet", &choice(&[("instance", STRANDED)])));
+        stranded_host(&ask(fleet, "host", &choice(&[("instance", STRANDED), ("haproxy", "edge")])));
+        for instance in [EMPTY, SILENT] {
+            for board in BOARDS {
+                let answers = ask(fleet, board, &choice(&[("instance", instance)]));
+                for (panel, _, instead) in answers.silent() {
+                    assert!(instead != "No data" && !instead.is_empty(), "{board}: {panel}");
+                }
+            }
+        }
+    });
+}
+
+/// The pictures of the README; takes five minutes, so that there is a past to see.
+#[test]
+#[ignore = "draws dashboards/*.png anew"]
+fn draw_for_the_readme() {
+    let pace = Pace { pause: Duration::from_secs(22), hasty: false };
+    with_fleet(pace, |fleet| pictures(fleet, &root().join("dashboards")));
+}
+
+fn pictures(fleet: &super::fleet::Fleet, directory: &std::path::Path) {
+    let answers: PathBuf = root().join("target/dashboards");
+    for (board, picture, chosen) in [
+        ("fleet", directory.join("fleet.png"), choice(&[])),
+        ("host", directory.join("host.png"), choice(&[("instance", FOUNDING)])),
+        ("fleet", answers.join("fleet-healthy.png"), choice(&[("instance", HEALTHY)])),
+        ("host", answers.join("host-healthy.png"), choice(&[("instance", HEALTHY)])),
+        ("host", answers.join("host-stranded.png"), choice(&[("instance", STRANDED)])),
+    ] {
+        let json = answers.join(picture.file_name().unwrap()).with_extension("json");
+        ask(fleet, board, &chosen).write(&json);
+        draw(board, &json, &picture);
+    }
+}
+
+/// Does the exporter judge this kind? One that it does not know yet has no series.
+fn judged(answers: &Answers, kind: &str) -> bool {
+    answers.offers("kind").contains(&kind)
+}
+
+fn well(fleet: &Answers) {
+    for panel in [
+        "HAProxys down", "Ports not served", "Ports served by old processes", "Ports out of policy",
+        "Processes piling up", "Ports at risk", "Blind exporters", "Hosts without HAProxy", "Stale processes",
+    ] {
+        assert_eq!(fleet.stat(panel), Some(0.0), "{panel}");
+    }
+    assert_eq!(fleet.stat("Hosts"), Some(1.0));
+    assert_eq!(fleet.value("State of each host", "A", &[("instance", HEALTHY)]), Some(0.0));
+    assert_eq!(fleet.value("Each HAProxy", "A", &[("haproxy", "web")]), Some(1.0));
+}
+
+fn whole_fleet(fleet: &Answers) {
+    assert_eq!(fleet.offers("instance"), [HEALTHY, FOUNDING, STRANDED, EMPTY, SILENT]);
+    assert_eq!(fleet.offers("haproxy"), ["edge", "lbagent", "web"]);
+    assert_eq!(fleet.offers("cluster"), ["eu1"]);
+    assert_eq!(fleet.stat("Hosts"), Some(5.0));
+    assert_eq!(fleet.stat("Hosts without HAProxy"), Some(1.0));
+    assert_eq!(fleet.stat("Blind exporters"), Some(1.0));
+    assert_eq!(fleet.stat("HAProxys"), Some(3.0));
+    assert_eq!(fleet.stat("HAProxys down"), Some(0.0));
+    assert_eq!(fleet.stat("Processes piling up"), Some(1.0));
+    let state = |instance| fleet.value("State of each host", "A", &[("instance", instance)]);
+    assert_eq!(state(HEALTHY), Some(0.0));
+    assert_eq!(state(STRANDED), Some(3.0));
+    assert_eq!(state(EMPTY), Some(5.0));
+    assert_eq!(state(SILENT), Some(4.0));
+    let founding = if judged(fleet, "port_blocked") { 3.0 } else { 2.0 };
+    assert_eq!(state(FOUNDING), Some(founding));
+}
+
+/// Fleet board of the incident: the pile is over its threshold, the port is named with its holder.
+fn founding_fleet(fleet: &Answers) {
+    assert_eq!(fleet.stat("Processes piling up"), Some(1.0));
+    assert_eq!(fleet.stat("Stale processes"), Some(f64::from(OLD_PROCESSES)));
+    let lbagent = [("instance", FOUNDING), ("haproxy", "lbagent")];
+    assert_eq!(fleet.value("Each HAProxy", "C", &lbagent), Some(f64::from(OLD_PROCESSES + 1)));
+    let share = fleet.value("Each HAProxy", "E", &lbagent).unwrap();
+    assert!((share - f64::from(OLD_PROCESSES) / f64::from(THRESHOLD)).abs() < 1e-9, "{share}");
+    assert!(fleet.value("Each HAProxy", "F", &lbagent).is_some());
+    assert!(fleet.value("Connections of stale processes", "A", &[("state", "established")]).unwrap() > 0.0);
+    assert!(fleet.stat("Ports at risk").unwrap() >= 1.0);
+    let ephemeral = fleet.wrong("port_ephemeral");
+    assert!(ephemeral.iter().any(|row| row["port"] == "59050" && row["instance"] == FOUNDING), "{ephemeral:?}");
+    blocked(fleet);
+    // The runbook's name and the first step are made of the kind, in columns of their own.
+    assert!(ephemeral.iter().all(|row| row["runbook"] == "port_ephemeral" && row["first_step"] == "port_ephemeral" && row["severity"] == "3 info"));
+}
+
+fn founding_host(host: &Answers) {
+    assert_eq!(host.stat("Serves"), Some(1.0));
+    assert_eq!(host.stat("Generations"), Some(f64::from(OLD_PROCESSES + 1)));
+    assert_eq!(host.stat("Stale processes"), Some(f64::from(OLD_PROCESSES)));
+    assert!(host.stat("Longest stale").unwrap() > 0.0);
+    assert_eq!(host.value("Stale processes by state", "A", &[("state", "draining")]), Some(f64::from(OLD_PROCESSES)));
+    assert!(host.value("Memory by generation", "A", &[("generation", "stale")]).unwrap() > 0.0);
+    // 59044 is nobody's listener, however much it looks like one.
+    let ports = host.series("Listening ports", "A");
+    assert!(ports.iter().all(|row| row["metric"]["port"] != "59044" && row["metric"]["protocol"] == "tcp"), "{ports:?}");
+    assert_eq!(ports.len(), 4, "{ports:?}");
+    blocked(host);
+}
+
+fn blocked(answers: &Answers) {
+    if answers.board.uid().ends_with("host") || !judged(answers, "port_blocked") {
+        return;
+    }
+    assert_eq!(answers.stat("Ports not served"), Some(1.0));
+    let rows = answers.wrong("port_blocked");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!((&rows[0]["port"], &rows[0]["instance"]), (&"59044".into(), &FOUNDING.into()));
+    assert!(rows[0]["holder"].as_str().unwrap().starts_with("haproxy"), "{rows:?}");
+}
+
+fn stranded_fleet(fleet: &Answers) {
+    // 8001, which nobody asks for any more, and those it shares with its successor.
+    assert!(fleet.stat("Ports served by old processes").unwrap() >= 1.0);
+    let rows = fleet.wrong("port_stale_listener");
+    assert!(rows.iter().any(|row| row["port"] == "8001" && row["holder"] == "haproxy stale"), "{rows:?}");
+    assert!(rows.iter().all(|row| row["severity"] == "1 critical"), "{rows:?}");
+    assert_eq!(fleet.value("Stale processes by state", "A", &[("state", "listening")]), Some(1.0));
+}
+
+fn stranded_host(host: &Answers) {
+    assert!(host.stat("Anomalies").unwrap() >= 1.0);
+    let ports = host.series("Listening ports", "A");
+    let stale = |port: &str| ports.iter().any(|row| row["metric"]["port"] == port && row["metric"]["generation"] == "stale");
+    assert!(stale("8001"), "{ports:?}");
+    assert!(host.value("Anomalies by kind", "B", &[("kind", "port_stale_listener")]).unwrap() >= 1.0);
+    assert!(links(host.board.panel("What is wrong now")).iter().any(|url| url.contains("/runbooks/")));
+}
