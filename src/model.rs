@@ -3,11 +3,16 @@
 //! Facts only: nothing here knows what is wrong or how a metric is called. What could
 //! not be read is `None` and has an entry in [`Snapshot::unreadable`].
 
+pub mod declared;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use self::declared::Declared;
 
 /// A moment, in seconds since the Unix epoch.
 pub type UnixSeconds = f64;
@@ -75,8 +80,10 @@ pub struct Process {
     pub max_fds: Option<u64>,
     /// Every socket it holds. `None`: its descriptors could not be read.
     pub sockets: Option<BTreeSet<SocketInode>>,
-    /// The pidfile its command line names.
+    /// The pidfile its command line or its configuration names.
     pub pidfile: Option<Pidfile>,
+    /// Its configuration as it is on disk now. `None`: it names none, or none could be read.
+    pub configuration: Option<Arc<Configuration>>,
 }
 
 impl Process {
@@ -198,6 +205,36 @@ impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// The configuration files of a process as they are on disk: what it would load next.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Configuration {
+    /// What they declare.
+    pub declared: Declared,
+    /// All of them could be read, so what is not declared is really not.
+    pub complete: bool,
+    /// A hash of names and contents.
+    pub fingerprint: u64,
+    /// When the newest was changed.
+    pub modified: UnixSeconds,
+}
+
+/// Who uses a port number that a haproxy declares and has not bound.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortUser {
+    /// Transport.
+    pub protocol: Protocol,
+    /// Local address and port.
+    pub local: (IpAddr, u16),
+    /// The other end of a connection; `None` for a listener, or a UDP socket without a peer.
+    pub remote: Option<(IpAddr, u16)>,
+    /// Identity.
+    pub inode: SocketInode,
+    /// Owner's uid.
+    pub uid: u32,
+    /// Pid and name of a process that holds it; `None` where none could be found.
+    pub holder: Option<(i32, String)>,
 }
 
 /// A socket that may be a configured listener: TCP in state LISTEN, or UDP without a peer.
@@ -379,6 +416,8 @@ pub struct Snapshot {
     pub networks: BTreeMap<NamespaceId, NetworkNamespace>,
     /// The exporter's own network namespace.
     pub own_network: Option<NamespaceId>,
+    /// Who uses the ports that were asked for, by network namespace.
+    pub port_users: BTreeMap<NamespaceId, Vec<PortUser>>,
     /// Connections of the processes they were asked for; absent: not asked for or unreadable.
     pub connections: BTreeMap<ProcessId, Vec<Connection>>,
     /// What is left on the host.

@@ -47,6 +47,7 @@ pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
             max_fds: Some(1000),
             sockets: Some(BTreeSet::new()),
             pidfile: None,
+            configuration: None,
         },
         bound: Vec::new(),
         unix: Vec::new(),

@@ -19,11 +19,18 @@ fn assert_refused(output: &Output, words: &[&str]) {
         assert!(error.contains(word), "{word:?} is not in:\n{error}");
     }
     assert!(!error.contains("panicked"), "{error}");
-    let errors = error.lines().filter(|line| line.to_lowercase().contains("error")).count();
-    assert_eq!(errors, 1, "one error:\n{error}");
+    // One error: it begins the first line, and no other.
+    let begins =
+        |line: &str| ["haproxy-host-exporter: ", "error: "].iter().any(|b| line.starts_with(b));
+    assert!(error.lines().next().is_some_and(begins), "{error}");
+    assert_eq!(
+        error.matches("haproxy-host-exporter: ").count() + error.matches("error: ").count(),
+        1,
+        "{error}"
+    );
 }
 
-/// Runs it with these flags. Whatever it did bind would still be free or not: it has ended.
+/// Runs it with these flags.
 fn run(bed: &Bed, arguments: &[&str]) -> Output {
     // Bounded, for what should end at once might serve for ever.
     bed.command("timeout")
@@ -37,7 +44,7 @@ fn run(bed: &Bed, arguments: &[&str]) -> Output {
 #[test]
 fn bad_configurations() {
     let table: &[(&str, &[&str])] = &[
-        ("defaults: [\n", &["line 2"]),
+        ("defaults: {allowed_ports: [\n", &["line 2"]),
         (
             "defaults:\n  stale_grace: 1s\n  stale_grase: 2s\n",
             &["stale_grase", "line 3", "column 3"],

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// A room, and what it may not name.
 const WALLS: &[(&str, &[&str])] = &[
     ("model.rs", &["crate::"]),
+    ("model", &["crate::"]),
     (
         "haproxy",
         &["crate::judge", "crate::sample", "crate::metrics", "crate::report", "crate::config"],
@@ -22,7 +23,8 @@ const WALLS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms without I/O, clock and log.
-const PURE: &[&str] = &["model.rs", "haproxy", "judge", "metrics", "report.rs", "sample/wire.rs"];
+const PURE: &[&str] =
+    &["model.rs", "model", "haproxy", "judge", "metrics", "report.rs", "sample/wire.rs"];
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::process",

@@ -88,19 +88,25 @@ pub fn tell(
     let current = current_unit(service, &units);
     let mut generations = Generations {
         up: match current.and_then(|current| units.get(current)) {
+            // The old one has let go, and the new one has yet to detach from who holds them.
+            _ if units.iter().any(|unit| unit.launches_with_listeners) => Some(true),
             Some(unit) => unit.serves,
             None if units.iter().any(|unit| unit.serves.is_none()) => None,
             None => Some(false),
         },
-        count: units.len() as u64,
+        count: units.iter().filter(|unit| !unit.launching).count() as u64,
         ..Generations::default()
     };
-    for (index, unit) in units.iter().enumerate() {
-        let generation = generation(index, unit, current, now);
+    let told: Vec<Generation> = units
+        .iter()
+        .enumerate()
+        .map(|(index, unit)| generation(index, unit, current, now))
+        .collect();
+    for (index, (unit, &generation)) in units.iter().zip(&told).enumerate() {
         for &id in &unit.ids {
             generations.of.insert(id, generation);
             if generation == Generation::Stale {
-                let since = superseded(index, &units, current, pasts.get(&id));
+                let since = superseded(index, &units, &told, pasts.get(&id));
                 generations.superseded.insert(id, since);
             }
         }
@@ -134,6 +140,10 @@ struct Unit {
     watched: bool,
     /// Its pidfile names it.
     named: bool,
+    /// Nothing of it has detached yet.
+    launching: bool,
+    /// It holds listeners for the child that will be the service.
+    launches_with_listeners: bool,
 }
 
 impl Unit {
@@ -166,10 +176,16 @@ impl Unit {
                 && past.map_or(age < SLOW_START_SECONDS, |past| past.from_birth),
             watched: past.is_some_and(|past| past.from_birth),
             named: is_named_by_pidfile(member),
+            launching: member.launching,
+            launches_with_listeners: member.launching && holds == Some(true),
         }
     }
 
     fn merge(&mut self, other: Unit) {
+        // The service is what the launcher forked, and begins with it.
+        if self.launching && !other.launching {
+            self.started = other.started;
+        }
         self.ids.extend(other.ids);
         self.serves = match (self.serves, other.serves) {
             (Some(true), _) | (_, Some(true)) => Some(true),
@@ -182,6 +198,8 @@ impl Unit {
         self.watched &= other.watched;
         self.superseded &= other.superseded;
         self.named |= other.named;
+        self.launching &= other.launching;
+        self.launches_with_listeners |= other.launches_with_listeners;
     }
 }
 
@@ -208,6 +226,8 @@ enum Mark {
     Workers(ProcessId, ReloadNumber),
     /// One pidfile names several daemons (nbproc).
     Named(PathBuf),
+    /// A launcher, by its pid, and the child that will be the service.
+    Launch(i32),
     Single(ProcessId),
 }
 
@@ -224,7 +244,12 @@ fn units(
         let id = member.id();
         let unit = Unit::of(member, holdings.get(&id), pasts.get(&id), now);
         let number = member.process.environment.as_ref().and_then(environment::reload_number);
+        let launchers = || service.members.iter().filter(|member| member.launching);
         let mark = match (member.master, number) {
+            _ if member.launching => Mark::Launch(id.pid),
+            _ if launchers().any(|launcher| launcher.id().pid == member.process.parent) => {
+                Mark::Launch(member.process.parent)
+            }
             (Some(master), Some(number)) => Mark::Workers(master, number),
             _ => match member.process.pidfile.as_ref().filter(|_| unit.named) {
                 Some(pidfile) => Mark::Named(pidfile.path.clone()),
@@ -294,6 +319,7 @@ fn generation(index: usize, unit: &Unit, current: Option<usize>, now: UnixSecond
     let age = now - unit.started;
     match unit.serves {
         _ if index == current => Generation::Current,
+        _ if unit.launching => Generation::Starting,
         // Nobody has served in its stead, however long it takes.
         Some(false) if index > current && !unit.has_served => Generation::Starting,
         // Overtaken while it was starting.
@@ -306,26 +332,22 @@ fn generation(index: usize, unit: &Unit, current: Option<usize>, now: UnixSecond
     }
 }
 
-/// The start of the earliest later unit that has served.
+/// The start of the earliest later unit that has served: the current one, or one that is stale
+/// itself, for that is what stale means.
 fn superseded(
     index: usize,
     units: &[Unit],
-    current: Option<usize>,
+    told: &[Generation],
     past: Option<&Past>,
 ) -> UnixSeconds {
     let own = units.get(index).map_or(0.0, |unit| unit.started);
-    let later = units.iter().enumerate().skip(index + 1);
-    let proved = later
-        // What stands between it and the current unit has been current itself.
-        .filter(|(i, unit)| {
-            unit.has_served
-                || current.is_some_and(|current| *i <= current && !unit.unborn)
-                || Some(*i) == current
-        })
-        .map(|(_, unit)| unit.started)
-        .next();
-    let overtaken = current.and_then(|current| units.get(current)).map(|unit| unit.started);
-    let since = proved.or(overtaken).unwrap_or(own).max(own);
+    let later = units.iter().zip(told).skip(index + 1);
+    let mut served = later
+        .filter(|(_, told)| matches!(told, Generation::Current | Generation::Stale))
+        .map(|(unit, _)| unit.started);
+    let current = || units.iter().zip(told).find(|(_, told)| **told == Generation::Current);
+    let overtaken = served.next().or_else(|| current().map(|(unit, _)| unit.started));
+    let since = overtaken.unwrap_or(own).max(own);
     let remembered = past.and_then(|past| past.superseded);
     remembered.map_or(since, |remembered| remembered.min(since))
 }
@@ -349,7 +371,7 @@ pub fn remember(
     let listeners: BTreeSet<_> =
         holding.iter().flat_map(|h| h.listeners.iter().map(|socket| socket.inode)).collect();
     Past {
-        haproxy: haproxy.map(str::to_owned),
+        haproxy: haproxy.map(str::to_owned).or_else(|| past.and_then(|p| p.haproxy.clone())),
         own_pid: member.process.own_pid(),
         pid_namespace: member.process.pid_namespace,
         role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },

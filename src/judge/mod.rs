@@ -4,6 +4,7 @@
 //! counters and what is gone live in the [`Memory`] that goes in and comes out.
 
 pub mod hold;
+mod identify;
 pub mod memory;
 pub mod policy;
 mod ports;
@@ -25,18 +26,16 @@ use self::rules::Case;
 use self::scene::{PortSockets, Scene};
 use self::verdict::{Haproxy, Kind, Origin, Verdict};
 use crate::haproxy::generations::{self, Generation};
-use crate::haproxy::listeners::{self, Holding};
+use crate::haproxy::listeners;
 use crate::haproxy::names::Identity;
-use crate::haproxy::past::Pasts;
 use crate::haproxy::roles::{self, Role};
-use crate::haproxy::services::{self, Service};
 use crate::model::{Headroom, ProcessId, Protocol, Snapshot};
 
 /// The living stale processes of a sample: those whose connections are worth reading.
 #[must_use]
 pub fn stale(now: &Snapshot, memory: &Memory, policy: &Policy) -> BTreeSet<ProcessId> {
     let holdings = listeners::holdings(now);
-    let (scenes, _) = scenes(now, &holdings, memory, policy);
+    let (scenes, _) = identify::identify(now, &holdings, memory, policy);
     let stale = scenes.iter().flat_map(|scene| scene.living(Generation::Stale));
     stale.map(roles::Member::id).collect()
 }
@@ -45,7 +44,7 @@ pub fn stale(now: &Snapshot, memory: &Memory, policy: &Policy) -> BTreeSet<Proce
 #[must_use]
 pub fn judge(now: &Snapshot, memory: &Memory, policy: &Policy) -> (Verdict, Memory) {
     let holdings = listeners::holdings(now);
-    let (scenes, strangers) = scenes(now, &holdings, memory, policy);
+    let (scenes, strangers) = identify::identify(now, &holdings, memory, policy);
     let ports: Vec<_> = scenes.iter().map(|scene| (scene, scene.port_sockets())).collect();
     let mut verdict = Verdict {
         taken: now.taken,
@@ -78,150 +77,6 @@ pub fn judge(now: &Snapshot, memory: &Memory, policy: &Policy) -> (Verdict, Memo
     add_the_gone(now, memory, policy, &mut verdict, &mut remembered);
     verdict.haproxys.sort_by(|a, b| a.name.cmp(&b.name));
     (verdict, remembered)
-}
-
-/// Groups the processes, tells their generations apart and names what they are.
-fn scenes<'a>(
-    now: &'a Snapshot,
-    holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
-    memory: &'a Memory,
-    policy: &'a Policy,
-) -> (Vec<Scene<'a>>, Vec<Stranger<'a>>) {
-    let pasts = &memory.processes;
-    let listens =
-        |id| holdings.get(&id).is_some_and(|holding: &Holding<'_>| !holding.listeners.is_empty());
-    let members = roles::members(&now.processes, pasts, listens, now.taken);
-    let mut names = Names::default();
-    let mut scenes = Vec::new();
-    let mut unnamed = Vec::new();
-    let mut strangers = Vec::new();
-    for service in services::group(members, holdings, pasts) {
-        let generations = generations::tell(&service, holdings, pasts, now.taken);
-        let identity = Identity::of(&service, &generations);
-        let mut names_before =
-            service.members.iter().filter_map(|member| services::remembered(member, pasts));
-        let known = names_before
-            .find(|name| memory.haproxys.contains_key(*name) && names.free(name))
-            .map(str::to_owned);
-        let configured = policy.configured(&service, &identity);
-        if known.is_none()
-            && configured.is_none()
-            && !admits(&service, &generations, pasts, now.taken)
-        {
-            strangers.push((service, generations));
-            continue;
-        }
-        let origin = if configured.is_some() { Origin::Configured } else { Origin::Discovered };
-        let name = match (configured, known) {
-            (Some(configured), _) if names.free(&configured.name) => Some(configured.name.clone()),
-            (None, Some(name)) if !policy.names(&name) => Some(name),
-            _ => None,
-        };
-        let scene = (service, generations, identity, origin);
-        match name {
-            Some(name) => {
-                names.take(&name);
-                scenes.push((name, scene));
-            }
-            None => unnamed.push(scene),
-        }
-    }
-    for (name, scene) in names.give(unnamed, memory, policy) {
-        scenes.push((name, scene));
-    }
-    let scenes = scenes
-        .into_iter()
-        .map(|(name, (service, generations, identity, origin))| {
-            let before = memory.haproxys.get(&name);
-            let mut scene = Scene {
-                rules: policy.rules(&name),
-                udp_ports: before.map(|before| before.udp_ports.clone()).unwrap_or_default(),
-                name,
-                origin,
-                identity,
-                service,
-                generations,
-                snapshot: now,
-                holdings,
-                pasts,
-            };
-            let ports = scene.port_sockets();
-            let udp = ports.iter().filter(|port| port.key.protocol == Protocol::Udp);
-            scene.udp_ports.extend(udp.map(|port| port.key.port));
-            scene
-        })
-        .collect();
-    (scenes, strangers)
-}
-
-/// Processes that are no haproxy yet.
-type Stranger<'a> = (Service<'a>, generations::Generations);
-
-/// A process that is just being started, and may be part of a haproxy that is known, is not a
-/// haproxy of its own before it serves or has stayed for a while; nor is a zombie of a run
-/// that nobody knew.
-fn admits(
-    service: &Service<'_>,
-    generations: &generations::Generations,
-    pasts: &Pasts,
-    now: f64,
-) -> bool {
-    let mut dead = service.members.iter().filter_map(|m| pasts.get(&m.id())?.zombie_since);
-    if service.members.iter().all(|member| !member.lives()) {
-        return dead.any(|since| now - since >= generations::YOUNG_SECONDS);
-    }
-    let living = || service.members.iter().filter(|member| member.lives());
-    let youngest = living().map(|m| now - m.process.started).fold(f64::INFINITY, f64::min);
-    let unseen = living().any(|m| generations.get(m.id()) == Generation::Unknown);
-    generations.up == Some(true) || unseen || youngest >= generations::YOUNG_SECONDS
-}
-
-type Unnamed<'a> = (Service<'a>, generations::Generations, Identity, Origin);
-
-/// Names in use.
-#[derive(Default)]
-struct Names {
-    taken: BTreeSet<String>,
-}
-
-impl Names {
-    fn free(&self, name: &str) -> bool {
-        !self.taken.contains(name)
-    }
-
-    fn take(&mut self, name: &str) {
-        self.taken.insert(name.to_owned());
-    }
-
-    /// Gives each its preferred name, and those that would share one a hash besides.
-    fn give<'a>(
-        &mut self,
-        unnamed: Vec<Unnamed<'a>>,
-        memory: &Memory,
-        policy: &Policy,
-    ) -> Vec<(String, Unnamed<'a>)> {
-        let preferred: Vec<String> = unnamed
-            .iter()
-            .map(|(service, _, identity, _)| identity.preferred_name(service))
-            .collect();
-        let mut named = Vec::new();
-        for (scene, name) in unnamed.into_iter().zip(&preferred) {
-            let rivals = preferred.iter().filter(|other| *other == name).count();
-            let hashed = format!("{name}-{}", scene.2.hash(&scene.0));
-            let had_rivals = memory.haproxys.contains_key(&hashed);
-            let rivalled = rivals > 1 || had_rivals || policy.names(name) || !self.free(name);
-            let mut given = if rivalled { hashed } else { name.clone() };
-            let mut count = 2;
-            let base = given.clone();
-            while !self.free(&given) {
-                given = format!("{base}-{count}");
-                count += 1;
-            }
-            self.take(&given);
-            named.push((given, scene));
-        }
-        named
-    }
 }
 
 fn judge_one(

@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use crate::haproxy::config::SourceFile;
 
 /// Largest file that is read; HAProxy has no limit, a configuration of 10,000 binds is 1 MB.
-pub const MOST_FILE_BYTES: u64 = 32 << 20;
+pub const MOST_FILE_BYTES: u64 = 16 << 20;
 /// Most bytes that are read of one configuration.
-pub const MOST_BYTES: u64 = 64 << 20;
+pub const MOST_BYTES: u64 = 32 << 20;
 /// Most files of one configuration, and most entries looked at in a directory.
 pub const MOST_FILES: usize = 16_384;
 

@@ -22,9 +22,12 @@ use self::proc_dir::{ProcDir, ReadError};
 pub use self::processes::Discovery;
 use self::processes::{Clock, Found};
 use crate::model::{
-    CollectorRun, NamespaceId, NetworkNamespace, Process, ProcessId, Snapshot, UnixSeconds,
-    Unreadable, What,
+    CollectorRun, Connection, NamespaceId, NetworkNamespace, Process, ProcessId, Snapshot,
+    SocketInode, UnixSeconds, Unreadable, What,
 };
+
+/// A sample that a reload has torn is taken again, so often at most.
+const ATTEMPTS: usize = 4;
 
 /// Why no sample can be taken at all.
 #[derive(Debug, thiserror::Error)]
@@ -78,17 +81,30 @@ impl Sampler {
     }
 
     /// Takes one sample; connections are not in it, see [`Sampler::read_connections`].
+    ///
+    /// A reload in the middle of it can hand the listeners to a process that was not there when
+    /// the list was made: then nobody would seem to serve, so it is taken again.
     pub fn sample(&mut self) -> Snapshot {
+        for _ in 1..ATTEMPTS {
+            let (snapshot, torn) = self.attempt();
+            if !torn {
+                return snapshot;
+            }
+        }
+        self.attempt().0
+    }
+
+    /// A sample, and whether HAProxys came or went while it was taken.
+    fn attempt(&mut self) -> (Snapshot, bool) {
         let mut snapshot =
             Snapshot { taken: now(), own_network: self.own_network, ..Snapshot::default() };
         self.follow_clock();
         let mut found = Vec::new();
+        let mut listed = BTreeSet::new();
         run(&mut snapshot, "processes", |snapshot| {
             let procfs = &self.paths.procfs;
-            let listed =
-                processes::discover(procfs, &self.discovery, self.clock, &mut snapshot.unreadable);
-            match listed {
-                Ok(processes) => found = processes,
+            match processes::pids(procfs) {
+                Ok(pids) => listed = pids,
                 Err(error) => {
                     snapshot.unreadable.push(Unreadable {
                         what: What::Process,
@@ -98,6 +114,8 @@ impl Sampler {
                     return false;
                 }
             }
+            let unreadable = &mut snapshot.unreadable;
+            found = processes::discover(procfs, &listed, &self.discovery, self.clock, unreadable);
             snapshot.parents = processes::parents(procfs, &found);
             pidfiles::read(procfs, &mut found, &mut snapshot.unreadable);
             snapshot.host = kernel::host_headroom(procfs);
@@ -113,15 +131,25 @@ impl Sampler {
             true
         });
         run(&mut snapshot, "sockets", |snapshot| self.read_networks(&found, snapshot));
+        let mut torn = false;
         run(&mut snapshot, "ownership", |snapshot| {
             let mut living = found.iter_mut().filter(|f| !f.process.is_zombie()).peekable();
             let none = living.peek().is_none();
-            let read =
-                living.map(|found| read_descriptors(found, snapshot)).filter(|&ok| ok).count();
-            none || read > 0
+            let outcomes: Vec<Descriptors> =
+                living.map(|found| read_descriptors(found, snapshot)).collect();
+            torn = outcomes.contains(&Descriptors::Gone) || self.has_company(&listed);
+            none || outcomes.contains(&Descriptors::Read)
         });
         snapshot.processes = found.into_iter().map(|found| found.process).collect();
-        snapshot
+        (snapshot, torn)
+    }
+
+    /// There is an HAProxy that is not among `listed`.
+    fn has_company(&self, listed: &BTreeSet<i32>) -> bool {
+        let procfs = &self.paths.procfs;
+        let Ok(now) = processes::pids(procfs) else { return false };
+        let new: BTreeSet<i32> = now.difference(listed).copied().collect();
+        !processes::discover(procfs, &new, &self.discovery, self.clock, &mut Vec::new()).is_empty()
     }
 
     /// Adds the connections of the processes `of` to a sample: a walk of whole socket tables.
@@ -137,16 +165,31 @@ impl Sampler {
             let sockets = |process: &Process| process.sockets.clone().unwrap_or_default();
             let wanted = processes.iter().flat_map(|process| sockets(process)).collect();
             match network.table.connections(&wanted) {
-                Ok(connections) => {
+                Ok((connections, listed)) => {
                     for process in processes {
                         let held = sockets(process);
                         let own = connections.iter().filter(|c| held.contains(&c.inode()));
-                        snapshot.connections.insert(process.id, own.cloned().collect());
+                        let hidden: BTreeSet<_> = held.difference(&listed).copied().collect();
+                        let elsewhere = self.unix_elsewhere(process, &hidden);
+                        let own = own.cloned().chain(elsewhere).collect();
+                        snapshot.connections.insert(process.id, own);
                     }
                 }
                 Err(error) => snapshot.unreadable.push(table_unreadable(network, &error)),
             }
         }
+    }
+
+    /// Unix streams that are in no table of its namespace: an accepted one is in its client's.
+    fn unix_elsewhere(&self, process: &Process, hidden: &BTreeSet<SocketInode>) -> Vec<Connection> {
+        if hidden.is_empty() {
+            return Vec::new();
+        }
+        let directory = ProcDir::open(&self.paths.procfs, process.id.pid);
+        let protocols = directory.and_then(|directory| directory.socket_protocols(hidden));
+        let Ok(protocols) = protocols else { return Vec::new() };
+        let streams = protocols.into_iter().filter(|(_, name)| name.starts_with("UNIX"));
+        streams.map(|(inode, _)| Connection::Unix { inode, pair: Some(false) }).collect()
     }
 
     fn read_networks(&mut self, found: &[Found], snapshot: &mut Snapshot) -> bool {
@@ -229,23 +272,31 @@ fn subject_of(network: &Network) -> String {
     }
 }
 
-fn read_descriptors(found: &mut Found, snapshot: &mut Snapshot) -> bool {
+/// How the reading of a process's descriptors ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Descriptors {
+    Read,
+    Gone,
+    Denied,
+}
+
+fn read_descriptors(found: &mut Found, snapshot: &mut Snapshot) -> Descriptors {
     match found.directory.sockets() {
         Ok((sockets, count)) => {
             found.process.open_fds = Some(count);
             found.process.sockets = Some(sockets);
+            Descriptors::Read
         }
-        Err(ReadError::Gone) => {} // it died since: absent from the next sample
+        Err(ReadError::Gone) => Descriptors::Gone,
         Err(error) => {
             let counted = found.directory.fd_count().ok().filter(|&count| count > 0);
             found.process.open_fds = counted;
             let pid = found.process.id.pid;
             let entry = processes::denied(What::Descriptors, pid, "fd", &error);
             snapshot.unreadable.push(entry);
-            return false;
+            Descriptors::Denied
         }
     }
-    true
 }
 
 fn own_namespace(procfs: &Path) -> Option<NamespaceId> {

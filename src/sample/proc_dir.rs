@@ -1,12 +1,12 @@
 //! One process's directory in procfs, held open: it never shows another process that got the pid.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use procfs::FromRead;
@@ -149,6 +149,35 @@ impl ProcDir {
             }
         }
         Ok((inodes, count))
+    }
+
+    /// Names of the protocols of sockets among its descriptors (`system.sockprotoname`,
+    /// `net/socket.c`), of those in `wanted`: `TCP`, `UNIX-STREAM`, …
+    ///
+    /// It tells what a socket is that no table of its namespace lists.
+    pub fn socket_protocols(
+        &self,
+        wanted: &BTreeSet<SocketInode>,
+    ) -> Result<BTreeMap<SocketInode, String>, ReadError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&self.directory, "fd", flags, Mode::empty())?;
+        let mut protocols = BTreeMap::new();
+        for entry in Dir::read_from(&directory)? {
+            let entry = entry?;
+            let link = rustix::fs::readlinkat(&directory, entry.file_name(), Vec::new());
+            let inode = link.ok().and_then(|link| bracketed_number(link.as_bytes()));
+            let Some(inode) = inode.filter(|inode| wanted.contains(inode)) else { continue };
+            // The magic link leads to the socket itself; /proc/self/fd reaches it from here.
+            let here = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
+            let path = here.join(OsStr::from_bytes(entry.file_name().to_bytes()));
+            let mut name = [0; 32];
+            if let Ok(length) = rustix::fs::getxattr(&path, "system.sockprotoname", &mut name) {
+                let name = name.get(..length).unwrap_or_default();
+                let name = name.split(|&b| b == 0).next().unwrap_or_default();
+                protocols.insert(inode, String::from_utf8_lossy(name).into_owned());
+            }
+        }
+        Ok(protocols)
     }
 
     /// How many descriptors it has, by the size of `fd` (Linux 6.2); 0 where that says nothing.

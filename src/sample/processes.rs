@@ -51,18 +51,25 @@ impl Clock {
     }
 }
 
-/// Every HAProxy process below `procfs`, oldest first.
+/// The pids listed in `procfs`.
+pub fn pids(procfs: &Path) -> std::io::Result<BTreeSet<i32>> {
+    let mut pids = BTreeSet::new();
+    for entry in std::fs::read_dir(procfs)? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(pids)
+}
+
+/// Those of `pids` that are HAProxy, oldest first.
 pub fn discover(
     procfs: &Path,
+    pids: &BTreeSet<i32>,
     discovery: &Discovery,
     clock: Clock,
     unreadable: &mut Vec<Unreadable>,
-) -> std::io::Result<Vec<Found>> {
+) -> Vec<Found> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(procfs)? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
+    for &pid in pids {
         match read(procfs, pid, discovery, clock, unreadable) {
             Ok(process) => found.extend(process),
             Err(ReadError::Gone) => {}
@@ -74,7 +81,7 @@ pub fn discover(
         }
     }
     found.sort_by_key(|found| found.process.id);
-    Ok(found)
+    found
 }
 
 /// Names of the parents that are not HAProxy, by pid.
@@ -202,6 +209,7 @@ impl Reader<'_> {
             max_fds: self.directory.max_fds().ok().flatten(),
             sockets: None,
             pidfile: None,
+            configuration: None,
         };
         Ok(Found { process, directory: self.directory, cgroups })
     }

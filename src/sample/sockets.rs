@@ -60,20 +60,28 @@ impl SocketTable {
     }
 
     /// Every connection in the namespace whose inode is in `wanted`: a walk of whole tables.
-    pub fn connections(&mut self, wanted: &BTreeSet<SocketInode>) -> io::Result<Vec<Connection>> {
+    ///
+    /// Also answers which of `wanted` stand in any table at all.
+    pub fn connections(
+        &mut self,
+        wanted: &BTreeSet<SocketInode>,
+    ) -> io::Result<(Vec<Connection>, BTreeSet<SocketInode>)> {
         let mut found = Vec::new();
+        let mut listed = BTreeSet::new();
         let mut keep = |protocol, socket: InetSocket| {
+            listed.insert(SocketInode::from(socket.inode));
             if wanted.contains(&SocketInode::from(socket.inode)) && socket.remote.1 != 0 {
                 found.push(connection(protocol, &socket));
             }
         };
         let mut unix = UnixConnections::default();
+        let unix_listed;
         match self {
             SocketTable::Netlink(netlink) => {
-                netlink.inet(Transport::Tcp, state::CONNECTIONS, |s| keep(Protocol::Tcp, s))?;
-                let connected = state::mask(state::ESTABLISHED);
-                netlink.inet(Transport::Udp, connected, |s| keep(Protocol::Udp, s))?;
-                netlink.unix(connected, &mut |s| unix.see(s, wanted))?;
+                netlink.inet(Transport::Tcp, u32::MAX, |s| keep(Protocol::Tcp, s))?;
+                netlink.inet(Transport::Udp, u32::MAX, |s| keep(Protocol::Udp, s))?;
+                netlink.unix(u32::MAX, &mut |s| unix.see(s, wanted))?;
+                unix_listed = std::mem::take(&mut unix.listed);
                 found.extend(unix.with_peers());
             }
             SocketTable::Procfs(directory) => {
@@ -84,10 +92,13 @@ impl SocketTable {
                     })?;
                 }
                 procfs_unix(directory, &mut |s| unix.see(s, wanted))?;
+                unix_listed = std::mem::take(&mut unix.listed);
                 found.extend(unix.without_peers());
             }
         }
-        Ok(found)
+        listed.extend(unix_listed);
+        listed.retain(|inode| wanted.contains(inode));
+        Ok((found, listed))
     }
 }
 
@@ -112,10 +123,12 @@ fn connection(protocol: Protocol, socket: &InetSocket) -> Connection {
 struct UnixConnections {
     wanted: Vec<UnixSocket>,
     named: BTreeSet<u32>,
+    listed: BTreeSet<SocketInode>,
 }
 
 impl UnixConnections {
     fn see(&mut self, socket: UnixSocket, wanted: &BTreeSet<SocketInode>) {
+        self.listed.insert(socket.inode.into());
         if socket.kind != UnixSocket::STREAM || socket.state != state::ESTABLISHED {
             return;
         }

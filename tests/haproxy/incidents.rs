@@ -251,7 +251,7 @@ fn administrator_stays(version: Version) {
 /// The kernel gives the accepted socket to the client's namespace.
 fn administrator_from_elsewhere_stays(version: Version) {
     let bed = Bed::new();
-    administrator(&bed, version, |socket| UnixStream::connect(socket));
+    administrator(&bed, version, UnixStream::connect);
 }
 
 fn administrator(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use super::proxies::{ECHO, listeners, something_down, something_wrong};
+use super::proxies::{ECHO, listeners, something_down, something_wrong, stale};
 use crate::support::*;
 
 for_each_version! {
@@ -45,7 +45,7 @@ fn rolling_reloads(version: Version) {
     recorder.never("a haproxy down", something_down);
     recorder.never("more stale processes than there are", |page| {
         // Those that drain, and one of each service on its way out.
-        page.sum("haproxy_host_stale_processes", &[]) > (ROUNDS + 4) as f64
+        stale(page) > (ROUNDS + 4) as f64
     });
     recorder.never("another name", |page| page.haproxys() != names);
 }

@@ -50,9 +50,9 @@ pub fn something_down(page: &Page) -> bool {
     page.all("haproxy_host_up", &[]).any(|sample| sample.value == 0.0)
 }
 
-/// How many processes the page calls stale.
+/// How many living processes the page calls stale. A launcher just ended is a zombie for a moment.
 pub fn stale(page: &Page) -> f64 {
-    page.sum("haproxy_host_processes", &[("generation", "stale")])
+    page.sum("haproxy_host_stale_processes", &[]) - page.stale("zombie")
 }
 
 /// Does any anomaly stand on the page?

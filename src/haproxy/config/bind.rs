@@ -124,6 +124,7 @@ pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<
         }];
     }
     let mut bound = Vec::new();
+    let mut doubted = false;
     let mut at = 0;
     let pieces: Vec<&[u8]> = word.text.split(|&byte| byte == b',').collect();
     let last = pieces.len() - 1;
@@ -143,7 +144,16 @@ pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<
             Ok(text) => (addresses::parse(&text, setting.accepts, setting.version), None),
             Err(reason) => (Ok(Address::None), Some(reason)),
         };
+        // HAProxy reads no further than what it refuses; of what is not known, once per word will
+        // do. Both bound the answer.
+        let ends = outcome.is_err();
+        if doubt.is_some() && std::mem::replace(&mut doubted, true) {
+            continue;
+        }
         bound.push(Bound { place: place(columns), outcome, doubt });
+        if ends {
+            break;
+        }
     }
     bound
 }

@@ -19,7 +19,6 @@ mod addresses;
 mod bind;
 mod blocks;
 mod conditions;
-mod declared;
 mod expansion;
 mod findings;
 mod globals;
@@ -33,7 +32,7 @@ mod variables;
 mod version;
 mod walker;
 
-pub use declared::{
+pub use crate::model::declared::{
     ConfigError, Declared, Globals, Inherited, Listener, Place, Ports, Possible, Program,
     StatsSocket, Uncertain, UnixListener,
 };

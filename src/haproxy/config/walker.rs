@@ -160,6 +160,9 @@ impl Walker<'_, '_, '_> {
         if line.get(indent) == Some(&b'[') {
             return self.scope(line, indent, number);
         }
+        if self.discovering && self.says_nothing_in_discovery(line, indent) {
+            return Ok(());
+        }
         let setting = lexer::Setting {
             variables: &self.context.variables,
             dialect: self.context.dialect,
@@ -197,6 +200,17 @@ impl Walker<'_, '_, '_> {
             Counts::Maybe(reason) => Some(reason),
         };
         self.counting_line(&words, number, doubt.as_ref())
+    }
+
+    /// In the first pass only global sections matter, and where they begin and end: most lines need
+    /// not be split for that.
+    fn says_nothing_in_discovery(&self, line: &[u8], indent: usize) -> bool {
+        let rest = line.get(indent..).unwrap_or_default();
+        let length = rest.iter().take_while(|&&byte| !lexer::is_space(byte)).count();
+        let first = rest.get(..length).unwrap_or_default();
+        !matches!(self.section, Section::Global)
+            && !SECTIONS.contains(&first)
+            && first.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
     }
 
     /// Up to 3.5 a `${NAME-default}` that makes the line outgrow HAProxy's buffer, as on the first line of a

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::Protocol;
+use super::Protocol;
 
 /// Where in the configuration something is written.
 #[derive(Debug, Clone, PartialEq, Eq)]

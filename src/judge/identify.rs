@@ -1,0 +1,197 @@
+//! Which haproxys a sample shows, and what they are called.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::memory::Memory;
+use super::policy::Policy;
+use super::scene::Scene;
+use super::verdict::Origin;
+use crate::haproxy::generations::{self, Generation, Generations};
+use crate::haproxy::listeners::Holding;
+use crate::haproxy::names::Identity;
+use crate::haproxy::roles::{self, Member};
+use crate::haproxy::services::{self, Service};
+use crate::model::{ProcessId, Protocol, Snapshot};
+
+/// Processes that are no haproxy yet: just being started, or just dying.
+pub type Stranger<'a> = (Service<'a>, Generations);
+
+/// A service with what is known of it.
+struct Known<'a> {
+    service: Service<'a>,
+    generations: Generations,
+    identity: Identity,
+    origin: Origin,
+}
+
+/// Groups the processes, tells their generations apart and names what they are.
+pub fn identify<'a>(
+    now: &'a Snapshot,
+    holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
+    memory: &'a Memory,
+    policy: &'a Policy,
+) -> (Vec<Scene<'a>>, Vec<Stranger<'a>>) {
+    let pasts = &memory.processes;
+    let listens =
+        |id| holdings.get(&id).is_some_and(|holding: &Holding<'_>| !holding.listeners.is_empty());
+    let members = roles::members(&now.processes, pasts, listens, now.taken);
+    // A zombie is one that nobody has reaped by the next sample: before that it is just dying.
+    let dying = |member: &Member<'_>| {
+        !member.lives() && pasts.get(&member.id()).is_none_or(|past| past.zombie_since.is_none())
+    };
+    let (dying, members): (Vec<_>, Vec<_>) = members.into_iter().partition(dying);
+    let (living, dead): (Vec<_>, Vec<_>) = services::group(members, holdings, pasts)
+        .into_iter()
+        .partition(|service: &Service<'_>| service.members.iter().any(Member::lives));
+    let mut census = Census {
+        memory,
+        policy,
+        now: now.taken,
+        named: Vec::new(),
+        strangers: vec![(Service { members: dying }, Generations::default())],
+    };
+    let tell = |service: &Service<'_>| generations::tell(service, holdings, pasts, now.taken);
+    census.add_living(living.into_iter().map(|service| (tell(&service), service)).collect());
+    for service in dead {
+        census.add_dead(tell(&service), service);
+    }
+    let scenes = census.named.into_iter().map(|(name, known)| {
+        let before = memory.haproxys.get(&name);
+        let mut scene = Scene {
+            rules: policy.rules(&name),
+            udp_ports: before.map(|before| before.udp_ports.clone()).unwrap_or_default(),
+            name,
+            origin: known.origin,
+            identity: known.identity,
+            service: known.service,
+            generations: known.generations,
+            snapshot: now,
+            holdings,
+            pasts,
+        };
+        let ports = scene.port_sockets();
+        let udp = ports.iter().filter(|port| port.key.protocol == Protocol::Udp);
+        scene.udp_ports.extend(udp.map(|port| port.key.port));
+        scene
+    });
+    (scenes.collect(), census.strangers)
+}
+
+/// Gathers services and gives them names. Names go first to what has a configured one, then to
+/// what had one before, then to what lives; a hash tells apart what would share one.
+struct Census<'a> {
+    memory: &'a Memory,
+    policy: &'a Policy,
+    now: f64,
+    named: Vec<(String, Known<'a>)>,
+    strangers: Vec<Stranger<'a>>,
+}
+
+impl<'a> Census<'a> {
+    fn add_living(&mut self, services: Vec<(Generations, Service<'a>)>) {
+        let mut unnamed = Vec::new();
+        for (generations, service) in services {
+            let identity = Identity::of(&service, &generations);
+            let configured = self.policy.configured(&service, &identity);
+            let known = self.known_name(&service);
+            if known.is_none() && configured.is_none() && !self.admits(&service, &generations) {
+                self.strangers.push((service, generations));
+                continue;
+            }
+            let origin = match configured {
+                Some(_) => Origin::Configured,
+                None => Origin::Discovered,
+            };
+            let name = match (configured, known) {
+                (Some(configured), _) if self.is_free(&configured.name) => {
+                    Some(configured.name.clone())
+                }
+                (None, Some(name)) if !self.policy.names(&name) => Some(name),
+                _ => None,
+            };
+            let known = Known { service, generations, identity, origin };
+            match name {
+                Some(name) => self.named.push((name, known)),
+                None => unnamed.push(known),
+            }
+        }
+        self.name(unnamed);
+    }
+
+    /// Zombies go to the haproxy they belonged to; what nobody knew is none of any at first.
+    fn add_dead(&mut self, generations: Generations, service: Service<'a>) {
+        let pasts = &self.memory.processes;
+        let name = service.members.iter().find_map(|m| services::remembered(m, pasts));
+        if let Some((_, home)) = self.named.iter_mut().find(|(taken, _)| Some(&**taken) == name) {
+            home.service.members.extend(service.members);
+            home.service.members.sort_by_key(Member::id);
+            home.generations.of.extend(generations.of);
+            return;
+        }
+        if !self.admits(&service, &generations) {
+            self.strangers.push((service, generations));
+            return;
+        }
+        let identity = Identity::of(&service, &generations);
+        let name = name.filter(|name| self.memory.haproxys.contains_key(*name));
+        let known = Known { service, generations, identity, origin: Origin::Discovered };
+        match name {
+            Some(name) => self.named.push((name.to_owned(), known)),
+            None => self.name(vec![known]),
+        }
+    }
+
+    /// A process that is just being started, and may be part of a haproxy that is known, is not
+    /// one of its own before it serves or has stayed for a while; nor is a zombie of a run that
+    /// nobody knew.
+    fn admits(&self, service: &Service<'_>, generations: &Generations) -> bool {
+        let members = || service.members.iter();
+        let stays = |since: f64| self.now - since >= generations::YOUNG_SECONDS;
+        if !members().any(Member::lives) {
+            let pasts = &self.memory.processes;
+            return members().filter_map(|member| pasts.get(&member.id())?.zombie_since).any(stays);
+        }
+        let living = || members().filter(|member| member.lives());
+        let unseen = living().any(|m| generations.get(m.id()) == Generation::Unknown);
+        generations.up == Some(true) || unseen || living().all(|m| stays(m.process.started))
+    }
+
+    fn is_free(&self, name: &str) -> bool {
+        self.named.iter().all(|(taken, _)| taken != name)
+    }
+
+    /// The name its processes had in the last sample.
+    fn known_name(&self, service: &Service<'_>) -> Option<String> {
+        let memory = self.memory;
+        let mut before =
+            service.members.iter().filter_map(|m| services::remembered(m, &memory.processes));
+        let known = before.find(|name| memory.haproxys.contains_key(*name) && self.is_free(name));
+        known.map(str::to_owned)
+    }
+
+    /// Gives each its preferred name, and those that would share one a hash besides.
+    fn name(&mut self, unnamed: Vec<Known<'a>>) {
+        let preferred: Vec<String> =
+            unnamed.iter().map(|known| known.identity.preferred_name(&known.service)).collect();
+        let rivalled: BTreeSet<String> = preferred
+            .iter()
+            .filter(|name| preferred.iter().filter(|other| other == name).count() > 1)
+            .cloned()
+            .collect();
+        for (known, name) in unnamed.into_iter().zip(preferred) {
+            let hashed = format!("{name}-{}", known.identity.hash(&known.service));
+            let needs_hash = rivalled.contains(&name)
+                || self.memory.haproxys.contains_key(&hashed)
+                || self.policy.names(&name)
+                || !self.is_free(&name);
+            let wanted = if needs_hash { hashed } else { name };
+            let mut given = wanted.clone();
+            let mut count = 2;
+            while !self.is_free(&given) {
+                given = format!("{wanted}-{count}");
+                count += 1;
+            }
+            self.named.push((given, known));
+        }
+    }
+}
