@@ -54,7 +54,10 @@ pub fn ask(fleet: &Fleet, board: &str, choice: &Choice) -> Answers {
     let mut annotations = BTreeMap::new();
     for annotation in board.annotations() {
         let expr = board.expand(annotation["target"]["expr"].as_str().unwrap(), choice, &times);
-        annotations.insert(annotation["name"].as_str().unwrap().to_owned(), prometheus.range(&expr, &times));
+        annotations.insert(
+            annotation["name"].as_str().unwrap().to_owned(),
+            prometheus.range(&expr, &times),
+        );
     }
     let json = json!({
         "start": times.start, "end": times.end, "step": times.step, "choice": choice,
@@ -71,7 +74,12 @@ impl Answers {
 
     /// What a variable offers.
     pub fn offers(&self, variable: &str) -> Vec<&str> {
-        self.json["variables"][variable].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect()
+        self.json["variables"][variable]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_str().unwrap())
+            .collect()
     }
 
     /// Series of an annotation.
@@ -83,7 +91,9 @@ impl Answers {
     #[track_caller]
     pub fn series(&self, panel: &str, reference: &str) -> &[Value] {
         let id = self.board.panel(panel)["id"].to_string();
-        self.json["panels"][id][reference].as_array().unwrap_or_else(|| panic!("{panel} {reference}"))
+        self.json["panels"][id][reference]
+            .as_array()
+            .unwrap_or_else(|| panic!("{panel} {reference}"))
     }
 
     /// The number a stat shows; `None` when it shows its empty text.
@@ -116,7 +126,8 @@ impl Answers {
         for panel in self.board.panels() {
             for target in targets(panel) {
                 if self.series(title(panel), &target.reference).is_empty() {
-                    let instead = panel["fieldConfig"]["defaults"]["noValue"].as_str().unwrap_or("No data");
+                    let instead =
+                        panel["fieldConfig"]["defaults"]["noValue"].as_str().unwrap_or("No data");
                     found.push((title(panel).to_owned(), target.reference, instead.to_owned()));
                 }
             }
@@ -131,6 +142,7 @@ fn has(series: &Value, labels: &[(&str, &str)]) -> bool {
 
 /// The last value of a series, of a range or of one moment.
 fn last(series: &Value) -> f64 {
-    let point = series["value"].as_array().or_else(|| series["values"].as_array()?.last()?.as_array());
+    let point =
+        series["value"].as_array().or_else(|| series["values"].as_array()?.last()?.as_array());
     point.unwrap()[1].as_str().unwrap().parse().unwrap()
 }

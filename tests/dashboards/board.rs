@@ -123,7 +123,8 @@ impl Board {
             };
             expr = expr.replace(&format!("\"${name}\""), &format!("\"{value}\""));
         }
-        let left = expr.split('$').skip(1).find(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
+        let left =
+            expr.split('$').skip(1).find(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
         assert!(left.is_none(), "an unknown variable is left in {expr}");
         expr
     }
@@ -174,6 +175,26 @@ pub fn links(panel: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect(panel, &mut found);
     found
+}
+
+/// The mapping of a column: text and color by value.
+pub fn mapping<'v>(
+    panel: &'v Value,
+    column: &str,
+) -> BTreeMap<&'v str, (&'v str, Option<&'v str>)> {
+    let overrides = panel["fieldConfig"]["overrides"].as_array().unwrap();
+    let properties =
+        overrides.iter().find(|o| o["matcher"]["options"] == column).unwrap()["properties"]
+            .as_array()
+            .unwrap();
+    let mappings = &properties.iter().find(|property| property["id"] == "mappings").unwrap()["value"]
+        [0]["options"];
+    mappings
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(value, to)| (value.as_str(), (to["text"].as_str().unwrap(), to["color"].as_str())))
+        .collect()
 }
 
 /// As Grafana escapes a chosen value for a regular expression in a PromQL string.

@@ -42,7 +42,9 @@ pub struct Fleet {
 }
 
 fn service_of(proxies: &str) -> String {
-    format!("listen echo\n    mode tcp\n    bind 127.0.0.1:8002\n    option tcplog\n    log global\n    server echo 127.0.0.1:9000\n{proxies}")
+    format!(
+        "listen echo\n    mode tcp\n    bind 127.0.0.1:8002\n    option tcplog\n    log global\n    server echo 127.0.0.1:9000\n{proxies}"
+    )
 }
 
 fn listeners(ports: &[u16]) -> String {
@@ -72,7 +74,8 @@ pub fn with_fleet(pace: Pace, work: impl FnOnce(&Fleet)) {
     let mut agent = Service::new(founding, VERSION, Manner::DaemonTransfer);
     let directory = agent.path("").display().to_string();
     let pidfile = agent.pidfile().display().to_string();
-    agent.arguments = ["-p", &pidfile, "-C", &directory, "-f", &directory].map(str::to_owned).to_vec();
+    agent.arguments =
+        ["-p", &pidfile, "-C", &directory, "-f", &directory].map(str::to_owned).to_vec();
     let log = "    log 127.0.0.1:514 local0\n";
     agent.configure_with(log, &service_of(&listeners(&[20_001, 20_002])));
     agent.start();
@@ -90,7 +93,9 @@ pub fn with_fleet(pace: Pace, work: impl FnOnce(&Fleet)) {
     let prometheus = Prometheus::start(&hosts, &[SILENT], pace.hasty);
     let fleet = Fleet { prometheus, start };
     for (instance, _) in hosts {
-        fleet.await_value(&format!("haproxy_host_sample_timestamp_seconds{{instance=\"{instance}\"}} > 0"));
+        fleet.await_value(&format!(
+            "haproxy_host_sample_timestamp_seconds{{instance=\"{instance}\"}} > 0"
+        ));
     }
     let wait = || std::thread::sleep(pace.pause);
     wait();
@@ -131,12 +136,19 @@ pub fn with_fleet(pace: Pace, work: impl FnOnce(&Fleet)) {
     stranded.kill("STOP", worker);
     edge.configure(&service_of(&listeners(&[8443])));
     edge.signal_reload();
-    exporters[2].await_page("the stale listener", |page| page.anomalies().contains("port_stale_listener"));
+    exporters[2]
+        .await_page("the stale listener", |page| page.anomalies().contains("port_stale_listener"));
     wait();
 
-    fleet.await_value(&format!("haproxy_host_anomalies{{instance=\"{STRANDED}\",kind=\"port_stale_listener\"}} > 0"));
-    fleet.await_value(&format!("sum(haproxy_host_stale_processes{{instance=\"{FOUNDING}\"}}) >= {OLD_PROCESSES}"));
-    fleet.await_value(&format!("haproxy_host_stale_processes{{instance=\"{HEALTHY}\",state=\"draining\"}} == 0"));
+    fleet.await_value(&format!(
+        "haproxy_host_anomalies{{instance=\"{STRANDED}\",kind=\"port_stale_listener\"}} > 0"
+    ));
+    fleet.await_value(&format!(
+        "sum(haproxy_host_stale_processes{{instance=\"{FOUNDING}\"}}) >= {OLD_PROCESSES}"
+    ));
+    fleet.await_value(&format!(
+        "haproxy_host_stale_processes{{instance=\"{HEALTHY}\",state=\"draining\"}} == 0"
+    ));
     // Rates need a few scrapes.
     std::thread::sleep(Duration::from_secs(3));
     work(&fleet);

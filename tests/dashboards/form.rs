@@ -10,16 +10,19 @@ use haproxy_host_exporter::judge::verdict::{Kind, Severity};
 use haproxy_host_exporter::metrics::catalogue;
 use serde_json::Value;
 
-use super::board::{BOARDS, Board, links, read, root, targets, title};
+use super::board::{BOARDS, Board, links, mapping, read, root, targets, title};
 use crate::support::{installed, text, tool};
 
 /// Labels that Prometheus or the scrape configuration adds to every series.
 const TARGET_LABELS: [&str; 3] = ["cluster", "job", "instance"];
 /// Kinds and metrics of the contract that the exporter does not have yet.
-const AWAITED_KINDS: [&str; 4] = ["config_not_loaded", "port_blocked", "port_missing", "port_undeclared"];
-const AWAITED_METRICS: [&str; 2] = ["haproxy_host_config_mtime_seconds", "haproxy_host_declared_ports"];
+const AWAITED_KINDS: [&str; 4] =
+    ["config_not_loaded", "port_blocked", "port_missing", "port_undeclared"];
+const AWAITED_METRICS: [&str; 2] =
+    ["haproxy_host_config_mtime_seconds", "haproxy_host_declared_ports"];
 /// Alerts' runbooks are named by this address, which the alerts use too.
-const RUNBOOKS: &str = "https://github.com/haproxy-host-exporter/haproxy-host-exporter/blob/main/alerts/runbooks/";
+const RUNBOOKS: &str =
+    "https://github.com/haproxy-host-exporter/haproxy-host-exporter/blob/main/alerts/runbooks/";
 
 fn boards() -> impl Iterator<Item = Board> {
     BOARDS.into_iter().map(Board::read)
@@ -33,7 +36,8 @@ fn panels_fill_the_board_without_overlap() {
         let mut height = 0;
         for panel in board.panels() {
             assert!(ids.insert(panel["id"].as_u64().unwrap()), "{}: id twice", title(panel));
-            let [x, y, w, h] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
+            let [x, y, w, h] =
+                ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
             assert!(x + w <= 24, "{}: beyond the right edge", title(panel));
             height = height.max(y + h);
             for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
@@ -49,17 +53,33 @@ fn panels_fill_the_board_without_overlap() {
 #[test]
 fn every_panel_explains_itself() {
     for board in boards() {
-        assert_eq!((board.json["schemaVersion"].as_u64(), &board.json["id"]), (Some(41), &Value::Null));
+        assert_eq!(
+            (board.json["schemaVersion"].as_u64(), &board.json["id"]),
+            (Some(41), &Value::Null)
+        );
         assert!(board.json["__inputs"].is_null() && board.json["editable"] == false);
         for panel in board.panels() {
             let name = title(panel);
             // A title has about 9 pixels a letter, a column at least 60 on a screen of 1600.
             let room = panel["gridPos"]["w"].as_u64().unwrap() * 60 / 9;
-            assert!(!name.is_empty() && name.len() as u64 <= room, "{name}: the title has room for {room}");
-            assert!(panel["description"].as_str().is_some_and(|text| text.len() > 30 && text.ends_with('.')), "{name}");
+            assert!(
+                !name.is_empty() && name.len() as u64 <= room,
+                "{name}: the title has room for {room}"
+            );
+            assert!(
+                panel["description"]
+                    .as_str()
+                    .is_some_and(|text| text.len() > 30 && text.ends_with(['.', '?'])),
+                "{name}"
+            );
             let defaults = &panel["fieldConfig"]["defaults"];
             assert!(defaults["unit"].is_string(), "{name}: no unit");
-            assert!(defaults["noValue"].as_str().is_some_and(|text| !text.is_empty() && text != "No data"), "{name}");
+            assert!(
+                defaults["noValue"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty() && text != "No data"),
+                "{name}"
+            );
             assert_eq!(panel["datasource"]["uid"], "${datasource}", "{name}");
             assert!(!targets(panel).is_empty(), "{name}");
             for target in panel["targets"].as_array().unwrap() {
@@ -70,11 +90,16 @@ fn every_panel_explains_itself() {
                 assert!(!defaults["thresholds"]["steps"].as_array().unwrap().is_empty(), "{name}");
             }
         }
-        for (place, expr) in board.expressions().iter().filter(|(place, _)| !place.starts_with("variable")) {
+        for (place, expr) in
+            board.expressions().iter().filter(|(place, _)| !place.starts_with("variable"))
+        {
             for selector in expr.split('{').skip(1) {
                 let selector = selector.split('}').next().unwrap();
                 for label in TARGET_LABELS {
-                    assert!(selector.contains(&format!("{label}=~\"${label}\"")), "{place}: {label} in {selector}");
+                    assert!(
+                        selector.contains(&format!("{label}=~\"${label}\"")),
+                        "{place}: {label} in {selector}"
+                    );
                 }
             }
         }
@@ -96,14 +121,21 @@ fn only_metrics_labels_and_kinds_that_exist() {
             let mut rest = expr.as_str();
             while let Some(open) = rest.find('{') {
                 let (before, after) = rest.split_at(open);
-                let name = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
-                let labels = metrics.get(name).unwrap_or_else(|| panic!("{place}: no metric {name}"));
+                let name =
+                    before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+                let labels =
+                    metrics.get(name).unwrap_or_else(|| panic!("{place}: no metric {name}"));
                 let (selector, tail) = after[1..].split_once('}').unwrap();
                 for matcher in selector.split("\",") {
                     let (label, value) = matcher.split_once(['=', '!']).unwrap();
-                    assert!(labels.contains(label) || TARGET_LABELS.contains(&label), "{place}: {name} has no {label}");
+                    assert!(
+                        labels.contains(label) || TARGET_LABELS.contains(&label),
+                        "{place}: {name} has no {label}"
+                    );
                     if label == "kind" && !value.contains('$') {
-                        for kind in value.trim_start_matches(['=', '~']).trim_matches('"').split('|') {
+                        for kind in
+                            value.trim_start_matches(['=', '~']).trim_matches('"').split('|')
+                        {
                             assert!(kinds.contains_key(kind), "{place}: no kind {kind}");
                         }
                     }
@@ -112,8 +144,13 @@ fn only_metrics_labels_and_kinds_that_exist() {
             }
             // A metric without a selector would see every job of the Prometheus.
             for (at, _) in expr.match_indices("haproxy_host_") {
-                let end = expr[at..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or("", |end| &expr[at + end..]);
-                assert!(end.starts_with('{') || place.starts_with("variable"), "{place}: a selector is missing in {expr}");
+                let end = expr[at..]
+                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .map_or("", |end| &expr[at + end..]);
+                assert!(
+                    end.starts_with('{') || place.starts_with("variable"),
+                    "{place}: a selector is missing in {expr}"
+                );
             }
         }
     }
@@ -122,21 +159,16 @@ fn only_metrics_labels_and_kinds_that_exist() {
 /// Kinds with their severity, the awaited ones as the contract has them.
 fn kinds() -> BTreeMap<&'static str, Severity> {
     let awaited = AWAITED_KINDS.map(|kind| {
-        (kind, match kind {
-            "config_not_loaded" => Severity::Info,
-            "port_undeclared" => Severity::Warning,
-            _ => Severity::Critical,
-        })
+        (
+            kind,
+            match kind {
+                "config_not_loaded" => Severity::Info,
+                "port_undeclared" => Severity::Warning,
+                _ => Severity::Critical,
+            },
+        )
     });
     awaited.into_iter().chain(Kind::ALL.map(|kind| (kind.as_str(), kind.severity()))).collect()
-}
-
-/// The mapping of a column: text and color by value.
-fn mapping<'v>(panel: &'v Value, column: &str) -> BTreeMap<&'v str, (&'v str, Option<&'v str>)> {
-    let overrides = panel["fieldConfig"]["overrides"].as_array().unwrap();
-    let properties = overrides.iter().find(|o| o["matcher"]["options"] == column).unwrap()["properties"].as_array().unwrap();
-    let mappings = &properties.iter().find(|property| property["id"] == "mappings").unwrap()["value"][0]["options"];
-    mappings.as_object().unwrap().iter().map(|(value, to)| (value.as_str(), (to["text"].as_str().unwrap(), to["color"].as_str()))).collect()
 }
 
 #[test]
@@ -146,7 +178,10 @@ fn every_kind_has_words_a_color_a_step_and_a_runbook() {
     let [fleet, host] = BOARDS.map(Board::read);
     let mut runbooks = BTreeSet::new();
     for column in ["What is wrong", "First step", "Runbook"] {
-        let (on_fleet, on_host) = (mapping(fleet.panel("What is wrong now"), column), mapping(host.panel("What is wrong now"), column));
+        let (on_fleet, on_host) = (
+            mapping(fleet.panel("What is wrong now"), column),
+            mapping(host.panel("What is wrong now"), column),
+        );
         assert_eq!(on_fleet, on_host, "{column}: the boards differ");
         assert_eq!(on_fleet.keys().copied().collect::<Vec<_>>(), names, "{column}");
         for (kind, (words, color)) in on_fleet {
@@ -162,9 +197,16 @@ fn every_kind_has_words_a_color_a_step_and_a_runbook() {
         let expr = &targets(board.panel("What is wrong now"))[0].expr;
         for (severity, after) in [(Severity::Critical, "1 critical"), (Severity::Info, "3 info")] {
             let part = expr.split(after).next().unwrap();
-            let list = part.rsplit("kind=~\"").find(|list| !list.starts_with('$')).unwrap().split('"').next().unwrap();
+            let list = part
+                .rsplit("kind=~\"")
+                .find(|list| !list.starts_with('$'))
+                .unwrap()
+                .split('"')
+                .next()
+                .unwrap();
             let listed: BTreeSet<&str> = list.split('|').collect();
-            let wanted: BTreeSet<&str> = kinds.iter().filter(|(_, is)| **is == severity).map(|(kind, _)| *kind).collect();
+            let wanted: BTreeSet<&str> =
+                kinds.iter().filter(|(_, is)| **is == severity).map(|(kind, _)| *kind).collect();
             assert_eq!(listed, wanted, "{after}");
         }
     }
@@ -188,10 +230,18 @@ fn runbook_exists(name: &str) {
 
 #[test]
 fn links_lead_somewhere() {
-    let all: BTreeMap<String, Board> = boards().map(|board| (board.uid().to_owned(), board)).collect();
-    assert_eq!(all.keys().map(String::as_str).collect::<Vec<_>>(), ["haproxy-host-fleet", "haproxy-host-host"]);
+    let all: BTreeMap<String, Board> =
+        boards().map(|board| (board.uid().to_owned(), board)).collect();
+    assert_eq!(
+        all.keys().map(String::as_str).collect::<Vec<_>>(),
+        ["haproxy-host-fleet", "haproxy-host-host"]
+    );
     for board in all.values() {
-        let own = board.json["links"].as_array().unwrap().iter().map(|link| link["url"].as_str().unwrap().to_owned());
+        let own = board.json["links"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|link| link["url"].as_str().unwrap().to_owned());
         for url in own.chain(board.panels().into_iter().flat_map(links)) {
             if let Some(name) = url.strip_prefix(RUNBOOKS) {
                 let name = name.strip_suffix(".md").unwrap();
@@ -206,16 +256,29 @@ fn links_lead_somewhere() {
             };
             let (uid, query) = rest.split_once('?').unwrap();
             let target = all.get(uid).unwrap_or_else(|| panic!("{url}: no such board"));
-            let names: BTreeSet<&str> = target.variables().iter().map(|variable| variable["name"].as_str().unwrap()).collect();
+            let names: BTreeSet<&str> = target
+                .variables()
+                .iter()
+                .map(|variable| variable["name"].as_str().unwrap())
+                .collect();
             for part in query.split('&') {
                 if let Some((name, value)) = part.split_once('=') {
                     if name == "viewPanel" {
-                        assert!(target.panels().iter().any(|panel| panel["id"].to_string() == value), "{url}");
+                        assert!(
+                            target.panels().iter().any(|panel| panel["id"].to_string() == value),
+                            "{url}"
+                        );
                     } else {
-                        assert!(names.contains(name.strip_prefix("var-").unwrap()), "{url}: {name}");
+                        assert!(
+                            names.contains(name.strip_prefix("var-").unwrap()),
+                            "{url}: {name}"
+                        );
                     }
                 } else {
-                    let name = part.trim_start_matches("${").trim_end_matches(":queryparam}").trim_end_matches('}');
+                    let name = part
+                        .trim_start_matches("${")
+                        .trim_end_matches(":queryparam}")
+                        .trim_end_matches('}');
                     assert!(name == "__url_time_range" || names.contains(name), "{url}: {part}");
                 }
             }
@@ -230,8 +293,15 @@ fn provisioning_names_the_boards() {
         serde_yaml::from_str(&read(&root().join("deploy/grafana/provisioning").join(name))).unwrap()
     };
     let source = &yaml("datasources/haproxy-host.yaml")["datasources"][0];
-    assert_eq!((source["type"].as_str(), source["access"].as_str()), (Some("prometheus"), Some("proxy")));
-    assert_eq!(source["jsonData"]["timeInterval"].as_str(), Some("15s"), "the scrape interval of deploy/prometheus");
+    assert_eq!(
+        (source["type"].as_str(), source["access"].as_str()),
+        (Some("prometheus"), Some("proxy"))
+    );
+    assert_eq!(
+        source["jsonData"]["timeInterval"].as_str(),
+        Some("15s"),
+        "the scrape interval of deploy/prometheus"
+    );
     let provider = &yaml("dashboards/haproxy-host.yaml")["providers"][0];
     assert_eq!(provider["type"].as_str(), Some("file"));
     assert!(provider["options"]["path"].as_str().unwrap().ends_with("/haproxy-host"));
@@ -244,12 +314,21 @@ fn grafanas_own_types_accept_the_boards() {
     let check = |name: &str, boards: &[std::path::PathBuf]| {
         // Beside node_modules, where the compiler looks for them.
         let source = cache.join(format!("{name}.ts"));
-        let wrote = Command::new(tool("node")).arg(&script).arg(&source).args(boards).output().unwrap();
+        let wrote =
+            Command::new(tool("node")).arg(&script).arg(&source).args(boards).output().unwrap();
         assert!(wrote.status.success(), "{}", text(&wrote.stderr));
         Command::new(tool("node"))
             .arg(installed("dashboards/node_modules/typescript/bin/tsc"))
-            .args(["--noEmit", "--strict", "--skipLibCheck", "--target", "es2022", "--module", "esnext"])
-            .args(["--moduleResolution", "bundler", "--types", ""])
+            .args([
+                "--noEmit",
+                "--strict",
+                "--skipLibCheck",
+                "--target",
+                "es2022",
+                "--module",
+                "esnext",
+            ])
+            .args(["--moduleResolution", "bundler"])
             .arg(source)
             .output()
             .unwrap()
@@ -259,7 +338,8 @@ fn grafanas_own_types_accept_the_boards() {
     assert!(good.status.success(), "{}", text(&good.stdout));
 
     // And it would find what is wrong: an option no plugin knows, a value no option has.
-    let bad = read(&shipped[0]).replacen("\"graphMode\": \"none\"", "\"graphMood\": \"none\"", 1)
+    let bad = read(&shipped[0])
+        .replacen("\"graphMode\": \"none\"", "\"graphMood\": \"none\"", 1)
         .replacen("\"displayMode\": \"list\"", "\"displayMode\": \"lists\"", 1);
     let path = cache.join("bad.json");
     fs::write(&path, bad).unwrap();
@@ -270,7 +350,10 @@ fn grafanas_own_types_accept_the_boards() {
 #[test]
 fn grafanas_linter_finds_nothing() {
     if Command::new("go").arg("version").output().is_err() {
-        let _ = writeln!(std::io::stderr(), "dashboards: SKIPPED: dashboard-linter, because there is no Go on this machine");
+        let _ = writeln!(
+            std::io::stderr(),
+            "dashboards: SKIPPED: dashboard-linter, because there is no Go on this machine"
+        );
         return;
     }
     let lint = |path: &std::path::Path| {
@@ -283,9 +366,15 @@ fn grafanas_linter_finds_nothing() {
     };
     for name in BOARDS {
         let output = lint(&root().join("dashboards").join(format!("{name}.json")));
-        assert!(output.status.success(), "{name}: {}{}", text(&output.stdout), text(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{name}: {}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
     }
-    let bad = read(&root().join("dashboards/fleet.json")).replace("\"refresh\": 2", "\"refresh\": 1");
+    let bad =
+        read(&root().join("dashboards/fleet.json")).replace("\"refresh\": 2", "\"refresh\": 1");
     let path = root().join("tests/.cache/dashboards/bad-lint.json");
     fs::write(&path, bad).unwrap();
     assert!(!lint(&path).status.success(), "the linter accepts anything");

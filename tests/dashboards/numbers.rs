@@ -1,20 +1,21 @@
 //! Every query of the boards on a real Prometheus that scraped the real exporter: where all is well
 //! nothing is missing, and where it is not the numbers say so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::answers::{Answers, ask, choice};
-use super::board::{BOARDS, links, root};
+use super::board::{BOARDS, links, mapping, read, root};
 use super::fleet::{
-    EMPTY, FOUNDING, HEALTHY, OLD_PROCESSES, Pace, SILENT, STRANDED, THRESHOLD, draw, with_fleet,
+    EMPTY, FOUNDING, Fleet, HEALTHY, OLD_PROCESSES, Pace, SILENT, STRANDED, THRESHOLD, draw,
+    with_fleet,
 };
 
 /// Queries that have no answer where all is well, and so show their panel's text or leave a column out.
 const SILENT_IN_HEALTH: [(&str, &str); 6] = [
     ("What is wrong now", "A"),
     ("Anomalies by kind", "B"), // beside "all kinds"
-    ("Each HAProxy", "F"),          // a column: nothing is stale
+    ("Each HAProxy", "F"),      // a column: nothing is stale
     ("Longest stale", "A"),
     ("Ports bound and declared", "B"), // until the exporter reads configurations
     ("HAProxys of this host", "B"),    // likewise
@@ -27,12 +28,23 @@ fn the_numbers_tell_what_is_wrong() {
         // First, so that they are there to look at when something below fails.
         pictures(fleet, &root().join("target/dashboards"));
 
-        let health = [choice(&[("instance", HEALTHY)]), choice(&[("instance", HEALTHY), ("haproxy", "web"), ("cluster", "eu1"), ("job", "haproxy-host-exporter")])];
+        let health = [
+            choice(&[("instance", HEALTHY)]),
+            choice(&[
+                ("instance", HEALTHY),
+                ("haproxy", "web"),
+                ("cluster", "eu1"),
+                ("job", "haproxy-host-exporter"),
+            ]),
+        ];
         for chosen in &health {
             for board in BOARDS {
                 let answers = ask(fleet, board, chosen);
                 for (panel, query, instead) in answers.silent() {
-                    assert!(SILENT_IN_HEALTH.contains(&(panel.as_str(), query.as_str())), "{board}: {panel} {query} has no data");
+                    assert!(
+                        SILENT_IN_HEALTH.contains(&(panel.as_str(), query.as_str())),
+                        "{board}: {panel} {query} has no data"
+                    );
                     assert!(instead != "No data" && !instead.is_empty(), "{board}: {panel}");
                 }
                 assert!(!answers.annotations("Reloads").is_empty(), "{board}: no reload");
@@ -52,6 +64,7 @@ fn the_numbers_tell_what_is_wrong() {
         founding_host(&ask(fleet, "host", &choice(&[("instance", FOUNDING)])));
         stranded_fleet(&ask(fleet, "fleet", &choice(&[("instance", STRANDED)])));
         stranded_host(&ask(fleet, "host", &choice(&[("instance", STRANDED), ("haproxy", "edge")])));
+        three_clicks(fleet);
         for instance in [EMPTY, SILENT] {
             for board in BOARDS {
                 let answers = ask(fleet, board, &choice(&[("instance", instance)]));
@@ -71,7 +84,7 @@ fn draw_for_the_readme() {
     with_fleet(pace, |fleet| pictures(fleet, &root().join("dashboards")));
 }
 
-fn pictures(fleet: &super::fleet::Fleet, directory: &std::path::Path) {
+fn pictures(fleet: &Fleet, directory: &Path) {
     let answers: PathBuf = root().join("target/dashboards");
     for (board, picture, chosen) in [
         ("fleet", directory.join("fleet.png"), choice(&[])),
@@ -93,8 +106,15 @@ fn judged(answers: &Answers, kind: &str) -> bool {
 
 fn well(fleet: &Answers) {
     for panel in [
-        "HAProxys down", "Ports not served", "Ports served by old processes", "Ports out of policy",
-        "Processes piling up", "Ports at risk", "Blind exporters", "Hosts without HAProxy", "Stale processes",
+        "HAProxys down",
+        "Ports not served",
+        "Served by old processes",
+        "Ports out of policy",
+        "Processes piling up",
+        "Ports at risk",
+        "Blind exporters",
+        "Hosts without HAProxy",
+        "Stale processes",
     ] {
         assert_eq!(fleet.stat(panel), Some(0.0), "{panel}");
     }
@@ -131,13 +151,63 @@ fn founding_fleet(fleet: &Answers) {
     let share = fleet.value("Each HAProxy", "E", &lbagent).unwrap();
     assert!((share - f64::from(OLD_PROCESSES) / f64::from(THRESHOLD)).abs() < 1e-9, "{share}");
     assert!(fleet.value("Each HAProxy", "F", &lbagent).is_some());
-    assert!(fleet.value("Connections of stale processes", "A", &[("state", "established")]).unwrap() > 0.0);
+    assert!(
+        fleet.value("Connections of stale processes", "A", &[("state", "established")]).unwrap()
+            > 0.0
+    );
     assert!(fleet.stat("Ports at risk").unwrap() >= 1.0);
     let ephemeral = fleet.wrong("port_ephemeral");
-    assert!(ephemeral.iter().any(|row| row["port"] == "59050" && row["instance"] == FOUNDING), "{ephemeral:?}");
+    assert!(
+        ephemeral.iter().any(|row| row["port"] == "59050" && row["instance"] == FOUNDING),
+        "{ephemeral:?}"
+    );
     blocked(fleet);
+    let alerts: Vec<&str> = fleet
+        .annotations("Alerts")
+        .iter()
+        .filter_map(|series| series["metric"]["alertname"].as_str())
+        .collect();
+    assert!(alerts.contains(&"HAProxyStaleProcessesPilingUp"), "{alerts:?}");
     // The runbook's name and the first step are made of the kind, in columns of their own.
-    assert!(ephemeral.iter().all(|row| row["runbook"] == "port_ephemeral" && row["first_step"] == "port_ephemeral" && row["severity"] == "3 info"));
+    assert!(ephemeral.iter().all(|row| row["runbook"] == "port_ephemeral"
+        && row["first_step"] == "port_ephemeral"
+        && row["severity"] == "3 info"));
+}
+
+/// Somebody who knows nothing of the tool stands before the fleet board: the row names host, port and
+/// holder; one click opens the host, another the runbook.
+fn three_clicks(fleet: &Fleet) {
+    let board = ask(fleet, "fleet", &choice(&[]));
+    let kind = if judged(&board, "port_blocked") { "port_blocked" } else { "port_ephemeral" };
+    let row = board.wrong(kind)[0];
+    let panel = board.board.panel("What is wrong now");
+    let follow = |column: &str, own: &str| {
+        let overrides = panel["fieldConfig"]["overrides"].as_array().unwrap();
+        let column = overrides.iter().find(|o| o["matcher"]["options"] == column).unwrap();
+        links(column)[0]
+            .replace(
+                &format!("${{__value.{own}}}"),
+                match own {
+                    "text" => mapping(panel, "Runbook")[kind].0,
+                    _ => row["instance"].as_str().unwrap(),
+                },
+            )
+            .replace("${__data.fields.haproxy:percentencode}", row["haproxy"].as_str().unwrap())
+    };
+    let host = follow("Host", "raw:percentencode");
+    let chosen: Vec<(&str, &str)> = host
+        .split(['?', '&'])
+        .filter_map(|part| part.strip_prefix("var-")?.split_once('='))
+        .collect();
+    assert_eq!(chosen, [("instance", FOUNDING), ("haproxy", "lbagent")], "{host}");
+    let host = ask(fleet, "host", &choice(&chosen));
+    assert_eq!(host.wrong(kind)[0]["port"], row["port"]);
+    assert_eq!(host.wrong(kind)[0]["holder"], row["holder"]);
+    assert!(!mapping(panel, "First step")[kind].0.is_empty());
+
+    let runbook = follow("Runbook", "text");
+    let file = root().join(runbook.split_once("/blob/main/").unwrap().1);
+    assert!(read(&file).contains("## Mitigation"), "{runbook}");
 }
 
 fn founding_host(host: &Answers) {
@@ -145,11 +215,19 @@ fn founding_host(host: &Answers) {
     assert_eq!(host.stat("Generations"), Some(f64::from(OLD_PROCESSES + 1)));
     assert_eq!(host.stat("Stale processes"), Some(f64::from(OLD_PROCESSES)));
     assert!(host.stat("Longest stale").unwrap() > 0.0);
-    assert_eq!(host.value("Stale processes by state", "A", &[("state", "draining")]), Some(f64::from(OLD_PROCESSES)));
+    assert_eq!(
+        host.value("Stale processes by state", "A", &[("state", "draining")]),
+        Some(f64::from(OLD_PROCESSES))
+    );
     assert!(host.value("Memory by generation", "A", &[("generation", "stale")]).unwrap() > 0.0);
     // 59044 is nobody's listener, however much it looks like one.
     let ports = host.series("Listening ports", "A");
-    assert!(ports.iter().all(|row| row["metric"]["port"] != "59044" && row["metric"]["protocol"] == "tcp"), "{ports:?}");
+    assert!(
+        ports
+            .iter()
+            .all(|row| row["metric"]["port"] != "59044" && row["metric"]["protocol"] == "tcp"),
+        "{ports:?}"
+    );
     assert_eq!(ports.len(), 4, "{ports:?}");
     blocked(host);
 }
@@ -167,9 +245,12 @@ fn blocked(answers: &Answers) {
 
 fn stranded_fleet(fleet: &Answers) {
     // 8001, which nobody asks for any more, and those it shares with its successor.
-    assert!(fleet.stat("Ports served by old processes").unwrap() >= 1.0);
+    assert!(fleet.stat("Served by old processes").unwrap() >= 1.0);
     let rows = fleet.wrong("port_stale_listener");
-    assert!(rows.iter().any(|row| row["port"] == "8001" && row["holder"] == "haproxy stale"), "{rows:?}");
+    assert!(
+        rows.iter().any(|row| row["port"] == "8001" && row["holder"] == "haproxy stale"),
+        "{rows:?}"
+    );
     assert!(rows.iter().all(|row| row["severity"] == "1 critical"), "{rows:?}");
     assert_eq!(fleet.value("Stale processes by state", "A", &[("state", "listening")]), Some(1.0));
 }
@@ -177,8 +258,16 @@ fn stranded_fleet(fleet: &Answers) {
 fn stranded_host(host: &Answers) {
     assert!(host.stat("Anomalies").unwrap() >= 1.0);
     let ports = host.series("Listening ports", "A");
-    let stale = |port: &str| ports.iter().any(|row| row["metric"]["port"] == port && row["metric"]["generation"] == "stale");
+    let stale = |port: &str| {
+        ports
+            .iter()
+            .any(|row| row["metric"]["port"] == port && row["metric"]["generation"] == "stale")
+    };
     assert!(stale("8001"), "{ports:?}");
-    assert!(host.value("Anomalies by kind", "B", &[("kind", "port_stale_listener")]).unwrap() >= 1.0);
-    assert!(links(host.board.panel("What is wrong now")).iter().any(|url| url.contains("/runbooks/")));
+    assert!(
+        host.value("Anomalies by kind", "B", &[("kind", "port_stale_listener")]).unwrap() >= 1.0
+    );
+    assert!(
+        links(host.board.panel("What is wrong now")).iter().any(|url| url.contains("/runbooks/"))
+    );
 }

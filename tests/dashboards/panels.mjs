@@ -37,6 +37,7 @@ function format(v, { unit = 'none', decimals }, now) {
 }
 const mapped = (v, config) => {
   for (const mapping of config.mappings ?? []) {
+    if (mapping.type === 'special') continue; // only what is no number: see stat()
     if (mapping.type !== 'value') refuse(`mapping ${mapping.type}`);
     const hit = mapping.options[String(v)];
     if (hit) return hit;
@@ -57,7 +58,7 @@ const configOf = (panel, name) => {
   }
   return config;
 };
-const legend = (series, target) => (target.legendFormat === '__auto' ? Object.entries(series.metric).filter(([k]) => k !== '__name__').map(([k, v]) => `${k}="${v}"`).join(', ')
+const legend = (series, target) => ((target.legendFormat ?? '__auto') === '__auto' ? Object.entries(series.metric).filter(([k]) => k !== '__name__').map(([k, v]) => `${k}="${v}"`).join(', ')
   : target.legendFormat.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label) => series.metric[label] ?? '')).trim();
 const number = (text) => (text === '+Inf' ? Infinity : text === '-Inf' ? -Infinity : Number(text));
 
@@ -65,14 +66,22 @@ const number = (text) => (text === '+Inf' ? Infinity : text === '-Inf' ? -Infini
 const empty = (panel) => `<div class="empty">${escape(panel.fieldConfig.defaults.noValue ?? 'No data')}</div>`;
 
 function stat(panel, answers, now) {
-  const values = answers.A ?? [];
-  if (values.length > 1) refuse('a stat of several values');
-  const config = configOf(panel, '');
-  const point = values[0] && (values[0].value ?? values[0].values.at(-1));
-  const shown = point ? display(number(point[1]), config, now) : { text: config.noValue, color: config.thresholds.steps[0].color };
-  const size = Math.min(34, Math.floor((GRID.width / 24 * panel.gridPos.w - 30) / Math.max(2, shown.text.length) / 0.56), panel.gridPos.h * 11);
-  // Dark text on the bright grounds of Grafana's palette, as Grafana chooses it by contrast.
-  return `<div class="stat" data-colored data-whole="value of ${escape(panel.title)}" style="background:${color(shown.color)};color:#1b1c21;font-size:${size}px">${escape(shown.text)}</div>`;
+  const all = panel.targets.flatMap((target) => (answers[target.refId] ?? []).map((series) => [legend(series, target), series]));
+  const named = panel.options.textMode === 'value_and_name';
+  if (all.length > 1 && !named) refuse('values without a name');
+  const room = (GRID.width / 24) * panel.gridPos.w - 40;
+  const blocks = (all.length ? all : [['', undefined]]).map(([name, series]) => {
+    const config = configOf(panel, name);
+    const point = series && (series.value ?? series.values.at(-1));
+    const shown = point ? display(number(point[1]), config, now) : config.mappings.find(({ type }) => type === 'special').options.result;
+    const words = named && name ? `<small>${escape(name)}</small>` : '';
+    const height = (panel.gridPos.h * 11) / (all.length > 1 ? 1.6 : 1);
+    const size = Math.min(34, height, Math.floor((room - words.length * 1.5) / Math.max(2, shown.text.length) / 0.6));
+    // Dark text on the bright grounds of Grafana's palette, as Grafana chooses it by contrast.
+    const paint = panel.options.colorMode === 'value' ? `color:${color(shown.color)}` : `background:${color(shown.color)};color:#1b1c21`;
+    return `<div class="stat" data-colored data-whole="value of ${escape(panel.title)}" style="${paint};font-size:${size}px">${words}${escape(shown.text)}</div>`;
+  });
+  return `<div class="stats">${blocks.join('')}</div>`;
 }
 
 function rows(panel, answers) {
@@ -185,7 +194,7 @@ function timeline(panel, answers, dashboard, whole) {
 function nice(max) {
   if (!(max > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(max));
-  return [1, 2, 2.5, 5, 10].map((m) => m * power).find((m) => m >= max);
+  return [1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10].map((m) => m * power).find((m) => m >= max * 0.999);
 }
 
 function timeseries(panel, answers, dashboard, whole) {
@@ -215,8 +224,8 @@ function timeseries(panel, answers, dashboard, whole) {
     const highest = Math.max(...mine.flatMap((s) => s.area.map(([, , v]) => v)), 0);
     const config = mine[0].config;
     const bytes = config.unit === 'bytes';
-    let max = config.max ?? (bytes ? nice(highest / 2 ** (10 * Math.floor(Math.log2(Math.max(highest, 1)) / 10))) * 2 ** (10 * Math.floor(Math.log2(Math.max(highest, 1)) / 10)) : nice(highest));
-    if (config.decimals === 0 && config.unit === 'short') max = Math.max(max, 4);
+    let max = config.max ?? (bytes ? nice(highest * 1.02 / 2 ** (10 * Math.floor(Math.log2(Math.max(highest, 1)) / 10))) * 2 ** (10 * Math.floor(Math.log2(Math.max(highest, 1)) / 10)) : nice(highest * 1.02));
+    if (config.decimals === 0 && config.unit === 'short') max = Math.max(4 * Math.ceil(max / 4), 4);
     return { max, config, y: (v) => bottom - (v / max) * (bottom - 6) };
   };
   const [leftScale, rightScale] = [scale(false), scale(true)];
@@ -249,7 +258,7 @@ function timeseries(panel, answers, dashboard, whole) {
       const upper = run.map(([t, , v], i) => (i ? `H${at(t)}V${y(v)}` : `M${at(t)} ${y(v)}`)).join('');
       const lower = [...run].reverse().map(([t, v], i) => (i ? `V${y(v)}H${at(t)}` : `L${at(t)} ${y(v)}`)).join('');
       if (fillOpacity) out += `<path d="${upper}${lower}z" fill="${s.paint}" fill-opacity="${fillOpacity / 100}"/>`;
-      out += `<path d="${upper}" fill="none" stroke="${s.paint}" stroke-width="1.5" ${lineStyle?.fill === 'dash' ? `stroke-dasharray="${lineStyle.dash.join(' ')}"` : ''}/>`;
+      out += `<path d="${upper}" fill="none" stroke="${s.paint}" stroke-width="${s.config.custom.lineWidth * 1.5}" ${lineStyle?.fill === 'dash' ? `stroke-dasharray="${lineStyle.dash.join(' ')}"` : ''}/>`;
       p = q + 1;
     }
   }
@@ -280,7 +289,8 @@ export function page(dashboard, answers) {
     .bar .link, td .link { color: #6e9fff; text-decoration: underline } .bar .push { flex: 1 }
     .board { position: relative; height: ${high}px } .panel { position: absolute; background: #181b1f; border: 1px solid #24262c; border-radius: 3px; overflow: hidden; padding: 6px 8px }
     .title { font-weight: 600; height: 22px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; font-size: 13px } .body { position: absolute; top: 30px; bottom: 6px; left: 8px; right: 8px; overflow: hidden }
-    .stat { height: 100%; display: flex; align-items: center; justify-content: center; font-weight: 600; border-radius: 2px; white-space: nowrap; overflow: hidden } .empty { height: 100%; display: flex; align-items: center; justify-content: center; color: #9fa0ab; font-size: 16px; text-align: center }
+    .stats { height: 100%; display: flex; flex-direction: column; gap: 3px } .stat small { font-size: 12px; font-weight: 500; margin-right: 8px }
+    .stat { flex: 1; display: flex; align-items: center; justify-content: center; font-weight: 600; border-radius: 2px; white-space: nowrap; overflow: hidden } .empty { height: 100%; display: flex; align-items: center; justify-content: center; color: #9fa0ab; font-size: 16px; text-align: center }
     table { border-collapse: collapse; width: 100%; table-layout: fixed; font-size: 12.5px } th { color: #6e9fff; text-align: left; padding: 4px 6px; font-weight: 500 } td { padding: 4px 6px; border-top: 1px solid #2a2d34 }
     th div, td div { white-space: nowrap; overflow: hidden; text-overflow: ellipsis } svg text { fill: #b0b2bd; font-size: 11px } svg .on { fill: #111217; font-weight: 600 } .grid { stroke: #2a2d34 }
     .legend { display: flex; flex-wrap: wrap; gap: 0 14px; font-size: 12px; line-height: 18px } .legend i { display: inline-block; width: 12px; height: 4px; margin-right: 5px; vertical-align: middle }

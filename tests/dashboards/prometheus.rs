@@ -39,18 +39,26 @@ impl Prometheus {
         for path in std::fs::read_dir(root().join("alerts")).into_iter().flatten().flatten() {
             let name = path.file_name().to_string_lossy().into_owned();
             if name.ends_with(".rules.yaml") {
-                let lines = read(&path.path()).lines().map(|line| match line.split_once("for: ") {
-                    Some((indent, _)) if hasty && indent.trim().is_empty() => format!("{indent}for: 0s"),
-                    _ => line.to_owned(),
-                }).collect::<Vec<_>>();
+                let lines = read(&path.path())
+                    .lines()
+                    .map(|line| match line.split_once("for: ") {
+                        Some((indent, _)) if hasty && indent.trim().is_empty() => {
+                            format!("{indent}for: 0s")
+                        }
+                        _ => line.to_owned(),
+                    })
+                    .collect::<Vec<_>>();
                 bed.write(&name, &(lines.join("\n") + "\n"));
             }
         }
-        let config = bed.write("prometheus.yml", &format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+        let config = bed.write(
+            "prometheus.yml",
+            &format!(
+                "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
              rule_files: ['*.rules.yaml']\n\
              scrape_configs:\n  - job_name: haproxy-host-exporter\n    static_configs:\n{targets}",
-        ));
+            ),
+        );
         let mut command = bed.command(tool("prometheus"));
         command
             .arg(format!("--config.file={}", config.display()))
@@ -65,7 +73,8 @@ impl Prometheus {
     /// The result of a query at one moment: series with labels and a value.
     #[track_caller]
     pub fn instant(&self, expr: &str, time: u64) -> Value {
-        self.data(&format!("/api/v1/query?query={}&time={time}", encode(expr)), expr)["result"].clone()
+        self.data(&format!("/api/v1/query?query={}&time={time}", encode(expr)), expr)["result"]
+            .clone()
     }
 
     /// The result of a query over a range.
@@ -82,7 +91,8 @@ impl Prometheus {
     pub fn label_values(&self, selector: &str, label: &str, times: &Times) -> Vec<String> {
         let Times { start, end, .. } = times;
         let matching = encode(selector);
-        let path = format!("/api/v1/label/{label}/values?match[]={matching}&start={start}&end={end}");
+        let path =
+            format!("/api/v1/label/{label}/values?match[]={matching}&start={start}&end={end}");
         let data = self.data(&path, selector);
         data.as_array().unwrap().iter().map(|value| value.as_str().unwrap().to_owned()).collect()
     }
