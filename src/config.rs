@@ -114,7 +114,7 @@ struct RawMatch {
     pidfile: Option<PathBuf>,
     config: Option<PathBuf>,
     master_socket: Option<PathBuf>,
-    command: Option<Word<Regex>>,
+    command: Option<Word<Pattern>>,
     cgroup: Option<Word<Glob>>,
 }
 
@@ -212,7 +212,7 @@ impl RawMatch {
             pidfile: self.pidfile,
             config: self.config,
             master_socket: self.master_socket,
-            command: self.command.map(|word| word.0),
+            command: self.command.map(|word| word.0.0),
             cgroup: self.cgroup.map(|word| word.0.0),
         };
         let paths = [&matching.pidfile, &matching.config, &matching.master_socket];
@@ -306,6 +306,22 @@ impl FromStr for Kind {
         Kind::from_name(text).ok_or_else(|| {
             let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
             format!("no such kind; there are {}", kinds.join(", "))
+        })
+    }
+}
+
+/// A regular expression; its error on one line.
+#[derive(Debug)]
+struct Pattern(Regex);
+
+impl FromStr for Pattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Regex::new(text).map(Pattern).map_err(|error| {
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or_default();
+            format!("no regular expression: {}", reason.trim_start_matches("error: "))
         })
     }
 }

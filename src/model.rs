@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::declared::Declared;
+use self::declared::{Declared, PortIndex};
 
 /// A moment, in seconds since the Unix epoch.
 pub type UnixSeconds = f64;
@@ -104,11 +104,13 @@ impl Process {
         self.executable.as_ref().is_none_or(|executable| !executable.path.starts_with(root))
     }
 
-    /// The directory it was started in, or changed to by `-C`. `None`: a chroot hides it, or it
-    /// could not be read.
+    /// The directory it was started in, or changed to by `-C`, as it sees it. `None`: a chroot
+    /// hides it, or it could not be read.
     #[must_use]
-    pub fn launch_directory(&self) -> Option<&Path> {
-        self.working_directory.as_deref().filter(|_| !self.in_own_jail())
+    pub fn launch_directory(&self) -> Option<PathBuf> {
+        let directory = self.working_directory.as_deref().filter(|_| !self.in_own_jail())?;
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        Some(Path::new("/").join(directory.strip_prefix(root).unwrap_or(directory)))
     }
 
     /// Its pid as it and its configuration know it.
@@ -212,29 +214,14 @@ impl fmt::Display for Protocol {
 pub struct Configuration {
     /// What they declare.
     pub declared: Declared,
+    /// Its ports.
+    pub ports: PortIndex,
     /// All of them could be read, so what is not declared is really not.
     pub complete: bool,
     /// A hash of names and contents.
     pub fingerprint: u64,
     /// When the newest was changed.
     pub modified: UnixSeconds,
-}
-
-/// Who uses a port number that a haproxy declares and has not bound.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PortUser {
-    /// Transport.
-    pub protocol: Protocol,
-    /// Local address and port.
-    pub local: (IpAddr, u16),
-    /// The other end of a connection; `None` for a listener, or a UDP socket without a peer.
-    pub remote: Option<(IpAddr, u16)>,
-    /// Identity.
-    pub inode: SocketInode,
-    /// Owner's uid.
-    pub uid: u32,
-    /// Pid and name of a process that holds it; `None` where none could be found.
-    pub holder: Option<(i32, String)>,
 }
 
 /// A socket that may be a configured listener: TCP in state LISTEN, or UDP without a peer.
@@ -416,8 +403,6 @@ pub struct Snapshot {
     pub networks: BTreeMap<NamespaceId, NetworkNamespace>,
     /// The exporter's own network namespace.
     pub own_network: Option<NamespaceId>,
-    /// Who uses the ports that were asked for, by network namespace.
-    pub port_users: BTreeMap<NamespaceId, Vec<PortUser>>,
     /// Connections of the processes they were asked for; absent: not asked for or unreadable.
     pub connections: BTreeMap<ProcessId, Vec<Connection>>,
     /// What is left on the host.

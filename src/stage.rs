@@ -1,11 +1,16 @@
 //! For tests: samples of hosts that are hard to come by, made of actors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use crate::haproxy::config::{self, Launch, SourceFile};
 
 use crate::judge::verdict::{Anomaly, Haproxy, Kind, Verdict};
 use crate::judge::{self, Memory, Policy};
+use crate::model::declared::PortIndex;
 use crate::model::{
-    BoundSocket, Connection, ConnectionState, Environment, Executable, NamespaceId,
+    BoundSocket, Configuration, Connection, ConnectionState, Environment, Executable, NamespaceId,
     NetworkNamespace, Pidfile, PidfileContent, Process, ProcessId, Protocol, Signals, Snapshot,
 };
 
@@ -122,6 +127,22 @@ impl Actor {
     pub fn pidfile(mut self, pids: &[i32]) -> Actor {
         let content = PidfileContent::Pids(pids.to_vec());
         self.process.pidfile = Some(Pidfile { path: "/run/p".into(), content });
+        self
+    }
+
+    /// With this configuration on disk, changed at that second.
+    pub fn configured(mut self, text: &str, modified: u32) -> Actor {
+        let file = SourceFile { path: "/a.cfg".into(), text: text.into() };
+        let declared = config::read(&[file], &Launch::default());
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        self.process.configuration = Some(Arc::new(Configuration {
+            complete: declared.errors.is_empty(),
+            ports: PortIndex::of(&declared),
+            declared,
+            fingerprint: hasher.finish(),
+            modified: f64::from(modified),
+        }));
         self
     }
 

@@ -1,5 +1,6 @@
 //! HAProxy's command line (management guide, chapter 3; `init_args()` in `src/haproxy.c`).
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 /// What a command line asks for, as far as it matters from outside.
@@ -21,8 +22,8 @@ pub struct CommandLine {
     pub daemon: bool,
     /// `-W` or `-Ws`.
     pub master_worker: bool,
-    /// `-dR`.
-    pub no_reuseport: bool,
+    /// The `-d…` switches, without the dash: `dR`, `db`, …
+    pub switches: BTreeSet<String>,
     /// `-sf` or `-st`, with the pids that follow, in the process's own pid namespace.
     pub replaces: Option<Vec<i32>>,
     /// `-c`, `-cc`, `-v`, `-vv`, `-h`: it answers and exits.
@@ -76,10 +77,9 @@ impl CommandLine {
                 "c" | "h" => line.only_answers = true,
                 "D" => line.daemon = true,
                 "W" | "Ws" => line.master_worker = true,
-                "dR" => line.no_reuseport = true,
                 "V" | "q" => {}
                 _ if flag.starts_with('v') => line.only_answers = true,
-                _ if flag.starts_with('d') => {}
+                _ if flag.starts_with('d') => drop(line.switches.insert(flag.to_owned())),
                 _ => return None,
             }
             line.kept.append(&mut kept);

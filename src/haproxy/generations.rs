@@ -364,6 +364,7 @@ pub fn remember(
 ) -> Past {
     let id = member.id();
     let age = now - member.process.started;
+    let configuration = member.process.configuration.as_deref();
     let holds = holding.is_some_and(Holding::serves);
     let earlier = past.and_then(|past| past.held_since);
     let first_seen_old = past.is_none() && age >= YOUNG_SECONDS;
@@ -375,6 +376,17 @@ pub fn remember(
         own_pid: member.process.own_pid(),
         pid_namespace: member.process.pid_namespace,
         role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },
+        born_with: match past {
+            Some(past) => past.born_with,
+            None if age < YOUNG_SECONDS => configuration.map(|c| c.fingerprint),
+            None => None,
+        },
+        own_grace_seconds: match configuration {
+            Some(configuration) if generations.get(id) == Generation::Current => {
+                configuration.declared.globals.grace.map(|grace| grace.as_secs_f64())
+            }
+            _ => past.and_then(|past| past.own_grace_seconds),
+        },
         zombie_since: past
             .and_then(|past| past.zombie_since)
             .or_else(|| member.process.is_zombie().then_some(now)),

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    BoundSocket, NetworkNamespace, Process, ProcessId, Protocol, Snapshot, SocketInode,
+    BoundSocket, Configuration, NetworkNamespace, Process, ProcessId, Protocol, Snapshot,
+    SocketInode,
 };
 
 /// Receive buffer of a UDP socket that only sends: HAProxy's log sockets ask for 0 and get the
@@ -45,7 +46,8 @@ pub fn holdings(snapshot: &Snapshot) -> BTreeMap<ProcessId, Holding<'_>> {
         let table: &BTreeMap<SocketInode, &BoundSocket> = tables
             .entry(id)
             .or_insert_with(|| bound.iter().map(|socket| (socket.inode, socket)).collect());
-        holdings.insert(process.id, holding(held, network, table, unix));
+        let configured = process.configuration.as_deref();
+        holdings.insert(process.id, holding(held, network, table, unix, configured));
     }
     holdings
 }
@@ -65,10 +67,11 @@ fn holding<'a>(
     network: &NetworkNamespace,
     table: &BTreeMap<SocketInode, &'a BoundSocket>,
     unix: &BTreeSet<SocketInode>,
+    configured: Option<&Configuration>,
 ) -> Holding<'a> {
     let mut holding = Holding { unix: !held.is_disjoint(unix), ..Holding::default() };
     for socket in held.iter().filter_map(|inode| table.get(inode).copied()) {
-        match is_listener(socket, network) {
+        match is_listener(socket, network, configured) {
             Some(true) => holding.listeners.push(socket),
             Some(false) => {}
             None => holding.udp_unknown = true,
@@ -78,16 +81,25 @@ fn holding<'a>(
 }
 
 /// Every TCP socket in state LISTEN is one. Of UDP sockets without a peer those are not that
-/// never receive (logs) or that sit on a port the kernel chose (resolvers); a port in the
-/// ephemeral range is taken for such. `None`: the buffer is not known.
-fn is_listener(socket: &BoundSocket, network: &NetworkNamespace) -> Option<bool> {
+/// never receive (logs) or that sit on a port the kernel chose (resolvers): a port in the
+/// ephemeral range is taken for such unless the configuration declares it. `None`: the buffer is
+/// not known.
+fn is_listener(
+    socket: &BoundSocket,
+    network: &NetworkNamespace,
+    configured: Option<&Configuration>,
+) -> Option<bool> {
     if socket.protocol == Protocol::Tcp {
         return Some(true);
     }
-    if is_ephemeral(socket.port, network) == Some(true) {
-        return Some(false);
+    let receives = socket.receive_buffer_bytes.map(|bytes| bytes > SENDERS_BUFFER_BYTES);
+    let declared =
+        configured.is_some_and(|c| c.ports.contains(socket.protocol, socket.address, socket.port));
+    if declared {
+        return Some(receives.unwrap_or(true));
     }
-    socket.receive_buffer_bytes.map(|bytes| bytes > SENDERS_BUFFER_BYTES)
+    let chosen = is_ephemeral(socket.port, network) == Some(true);
+    receives.map(|receives| receives && !chosen)
 }
 
 /// The kernel may give `port` to an outgoing connection. `None`: the range is not known.
@@ -134,12 +146,13 @@ mod tests {
             (Udp, 34004, Some(212_992), Some(false)), // a resolver of 3.5
             (Udp, 40001, Some(212_992), Some(true)),  // reserved: nobody got it by chance
             (Udp, 443, None, None),
+            (Udp, 59044, None, None),
         ];
         for (protocol, port, buffer, expected) in table {
-            let judged = is_listener(&socket(protocol, port, buffer), &network);
+            let judged = is_listener(&socket(protocol, port, buffer), &network, None);
             assert_eq!(judged, expected, "{protocol} {port} {buffer:?}");
         }
         let nowhere = NetworkNamespace::default();
-        assert_eq!(is_listener(&socket(Udp, 443, Some(212_992)), &nowhere), Some(true));
+        assert_eq!(is_listener(&socket(Udp, 443, Some(212_992)), &nowhere, None), Some(true));
     }
 }

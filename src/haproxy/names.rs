@@ -41,7 +41,7 @@ impl Identity {
         let process = first.process;
         let line = first.line.clone().unwrap_or_default();
         let resolve = |path: &String| {
-            let resolved = CommandLine::resolve(process.launch_directory(), path);
+            let resolved = CommandLine::resolve(process.launch_directory().as_deref(), path);
             resolved.unwrap_or_else(|| PathBuf::from(path))
         };
         let versions = |member: &&Member<'_>| {

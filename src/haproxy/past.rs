@@ -18,6 +18,10 @@ pub struct Past {
     pub role: Option<Role>,
     /// When it was first seen dead and not reaped.
     pub zombie_since: Option<UnixSeconds>,
+    /// Fingerprint of the configuration on disk when it was born, if that was watched.
+    pub born_with: Option<u64>,
+    /// HAProxy's own `grace`, from the configuration it was seen serving with.
+    pub own_grace_seconds: Option<f64>,
     /// It has been watched since its birth.
     pub from_birth: bool,
     /// Since when it has held a listener.

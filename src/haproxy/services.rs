@@ -210,7 +210,8 @@ impl Key {
         let (process, line) = (member.process, member.line.as_ref()?);
         // Where nothing is known of any directory, equal words are taken for equal places.
         let unread = process.root.is_none().then_some(Path::new(""));
-        let base = process.launch_directory().or(unread);
+        let launched = process.launch_directory();
+        let base = launched.as_deref().or(unread);
         let named = line.files.iter().chain(&line.pidfile).chain(&line.directory);
         let paths = named.map(|path| CommandLine::resolve(base, path)).collect::<Option<_>>()?;
         Some(Key {

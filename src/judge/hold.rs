@@ -69,7 +69,8 @@ pub fn hold(
             None => {}
         }
         standing.samples += 1;
-        let pending = standing.samples < 2 || now - standing.since < grace_seconds;
+        let grace = finding.grace_seconds.unwrap_or(grace_seconds);
+        let pending = standing.samples < 2 || now - standing.since < grace;
         if !pending && !standing.fired {
             standing.fired = true;
             if !standing.inherited {

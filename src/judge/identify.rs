@@ -1,6 +1,7 @@
 //! Which haproxys a sample shows, and what they are called.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::memory::Memory;
 use super::policy::Policy;
@@ -9,9 +10,9 @@ use super::verdict::Origin;
 use crate::haproxy::generations::{self, Generation, Generations};
 use crate::haproxy::listeners::Holding;
 use crate::haproxy::names::Identity;
-use crate::haproxy::roles::{self, Member};
+use crate::haproxy::roles::{self, Member, Role};
 use crate::haproxy::services::{self, Service};
-use crate::model::{ProcessId, Protocol, Snapshot};
+use crate::model::{Configuration, ProcessId, Protocol, Snapshot};
 
 /// Processes that are no haproxy yet: just being started, or just dying.
 pub type Stranger<'a> = (Service<'a>, Generations);
@@ -58,6 +59,7 @@ pub fn identify<'a>(
     let scenes = census.named.into_iter().map(|(name, known)| {
         let before = memory.haproxys.get(&name);
         let mut scene = Scene {
+            configuration: configuration(&known.service, &known.generations),
             rules: policy.rules(&name),
             udp_ports: before.map(|before| before.udp_ports.clone()).unwrap_or_default(),
             name,
@@ -75,6 +77,16 @@ pub fn identify<'a>(
         scene
     });
     (scenes.collect(), census.strangers)
+}
+
+/// The configuration of what speaks for the service: its master, else what serves.
+fn configuration(service: &Service<'_>, generations: &Generations) -> Option<Arc<Configuration>> {
+    let mut speakers: Vec<&Member<'_>> = service.members.iter().rev().collect();
+    speakers.sort_by_key(|member| {
+        let current = generations.get(member.id()) == Generation::Current;
+        (member.role != Role::Master, !current)
+    });
+    speakers.iter().find_map(|member| member.process.configuration.clone())
 }
 
 /// Gathers services and gives them names. Names go first to what has a configured one, then to

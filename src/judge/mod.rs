@@ -3,6 +3,7 @@
 //! Pure: no clock, no log, no errors, no I/O. Time is a field of the sample; since-when,
 //! counters and what is gone live in the [`Memory`] that goes in and comes out.
 
+mod configs;
 pub mod hold;
 mod identify;
 pub mod memory;
@@ -118,6 +119,7 @@ fn judge_one(
         processes: scene.processes(),
         generations: known.then_some(scene.generations.count),
         generation_start: serving().map(|member| member.process.started).reduce(f64::min),
+        configuration: scene.configuration.clone(),
         ports: scene::ports(ports),
         protocols_known: [Protocol::Tcp, Protocol::Udp]
             .into_iter()
@@ -162,6 +164,7 @@ fn unseen(name: &str, rules: &policy::Rules) -> Haproxy {
         processes: Vec::new(),
         generations: Some(0),
         generation_start: None,
+        configuration: None,
         ports: Vec::new(),
         protocols_known: both.into_iter().collect(),
         drops: BTreeMap::new(),

@@ -75,8 +75,12 @@ pub fn port_stale_listener(
                 ),
                 None => format!("pid {} still accepts on a unix socket", id.pid),
             }];
+            evidence.extend(port.and_then(|port| still_declared(case, &port.key)));
             evidence.extend(why::it_lives(scene, member));
+            let own_grace = scene.pasts.get(&id).and_then(|past| past.own_grace_seconds);
+            let grace = scene.rules.stale_grace_seconds;
             findings.push(Finding {
+                grace_seconds: own_grace.map(|own| own + grace),
                 subject: Subject {
                     port: port.map(|port| port.key.clone()),
                     holder: STALE_HOLDER.to_owned(),
@@ -89,6 +93,18 @@ pub fn port_stale_listener(
         }
     }
     Judgement::if_known(case.knows_ports_of(Generation::Stale), findings)
+}
+
+/// Whether the next reload would ask for the port again.
+fn still_declared(case: &Case<'_>, key: &PortKey) -> Option<String> {
+    let configuration = case.scene.configuration.as_ref()?;
+    let declared = configuration.ports.contains(key.protocol, key.address, key.port);
+    let unsure = configuration.declared.may_bind(key.protocol, key.address, key.port);
+    match (declared, unsure || !configuration.complete) {
+        (true, _) => Some("the configuration on disk still declares it".to_owned()),
+        (false, false) => Some("the configuration on disk no longer declares it".to_owned()),
+        (false, true) => None,
+    }
 }
 
 /// One port accepted through separate sockets by the current and a stale generation, or by two
@@ -109,6 +125,7 @@ pub fn port_split(case: &Case<'_>) -> Judgement {
             )];
             evidence.extend(why::it_lives(scene, member));
             findings.push(Finding {
+                grace_seconds: None,
                 subject: Subject { port: Some(key.clone()), holder: STALE_HOLDER.to_owned() },
                 instance: instance(stale.holder),
                 since: scene.generations.superseded.get(&stale.holder).copied(),
@@ -226,12 +243,15 @@ pub fn port_backlog(case: &Case<'_>) -> Judgement {
 
 impl<'a> Case<'a> {
     /// What the processes of one generation listen on.
-    fn of(&self, generation: Generation) -> impl Iterator<Item = &'a PortSockets<'a>> {
+    pub(super) fn of(&self, generation: Generation) -> impl Iterator<Item = &'a PortSockets<'a>> {
         self.ports.iter().filter(move |port| port.generation == generation)
     }
 
     /// The same by port.
-    fn by_port(&self, generation: Generation) -> BTreeMap<&'a PortKey, Vec<&'a PortSockets<'a>>> {
+    pub(super) fn by_port(
+        &self,
+        generation: Generation,
+    ) -> BTreeMap<&'a PortKey, Vec<&'a PortSockets<'a>>> {
         let mut ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for port in self.of(generation) {
             ports.entry(&port.key).or_default().push(port);
@@ -239,14 +259,15 @@ impl<'a> Case<'a> {
         ports
     }
 
-    fn knows_ports_of(&self, generation: Generation) -> bool {
+    pub(super) fn knows_ports_of(&self, generation: Generation) -> bool {
         [Protocol::Tcp, Protocol::Udp]
             .into_iter()
             .all(|protocol| self.scene.listeners_known(protocol, generation))
     }
 }
 
-fn pids(ports: &[&PortSockets<'_>]) -> String {
+/// `pid 7`, `pids 7, 8`.
+pub(super) fn pids(ports: &[&PortSockets<'_>]) -> String {
     let pids: BTreeSet<i32> = ports.iter().map(|port| port.holder.pid).collect();
     let list = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
     format!("{} {list}", if pids.len() == 1 { "pid" } else { "pids" })

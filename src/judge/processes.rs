@@ -38,6 +38,7 @@ pub fn process_idle(case: &Case<'_>) -> Judgement {
             subject: Subject { port: None, holder: STALE_HOLDER.to_owned() },
             instance: instance(member.id()),
             since: None,
+            grace_seconds: None,
             evidence,
             advice: match member.process.run_state {
                 'T' | 't' => format!("kill -CONT {pid}"),
@@ -66,6 +67,7 @@ pub fn process_zombie(case: &Case<'_>) -> Judgement {
                 .map(|z| case.scene.pasts.get(&z.id()).and_then(|past| past.zombie_since))
                 .map(|since| since.unwrap_or(case.scene.snapshot.taken))
                 .reduce(f64::min),
+            grace_seconds: None,
             evidence: vec![format!(
                 "{name} (pid {parent}) has not reaped {} dead HAProxy process(es): {}",
                 pids.len(),
@@ -99,6 +101,7 @@ pub fn process_orphan(case: &Case<'_>) -> Judgement {
             subject: Subject { port: None, holder: name },
             instance: instance(member.id()),
             since: None,
+            grace_seconds: None,
             evidence,
             advice: format!(
                 "its master is dead and no reload reaches it: start the service anew, then kill -USR1 {pid}"
@@ -144,6 +147,7 @@ pub fn pidfile_mismatch(case: &Case<'_>) -> Judgement {
             subject: Subject::default(),
             instance: String::new(),
             since: None,
+            grace_seconds: None,
             evidence: vec![format!(
                 "{path} names {}, and {} serves",
                 named.join(", "),
@@ -170,6 +174,7 @@ pub fn binary_outdated(case: &Case<'_>) -> Judgement {
                 subject: Subject::default(),
                 instance: instance(member.id()),
                 since: None,
+                grace_seconds: None,
                 evidence: vec![format!(
                     "{} {} runs {}, which is no longer that file on disk",
                     member.role.as_str(),

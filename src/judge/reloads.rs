@@ -167,6 +167,7 @@ pub fn reload_raced(case: &Case<'_>) -> Judgement {
         subject: Subject::default(),
         instance: String::new(),
         since: Some(newest),
+        grace_seconds: None,
         evidence,
         advice: format!(
             "{}; then let one reload finish before the next begins",

@@ -3,7 +3,7 @@
 use super::policy::Ignore;
 use super::scene::{PortSockets, Scene};
 use super::verdict::{Kind, PortKey, Subject};
-use super::{ports, processes, reloads};
+use super::{configs, ports, processes, reloads};
 use crate::model::UnixSeconds;
 use std::collections::BTreeSet;
 
@@ -16,6 +16,8 @@ pub struct Finding {
     pub instance: String,
     /// Since when, where that can be proved; else it counts from when it was first seen.
     pub since: Option<UnixSeconds>,
+    /// How long it must hold; `stale_grace` when absent.
+    pub grace_seconds: Option<f64>,
     /// What was seen.
     pub evidence: Vec<String>,
     /// What to do first.
@@ -73,6 +75,8 @@ pub fn judge(case: &Case<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
     };
     let rows = [
         (Kind::PortOutOfRange, ports::port_out_of_range(case)),
+        (Kind::PortUndeclared, configs::port_undeclared(case)),
+        (Kind::PortMissing, configs::port_missing(case)),
         (Kind::PortStaleListener, ports::port_stale_listener(case, &racing, &split_ports)),
         (Kind::PortSplit, split),
         (Kind::PortEphemeral, ports::port_ephemeral(case)),
@@ -83,6 +87,7 @@ pub fn judge(case: &Case<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
         (Kind::ReloadFailed, reloads::reload_failed(case)),
         (Kind::ReloadRaced, raced),
         (Kind::PidfileMismatch, processes::pidfile_mismatch(case)),
+        (Kind::ConfigNotLoaded, configs::config_not_loaded(case)),
         (Kind::BinaryOutdated, processes::binary_outdated(case)),
     ];
     let mut findings = Vec::new();

@@ -1,17 +1,19 @@
 //! One haproxy as the rules see it: its processes, what they hold, and what was seen before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::policy::Rules;
 use super::verdict::{ConnectionCounts, Origin, Port, PortKey, ProcessView, StaleState};
-use crate::haproxy::generations::{Generation, Generations};
+use crate::haproxy::generations::{Generation, Generations, YOUNG_SECONDS};
 use crate::haproxy::listeners::{self, Holding};
 use crate::haproxy::names::Identity;
 use crate::haproxy::past::Pasts;
-use crate::haproxy::roles::Member;
+use crate::haproxy::roles::{Member, Role};
 use crate::haproxy::services::Service;
 use crate::model::{
-    BoundSocket, Connection, ConnectionState, NetworkNamespace, ProcessId, Protocol, Snapshot,
+    BoundSocket, Configuration, Connection, ConnectionState, NetworkNamespace, ProcessId, Protocol,
+    Snapshot,
 };
 
 /// One haproxy of a sample, with its name.
@@ -33,6 +35,8 @@ pub struct Scene<'a> {
     pub holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
     /// What earlier samples learned of the processes.
     pub pasts: &'a Pasts,
+    /// Its configuration as it is on disk, where it could be read.
+    pub configuration: Option<Arc<Configuration>>,
     /// Its rules.
     pub rules: &'a Rules,
     /// UDP ports it listens on, or did.
@@ -116,6 +120,25 @@ impl<'a> Scene<'a> {
             holding.is_some_and(|h| protocol == Protocol::Tcp || !h.udp_unknown)
         };
         self.living(Generation::Unknown).next().is_none() && self.living(generation).all(known)
+    }
+
+    /// The configuration on disk is not the one that serves: it differs from what it was when
+    /// the serving generation was born or, where that was not watched, is newer. `None`: unknown.
+    #[must_use]
+    pub fn config_has_changed(&self) -> Option<bool> {
+        let configuration = self.configuration.as_ref()?;
+        let mut serving = self.living(Generation::Current).filter(|m| m.role != Role::Master);
+        let first = serving.next()?;
+        let changed = |member: &Member<'_>| {
+            let past = self.pasts.get(&member.id());
+            let young = self.snapshot.taken - member.process.started < YOUNG_SECONDS;
+            match past.map(|past| past.born_with) {
+                Some(Some(born_with)) => born_with != configuration.fingerprint,
+                None if young => false,
+                _ => configuration.modified > member.process.started,
+            }
+        };
+        Some(changed(first) || serving.any(changed))
     }
 
     /// Connections of a process; `None`: not known.

@@ -2,19 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::policy::Thresholds;
 use super::reloads::Reloads;
 use crate::haproxy::generations::Generation;
 use crate::haproxy::names::Identity;
 use crate::haproxy::roles::Role;
-use crate::model::{CollectorRun, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable};
+use crate::model::{
+    CollectorRun, Configuration, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable,
+};
 
 /// Kinds of anomalies (label `kind`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// The current generation listens outside the allowed ports.
     PortOutOfRange,
+    /// The current generation listens on what no configuration on disk declares.
+    PortUndeclared,
+    /// A declared port that no current process listens on, and nothing blocks it.
+    PortMissing,
     /// A stale process still holds a listening socket.
     PortStaleListener,
     /// One port accepted through separate sockets by two generations or two haproxys.
@@ -35,6 +42,8 @@ pub enum Kind {
     ReloadRaced,
     /// The pidfile does not name the serving process.
     PidfileMismatch,
+    /// The configuration on disk is not the one that serves.
+    ConfigNotLoaded,
     /// The running executable was replaced on disk.
     BinaryOutdated,
 }
@@ -64,8 +73,10 @@ impl Severity {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 15] = [
         Kind::PortOutOfRange,
+        Kind::PortUndeclared,
+        Kind::PortMissing,
         Kind::PortStaleListener,
         Kind::PortSplit,
         Kind::PortEphemeral,
@@ -76,6 +87,7 @@ impl Kind {
         Kind::ReloadFailed,
         Kind::ReloadRaced,
         Kind::PidfileMismatch,
+        Kind::ConfigNotLoaded,
         Kind::BinaryOutdated,
     ];
 
@@ -84,6 +96,8 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::PortOutOfRange => "port_out_of_range",
+            Kind::PortUndeclared => "port_undeclared",
+            Kind::PortMissing => "port_missing",
             Kind::PortStaleListener => "port_stale_listener",
             Kind::PortSplit => "port_split",
             Kind::PortEphemeral => "port_ephemeral",
@@ -94,6 +108,7 @@ impl Kind {
             Kind::ReloadFailed => "reload_failed",
             Kind::ReloadRaced => "reload_raced",
             Kind::PidfileMismatch => "pidfile_mismatch",
+            Kind::ConfigNotLoaded => "config_not_loaded",
             Kind::BinaryOutdated => "binary_outdated",
         }
     }
@@ -108,8 +123,10 @@ impl Kind {
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
-            Kind::PortStaleListener | Kind::PortSplit | Kind::ReloadRaced => Severity::Critical,
-            Kind::PortEphemeral | Kind::BinaryOutdated => Severity::Info,
+            Kind::PortMissing | Kind::PortStaleListener | Kind::PortSplit | Kind::ReloadRaced => {
+                Severity::Critical
+            }
+            Kind::PortEphemeral | Kind::ConfigNotLoaded | Kind::BinaryOutdated => Severity::Info,
             _ => Severity::Warning,
         }
     }
@@ -317,6 +334,8 @@ pub struct Haproxy {
     pub generations: Option<u64>,
     /// Start of the serving generation.
     pub generation_start: Option<UnixSeconds>,
+    /// Its configuration as it is on disk, where it could be read.
+    pub configuration: Option<Arc<Configuration>>,
     /// Its listeners by port and generation.
     pub ports: Vec<Port>,
     /// Protocols whose listeners are known in full.

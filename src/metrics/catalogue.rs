@@ -71,6 +71,10 @@ catalogue! {
         "Limit on descriptors of the process nearest its limit.";
     BOUND_PORTS: GAUGE "haproxy_host_bound_ports" ["haproxy", "protocol", "generation"]
         "Listeners: distinct address, port, interface and network namespace.";
+    DECLARED_PORTS: GAUGE "haproxy_host_declared_ports" ["haproxy", "protocol"]
+        "Listeners the configuration on disk declares; absent when it could not be read.";
+    CONFIG_MTIME: GAUGE "haproxy_host_config_mtime_seconds" ["haproxy"]
+        "When the newest configuration file was changed; absent when none could be read.";
     ALLOWED_PORTS: GAUGE "haproxy_host_allowed_ports" ["haproxy", "protocol"]
         "Distinct port numbers the policy permits.";
     PORT_INFO: GAUGE "haproxy_host_port_info"

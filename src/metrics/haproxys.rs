@@ -30,6 +30,7 @@ pub fn add(page: &mut Families, haproxy: &Haproxy, max_port_series: usize) {
     add_stale(page, haproxy);
     add_reloads(page, haproxy);
     add_resources(page, haproxy);
+    add_configuration(page, haproxy);
     add_ports(page, haproxy, max_port_series);
     add_anomalies(page, haproxy, max_port_series);
 }
@@ -191,6 +192,18 @@ fn fullest_queues<'a>(ports: &[&'a Port]) -> Vec<(&'a PortKey, Option<u32>, Opti
         }
     }
     queues
+}
+
+fn add_configuration(page: &mut Families, haproxy: &Haproxy) {
+    let name = haproxy.name.as_str();
+    let Some(configuration) = &haproxy.configuration else { return };
+    page.add(&row::CONFIG_MTIME, &[name], configuration.modified);
+    if configuration.complete {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let declared = configuration.ports.count(protocol);
+            page.add(&row::DECLARED_PORTS, &[name, protocol.as_str()], count(declared));
+        }
+    }
 }
 
 fn add_anomalies(page: &mut Families, haproxy: &Haproxy, max_port_series: usize) {

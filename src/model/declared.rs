@@ -1,5 +1,6 @@
 //! What a configuration declares, as plain values.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
@@ -236,5 +237,98 @@ impl Declared {
                 .iter()
                 .flat_map(|uncertain| &uncertain.may_bind)
                 .any(|possible| possible.covers(protocol, address, port))
+    }
+}
+
+/// The declared ports of the process's own network namespace, for many questions in a row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortIndex {
+    ranges: BTreeMap<(Protocol, IpAddr), Vec<Ports>>,
+}
+
+impl PortIndex {
+    /// Gathers the listeners of `declared`; overlapping ranges become one.
+    #[must_use]
+    pub fn of(declared: &Declared) -> PortIndex {
+        let mut ranges: BTreeMap<(Protocol, IpAddr), Vec<Ports>> = BTreeMap::new();
+        for listener in declared.listeners.iter().filter(|l| l.namespace.is_none()) {
+            ranges.entry((listener.protocol, listener.address)).or_default().push(listener.ports);
+        }
+        for list in ranges.values_mut() {
+            list.sort_unstable();
+            let mut merged: Vec<Ports> = Vec::new();
+            for ports in list.drain(..) {
+                match merged.last_mut().filter(|last| ports.first <= last.last) {
+                    Some(last) => last.last = last.last.max(ports.last),
+                    None => merged.push(ports),
+                }
+            }
+            *list = merged;
+        }
+        PortIndex { ranges }
+    }
+
+    /// A listener is declared there.
+    #[must_use]
+    pub fn contains(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
+        self.ranges.get(&(protocol, address)).is_some_and(|list| {
+            let after = list.partition_point(|ports| ports.first <= port);
+            list.get(..after).and_then(<[Ports]>::last).is_some_and(|ports| ports.contains(port))
+        })
+    }
+
+    /// How many listeners are declared: distinct address and port.
+    #[must_use]
+    pub fn count(&self, protocol: Protocol) -> usize {
+        let lists = self.ranges.iter().filter(|((own, _), _)| *own == protocol);
+        lists.flat_map(|(_, list)| list).map(|ports| ports.count()).sum()
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Protocol, IpAddr, u16)> {
+        self.ranges.iter().flat_map(|(&(protocol, address), list)| {
+            list.iter().flat_map(move |ports| ports.iter().map(move |p| (protocol, address, p)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_answers_like_the_list() {
+        let listener = |address: &str, first, last| Listener {
+            protocol: Protocol::Tcp,
+            quic: false,
+            mptcp: false,
+            address: address.parse().unwrap(),
+            ports: Ports { first, last },
+            interface: None,
+            namespace: None,
+            transparent: false,
+            v6only: None,
+            section: "frontend a".into(),
+            place: Place { file: Path::new("a").into(), line: 1, columns: 1..2 },
+        };
+        let declared = Declared {
+            listeners: vec![
+                listener("0.0.0.0", 80, 90),
+                listener("0.0.0.0", 85, 100),
+                listener("0.0.0.0", 200, 200),
+                listener("127.0.0.1", 80, 80),
+                Listener { namespace: Some("x".to_owned()), ..listener("0.0.0.0", 300, 300) },
+            ],
+            ..Declared::default()
+        };
+        let index = PortIndex::of(&declared);
+        let any: IpAddr = "0.0.0.0".parse().unwrap();
+        let expected: Vec<u16> = (80..=100).chain([200]).collect();
+        let found: Vec<u16> =
+            (1..1000).filter(|&port| index.contains(Protocol::Tcp, any, port)).collect();
+        assert_eq!(found, expected);
+        assert_eq!(index.count(Protocol::Tcp), 23);
+        assert_eq!(index.iter().count(), 23);
+        assert_eq!(index.count(Protocol::Udp), 0);
     }
 }

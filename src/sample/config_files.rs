@@ -121,7 +121,17 @@ pub struct Collected {
 /// recursive (`cfgfiles_expand_directories` in `src/haproxy.c`).
 #[must_use]
 pub fn collect(names: &[PathBuf], base: &Base) -> Collected {
-    let mut collector = Collector { base, bytes: 0, collected: Collected::default() };
+    walk(names, base, true)
+}
+
+/// The stamps of the same files, none of which is read: they tell whether a reading still holds.
+#[must_use]
+pub fn stamps(names: &[PathBuf], base: &Base) -> Vec<Stamp> {
+    walk(names, base, false).stamps
+}
+
+fn walk(names: &[PathBuf], base: &Base, read: bool) -> Collected {
+    let mut collector = Collector { base, read, bytes: 0, collected: Collected::default() };
     for name in names {
         if let Err(problem) = collector.name(name) {
             let full = matches!(problem, Problem::TooMany { .. });
@@ -136,6 +146,7 @@ pub fn collect(names: &[PathBuf], base: &Base) -> Collected {
 
 struct Collector<'a> {
     base: &'a Base,
+    read: bool,
     bytes: u64,
     collected: Collected,
 }
@@ -200,6 +211,11 @@ impl Collector<'_> {
     fn file(&mut self, path: &Path) -> Result<(), Problem> {
         if self.collected.files.len() >= MOST_FILES {
             return Err(Problem::TooMany { path: path.into(), limit: MOST_FILES });
+        }
+        if !self.read {
+            let stat = self.stat(path)?;
+            self.collected.stamps.push(stamp(path, &stat));
+            return Ok(());
         }
         // It may be replaced by a FIFO between the look and the opening.
         let descriptor = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;

@@ -1,6 +1,8 @@
 //! Takes samples of the host: the only rooms that read `/proc` and the kernel's socket tables.
 
 pub mod config_files;
+mod configurations;
+mod doorway;
 mod kernel;
 mod namespaces;
 pub mod own;
@@ -17,6 +19,7 @@ use std::time::Instant;
 use rustix::fs::PROC_SUPER_MAGIC;
 use rustix::time::{ClockId, clock_gettime};
 
+use self::configurations::Configurations;
 use self::namespaces::{Network, Networks};
 use self::proc_dir::{ProcDir, ReadError};
 pub use self::processes::Discovery;
@@ -59,6 +62,7 @@ pub struct Sampler {
     clock: Clock,
     own_network: Option<NamespaceId>,
     networks: Networks,
+    configurations: Configurations,
 }
 
 impl Sampler {
@@ -72,7 +76,14 @@ impl Sampler {
         let own_network = own_namespace(&paths.procfs);
         let ticks_per_second = rustix::param::clock_ticks_per_second();
         let clock = Clock { boot: boot_time(), ticks_per_second };
-        Ok(Sampler { paths, discovery, clock, own_network, networks: Networks::default() })
+        Ok(Sampler {
+            paths,
+            discovery,
+            clock,
+            own_network,
+            networks: Networks::default(),
+            configurations: Configurations::default(),
+        })
     }
 
     /// Changes what counts as HAProxy, from the next sample on.
@@ -117,7 +128,6 @@ impl Sampler {
             let unreadable = &mut snapshot.unreadable;
             found = processes::discover(procfs, &listed, &self.discovery, self.clock, unreadable);
             snapshot.parents = processes::parents(procfs, &found);
-            pidfiles::read(procfs, &mut found, &mut snapshot.unreadable);
             snapshot.host = kernel::host_headroom(procfs);
             for found in &found {
                 if let Some(name) = found.cgroups.name() {
@@ -129,6 +139,12 @@ impl Sampler {
                 }
             }
             true
+        });
+        run(&mut snapshot, "config", |snapshot| {
+            let unreadable = &mut snapshot.unreadable;
+            let success = self.configurations.read(&self.paths.procfs, &mut found, unreadable);
+            pidfiles::read(&self.paths.procfs, &mut found, unreadable);
+            success
         });
         run(&mut snapshot, "sockets", |snapshot| self.read_networks(&found, snapshot));
         let mut torn = false;

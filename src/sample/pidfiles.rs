@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::doorway::doorway;
 use super::proc_dir::{ProcDir, ReadError};
 use super::processes::Found;
 use crate::haproxy::command_line::CommandLine;
@@ -31,13 +32,18 @@ pub fn read(procfs: &Path, found: &mut [Found], unreadable: &mut Vec<Unreadable>
     }
 }
 
+/// `-p`, else what the configuration says.
 fn pidfile_of(procfs: &Path, found: &Found, all: &[Found]) -> Option<Pidfile> {
-    let line = CommandLine::parse(found.process.arguments.as_ref()?)?;
-    let named = line.pidfile?;
-    let Some(path) = CommandLine::resolve(found.process.launch_directory(), &named) else {
+    let process = &found.process;
+    let line = CommandLine::parse(process.arguments.as_ref()?)?;
+    let configured = || process.configuration.as_ref()?.declared.globals.pidfile.clone();
+    let named = line.pidfile.or_else(configured)?;
+    let Some(path) = CommandLine::resolve(process.launch_directory().as_deref(), &named) else {
         return Some(Pidfile { path: PathBuf::from(named), content: PidfileContent::Unreadable });
     };
-    let content = match file_beside(procfs, found, all, &path) {
+    let door = doorway(procfs, found, all).ok_or(ReadError::Denied);
+    let directory = door.and_then(|pid| ProcDir::open(procfs, pid));
+    let content = match directory.and_then(|dir| dir.file_in_root(&path, LIMIT_BYTES)) {
         Ok(bytes) => pids(&String::from_utf8_lossy(&bytes)),
         Err(ReadError::Gone) => PidfileContent::Missing,
         Err(_) => PidfileContent::Unreadable,
@@ -48,31 +54,4 @@ fn pidfile_of(procfs: &Path, found: &Found, all: &[Found]) -> Option<Pidfile> {
 fn pids(text: &str) -> PidfileContent {
     let pids: Result<Vec<i32>, _> = text.split_ascii_whitespace().map(str::parse).collect();
     pids.map_or(PidfileContent::Unreadable, PidfileContent::Pids)
-}
-
-/// Reads `path` as `found` saw it when it was started.
-fn file_beside(
-    procfs: &Path,
-    found: &Found,
-    all: &[Found],
-    path: &Path,
-) -> Result<Vec<u8>, ReadError> {
-    let process = &found.process;
-    if !process.in_own_jail() {
-        return found.directory.file_in_root(path, LIMIT_BYTES);
-    }
-    let sees = |other: &&Found| {
-        other.process.mount_namespace == process.mount_namespace && !other.process.in_own_jail()
-    };
-    if let Some(other) = all.iter().find(sees) {
-        return other.directory.file_in_root(path, LIMIT_BYTES);
-    }
-    let own = std::process::id().cast_signed();
-    for pid in [process.parent, own, 1] {
-        let Ok(directory) = ProcDir::open(procfs, pid) else { continue };
-        if directory.namespace("mnt").ok() == process.mount_namespace {
-            return directory.file_in_root(path, LIMIT_BYTES);
-        }
-    }
-    Err(ReadError::Denied)
 }

@@ -1,7 +1,11 @@
 //! The shipped rules in real Prometheus.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod faster;
+mod scrape;
 
 use std::fs;
 use std::path::PathBuf;

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::Version;
+use crate::haproxy::command_line::CommandLine;
+use crate::haproxy::environment;
+use crate::model::Process;
 
 /// One configuration file, read. HAProxy reads them one after another as separate files:
 /// sections and `.if` blocks end with the file, variables and `defaults` live on.
@@ -39,6 +42,34 @@ pub struct Launch {
     pub daemon: bool,
     /// The `-d…` switches without the dash: `dR`, `dS`, `de`, `dp`, `dG`, `dF`, `dV`.
     pub switches: BTreeSet<String>,
+}
+
+impl Launch {
+    /// How a running process was started.
+    ///
+    /// What its master wrote into the environment for itself is left out, so that the launch of
+    /// every generation is the same. `host_name`: where that of its own namespace is known.
+    #[must_use]
+    pub fn of(process: &Process, line: &CommandLine, host_name: Option<String>) -> Launch {
+        let environment = process.environment.as_ref();
+        let version = environment.and_then(environment::version);
+        let own = |name: &str| name == "HAPROXY_PROCESSES" || name.starts_with("HAPROXY_MWORKER");
+        Launch {
+            environment: environment.map(|environment| {
+                let variables = environment.0.iter().filter(|(name, _)| !own(name));
+                variables.map(|(name, value)| (name.clone(), value.clone())).collect()
+            }),
+            version: version.as_deref().and_then(Version::parse),
+            features: None,
+            ssl_library: None,
+            host_name,
+            local_peer: line.local_peer.clone(),
+            master_sockets: line.master_socket.iter().cloned().collect(),
+            master_worker: line.master_worker,
+            daemon: line.daemon,
+            switches: line.switches.clone(),
+        }
+    }
 }
 
 /// The SSL library as `haproxy -vv` names it after `Built with OpenSSL version :`.

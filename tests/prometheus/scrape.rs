@@ -1,15 +1,12 @@
 //! The real Prometheus and its tool: both take the page as it is.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod support;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
 
+use super::support::*;
 use serde_json::Value;
-use support::*;
 
 const LISTENER: &str =
     "listen one\n    mode tcp\n    bind 127.0.0.1:8001\n    server nobody 127.0.0.1:9\n";

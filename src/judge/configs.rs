@@ -1,0 +1,275 @@
+//! Rules about what the configuration declares and what is bound.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::ports::pids;
+use super::rules::{Case, Finding, Judgement};
+use super::verdict::{PortKey, Subject};
+use crate::haproxy::generations::Generation;
+use crate::model::{Configuration, Protocol};
+
+/// So many declared ports are looked at in one sample; HAProxy has no use for more sockets.
+const MOST_ENDPOINTS: usize = 200_000;
+/// So many changes are told.
+const MOST_CHANGES: usize = 10;
+
+/// The current generation listens on what no configuration on disk declares.
+pub fn port_undeclared(case: &Case<'_>) -> Judgement {
+    let Some((configuration, false)) = settled(case) else { return unsettled(case) };
+    let undeclared = case.by_port(Generation::Current).into_iter().filter(|(key, _)| {
+        let at = (key.protocol, key.address, key.port);
+        !configuration.ports.contains(at.0, at.1, at.2)
+            && !configuration.declared.may_bind(at.0, at.1, at.2)
+    });
+    let findings = undeclared.map(|(key, holders)| Finding {
+        subject: Subject { port: Some(key.clone()), ..Subject::default() },
+        evidence: vec![format!(
+            "{} listens there, and no configuration file declares it",
+            pids(&holders)
+        )],
+        advice: "something bound it at run time, or the files named on the command line are not \
+                 those it was started with: compare, then reload"
+            .to_owned(),
+        ..Finding::default()
+    });
+    Judgement::if_known(case.knows_ports_of(Generation::Current), findings.collect())
+}
+
+/// A declared port that no current process listens on, while one serves.
+pub fn port_missing(case: &Case<'_>) -> Judgement {
+    let Some((configuration, false)) = settled(case) else { return unsettled(case) };
+    if case.scene.generations.up != Some(true) {
+        return Judgement::if_known(case.scene.generations.up == Some(false), Vec::new());
+    }
+    let known: BTreeSet<Protocol> = [Protocol::Tcp, Protocol::Udp]
+        .into_iter()
+        .filter(|&protocol| case.scene.listeners_known(protocol, Generation::Current))
+        .collect();
+    let netns = case.netns();
+    let missing = unbound(case, configuration).filter(|(protocol, ..)| known.contains(protocol));
+    let findings = missing.map(|(protocol, address, port)| {
+        let key =
+            PortKey { protocol, address, port, interface: String::new(), netns: netns.clone() };
+        let mut evidence = vec!["it is declared, and no current process listens on it".to_owned()];
+        evidence.extend(declared_at(configuration, &key));
+        Finding {
+            subject: Subject { port: Some(key), ..Subject::default() },
+            evidence,
+            advice: "see whether the frontend was disabled or shut down at run time \
+                     (show stat, enable frontend); else reload"
+                .to_owned(),
+            ..Finding::default()
+        }
+    });
+    let complete = known.len() == 2 && configuration.ports.iter().nth(MOST_ENDPOINTS).is_none();
+    Judgement::if_known(complete, findings.collect())
+}
+
+/// The configuration on disk is not the one that serves, for longer than `reload_grace`.
+pub fn config_not_loaded(case: &Case<'_>) -> Judgement {
+    let Some(changed) = case.scene.config_has_changed() else {
+        return Judgement::if_known(case.scene.generations.up == Some(false), Vec::new());
+    };
+    let Some(configuration) = case.scene.configuration.as_deref().filter(|_| changed) else {
+        return Judgement::of(Vec::new());
+    };
+    let mut evidence = changes(case, configuration);
+    if evidence.is_empty() {
+        evidence.push("the files differ; the ports would stay the same".to_owned());
+    }
+    let error = configuration.declared.errors.first();
+    evidence.extend(error.map(|error| {
+        format!(
+            "it would not load: {}:{}: {}",
+            error.place.file.display(),
+            error.place.line,
+            error.what
+        )
+    }));
+    let now = case.scene.snapshot.taken;
+    Judgement::of(vec![Finding {
+        since: Some(configuration.modified).filter(|&modified| modified <= now),
+        grace_seconds: Some(case.scene.rules.reload_grace_seconds),
+        evidence,
+        advice: format!("haproxy-host-exporter check --haproxy {}, then reload", case.scene.name),
+        ..Finding::default()
+    }])
+}
+
+/// The configuration, and whether it has changed since it was loaded; `None`: not all is known.
+fn settled<'c>(case: &'c Case<'_>) -> Option<(&'c Configuration, bool)> {
+    let configuration = case.scene.configuration.as_deref().filter(|c| c.complete)?;
+    Some((configuration, case.scene.config_has_changed()?))
+}
+
+/// While an edit waits for its reload, what differs is evidence of that, and nothing else.
+fn unsettled(case: &Case<'_>) -> Judgement {
+    let waiting = settled(case).is_some();
+    let gone = case.scene.generations.up == Some(false);
+    Judgement::if_known(waiting || gone, Vec::new())
+}
+
+/// Declared ports without a current listener.
+fn unbound<'c>(
+    case: &'c Case<'_>,
+    configuration: &'c Configuration,
+) -> impl Iterator<Item = (Protocol, IpAddr, u16)> + 'c {
+    let bound: BTreeSet<(Protocol, IpAddr, u16)> = case
+        .of(Generation::Current)
+        .map(|port| (port.key.protocol, port.key.address, port.key.port))
+        .collect();
+    let declared = configuration.ports.iter().take(MOST_ENDPOINTS);
+    declared.filter(move |endpoint| !bound.contains(endpoint))
+}
+
+/// What a reload would bind and give back.
+fn changes(case: &Case<'_>, configuration: &Configuration) -> Vec<String> {
+    let added = unbound(case, configuration).map(|(protocol, address, port)| {
+        format!("a reload would bind {protocol} {address} port {port}")
+    });
+    let removed = case.by_port(Generation::Current).into_keys().filter(|key| {
+        configuration.complete
+            && !configuration.ports.contains(key.protocol, key.address, key.port)
+            && !configuration.declared.may_bind(key.protocol, key.address, key.port)
+    });
+    let removed = removed.map(|key| {
+        format!("a reload would give back {} {} port {}", key.protocol, key.address, key.port)
+    });
+    added.chain(removed).take(MOST_CHANGES).collect()
+}
+
+/// Where in the files a port is declared.
+pub fn declared_at(configuration: &Configuration, key: &PortKey) -> Option<String> {
+    let listener = configuration.declared.listeners.iter().find(|listener| {
+        listener.protocol == key.protocol
+            && listener.address == key.address
+            && listener.ports.contains(key.port)
+    })?;
+    let place = &listener.place;
+    Some(format!("declared at {}:{} ({})", place.file.display(), place.line, listener.section))
+}
+
+impl Case<'_> {
+    /// Label of the network namespace the haproxy's processes live in.
+    fn netns(&self) -> String {
+        let serving = self.scene.living(Generation::Current).next();
+        let network = serving.and_then(|member| self.scene.network(member));
+        network.map(|network| network.label.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::judge::verdict::Kind;
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+    const TWO: &str = "frontend a\n bind :80\n bind :81\n";
+
+    /// Serving since second 100, with a configuration of second 50.
+    fn serving(text: &str) -> Actor {
+        actor(10, 100, LINE).configured(text, 50)
+    }
+
+    #[test]
+    fn port_undeclared() {
+        let table: [(&str, Actor, &[&str]); 5] = [
+            ("all declared", serving(TWO).tcp(80, 1).tcp(81, 2), &[]),
+            (
+                "one more",
+                serving(TWO).tcp(80, 1).tcp(81, 2).tcp(82, 3),
+                &["port_undeclared tcp 82"],
+            ),
+            (
+                "an uncertain line may be it",
+                serving("frontend a\n bind :80\n bind name.example:82\n").tcp(80, 1).tcp(82, 3),
+                &[],
+            ),
+            (
+                "an edit waits for its reload",
+                actor(10, 100, LINE)
+                    .configured("frontend a\n bind :80\n", 200)
+                    .tcp(80, 1)
+                    .tcp(82, 2),
+                &[],
+            ),
+            ("nothing is known", actor(10, 100, LINE).tcp(82, 3), &[]),
+        ];
+        for (what, actor, expected) in table {
+            let verdict = Film::default().settle(1000.0, &[actor]);
+            assert_eq!(verdict.one().findings(), expected, "{what}");
+        }
+        let unknown = Film::default().settle(1000.0, &[actor(10, 100, LINE).tcp(82, 3)]);
+        assert!(!unknown.one().judged(Kind::PortUndeclared));
+        assert!(!unknown.one().judged(Kind::PortMissing));
+        assert!(!unknown.one().judged(Kind::ConfigNotLoaded));
+    }
+
+    #[test]
+    fn port_missing() {
+        let table: [(&str, Actor, &[&str]); 5] = [
+            ("all bound", serving(TWO).tcp(80, 1).tcp(81, 2), &[]),
+            ("one not", serving(TWO).tcp(80, 1), &["port_missing tcp 81"]),
+            (
+                "in another network namespace",
+                serving("frontend a\n bind :80\n bind :81 namespace blue\n").tcp(80, 1),
+                &[],
+            ),
+            (
+                "an edit waits for its reload",
+                actor(10, 100, LINE).configured(TWO, 200).tcp(80, 1),
+                &[],
+            ),
+            ("down: another kind's business", serving(TWO), &[]),
+        ];
+        for (what, actor, expected) in table {
+            let verdict = Film::default().settle(1000.0, &[actor]);
+            let found = verdict.one().findings();
+            assert_eq!(found, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn config_not_loaded() {
+        let mut film = Film::default();
+        let edited = || actor(10, 1, LINE).configured(TWO, 2000).tcp(80, 1).tcp(82, 2);
+        film.see(2001.0, &[edited()]);
+        let early = film.see(5599.0, &[edited()]);
+        assert!(early.one().findings().is_empty(), "an hour to reload");
+        let late = film.see(5601.0, &[edited()]);
+        assert_eq!(late.one().findings(), ["config_not_loaded"]);
+        let evidence = late.one().anomalies[0].evidence.join("; ");
+        assert!(evidence.contains("would bind tcp 0.0.0.0 port 81"), "{evidence}");
+        assert!(evidence.contains("would give back tcp 0.0.0.0 port 82"), "{evidence}");
+    }
+
+    #[test]
+    fn what_was_watched_goes_by_content() {
+        let mut film = Film::default();
+        let born =
+            |text, modified| actor(10, 1000, LINE).configured(text, modified).tcp(80, 1).tcp(81, 2);
+        film.see(1001.0, &[born(TWO, 900)]);
+        let touched = film.see(9000.0, &[born(TWO, 5000)]);
+        assert!(touched.one().anomalies.is_empty(), "the same content");
+        let changed = film.see(9001.0, &[born("frontend a\n bind :80\n", 900)]);
+        assert_eq!(changed.one().anomalies[0].kind, Kind::ConfigNotLoaded, "an older date");
+    }
+
+    #[test]
+    fn a_grace_of_haproxys_own_prolongs_ours() {
+        let text = "global\n grace 60s\nfrontend a\n bind :80\n";
+        let old = || actor(10, 100, LINE).configured(text, 50).tcp(80, 1);
+        let new = || actor(11, 1000, &format!("{LINE} -sf 10")).configured(text, 50).tcp(80, 1);
+        let mut film = Film::default();
+        film.see(999.0, &[old()]);
+        for second in [1010.0, 1020.0, 1069.0] {
+            let verdict = film.see(second, &[old(), new()]);
+            assert!(verdict.one().findings().is_empty(), "{second}");
+        }
+        let verdict = film.see(1071.0, &[old(), new()]);
+        assert_eq!(verdict.one().findings(), ["port_stale_listener tcp 80 haproxy stale"]);
+        let evidence = verdict.one().anomalies[0].evidence.join("; ");
+        assert!(evidence.contains("still declares it"), "{evidence}");
+    }
+}
