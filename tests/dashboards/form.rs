@@ -15,11 +15,8 @@ use crate::support::{installed, text, tool};
 
 /// Labels that Prometheus or the scrape configuration adds to every series.
 const TARGET_LABELS: [&str; 3] = ["cluster", "job", "instance"];
-/// Kinds and metrics of the contract that the exporter does not have yet.
-const AWAITED_KINDS: [&str; 4] =
-    ["config_not_loaded", "port_blocked", "port_missing", "port_undeclared"];
-const AWAITED_METRICS: [&str; 2] =
-    ["haproxy_host_config_mtime_seconds", "haproxy_host_declared_ports"];
+/// The kind of the contract that the exporter does not have yet.
+const AWAITED_KINDS: [&str; 1] = ["port_blocked"];
 /// Alerts' runbooks are named by this address, which the alerts use too.
 const RUNBOOKS: &str =
     "https://github.com/haproxy-host-exporter/haproxy-host-exporter/blob/main/alerts/runbooks/";
@@ -110,9 +107,6 @@ fn every_panel_explains_itself() {
 fn only_metrics_labels_and_kinds_that_exist() {
     let mut metrics: BTreeMap<&str, BTreeSet<&str>> =
         catalogue::ALL.iter().map(|row| (row.name, row.labels.iter().copied().collect())).collect();
-    for name in AWAITED_METRICS {
-        metrics.entry(name).or_insert_with(|| ["haproxy", "protocol"].into());
-    }
     metrics.insert("up", BTreeSet::new());
     metrics.insert("ALERTS", ["alertname", "alertstate", "haproxy"].into());
     let kinds = kinds();
@@ -156,18 +150,9 @@ fn only_metrics_labels_and_kinds_that_exist() {
     }
 }
 
-/// Kinds with their severity, the awaited ones as the contract has them.
+/// Kinds with their severity, the awaited one as the contract has it.
 fn kinds() -> BTreeMap<&'static str, Severity> {
-    let awaited = AWAITED_KINDS.map(|kind| {
-        (
-            kind,
-            match kind {
-                "config_not_loaded" => Severity::Info,
-                "port_undeclared" => Severity::Warning,
-                _ => Severity::Critical,
-            },
-        )
-    });
+    let awaited = AWAITED_KINDS.map(|kind| (kind, Severity::Critical));
     awaited.into_iter().chain(Kind::ALL.map(|kind| (kind.as_str(), kind.severity()))).collect()
 }
 

@@ -12,13 +12,11 @@ use super::fleet::{
 };
 
 /// Queries that have no answer where all is well, and so show their panel's text or leave a column out.
-const SILENT_IN_HEALTH: [(&str, &str); 6] = [
+const SILENT_IN_HEALTH: [(&str, &str); 4] = [
     ("What is wrong now", "A"),
     ("Anomalies by kind", "B"), // beside "all kinds"
     ("Each HAProxy", "F"),      // a column: nothing is stale
     ("Longest stale", "A"),
-    ("Ports bound and declared", "B"), // until the exporter reads configurations
-    ("HAProxys of this host", "B"),    // likewise
 ];
 
 #[test]
