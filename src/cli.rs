@@ -75,8 +75,10 @@ pub struct Options {
 pub enum Command {
     /// Sample in the background and serve metrics (the default).
     Serve,
-    /// Tell the state of this host once.
+    /// Tell the state of this host: anomalies, processes, ports, and why.
     Inspect(Inspect),
+    /// Judge a HAProxy configuration before a reload: would it succeed, and may it?
+    Check(Check),
 }
 
 /// Flags of `inspect`.
@@ -85,14 +87,55 @@ pub struct Inspect {
     /// Only this haproxy.
     #[arg(long, value_name = "NAME")]
     pub haproxy: Option<String>,
+    /// Everything that holds this port number, listener or not, and why.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
     /// Form of the answer.
-    #[arg(long, value_name = "FORM", default_value = "json")]
+    #[arg(long, value_name = "FORM", default_value = "table")]
     pub output: Output,
+    /// Look again each second and repaint, until interrupted.
+    #[arg(long, conflicts_with = "output")]
+    pub watch: bool,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Configuration file or directory, as HAProxy's -f; repeat it for more than one. Without one
+    /// the configuration of every HAProxy on this host is judged.
+    #[arg(short = 'f', value_name = "FILE|DIR")]
+    pub files: Vec<PathBuf>,
+    /// Directory that relative names start from, as HAProxy's -C.
+    #[arg(short = 'C', value_name = "DIR", requires = "files")]
+    pub directory: Option<PathBuf>,
+    /// The haproxy whose policy and ports count, where it is not the one that runs these files.
+    #[arg(long, value_name = "NAME")]
+    pub haproxy: Option<String>,
+    /// Judge the configuration alone, not whether this host would let it bind.
+    #[arg(long)]
+    pub offline: bool,
+    /// Make warnings errors.
+    #[arg(long)]
+    pub strict: bool,
+    /// Form of the answer.
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub output: CheckOutput,
+}
+
+/// Form of the answer of `check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckOutput {
+    /// For a person.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// Form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
+    /// For a person.
+    Table,
     /// For programs.
     Json,
 }

@@ -3,6 +3,7 @@
 //! Data flows one way (see CONTRIBUTING.md): [`config`] → [`sample`] → [`model`] → [`judge`] →
 //! [`metrics`] and [`report`] → [`web`] and [`cmd`].
 
+pub mod check;
 pub mod cli;
 pub mod cmd;
 pub mod config;

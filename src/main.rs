@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         _ if cli.options.config_check => cmd::check_config(&cli.options),
         None | Some(Command::Serve) => cmd::serve::run(&cli.options),
         Some(Command::Inspect(inspect)) => cmd::inspect::run(&cli.options, inspect),
+        Some(Command::Check(check)) => cmd::check::run(&cli.options, check),
     };
     match result {
         Ok(code) => ExitCode::from(code),

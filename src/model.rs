@@ -4,6 +4,7 @@
 //! not be read is `None` and has an entry in [`Snapshot::unreadable`].
 
 pub mod declared;
+pub mod port_use;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::declared::{Declared, PortIndex};
+pub use self::port_use::{PortRole, PortUse, Program};
 
 /// A moment, in seconds since the Unix epoch.
 pub type UnixSeconds = f64;

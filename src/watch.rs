@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::judge::verdict::Verdict;
 use crate::judge::{self, Memory, Policy};
+use crate::model::Snapshot;
 use crate::sample::{Error, Paths, Sampler};
 
 /// Looks at the host again and again, and remembers.
@@ -22,6 +23,11 @@ impl Watcher {
 
     /// Takes a sample and judges it.
     pub fn look(&mut self) -> Verdict {
+        self.observe().1
+    }
+
+    /// Takes a sample and judges it; answers the sample too.
+    pub fn observe(&mut self) -> (Snapshot, Verdict) {
         let mut snapshot = self.sampler.sample();
         // Connections are read of stale processes only, and not at all while there are none.
         let stale = judge::stale(&snapshot, &self.memory, &self.policy);
@@ -30,7 +36,12 @@ impl Watcher {
         }
         let (verdict, memory) = judge::judge(&snapshot, &self.memory, &self.policy);
         self.memory = memory;
-        verdict
+        (snapshot, verdict)
+    }
+
+    /// What takes the samples, for a closer look.
+    pub fn sampler(&mut self) -> &mut Sampler {
+        &mut self.sampler
     }
 
     /// The policy in force.

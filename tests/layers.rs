@@ -13,18 +13,36 @@ const WALLS: &[(&str, &[&str])] = &[
         &["crate::judge", "crate::sample", "crate::metrics", "crate::report", "crate::config"],
     ),
     ("judge", &["crate::sample", "crate::metrics", "crate::report", "crate::config", "crate::web"]),
-    ("metrics", &["crate::sample", "crate::report", "crate::web", "crate::cmd", "crate::config"]),
     (
-        "report.rs",
-        &["crate::sample", "crate::metrics", "crate::web", "crate::cmd", "crate::config"],
+        "check",
+        &[
+            "crate::sample",
+            "crate::metrics",
+            "crate::report",
+            "crate::config",
+            "crate::web",
+            "crate::cmd",
+        ],
     ),
-    ("sample", &["crate::judge", "crate::metrics", "crate::report", "crate::web", "crate::cmd"]),
+    ("metrics", &["crate::sample", "crate::report", "crate::web", "crate::cmd", "crate::config"]),
+    ("report", &["crate::sample", "crate::metrics", "crate::web", "crate::cmd", "crate::config"]),
+    (
+        "sample",
+        &[
+            "crate::judge",
+            "crate::check",
+            "crate::metrics",
+            "crate::report",
+            "crate::web",
+            "crate::cmd",
+        ],
+    ),
     ("web", &["crate::sample", "crate::cmd", "crate::watch"]),
 ];
 
 /// Rooms without I/O, clock and log.
 const PURE: &[&str] =
-    &["model.rs", "model", "haproxy", "judge", "metrics", "report.rs", "sample/wire.rs"];
+    &["model.rs", "model", "haproxy", "judge", "check", "metrics", "report", "sample/wire.rs"];
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::process",

@@ -27,7 +27,7 @@ pub fn run(options: &Options, inspect: &Inspect) -> Result<u8, Error> {
         verdict.haproxys.retain(|haproxy| haproxy.name == *name);
     }
     let answer = match inspect.output {
-        Output::Json => format!("{:#}\n", report::inspect_json(&verdict)),
+        Output::Table | Output::Json => format!("{:#}\n", report::inspect_json(&verdict)),
     };
     std::io::stdout().write_all(answer.as_bytes())?;
     for entry in &verdict.unreadable {

@@ -1,5 +1,6 @@
 //! The commands: each answers with an exit code.
 
+pub mod check;
 pub mod inspect;
 pub mod serve;
 
@@ -38,6 +39,12 @@ pub enum Error {
         /// Those there are.
         names: Vec<String>,
     },
+    /// `-f` names what does not exist.
+    #[error("{}: no such file or directory", path.display())]
+    NoSuchFile {
+        /// What was given.
+        path: std::path::PathBuf,
+    },
     /// `--config.check` without a file.
     #[error("--config.check needs --config.file")]
     NothingToCheck,
@@ -68,4 +75,10 @@ fn load(file: Option<&Path>) -> Result<Config, Error> {
 
 fn paths(options: &Options) -> Paths {
     Paths { procfs: options.procfs.clone(), sysfs: options.sysfs.clone() }
+}
+
+/// Columns of the terminal; what is no terminal gets lines of a hundred.
+fn terminal_width() -> usize {
+    let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map(|size| size.ws_col);
+    columns.ok().filter(|&columns| columns > 0).map_or(100, usize::from).clamp(80, 160)
 }

@@ -3,13 +3,16 @@
 pub mod config_files;
 mod configurations;
 mod doorway;
-mod kernel;
+pub mod kernel;
 mod namespaces;
 pub mod own;
 mod pidfiles;
+mod port_uses;
 mod proc_dir;
 mod processes;
+pub mod programs;
 mod sockets;
+pub mod surroundings;
 pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};

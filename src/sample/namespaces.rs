@@ -15,7 +15,7 @@ use super::sockets::{Netlink, SocketTable};
 use crate::model::NamespaceId;
 
 /// Where `ip netns add` keeps its names.
-const NAMED_NAMESPACES: &str = "/run/netns";
+pub(super) const NAMED_NAMESPACES: &str = "/run/netns";
 
 /// One network namespace that is being watched.
 #[derive(Debug)]
@@ -71,6 +71,11 @@ impl Networks {
         self.open.get_mut(&id)
     }
 
+    /// The tables of all.
+    pub fn tables(&mut self) -> impl Iterator<Item = (NamespaceId, &mut SocketTable)> {
+        self.open.iter_mut().map(|(&id, network)| (id, &mut network.table))
+    }
+
     /// Closes all others: an open socket keeps its namespace alive.
     pub fn retain(&mut self, needed: impl Fn(NamespaceId) -> bool) {
         self.open.retain(|&id, _| needed(id));
@@ -88,7 +93,10 @@ fn table_or_fallback(
 }
 
 /// Does `work` inside a network namespace, on a thread that ends with it (setns(2)).
-fn enter<T: Send>(namespace: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub(super) fn enter<T: Send>(
+    namespace: &Path,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
     let namespace = rustix::fs::open(namespace, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     thread::scope(|scope| {
         let entered = scope.spawn(move || {

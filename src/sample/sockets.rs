@@ -192,11 +192,16 @@ impl Netlink {
         Ok(raw.iter().map(|(protocol, socket)| self.bound_socket(*protocol, socket)).collect())
     }
 
-    fn bound_socket(&self, protocol: Protocol, socket: &InetSocket) -> BoundSocket {
-        let interface = (socket.interface != 0).then(|| {
+    /// Name of the interface a socket is bound to, or its index where the name cannot be had.
+    pub(super) fn interface_of(&self, socket: &InetSocket) -> Option<String> {
+        (socket.interface != 0).then(|| {
             netdevice::index_to_name(&self.socket, socket.interface)
                 .unwrap_or_else(|_| socket.interface.to_string())
-        });
+        })
+    }
+
+    fn bound_socket(&self, protocol: Protocol, socket: &InetSocket) -> BoundSocket {
+        let interface = self.interface_of(socket);
         let queue = |value| (protocol == Protocol::Tcp).then_some(value);
         BoundSocket {
             interface,
@@ -210,11 +215,22 @@ impl Netlink {
         &mut self,
         transport: Transport,
         states: u32,
+        each: impl FnMut(InetSocket),
+    ) -> io::Result<()> {
+        self.inet_on(transport, states, 0, each)
+    }
+
+    /// The sockets with this local port; 0 stands for any.
+    pub(super) fn inet_on(
+        &mut self,
+        transport: Transport,
+        states: u32,
+        local_port: u16,
         mut each: impl FnMut(InetSocket),
     ) -> io::Result<()> {
         for family in [wire::INET, wire::INET6] {
             self.dump(
-                |sequence| wire::inet_request(sequence, family, transport, states),
+                |sequence| wire::inet_request(sequence, family, transport, states, local_port),
                 |payload| wire::inet_socket(payload).map(&mut each),
             )?;
         }
@@ -285,7 +301,7 @@ fn bound_without_details(protocol: Protocol, socket: &InetSocket) -> BoundSocket
 }
 
 /// An IPv6 socket bound to an IPv4 address holds the IPv4 port.
-fn unmapped(address: IpAddr) -> IpAddr {
+pub(super) fn unmapped(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
         IpAddr::V4(_) => address,
@@ -309,7 +325,7 @@ fn procfs_bound(directory: &Path) -> io::Result<Vec<BoundSocket>> {
 }
 
 /// Both families' tables of `protocol`, each until `each` answers `None`.
-fn procfs_inet(
+pub(super) fn procfs_inet(
     directory: &Path,
     protocol: &str,
     mut each: impl FnMut(InetSocket) -> Option<()>,

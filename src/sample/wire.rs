@@ -28,6 +28,7 @@ const HEADER: usize = 16;
 
 const INET_DIAG_MEMINFO_EXTENSION: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
 const INET_DIAG_SKMEMINFO: u16 = 7;
+const INET_DIAG_SKV6ONLY: u16 = 11;
 const INET_DIAG_REQ_PROTOCOL: u16 = 2;
 const SK_MEMINFO_RCVBUF: usize = 1;
 const SK_MEMINFO_DROPS: usize = 8;
@@ -51,6 +52,12 @@ pub mod state {
     pub const LISTEN: u8 = 10;
     /// Every state with an owner, but LISTEN: neither TIME_WAIT nor NEW_SYN_RECV has one.
     pub const CONNECTIONS: u32 = 0xfff & !mask(LISTEN) & !mask(6);
+    /// TCP after the end of a connection; no process holds it.
+    pub const TIME_WAIT: u8 = 6;
+    /// Bound, and neither listening nor connected (`TCP_BOUND_INACTIVE`, Linux 6.8).
+    pub const BOUND: u8 = 13;
+    /// Every state that occupies a local port.
+    pub const ANY: u32 = 0xfff | mask(BOUND);
     /// Bit of a state in a request.
     #[must_use]
     pub const fn mask(state: u8) -> u32 {
@@ -69,9 +76,16 @@ pub enum Transport {
     Mptcp,
 }
 
-/// A request for all internet sockets of one family and transport in the states of `states`.
+/// A request for the internet sockets of one family and transport in the states of `states`,
+/// with this local port; 0 stands for any.
 #[must_use]
-pub fn inet_request(seq: u32, family: u8, transport: Transport, states: u32) -> Vec<u8> {
+pub fn inet_request(
+    seq: u32,
+    family: u8,
+    transport: Transport,
+    states: u32,
+    local_port: u16,
+) -> Vec<u8> {
     let protocol = match transport {
         Transport::Tcp => TCP,
         Transport::Udp => UDP,
@@ -79,7 +93,8 @@ pub fn inet_request(seq: u32, family: u8, transport: Transport, states: u32) -> 
     };
     let mut body = vec![family, protocol, INET_DIAG_MEMINFO_EXTENSION, 0];
     body.extend_from_slice(&states.to_ne_bytes());
-    body.extend_from_slice(&[0; 40]); // no address, no port, no interface
+    body.extend_from_slice(&local_port.to_be_bytes());
+    body.extend_from_slice(&[0; 38]); // no remote port, no address, no interface
     body.extend_from_slice(&[0xff; 8]); // INET_DIAG_NOCOOKIE
     if transport == Transport::Mptcp {
         body.extend_from_slice(&8u16.to_ne_bytes());
@@ -190,6 +205,8 @@ pub struct InetSocket {
     pub receive_buffer: Option<u32>,
     /// Drops, when the kernel told.
     pub drops: Option<u32>,
+    /// An IPv6 socket that leaves IPv4 alone; told of listeners and of sockets without a peer.
+    pub v6only: Option<bool>,
 }
 
 /// Reads the payload of a [`Message::Socket`] that answers an [`inet_request`].
@@ -204,7 +221,8 @@ pub fn inet_socket(payload: &[u8]) -> Option<InetSocket> {
         }
     };
     let port = |at: usize| Some(u16::from_be_bytes(payload.get(at..at + 2)?.try_into().ok()?));
-    let memory = attribute(payload.get(72..)?, INET_DIAG_SKMEMINFO);
+    let attributes = payload.get(72..)?;
+    let memory = attribute(attributes, INET_DIAG_SKMEMINFO);
     let memory_field = |index: usize| memory.and_then(|m| read_u32(m, index * 4));
     Some(InetSocket {
         state: *payload.get(1)?,
@@ -218,6 +236,8 @@ pub fn inet_socket(payload: &[u8]) -> Option<InetSocket> {
         inode: read_u32(payload, 68)?,
         receive_buffer: memory_field(SK_MEMINFO_RCVBUF),
         drops: memory_field(SK_MEMINFO_DROPS),
+        v6only: attribute(attributes, INET_DIAG_SKV6ONLY)
+            .and_then(|value| value.first().map(|&byte| byte != 0)),
     })
 }
 
@@ -298,6 +318,7 @@ pub fn proc_inet_line(line: &str) -> Option<InetSocket> {
         wqueue: u32::from_str_radix(wqueue, 16).ok()?,
         receive_buffer: None,
         drops: None,
+        v6only: None,
     })
 }
 

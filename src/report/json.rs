@@ -1,9 +1,8 @@
-//! A verdict for people and programs: what `inspect` says. Pure.
+//! A verdict for programs: `inspect --output json`.
 
 use serde_json::{Value, json};
 
-use crate::judge::Policy;
-use crate::judge::verdict::{Anomaly, Haproxy, Port, ProcessView, Severity, Verdict};
+use crate::judge::verdict::{Anomaly, Haproxy, Port, ProcessView, StaleState, Verdict};
 use crate::model::Unreadable;
 
 /// The answer of `inspect --output json`; the form is stable and may gain keys.
@@ -43,7 +42,7 @@ fn process_json(process: &ProcessView) -> Value {
         "pid": process.id.pid,
         "role": process.role.as_str(),
         "generation": process.generation.as_str(),
-        "state": process.state.map(super::judge::verdict::StaleState::as_str),
+        "state": process.state.map(StaleState::as_str),
         "start_timestamp": process.started,
         "superseded_timestamp": process.superseded,
         "connections": connections,
@@ -82,19 +81,4 @@ fn anomaly_json(anomaly: &Anomaly) -> Value {
 
 fn unreadable_json(entry: &Unreadable) -> Value {
     json!({"what": entry.what.as_str(), "subject": entry.subject, "reason": entry.reason})
-}
-
-/// Something is wrong that a command should fail for.
-///
-/// Info never is; what is pending is, unless a reload is so young that it may yet settle.
-#[must_use]
-pub fn has_anomalies(verdict: &Verdict, policy: &Policy) -> bool {
-    verdict.haproxys.iter().any(|haproxy| {
-        let grace = policy.rules(&haproxy.name).stale_grace_seconds;
-        let settling =
-            haproxy.generation_start.is_some_and(|started| verdict.taken - started < grace);
-        haproxy.anomalies.iter().any(|anomaly| {
-            anomaly.kind.severity() != Severity::Info && !(anomaly.pending && settling)
-        })
-    })
 }

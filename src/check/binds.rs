@@ -1,0 +1,525 @@
+//! Would each bind succeed now? The kernel's rules (`inet_csk_bind_conflict()`, `udp_lib_lport_inuse()`)
+//! for a socket that HAProxy makes: SO_REUSEADDR, and SO_REUSEPORT unless `noreuseport`.
+//!
+//! | who has the port | then |
+//! |---|---|
+//! | a listener of the generation that serves | it is handed over, shared, or paused while the new one binds |
+//! | another listener of another uid | fails |
+//! | another listener of the same uid | fails unless both set SO_REUSEPORT, which the dump does not show |
+//! | a connection that was accepted | succeeds: it has its listener's SO_REUSEADDR |
+//! | an outgoing connection | fails unless it was bound with SO_REUSEADDR, which the dump does not show |
+//! | a UDP socket that only sends | fails: nobody sets options on it |
+//!
+//! What the dump does not show a trial bind does; where none was made, the bind may fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::facts::{Facts, Network, Owner, Question, Trial, Use, only_sends};
+use super::finding::{Endpoint, Finding, Kind, Severity, socket};
+use crate::haproxy::config::{Declared, Listener};
+use crate::model::{PortRole, PortUse, Protocol};
+
+/// How a socket stands to a bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    /// The bind fails, and why.
+    Certain(&'static str),
+    /// It fails or not, by an option that the dump does not show.
+    Doubtful(&'static str),
+    /// It succeeds, and both take clients.
+    Shared,
+    /// It does not matter.
+    None,
+}
+
+/// What a new socket would be.
+struct Bind<'a> {
+    listener: &'a Listener,
+    port: u16,
+    v6only: bool,
+    reuse_port: bool,
+    starter: Option<u32>,
+}
+
+/// Everything in the way of the listeners.
+#[must_use]
+pub fn find(declared: &Declared, facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (bind, network, uses) in occupied(declared, facts) {
+        let trial = network.trials.get(&(bind.listener.address, bind.port)).copied();
+        for (used, obstacle) in bind.obstacles(&uses) {
+            findings.extend(bind.finding(used, bind.settle(obstacle, trial), network));
+        }
+    }
+    findings
+}
+
+/// The binds only a trial can tell.
+#[must_use]
+pub fn questions(declared: &Declared, facts: &Facts) -> BTreeSet<Question> {
+    let mut questions = BTreeSet::new();
+    for (bind, _, uses) in occupied(declared, facts) {
+        let mut obstacles = bind.obstacles(&uses);
+        let doubtful = obstacles.any(|(_, obstacle)| matches!(obstacle, Obstacle::Doubtful(_)));
+        // Its own listener, which makes way for HAProxy but not for us, would fail the trial.
+        let own = uses.iter().any(|used| {
+            used.socket.role == PortRole::Listening && matches!(used.owner, Owner::Current(_))
+        });
+        // rustix has no SO_BINDTODEVICE, without which the answer would be another.
+        let plain = bind.listener.protocol == Protocol::Tcp && bind.listener.interface.is_none();
+        if plain && doubtful && !own {
+            questions.insert(Question {
+                namespace: bind.listener.namespace.clone(),
+                address: bind.listener.address,
+                port: bind.port,
+                v6only: bind.v6only,
+                reuse_port: bind.reuse_port,
+            });
+        }
+    }
+    questions
+}
+
+/// Each port of each listener that some socket overlaps with, once for equal binds.
+fn occupied<'a>(
+    declared: &'a Declared,
+    facts: &'a Facts,
+) -> impl Iterator<Item = (Bind<'a>, &'a Network, Vec<&'a Use>)> {
+    let mut by_port: BTreeMap<(&Option<String>, Protocol, u16), Vec<&Use>> = BTreeMap::new();
+    for (name, network) in &facts.networks {
+        for used in network.uses.iter().flatten() {
+            let key = (name, used.socket.protocol, used.socket.port);
+            by_port.entry(key).or_default().push(used);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    declared.endpoints().filter_map(move |(listener, port)| {
+        let network = facts.networks.get(&listener.namespace)?;
+        let same = by_port.get(&(&listener.namespace, listener.protocol, port))?;
+        let bind = Bind {
+            listener,
+            port,
+            v6only: listener.v6only.unwrap_or(network.v6only),
+            reuse_port: !declared.globals.noreuseport,
+            starter: facts.starter,
+        };
+        let uses: Vec<&Use> = same.iter().copied().filter(|u| bind.overlaps(&u.socket)).collect();
+        let key =
+            (&listener.namespace, listener.protocol, listener.address, &listener.interface, port);
+        (!uses.is_empty() && seen.insert(key)).then_some((bind, network, uses))
+    })
+}
+
+impl Bind<'_> {
+    /// One of the two takes in what comes for the other (`inet_rcv_saddr_equal()`).
+    fn overlaps(&self, other: &PortUse) -> bool {
+        let interfaces = self.listener.interface.as_ref().zip(other.interface.as_ref());
+        interfaces.is_none_or(|(own, other)| own == other)
+            && match (self.listener.address, other.address) {
+                (IpAddr::V4(own), IpAddr::V4(other)) => {
+                    own == other || own.is_unspecified() || other.is_unspecified()
+                }
+                (IpAddr::V6(own), IpAddr::V6(other)) => {
+                    own == other || own.is_unspecified() || other.is_unspecified()
+                }
+                (IpAddr::V6(own), IpAddr::V4(_)) => own.is_unspecified() && !self.v6only,
+                (IpAddr::V4(_), IpAddr::V6(v6)) => {
+                    v6.is_unspecified() && other.v6only != Some(true)
+                }
+            }
+    }
+
+    fn obstacles<'u>(&self, uses: &[&'u Use]) -> impl Iterator<Item = (&'u Use, Obstacle)> {
+        let listening = |used: &Use| {
+            matches!(used.socket.role, PortRole::Listening | PortRole::Peerless)
+                && !only_sends(&used.socket)
+        };
+        let handed = uses.iter().any(|used| {
+            listening(used)
+                && matches!(used.owner, Owner::Current(_))
+                && used.socket.address == self.listener.address
+                && used.socket.interface == self.listener.interface
+        });
+        // Connections beside a listener were accepted from it.
+        let accepting = uses.iter().any(|used| listening(used));
+        let judged: Vec<_> = uses
+            .iter()
+            .map(|used| (*used, self.obstacle(used, listening(used), handed, accepting)))
+            .collect();
+        judged.into_iter()
+    }
+
+    fn obstacle(&self, used: &Use, listening: bool, handed: bool, accepting: bool) -> Obstacle {
+        match (used.socket.role, &used.owner) {
+            (PortRole::Connected(_) | PortRole::TimeWait, _) if accepting => Obstacle::None,
+            (PortRole::Connected(_), _) => {
+                Obstacle::Doubtful("an outgoing connection holds its source port")
+            }
+            (PortRole::TimeWait, _) => {
+                Obstacle::Doubtful("a connection that has ended holds its port for a minute")
+            }
+            (PortRole::Peerless, _) if !listening => Obstacle::Certain(
+                "a socket that only sends, as for a log, got the number from the kernel",
+            ),
+            (PortRole::Peerless | PortRole::Listening, Owner::Current(_)) => Obstacle::None,
+            (PortRole::Bound, Owner::Current(_)) => Obstacle::None,
+            (PortRole::Peerless, Owner::Haproxy(..)) if self.same_uid(used) != Some(false) => {
+                Obstacle::Shared
+            }
+            (PortRole::Peerless, Owner::Stale(_)) => Obstacle::None,
+            (PortRole::Peerless, _) if handed => Obstacle::Shared,
+            (PortRole::Peerless, _) => Obstacle::Doubtful("a UDP socket has the port"),
+            (PortRole::Bound, _) => Obstacle::Doubtful("a socket is bound to the port"),
+            // What the kernel let in once it lets in again.
+            (PortRole::Listening, Owner::Stale(_)) if handed => Obstacle::None,
+            (PortRole::Listening, Owner::Unknown) => {
+                Obstacle::Doubtful("whose listener it is could not be seen")
+            }
+            (PortRole::Listening, _) if handed => Obstacle::Shared,
+            (PortRole::Listening, _) => self.beside_a_listener(used),
+        }
+    }
+
+    fn beside_a_listener(&self, used: &Use) -> Obstacle {
+        if !self.reuse_port {
+            return Obstacle::Certain("it listens, and this configuration says noreuseport");
+        }
+        match (self.same_uid(used), &used.owner) {
+            (Some(false), _) => {
+                Obstacle::Certain("it listens, under another user than HAProxy is started by")
+            }
+            (Some(true), Owner::Stale(_)) => Obstacle::None,
+            (Some(true), Owner::Haproxy(..)) => Obstacle::Shared,
+            _ => {
+                Obstacle::Doubtful("it listens; only if it set SO_REUSEPORT may another do so too")
+            }
+        }
+    }
+
+    fn same_uid(&self, used: &Use) -> Option<bool> {
+        self.starter.map(|starter| starter == used.socket.uid)
+    }
+
+    /// What a trial says of a doubt.
+    fn settle(&self, obstacle: Obstacle, trial: Option<Trial>) -> Obstacle {
+        match (obstacle, trial) {
+            (Obstacle::Doubtful(why), Some(Trial::InUse)) => Obstacle::Certain(why),
+            (Obstacle::Doubtful(_), Some(Trial::Free)) => Obstacle::Shared,
+            (obstacle, _) => obstacle,
+        }
+    }
+
+    fn finding(&self, used: &Use, obstacle: Obstacle, network: &Network) -> Option<Finding> {
+        let endpoint = Endpoint::of(self.listener, self.port..=self.port);
+        let place = self.listener.place.clone();
+        let suffix = network.suffix();
+        let (kind, severity, what, label) = match obstacle {
+            Obstacle::None => return None,
+            // A connection does not take clients.
+            Obstacle::Shared
+                if !matches!(used.socket.role, PortRole::Listening | PortRole::Peerless) =>
+            {
+                return None;
+            }
+            Obstacle::Shared => (
+                Kind::PortSplit,
+                Severity::Warning,
+                format!("{endpoint}{suffix} would be shared with {}", holder(used)),
+                "the kernel would give each client to one of the two by chance".to_owned(),
+            ),
+            Obstacle::Certain(_) => (
+                Kind::PortBlocked,
+                Severity::Error,
+                format!("{endpoint}{suffix} is held by {}", holder(used)),
+                "Address in use: HAProxy would not start".to_owned(),
+            ),
+            Obstacle::Doubtful(_) => (
+                Kind::PortBlocked,
+                Severity::Warning,
+                format!("{endpoint}{suffix} may be held by {}", holder(used)),
+                "this bind may fail".to_owned(),
+            ),
+        };
+        let mut why = match obstacle {
+            Obstacle::Certain(why) | Obstacle::Doubtful(why) => vec![why.to_owned()],
+            Obstacle::Shared | Obstacle::None => vec![],
+        };
+        why.push(describe(&used.socket));
+        Some(Finding {
+            label,
+            why,
+            help: help(used, network),
+            unseen: used.owner == Owner::Unknown,
+            endpoint: Some(endpoint),
+            holder: match used.socket.role {
+                PortRole::Connected(_) => format!("{} outgoing", used.owner.holder()),
+                _ => used.owner.holder(),
+            },
+            ..Finding::new(kind, severity, place, &what)
+        })
+    }
+}
+
+fn holder(used: &Use) -> String {
+    let what = match used.socket.role {
+        PortRole::Connected(_) => match used.socket.remote {
+            Some((address, port)) => format!(
+                "the connection {}→{} of ",
+                socket(used.socket.address, used.socket.port),
+                socket(address, port)
+            ),
+            None => "a connection of ".to_owned(),
+        },
+        PortRole::TimeWait => "a connection in TIME_WAIT".to_owned(),
+        _ => String::new(),
+    };
+    let who = match &used.owner {
+        Owner::Current(pid) => format!("this haproxy itself (pid {pid})"),
+        Owner::Stale(pid) => format!("a stale process of this haproxy (pid {pid})"),
+        Owner::Haproxy(name, pid) => format!("haproxy {name} (pid {pid})"),
+        Owner::Program(program) => format!("{} (pid {})", program.name, program.pid),
+        Owner::Stranger => format!("another program (uid {})", used.socket.uid),
+        Owner::Unknown => format!("a process that could not be seen (uid {})", used.socket.uid),
+        Owner::Nobody => String::new(),
+    };
+    what + &who
+}
+
+fn describe(held: &PortUse) -> String {
+    let local = socket(held.address, held.port);
+    let identity = held.inode.map(|inode| format!(", inode {inode}")).unwrap_or_default();
+    match (held.role, held.remote) {
+        (PortRole::Listening, _) => format!("listens on {local}, uid {}{identity}", held.uid),
+        (PortRole::Peerless, _) => format!("UDP on {local}, uid {}{identity}", held.uid),
+        (PortRole::Bound, _) => format!("bound to {local}, uid {}{identity}", held.uid),
+        (_, Some((address, port))) => {
+            format!("{local}→{}, uid {}{identity}", socket(address, port), held.uid)
+        }
+        (_, None) => format!("{local}, uid {}{identity}", held.uid),
+    }
+}
+
+fn help(used: &Use, network: &Network) -> Vec<String> {
+    let port = used.socket.port;
+    let inside = match network.label.as_str() {
+        "" => String::new(),
+        label if label.bytes().all(|b| b.is_ascii_digit()) => String::new(),
+        label => format!("ip netns exec {label} "),
+    };
+    let exposed = network.ephemeral.as_ref().is_some_and(|range| range.contains(&port));
+    let mut help = Vec::new();
+    match (used.socket.role, &used.owner) {
+        (PortRole::Connected(_), _) => {
+            help.push(match used.socket.remote {
+                Some((address, remote)) => format!(
+                    "wait until it ends, or end it: {inside}ss -K dst {} dport = {remote} sport = {port}",
+                    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+                ),
+                None => "wait until it ends".to_owned(),
+            });
+        }
+        (PortRole::TimeWait, _) => help.push("wait a minute".to_owned()),
+        (_, Owner::Stale(pid)) => {
+            help.push(format!("kill -USR1 {pid}: it closes its listeners and drains"))
+        }
+        (_, Owner::Program(program)) => help.push(format!(
+            "choose another port or address, or stop {} (pid {})",
+            program.name, program.pid
+        )),
+        (_, Owner::Haproxy(name, _)) => {
+            help.push(format!(
+                "choose another port or address, or take it from haproxy {name} first"
+            ));
+        }
+        (_, Owner::Unknown | Owner::Stranger) => {
+            help.push(format!("as root: {inside}ss -Htulnp sport = {port}"));
+        }
+        (PortRole::Peerless, Owner::Current(_)) => {
+            help.push(
+                "restart HAProxy instead of a reload: its log socket then gets another number"
+                    .to_owned(),
+            );
+        }
+        _ => {}
+    }
+    if exposed
+        && matches!(
+            used.socket.role,
+            PortRole::Connected(_) | PortRole::TimeWait | PortRole::Peerless
+        )
+    {
+        help.push(format!(
+            "so that it does not happen again: {}",
+            super::ephemeral::reserve(network, &[port])
+        ));
+    }
+    help
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::tests::{held, network, read};
+    use super::*;
+    use crate::model::{ConnectionState, Program};
+
+    const CONNECTED: PortRole = PortRole::Connected(ConnectionState::Established);
+
+    fn program() -> Owner {
+        Owner::Program(Program { pid: 9, name: "dnsmasq".to_owned() })
+    }
+
+    fn judge(bind: &str, global: &str, uses: Vec<Use>, trial: Option<Trial>) -> (String, usize) {
+        let declared = read(&format!("global\n{global}\nfrontend a\n bind {bind}\n"));
+        assert_eq!((declared.errors.len(), declared.listeners.len()), (0, 1), "{bind}");
+        let mut network = network(uses);
+        if let Some(trial) = trial {
+            let listener = &declared.listeners[0];
+            network.trials.insert((listener.address, listener.ports.first), trial);
+        }
+        let facts = Facts { networks: [(None, network)].into(), starter: Some(0) };
+        let words = find(&declared, &facts);
+        let words = words.iter().map(|f| format!("{} {}", f.severity.as_str(), f.kind.as_str()));
+        (words.collect::<Vec<_>>().join(", "), questions(&declared, &facts).len())
+    }
+
+    /// The measured table of what the kernel answers.
+    #[test]
+    fn would_this_bind_succeed() {
+        use PortRole::{Bound, Listening, Peerless, TimeWait};
+        let blocked = "error port_blocked";
+        let may = "warning port_blocked";
+        let split = "warning port_split";
+        let current = || Owner::Current(1);
+        let stale = || Owner::Stale(2);
+        let other = || Owner::Haproxy("b".to_owned(), 3);
+        let table = [
+            ("running holds it", ":80", held(Listening, "0.0.0.0:80", 0, current()), "", 0),
+            ("running, on all", "10.0.0.1:80", held(Listening, "0.0.0.0:80", 0, current()), "", 0),
+            ("running, other uid", ":80", held(Listening, "0.0.0.0:80", 5, current()), "", 0),
+            ("paused", ":80", held(Bound, "0.0.0.0:80", 0, current()), "", 0),
+            ("stale", ":80", held(Listening, "0.0.0.0:80", 0, stale()), "", 0),
+            ("stale, other uid", ":80", held(Listening, "0.0.0.0:80", 5, stale()), blocked, 0),
+            ("another haproxy", ":80", held(Listening, "0.0.0.0:80", 0, other()), split, 0),
+            ("another's, other uid", ":80", held(Listening, "0.0.0.0:80", 5, other()), blocked, 0),
+            ("a program", ":53", held(Listening, "0.0.0.0:53", 0, program()), may, 1),
+            (
+                "a program, other uid",
+                ":53",
+                held(Listening, "127.0.0.1:53", 5, program()),
+                blocked,
+                0,
+            ),
+            ("elsewhere", "10.0.0.1:53", held(Listening, "127.0.0.1:53", 5, program()), "", 0),
+            ("IPv6 only", ":53", v6only(held(Listening, "[::]:53", 5, program()), true), "", 0),
+            (
+                "dual stack",
+                ":53",
+                v6only(held(Listening, "[::]:53", 5, program()), false),
+                blocked,
+                0,
+            ),
+            ("over IPv4", ":::53", held(Listening, "0.0.0.0:53", 5, program()), blocked, 0),
+            ("beside IPv4", ":::53 v6only", held(Listening, "0.0.0.0:53", 5, program()), "", 0),
+            (
+                "interface",
+                ":53 interface lo",
+                on(held(Listening, "0.0.0.0:53", 5, program())),
+                "",
+                0,
+            ),
+            ("outgoing", ":59044", held(CONNECTED, "10.0.0.1:59044", 0, current()), may, 1),
+            (
+                "outgoing from elsewhere",
+                "10.0.0.2:59044",
+                held(CONNECTED, "10.0.0.1:59044", 0, current()),
+                "",
+                0,
+            ),
+            ("TIME_WAIT", ":59044", held(TimeWait, "10.0.0.1:59044", 0, Owner::Nobody), may, 1),
+            (
+                "a log socket",
+                "quic4@:59044",
+                sender(held(Peerless, "0.0.0.0:59044", 0, current())),
+                blocked,
+                0,
+            ),
+            ("running QUIC", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, current()), "", 0),
+            ("somebody's UDP", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, program()), may, 0),
+            ("the other protocol", ":443", held(Peerless, "0.0.0.0:443", 0, program()), "", 0),
+            ("who knows", ":80", held(Listening, "0.0.0.0:80", 0, Owner::Unknown), may, 1),
+        ];
+        for (what, bind, used, expected, questions) in table {
+            let answer = judge(bind, "", vec![used], None);
+            assert_eq!(answer, (expected.to_owned(), questions), "{what}");
+        }
+    }
+
+    fn v6only(mut used: Use, v6only: bool) -> Use {
+        used.socket.v6only = Some(v6only);
+        used
+    }
+
+    fn on(mut used: Use) -> Use {
+        used.socket.interface = Some("eth0".to_owned());
+        used
+    }
+
+    fn sender(mut used: Use) -> Use {
+        used.socket.receive_buffer_bytes = Some(2304);
+        used
+    }
+
+    #[test]
+    fn a_trial_settles_the_doubt() {
+        let outgoing = || vec![held(CONNECTED, "10.0.0.1:59044", 0, Owner::Current(1))];
+        let listening = || vec![held(PortRole::Listening, "0.0.0.0:53", 0, program())];
+        let table = [
+            (":59044", outgoing(), Trial::InUse, "error port_blocked"),
+            (":59044", outgoing(), Trial::Free, ""),
+            (":53", listening(), Trial::InUse, "error port_blocked"),
+            (":53", listening(), Trial::Free, "warning port_split"),
+        ];
+        for (bind, uses, trial, expected) in table {
+            assert_eq!(judge(bind, "", uses, Some(trial)).0, expected, "{bind} {trial:?}");
+        }
+    }
+
+    #[test]
+    fn accepted_connections_are_not_in_the_way() {
+        let uses = vec![
+            held(PortRole::Listening, "0.0.0.0:50000", 0, Owner::Current(1)),
+            held(CONNECTED, "10.0.0.1:50000", 0, Owner::Current(1)),
+            held(CONNECTED, "10.0.0.1:50000", 0, Owner::Stale(2)),
+            held(PortRole::TimeWait, "10.0.0.1:50000", 0, Owner::Nobody),
+        ];
+        assert_eq!(judge(":50000", "", uses, None), (String::new(), 0));
+    }
+
+    #[test]
+    fn without_reuseport_only_the_running_generation_makes_way() {
+        let listening = |owner| vec![held(PortRole::Listening, "0.0.0.0:80", 0, owner)];
+        let of = |owner| judge(":80", " noreuseport\n", listening(owner), None).0;
+        assert_eq!(of(Owner::Current(1)), "");
+        assert_eq!(of(Owner::Stale(1)), "error port_blocked");
+        assert_eq!(of(program()), "error port_blocked");
+    }
+
+    #[test]
+    fn the_finding_names_the_connection() {
+        let declared = read("frontend a\n bind :59044\n");
+        let used = held(CONNECTED, "10.0.0.1:59044", 0, Owner::Current(12));
+        let mut network = network(vec![used]);
+        network.trials.insert(("0.0.0.0".parse().unwrap(), 59044), Trial::InUse);
+        let facts = Facts { networks: [(None, network)].into(), starter: Some(0) };
+        let findings = find(&declared, &facts);
+        let [finding] = findings.as_slice() else { panic!("{findings:?}") };
+        assert_eq!(
+            finding.what,
+            "tcp 0.0.0.0:59044 is held by the connection 10.0.0.1:59044→10.0.0.9:443 of \
+             this haproxy itself (pid 12)"
+        );
+        assert_eq!(finding.holder, "haproxy outgoing");
+        assert!(finding.help.iter().any(|help| help.contains("ip_local_reserved_ports=59044")));
+    }
+}

@@ -1,0 +1,125 @@
+//! Ports the kernel may give to an outgoing connection while HAProxy does not hold them.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::facts::{Facts, Network};
+use super::finding::{Endpoint, Finding, Kind, Severity};
+use super::number;
+use crate::haproxy::config::{Declared, Listener};
+use crate::judge::policy::Rules;
+
+/// One warning for each listener, all with the one line that reserves every such port.
+#[must_use]
+pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
+    let mut ports: BTreeMap<&Option<String>, Vec<u16>> = BTreeMap::new();
+    let mut found: Vec<(&Listener, &Network, Vec<RangeInclusive<u16>>)> = Vec::new();
+    for listener in &declared.listeners {
+        let Some(network) = facts.networks.get(&listener.namespace) else { continue };
+        let exposed: Vec<u16> = listener
+            .ports
+            .iter()
+            .filter(|&port| is_exposed(port, network) && !is_accepted(port, listener, rules))
+            .collect();
+        if !exposed.is_empty() {
+            ports.entry(&listener.namespace).or_default().extend(&exposed);
+            found.push((listener, network, number::runs(exposed)));
+        }
+    }
+    let found = found.into_iter();
+    found
+        .filter_map(|(listener, network, runs)| {
+            let all = ports.get(&listener.namespace).map(Vec::as_slice).unwrap_or_default();
+            finding(listener, network, &runs, all)
+        })
+        .collect()
+}
+
+fn is_exposed(port: u16, network: &Network) -> bool {
+    let within = network.ephemeral.as_ref().is_some_and(|range| range.contains(&port));
+    within && !network.reserved.iter().any(|reserved| reserved.contains(&port))
+}
+
+fn is_accepted(port: u16, listener: &Listener, rules: &Rules) -> bool {
+    rules.ignore.iter().any(|ignore| {
+        ignore.kind.is_none_or(|kind| kind.as_str() == Kind::PortEphemeral.as_str())
+            && ignore.port.is_none_or(|number| number == port)
+            && ignore.address.is_none_or(|address| address == listener.address)
+    })
+}
+
+fn finding(
+    listener: &Listener,
+    network: &Network,
+    runs: &[RangeInclusive<u16>],
+    all: &[u16],
+) -> Option<Finding> {
+    let range = network.ephemeral.as_ref()?;
+    let what = format!("port {} may be taken by an outgoing connection", number::list(runs));
+    Some(Finding {
+        label: format!("in the ephemeral range {}-{}", range.start(), range.end()),
+        why: vec![
+            "while HAProxy is down, or before it first binds the port, the kernel may give it to \
+             any outgoing connection; the bind then fails with Address in use"
+                .to_owned(),
+        ],
+        help: vec![format!("reserve it: {}", reserve(network, all))],
+        endpoint: Some(Endpoint::of(listener, runs.first()?.clone())),
+        ..Finding::new(Kind::PortEphemeral, Severity::Warning, listener.place.clone(), &what)
+    })
+}
+
+/// The command that reserves these ports and keeps what is reserved: the sysctl replaces the list.
+#[must_use]
+pub fn reserve(network: &Network, ports: &[u16]) -> String {
+    let mut all: Vec<u16> = network.reserved.iter().cloned().flatten().collect();
+    all.extend(ports);
+    all.sort_unstable();
+    let list = number::list(&number::runs(all));
+    let inside = match network.label.as_str() {
+        "" => String::new(),
+        label if label.bytes().all(|b| b.is_ascii_digit()) => {
+            "nsenter --net --target=PID_OF_HAPROXY ".to_owned()
+        }
+        label => format!("ip netns exec {label} "),
+    };
+    format!("{inside}sysctl -w net.ipv4.ip_local_reserved_ports={list}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::tests::{network, read};
+    use super::*;
+    use crate::judge::policy::Ignore;
+
+    fn facts(reserved: &[RangeInclusive<u16>]) -> Facts {
+        let network = Network { reserved: reserved.to_vec(), ..network(vec![]) };
+        Facts { networks: [(None, network)].into(), starter: Some(0) }
+    }
+
+    #[test]
+    fn one_line_reserves_all_and_keeps_what_is_reserved() {
+        let declared = read("frontend a\n bind :80,:40000\n bind :50000-50001\n bind :35000\n");
+        let findings = find(&declared, &facts(&[8080..=8080, 35000..=35010]), &Rules::default());
+        let lines: Vec<_> = findings.iter().map(|f| f.place.as_ref().unwrap().line).collect();
+        assert_eq!(lines, [2, 3]);
+        for finding in findings {
+            let line = "reserve it: sysctl -w net.ipv4.ip_local_reserved_ports=\
+                        8080,35000-35010,40000,50000-50001";
+            assert_eq!(finding.help, [line]);
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_or_unknown_is_not_said() {
+        let declared = read("frontend a\n bind :50000\n");
+        let ignore = Ignore {
+            kind: Some(crate::judge::verdict::Kind::PortEphemeral),
+            port: Some(50000),
+            address: None,
+        };
+        let rules = Rules { ignore: vec![ignore], ..Rules::default() };
+        assert_eq!(find(&declared, &facts(&[]), &rules), []);
+        assert_eq!(find(&declared, &Facts::default(), &Rules::default()), []);
+    }
+}

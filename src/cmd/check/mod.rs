@@ -1,0 +1,112 @@
+//! `check`: judges a configuration before a reload.
+//!
+//! | step | file |
+//! |---|---|
+//! | which configuration, of which haproxy | `target.rs`, `launch.rs` |
+//! | what the host says of its ports | `host.rs` |
+//! | what is wrong with it | [`crate::check`] |
+//! | how it is said | [`crate::report::candidate`] |
+
+mod host;
+mod launch;
+mod target;
+
+use std::io::{IsTerminal as _, Write as _};
+
+use self::target::Target;
+use super::{ANOMALIES, BLIND, Error, OK};
+use crate::check::{self, Finding, Kind, Severity};
+use crate::cli::{Check, CheckOutput, Options};
+use crate::haproxy::config;
+use crate::model::{Unreadable, What};
+use crate::report::candidate::{self, Candidate};
+use crate::report::candidate_text;
+use crate::sample::config_files::{self, Problem};
+
+/// Judges and tells.
+pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {
+    let targets = target::targets(options, arguments)?;
+    let candidates: Vec<Candidate> = targets
+        .targets
+        .iter()
+        .map(|target| {
+            let mut candidate = judge(options, arguments, target, &targets.host);
+            if arguments.strict {
+                for finding in &mut candidate.findings {
+                    finding.severity = Severity::Error;
+                }
+            }
+            candidate
+        })
+        .collect();
+    let answer = match arguments.output {
+        CheckOutput::Json => format!("{:#}\n", candidate::json(&candidates)),
+        CheckOutput::Text if candidates.is_empty() => "no HAProxy runs on this host\n".to_owned(),
+        CheckOutput::Text => {
+            let stdout = std::io::stdout();
+            let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            candidate_text::text(&candidates, colour, super::terminal_width())
+        }
+    };
+    std::io::stdout().write_all(answer.as_bytes())?;
+    for entry in &targets.unseen {
+        eprintln!("could not read {} of {}: {}", entry.what.as_str(), entry.subject, entry.reason);
+    }
+    Ok(if candidates.iter().any(|candidate| candidate.errors() > 0) {
+        ANOMALIES
+    } else if candidates.iter().any(Candidate::is_blind) || !targets.unseen.is_empty() {
+        BLIND
+    } else {
+        OK
+    })
+}
+
+fn judge(options: &Options, arguments: &Check, target: &Target, host: &host::Host) -> Candidate {
+    let collected = config_files::collect(&target.names, &target.base);
+    let declared = config::read(&collected.files, &target.launch);
+    let mut unseen = target.unseen.clone();
+    let mut findings = Vec::new();
+    for problem in &collected.problems {
+        if problem.is_error() {
+            findings.push(missing(problem));
+        } else {
+            unseen.push(unreadable(problem));
+        }
+    }
+    let facts = (!arguments.offline).then(|| {
+        let (facts, mut blanks) = host.facts(options, target, &declared);
+        unseen.append(&mut blanks);
+        facts
+    });
+    findings.extend(check::judge(&declared, &target.rules, facts.as_ref()));
+    let own = facts.as_ref().and_then(|facts| facts.networks.get(&None));
+    Candidate {
+        haproxy: target.haproxy.clone(),
+        files: collected.files,
+        declared,
+        findings,
+        unseen,
+        netns: own.map(|network| network.label.clone()).unwrap_or_default(),
+    }
+}
+
+fn missing(problem: &Problem) -> Finding {
+    Finding {
+        label: "HAProxy stops here".to_owned(),
+        ..Finding::of_file(Kind::ConfigInvalid, Severity::Error, problem.to_string())
+    }
+}
+
+fn unreadable(problem: &Problem) -> Unreadable {
+    let (subject, reason) = match problem {
+        Problem::Forbidden { path } => {
+            (path, "permission denied; needs CAP_DAC_READ_SEARCH".to_owned())
+        }
+        Problem::Missing { path }
+        | Problem::Unreadable { path, .. }
+        | Problem::NotAFile { path }
+        | Problem::TooLarge { path, .. }
+        | Problem::TooMany { path, .. } => (path, problem.to_string()),
+    };
+    Unreadable { what: What::Config, subject: subject.display().to_string(), reason }
+}

@@ -1,0 +1,193 @@
+//! Which configurations to judge, and by whose policy.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::super::Error;
+use super::host::{Host, Running};
+use super::launch;
+use crate::cli::{Check, Options};
+use crate::haproxy::config::Launch;
+use crate::judge::Policy;
+use crate::judge::policy::Rules;
+use crate::model::{Unreadable, What};
+use crate::sample::config_files::{self, Base};
+use crate::watch::Watcher;
+
+/// One configuration to judge.
+#[derive(Debug)]
+pub struct Target {
+    /// The haproxy whose policy and ports count.
+    pub haproxy: Option<String>,
+    /// Its policy.
+    pub rules: Rules,
+    /// What to read: files and directories.
+    pub names: Vec<PathBuf>,
+    /// Where those names lead.
+    pub base: Base,
+    /// How HAProxy is started.
+    pub launch: Launch,
+    /// What stood in the way.
+    pub unseen: Vec<Unreadable>,
+}
+
+/// Everything to judge, and the host it is judged on.
+#[derive(Debug)]
+pub struct Targets {
+    /// The configurations.
+    pub targets: Vec<Target>,
+    /// What was seen of the host.
+    pub host: Host,
+    /// What stood in the way of finding them.
+    pub unseen: Vec<Unreadable>,
+}
+
+/// Finds what the arguments ask for.
+pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
+    let config = super::super::load(options.config_file.as_deref())?;
+    let policy = config.policy.clone();
+    let base = Base {
+        directory: arguments.directory.clone().unwrap_or_else(|| PathBuf::from(".")),
+        ..Base::default()
+    };
+    for name in &arguments.files {
+        let path = base.directory.join(name);
+        // Only what is not there is a mistake in the question; the rest is an answer.
+        if std::fs::metadata(&path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            return Err(Error::NoSuchFile { path });
+        }
+    }
+    if arguments.offline && !arguments.files.is_empty() {
+        let haproxy = configured_for(&policy, arguments, &base)?;
+        let host = Host::default();
+        let targets = vec![given(&policy, arguments, base, haproxy, None, &host)];
+        return Ok(Targets { targets, host, unseen: Vec::new() });
+    }
+    let mut watcher = Watcher::new(super::super::paths(options), config)?;
+    let (snapshot, verdict) = watcher.observe();
+    let host = Host::new(snapshot, &verdict);
+    let known = |name: &str| policy.names(name) || host.running(name).is_some();
+    if let Some(name) = arguments.haproxy.as_deref().filter(|name| !known(name)) {
+        let names = verdict.haproxys.iter().map(|haproxy| haproxy.name.clone()).collect();
+        return Err(Error::UnknownHaproxy { name: name.to_owned(), names });
+    }
+    if !arguments.files.is_empty() {
+        let named = arguments.haproxy.clone();
+        let haproxy = named.or_else(|| who_runs(options, &host, arguments, &base));
+        let running = haproxy.as_deref().and_then(|name| host.running(name));
+        let target = given(&policy, arguments, base, haproxy.clone(), running, &host);
+        return Ok(Targets { targets: vec![target], host, unseen: Vec::new() });
+    }
+    let mut unseen = Vec::new();
+    let mut targets = Vec::new();
+    for haproxy in &verdict.haproxys {
+        if arguments.haproxy.as_ref().is_some_and(|name| *name != haproxy.name) {
+            continue;
+        }
+        match host.running(&haproxy.name).and_then(|running| own(options, &policy, &host, running))
+        {
+            Some(target) => targets.push(target),
+            None if haproxy.processes.is_empty() && arguments.haproxy.is_none() => {}
+            None => unseen.push(Unreadable {
+                what: What::Config,
+                subject: format!("haproxy {}", haproxy.name),
+                reason: "no process tells its configuration; name the files with -f".to_owned(),
+            }),
+        }
+    }
+    unseen.extend(snapshot_gaps(&host, &targets));
+    Ok(Targets { targets, host, unseen })
+}
+
+/// Without a HAProxy in sight, processes that could not be read may have been some.
+fn snapshot_gaps(host: &Host, targets: &[Target]) -> Vec<Unreadable> {
+    if targets.is_empty() { host.unreadable().to_vec() } else { Vec::new() }
+}
+
+/// The files that were named.
+fn given(
+    policy: &Policy,
+    arguments: &Check,
+    base: Base,
+    haproxy: Option<String>,
+    running: Option<&Running>,
+    host: &Host,
+) -> Target {
+    let launch = running
+        .and_then(|running| host.speaker(running))
+        .map_or_else(launch::here, |(process, line)| {
+            launch::of(Path::new("/proc"), process, &line)
+        });
+    Target {
+        rules: haproxy.as_deref().map_or(&policy.defaults, |name| policy.rules(name)).clone(),
+        haproxy,
+        names: arguments.files.clone(),
+        base,
+        launch,
+        unseen: Vec::new(),
+    }
+}
+
+/// The configuration a haproxy would read at its next reload.
+fn own(options: &Options, policy: &Policy, host: &Host, running: &Running) -> Option<Target> {
+    let (process, line) = host.speaker(running)?;
+    if line.files.is_empty() {
+        return None;
+    }
+    let speakers = host.processes(running);
+    Some(Target {
+        rules: policy.rules(&running.name).clone(),
+        haproxy: Some(running.name.clone()),
+        names: line.files.iter().map(PathBuf::from).collect(),
+        base: launch::base(&options.procfs, process, &line, &speakers),
+        launch: launch::of(&options.procfs, process, &line),
+        unseen: if process.environment.is_none() {
+            vec![Unreadable {
+                what: What::Environment,
+                subject: format!("pid {}", process.id.pid),
+                reason: "needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH".to_owned(),
+            }]
+        } else {
+            Vec::new()
+        },
+    })
+}
+
+/// The haproxy that runs exactly the files that were named.
+fn who_runs(options: &Options, host: &Host, arguments: &Check, base: &Base) -> Option<String> {
+    let wanted = identities(&arguments.files, base);
+    let runs = |running: &&Running| {
+        let Some((process, line)) = host.speaker(running) else { return false };
+        let names: Vec<PathBuf> = line.files.iter().map(PathBuf::from).collect();
+        let base = launch::base(&options.procfs, process, &line, &host.processes(running));
+        identities(&names, &base) == wanted
+    };
+    host.all().iter().find(runs).map(|running| running.name.clone()).filter(|_| !wanted.is_empty())
+}
+
+fn identities(names: &[PathBuf], base: &Base) -> BTreeSet<(u64, u64)> {
+    config_files::collect(names, base).stamps.iter().map(|stamp| stamp.inode).collect()
+}
+
+/// Offline a haproxy is known by its entry in the exporter's own configuration.
+fn configured_for(
+    policy: &Policy,
+    arguments: &Check,
+    base: &Base,
+) -> Result<Option<String>, Error> {
+    if let Some(name) = &arguments.haproxy {
+        let names: Vec<_> = policy.haproxys.iter().map(|h| h.name.clone()).collect();
+        return if names.contains(name) {
+            Ok(Some(name.clone()))
+        } else {
+            Err(Error::UnknownHaproxy { name: name.clone(), names })
+        };
+    }
+    let first =
+        arguments.files.first().and_then(|name| base.directory.join(name).canonicalize().ok());
+    let is_of = |configured: &&crate::judge::policy::Configured| {
+        let config = configured.matching.config.as_ref().and_then(|c| c.canonicalize().ok());
+        config.is_some() && config == first
+    };
+    Ok(policy.haproxys.iter().find(is_of).map(|configured| configured.name.clone()))
+}

@@ -1,0 +1,158 @@
+//! What `check` says of a configuration: for programs, and what both forms share.
+
+use serde_json::{Value, json};
+
+use super::text::printable;
+use crate::check::{Finding, Kind, Severity};
+use crate::haproxy::config::{Declared, Place, SourceFile};
+use crate::model::Unreadable;
+
+/// One configuration, judged.
+#[derive(Debug, Clone, Default)]
+pub struct Candidate {
+    /// The haproxy whose policy and ports counted; `None`: the defaults.
+    pub haproxy: Option<String>,
+    /// Its files.
+    pub files: Vec<SourceFile>,
+    /// What they declare.
+    pub declared: Declared,
+    /// What is said of it.
+    pub findings: Vec<Finding>,
+    /// What stood in the way of seeing it all.
+    pub unseen: Vec<Unreadable>,
+    /// Label of the network namespace it would bind in; empty for this one.
+    pub netns: String,
+}
+
+impl Candidate {
+    /// Findings that stand in the way of a reload.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.count(Severity::Error)
+    }
+
+    /// Findings that do not.
+    #[must_use]
+    pub fn warnings(&self) -> usize {
+        self.count(Severity::Warning)
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// Not enough was seen to say that nothing is wrong.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        !self.unseen.is_empty() || self.findings.iter().any(|finding| finding.unseen)
+    }
+}
+
+/// The answer of `check --output json`; the form is stable and may gain keys.
+#[must_use]
+pub fn json(candidates: &[Candidate]) -> Value {
+    let each = |of: fn(&Candidate) -> Vec<Value>| {
+        candidates.iter().flat_map(|candidate| named(candidate, of(candidate))).collect::<Vec<_>>()
+    };
+    json!({
+        "version": 1,
+        "listeners": each(listeners),
+        "anomalies": each(anomalies),
+        "uncertain": each(uncertain),
+        "unreadable": each(unreadable),
+    })
+}
+
+/// Which haproxy an entry is of, where it is of one.
+fn named(candidate: &Candidate, entries: Vec<Value>) -> Vec<Value> {
+    let mut entries = entries;
+    if let Some(name) = &candidate.haproxy {
+        for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+            entry.insert("haproxy".to_owned(), json!(name));
+        }
+    }
+    entries
+}
+
+fn file(place: &Place) -> String {
+    place.file.to_string_lossy().into_owned()
+}
+
+fn listeners(candidate: &Candidate) -> Vec<Value> {
+    let entries = candidate.declared.endpoints().map(|(listener, port)| {
+        json!({
+            "protocol": listener.protocol.as_str(),
+            "address": listener.address.to_string(),
+            "port": port,
+            "interface": listener.interface.as_deref().unwrap_or_default(),
+            "netns": listener.namespace.as_deref().unwrap_or(&candidate.netns),
+            "file": file(&listener.place),
+            "line": listener.place.line,
+            "section": &*listener.section,
+        })
+    });
+    entries.collect()
+}
+
+fn anomalies(candidate: &Candidate) -> Vec<Value> {
+    let told = candidate.findings.iter().filter(|finding| finding.kind != Kind::Uncertain);
+    told.map(|finding| {
+        let endpoint = finding.endpoint.as_ref();
+        let place = finding.place.as_ref();
+        json!({
+            "kind": finding.kind.as_str(),
+            "severity": finding.severity.as_str(),
+            "file": place.map(file),
+            "line": place.map(|place| place.line),
+            "column": place.map(|place| place.columns.start),
+            "protocol": endpoint.map(|e| e.protocol.as_str()),
+            "address": endpoint.map(|e| e.address.to_string()),
+            "port": endpoint.map(|e| *e.ports.start()),
+            "last_port": endpoint.map(|e| *e.ports.end()),
+            "interface": endpoint.map(|e| e.interface.clone().unwrap_or_default()),
+            "netns": endpoint.map(|e| e.namespace.as_deref().unwrap_or(&candidate.netns)),
+            "holder": finding.holder,
+            "what": finding.what,
+            "evidence": finding.why,
+            "advice": finding.help.join("; "),
+        })
+    })
+    .collect()
+}
+
+fn uncertain(candidate: &Candidate) -> Vec<Value> {
+    let lines = candidate.declared.uncertain.iter();
+    lines
+        .map(|line| json!({"file": file(&line.place), "line": line.place.line, "why": line.why}))
+        .collect()
+}
+
+fn unreadable(candidate: &Candidate) -> Vec<Value> {
+    let entries = candidate.unseen.iter();
+    entries
+        .map(|e| json!({"what": e.what.as_str(), "subject": e.subject, "reason": e.reason}))
+        .collect()
+}
+
+/// One line that sums a candidate up.
+#[must_use]
+pub fn summary(candidate: &Candidate) -> String {
+    let count = |number: usize, noun: &str| match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    };
+    let name = candidate.haproxy.as_deref().map(|name| format!("{}: ", printable(name)));
+    let verdict = match (candidate.errors(), candidate.warnings()) {
+        (0, 0) => "nothing wrong".to_owned(),
+        (0, warnings) => count(warnings, "warning"),
+        (errors, 0) => count(errors, "error"),
+        (errors, warnings) => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
+    };
+    format!(
+        "{}{} in {}: {verdict}{}",
+        name.unwrap_or_default(),
+        count(candidate.declared.endpoints().count(), "port"),
+        count(candidate.files.len(), "file"),
+        if candidate.is_blind() { "; not everything could be seen" } else { "" },
+    )
+}

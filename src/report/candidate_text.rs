@@ -1,0 +1,159 @@
+//! What `check` says to a person, in the manner of rustc: the line, its words underlined, what,
+//! why, and how to fix it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
+
+use super::candidate::{Candidate, summary};
+use super::text::{excerpt, printable};
+use crate::check::{Finding, Severity};
+use crate::haproxy::config::{Place, SourceFile};
+
+/// Findings of one kind and severity shown in full; a configuration of ten thousand ports may have
+/// as many.
+const MOST_OF_A_KIND: usize = 20;
+
+/// Everything that is to be said.
+#[must_use]
+pub fn text(candidates: &[Candidate], colour: bool, width: usize) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(width);
+    let mut text = String::new();
+    for candidate in candidates {
+        let sources = Sources::of(&candidate.files);
+        let mut shown: BTreeMap<_, usize> = BTreeMap::new();
+        let mut push = |part: &str| {
+            text.push_str(part);
+            text.push('\n');
+        };
+        for severity in [Severity::Error, Severity::Warning] {
+            for finding in candidate.findings.iter().filter(|f| f.severity == severity) {
+                let count = shown.entry((severity, finding.kind)).or_default();
+                *count += 1;
+                if *count <= MOST_OF_A_KIND {
+                    push(&sources.render(finding, &renderer));
+                    push("");
+                }
+            }
+        }
+        for ((severity, kind), count) in shown {
+            if count > MOST_OF_A_KIND {
+                let more = count - MOST_OF_A_KIND;
+                push(&format!("{}[{}]: {more} more like these", severity.as_str(), kind.as_str()));
+            }
+        }
+        for entry in &candidate.unseen {
+            let subject = printable(&entry.subject);
+            push(&format!("could not see {subject}: {}", printable(&entry.reason)));
+        }
+        push(&summary(candidate));
+    }
+    text
+}
+
+/// The files, for their lines.
+struct Sources<'a> {
+    files: &'a [SourceFile],
+}
+
+impl<'a> Sources<'a> {
+    fn of(files: &'a [SourceFile]) -> Self {
+        Sources { files }
+    }
+
+    fn line(&self, path: &Path, number: usize) -> Option<&'a [u8]> {
+        let file = self.files.iter().find(|file| file.path == path)?;
+        file.text.split(|&byte| byte == b'\n').nth(number.checked_sub(1)?)
+    }
+
+    fn render(&self, finding: &Finding, renderer: &Renderer) -> String {
+        let level = match finding.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(printable(&finding.what)).id(finding.kind.as_str());
+        let mut group = Group::with_title(title);
+        let label = printable(&finding.label);
+        if let Some(place) = &finding.place {
+            group = group.element(self.snippet(place, AnnotationKind::Primary, &label));
+        }
+        if let Some((place, label)) = &finding.context {
+            group = group.element(self.snippet(place, AnnotationKind::Context, &printable(label)));
+        }
+        for fact in &finding.why {
+            group = group.element(Level::NOTE.message(printable(fact)));
+        }
+        for help in &finding.help {
+            group = group.element(Level::HELP.message(printable(help)));
+        }
+        renderer.render(&[group])
+    }
+
+    fn snippet(
+        &self,
+        place: &Place,
+        kind: AnnotationKind,
+        label: &str,
+    ) -> Snippet<'static, Annotation<'static>> {
+        let line = self.line(&place.file, place.line).unwrap_or_default();
+        let (text, range) = excerpt(line.strip_suffix(b"\r").unwrap_or(line), &place.columns);
+        Snippet::source(text)
+            .line_start(place.line.max(1))
+            .path(printable(&place.file.to_string_lossy()))
+            .annotation(kind.span(range).label(label.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check;
+    use crate::haproxy::config::{Launch, read};
+    use crate::judge::policy::Rules;
+
+    fn said(text: &[u8]) -> String {
+        let files = vec![SourceFile { path: "a\x1b.cfg".into(), text: text.to_vec() }];
+        let declared = read(&files, &Launch::default());
+        let rules = Rules { allowed_ports: Some(vec![]), ..Rules::default() };
+        let findings = check::judge(&declared, &rules, None);
+        let candidate = Candidate { files, declared, findings, ..Candidate::default() };
+        super::text(&[candidate], false, 100)
+    }
+
+    #[test]
+    fn the_words_are_underlined() {
+        let text = said(b"frontend a\n    bind :80\n");
+        let expected = "error[port_out_of_range]: port 80 is not allowed
+ --> a\\u{1b}.cfg:2:10
+  |
+2 |     bind :80
+  |          ^^^ frontend a tcp 0.0.0.0:80 would listen here
+  |
+  = note: allowed_ports does not have it
+  = help: choose a port that is allowed, or add this one to allowed_ports in --config.file
+
+1 port in 1 file: 1 error
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn many_alike_are_counted() {
+        let binds = " bind :80\n".repeat(50);
+        let text = said(format!("frontend a\n{binds}").as_bytes());
+        assert!(text.contains("error[port_out_of_range]: 30 more like these"), "{text}");
+    }
+
+    #[test]
+    fn hostile_lines_are_short_and_escaped() {
+        let long = [b"frontend a\n bind \x1b[2J:80 \"".to_vec(), vec![7; 1 << 20]].concat();
+        let binary: Vec<u8> = (0..=255u8).cycle().take(1 << 16).collect();
+        for text in [long, binary] {
+            let said = said(&text);
+            assert!(said.len() < 64 << 10, "{} bytes", said.len());
+            assert!(said.lines().all(|line| line.chars().count() < 400), "{said}");
+            assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What is known, for people and programs: `inspect`, `check`, the page. Pure.
+
+pub mod candidate;
+pub mod candidate_text;
+mod json;
+pub mod port;
+pub mod table;
+pub mod text;
+
+pub use self::json::inspect_json;
+use crate::judge::Policy;
+use crate::judge::verdict::{Severity, Verdict};
+
+/// Something is wrong that a command should fail for.
+///
+/// Info never is; what is pending is, unless a reload is so young that it may yet settle.
+#[must_use]
+pub fn has_anomalies(verdict: &Verdict, policy: &Policy) -> bool {
+    verdict.haproxys.iter().any(|haproxy| {
+        let grace = policy.rules(&haproxy.name).stale_grace_seconds;
+        let settling =
+            haproxy.generation_start.is_some_and(|started| verdict.taken - started < grace);
+        haproxy.anomalies.iter().any(|anomaly| {
+            anomaly.kind.severity() != Severity::Info && !(anomaly.pending && settling)
+        })
+    })
+}
