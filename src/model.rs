@@ -4,6 +4,7 @@
 //! not be read is `None` and has an entry in [`Snapshot::unreadable`].
 
 pub mod declared;
+pub mod numbers;
 pub mod port_use;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -405,6 +406,10 @@ pub struct Snapshot {
     pub networks: BTreeMap<NamespaceId, NetworkNamespace>,
     /// The exporter's own network namespace.
     pub own_network: Option<NamespaceId>,
+    /// Every socket on the ports that were asked for, by network namespace.
+    pub port_uses: BTreeMap<NamespaceId, Vec<PortUse>>,
+    /// Of those, the programs that hold what no HAProxy holds.
+    pub programs: BTreeMap<SocketInode, Program>,
     /// Connections of the processes they were asked for; absent: not asked for or unreadable.
     pub connections: BTreeMap<ProcessId, Vec<Connection>>,
     /// What is left on the host.

@@ -11,7 +11,8 @@ use crate::judge::{self, Memory, Policy};
 use crate::model::declared::PortIndex;
 use crate::model::{
     BoundSocket, Configuration, Connection, ConnectionState, Environment, Executable, NamespaceId,
-    NetworkNamespace, Pidfile, PidfileContent, Process, ProcessId, Protocol, Signals, Snapshot,
+    NetworkNamespace, Pidfile, PidfileContent, PortUse, Process, ProcessId, Program, Protocol,
+    Signals, Snapshot,
 };
 
 const HERE: NamespaceId = NamespaceId(1);
@@ -229,7 +230,22 @@ impl Film {
     }
 
     pub fn see(&mut self, taken: f64, actors: &[Actor]) -> Verdict {
-        let (verdict, memory) = judge::judge(&snapshot(taken, actors), &self.memory, &self.policy);
+        self.see_uses(taken, actors, &[])
+    }
+
+    /// Beside the actors, these sockets use ports; those of programs are named `dnsmasq`.
+    pub fn see_uses(&mut self, taken: f64, actors: &[Actor], uses: &[PortUse]) -> Verdict {
+        let mut snapshot = snapshot(taken, actors);
+        let held: BTreeSet<u64> =
+            snapshot.processes.iter().filter_map(|p| p.sockets.clone()).flatten().collect();
+        for inode in uses.iter().filter_map(|used| used.inode).filter(|i| !held.contains(i)) {
+            let program = Program { pid: 77, name: "dnsmasq".to_owned() };
+            snapshot.programs.insert(inode, program);
+        }
+        for network in judge::unbound_ports(&snapshot, &self.memory, &self.policy).into_keys() {
+            snapshot.port_uses.insert(network, uses.to_vec());
+        }
+        let (verdict, memory) = judge::judge(&snapshot, &self.memory, &self.policy);
         self.memory = memory;
         verdict
     }

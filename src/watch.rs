@@ -34,6 +34,9 @@ impl Watcher {
         if !stale.is_empty() {
             self.sampler.read_connections(&mut snapshot, &stale);
         }
+        // Who uses a port is asked only of ports that are declared and not bound.
+        let ports = judge::unbound_ports(&snapshot, &self.memory, &self.policy);
+        self.sampler.read_port_uses(&mut snapshot, &ports);
         let (verdict, memory) = judge::judge(&snapshot, &self.memory, &self.policy);
         self.memory = memory;
         (snapshot, verdict)

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 
 use super::facts::{Facts, Network};
 use super::finding::{Endpoint, Finding, Kind, Severity};
-use super::number;
 use crate::haproxy::config::{Declared, Listener};
 use crate::judge::policy::Rules;
+use crate::model::numbers as number;
 
 /// One warning for each listener, all with the one line that reserves every such port.
 #[must_use]
@@ -72,18 +72,7 @@ fn finding(
 /// The command that reserves these ports and keeps what is reserved: the sysctl replaces the list.
 #[must_use]
 pub fn reserve(network: &Network, ports: &[u16]) -> String {
-    let mut all: Vec<u16> = network.reserved.iter().cloned().flatten().collect();
-    all.extend(ports);
-    all.sort_unstable();
-    let list = number::list(&number::runs(all));
-    let inside = match network.label.as_str() {
-        "" => String::new(),
-        label if label.bytes().all(|b| b.is_ascii_digit()) => {
-            "nsenter --net --target=PID_OF_HAPROXY ".to_owned()
-        }
-        label => format!("ip netns exec {label} "),
-    };
-    format!("{inside}sysctl -w net.ipv4.ip_local_reserved_ports={list}")
+    number::reserve_command(&network.label, &network.reserved, ports.iter().copied())
 }
 
 #[cfg(test)]

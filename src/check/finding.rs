@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use super::number;
 use crate::haproxy::config::{Listener, Place};
 use crate::model::Protocol;
+use crate::model::numbers as number;
 
 /// Kinds of findings; the names are those of the anomalies where they mean the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

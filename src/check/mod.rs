@@ -9,7 +9,6 @@ pub mod duplicates;
 pub mod ephemeral;
 pub mod facts;
 pub mod finding;
-pub mod number;
 
 use std::collections::BTreeSet;
 
@@ -17,6 +16,7 @@ pub use self::facts::{Facts, Network, Owner, Trial, Use};
 pub use self::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Listener};
 use crate::judge::policy::{Ignore, Rules};
+use crate::model::numbers as number;
 
 /// Judges what a configuration declares. Without `facts` only what can be told offline.
 ///

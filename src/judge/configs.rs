@@ -1,16 +1,15 @@
 //! Rules about what the configuration declares and what is bound.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
+use super::blocked::{self, Claim, Endpoint, MOST_ENDPOINTS};
 use super::ports::pids;
 use super::rules::{Case, Finding, Judgement};
+use super::scene::PortSockets;
 use super::verdict::{PortKey, Subject};
 use crate::haproxy::generations::Generation;
 use crate::model::{Configuration, Protocol};
 
-/// So many declared ports are looked at in one sample; HAProxy has no use for more sockets.
-const MOST_ENDPOINTS: usize = 200_000;
 /// So many changes are told.
 const MOST_CHANGES: usize = 10;
 
@@ -37,7 +36,9 @@ pub fn port_undeclared(case: &Case<'_>) -> Judgement {
 }
 
 /// A declared port that no current process listens on, while one serves.
-pub fn port_missing(case: &Case<'_>) -> Judgement {
+///
+/// What is `blocked` has its own kind.
+pub fn port_missing(case: &Case<'_>, blocked: &Judgement) -> Judgement {
     let Some((configuration, false)) = settled(case) else { return unsettled(case) };
     if case.scene.generations.up != Some(true) {
         return Judgement::if_known(case.scene.generations.up == Some(false), Vec::new());
@@ -47,7 +48,15 @@ pub fn port_missing(case: &Case<'_>) -> Judgement {
         .filter(|&protocol| case.scene.listeners_known(protocol, Generation::Current))
         .collect();
     let netns = case.netns();
-    let missing = unbound(case, configuration).filter(|(protocol, ..)| known.contains(protocol));
+    let held: BTreeSet<Endpoint> = blocked
+        .findings
+        .iter()
+        .filter_map(|finding| finding.subject.port.as_ref())
+        .map(|key| (key.protocol, key.address, key.port))
+        .collect();
+    let missing = unbound(case, configuration)
+        .into_iter()
+        .filter(|endpoint| known.contains(&endpoint.0) && !held.contains(endpoint));
     let findings = missing.map(|(protocol, address, port)| {
         let key =
             PortKey { protocol, address, port, interface: String::new(), netns: netns.clone() };
@@ -62,8 +71,19 @@ pub fn port_missing(case: &Case<'_>) -> Judgement {
             ..Finding::default()
         }
     });
-    let complete = known.len() == 2 && configuration.ports.iter().nth(MOST_ENDPOINTS).is_none();
+    let complete = blocked.complete
+        && known.len() == 2
+        && configuration.ports.iter().nth(MOST_ENDPOINTS).is_none();
     Judgement::if_known(complete, findings.collect())
+}
+
+/// A declared port that is not bound is held by something else: now, or for the next reload.
+pub fn port_blocked(case: &Case<'_>) -> Judgement {
+    let known = case.knows_ports_of(Generation::Current);
+    match claim(case).filter(|claim| claim.configuration.complete) {
+        Some(claim) if known => blocked::port_blocked(&claim, case.scene.snapshot),
+        _ => Judgement::if_known(false, Vec::new()),
+    }
 }
 
 /// The configuration on disk is not the one that serves, for longer than `reload_grace`.
@@ -110,22 +130,35 @@ fn unsettled(case: &Case<'_>) -> Judgement {
     Judgement::if_known(waiting || gone, Vec::new())
 }
 
+/// What a haproxy that lives declares, and has bound.
+fn claim<'c>(case: &'c Case<'_>) -> Option<Claim<'c>> {
+    let scene = case.scene;
+    Some(Claim {
+        name: &scene.name,
+        configuration: scene.configuration.as_deref()?,
+        network: blocked::network_of(scene)?,
+        tcp_ports: &scene.tcp_ports,
+        bound: bound(case.ports),
+        owners: case.owners,
+    })
+}
+
+/// What the current generation has bound.
+pub fn bound(ports: &[PortSockets<'_>]) -> BTreeSet<Endpoint> {
+    let current = ports.iter().filter(|port| port.generation == Generation::Current);
+    current.map(|port| (port.key.protocol, port.key.address, port.key.port)).collect()
+}
+
 /// Declared ports without a current listener.
-fn unbound<'c>(
-    case: &'c Case<'_>,
-    configuration: &'c Configuration,
-) -> impl Iterator<Item = (Protocol, IpAddr, u16)> + 'c {
-    let bound: BTreeSet<(Protocol, IpAddr, u16)> = case
-        .of(Generation::Current)
-        .map(|port| (port.key.protocol, port.key.address, port.key.port))
-        .collect();
+fn unbound(case: &Case<'_>, configuration: &Configuration) -> Vec<Endpoint> {
+    let bound = bound(case.ports);
     let declared = configuration.ports.iter().take(MOST_ENDPOINTS);
-    declared.filter(move |endpoint| !bound.contains(endpoint))
+    declared.filter(|endpoint| !bound.contains(endpoint)).collect()
 }
 
 /// What a reload would bind and give back.
 fn changes(case: &Case<'_>, configuration: &Configuration) -> Vec<String> {
-    let added = unbound(case, configuration).map(|(protocol, address, port)| {
+    let added = unbound(case, configuration).into_iter().map(|(protocol, address, port)| {
         format!("a reload would bind {protocol} {address} port {port}")
     });
     let removed = case.by_port(Generation::Current).into_keys().filter(|key| {

@@ -62,6 +62,7 @@ pub fn identify<'a>(
             configuration: configuration(&known.service, &known.generations),
             rules: policy.rules(&name),
             udp_ports: before.map(|before| before.udp_ports.clone()).unwrap_or_default(),
+            tcp_ports: before.map(|before| before.tcp_ports.clone()).unwrap_or_default(),
             name,
             origin: known.origin,
             identity: known.identity,
@@ -72,8 +73,12 @@ pub fn identify<'a>(
             pasts,
         };
         let ports = scene.port_sockets();
-        let udp = ports.iter().filter(|port| port.key.protocol == Protocol::Udp);
-        scene.udp_ports.extend(udp.map(|port| port.key.port));
+        for port in ports {
+            match port.key.protocol {
+                Protocol::Tcp => scene.tcp_ports.insert(port.key.port),
+                Protocol::Udp => scene.udp_ports.insert(port.key.port),
+            };
+        }
         scene
     });
     (scenes.collect(), census.strangers)

@@ -1,6 +1,7 @@
 //! What one judgement leaves for the next: time, counters, and what was seen before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::hold::Standings;
 use super::queues::Drops;
@@ -8,7 +9,7 @@ use super::reloads::Reloads;
 use super::verdict::Kind;
 use crate::haproxy::names::Identity;
 use crate::haproxy::past::Pasts;
-use crate::model::UnixSeconds;
+use crate::model::{Configuration, NamespaceId, UnixSeconds};
 
 /// What is remembered between samples.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +31,12 @@ pub(super) struct HaproxyMemory {
     pub observed: BTreeMap<Kind, u64>,
     pub reloads: Reloads,
     pub drops: Drops,
+    /// Its configuration when it was last seen.
+    pub configuration: Option<Arc<Configuration>>,
+    /// The network namespace it was in.
+    pub network: Option<NamespaceId>,
+    /// TCP ports it has listened on: what is connected there was accepted.
+    pub tcp_ports: BTreeSet<u16>,
     /// UDP ports it has listened on: what is connected there is QUIC.
     pub udp_ports: BTreeSet<u16>,
 }

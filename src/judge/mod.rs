@@ -3,6 +3,7 @@
 //! Pure: no clock, no log, no errors, no I/O. Time is a field of the sample; since-when,
 //! counters and what is gone live in the [`Memory`] that goes in and comes out.
 
+mod blocked;
 mod configs;
 pub mod hold;
 mod identify;
@@ -19,6 +20,7 @@ mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::blocked::{Claim, MOST_ENDPOINTS, Owners};
 use self::memory::HaproxyMemory;
 pub use self::memory::Memory;
 pub use self::policy::Policy;
@@ -30,7 +32,7 @@ use crate::haproxy::generations::{self, Generation};
 use crate::haproxy::listeners;
 use crate::haproxy::names::Identity;
 use crate::haproxy::roles::{self, Role};
-use crate::model::{Headroom, ProcessId, Protocol, Snapshot};
+use crate::model::{Headroom, NamespaceId, ProcessId, Protocol, Snapshot};
 
 /// The living stale processes of a sample: those whose connections are worth reading.
 #[must_use]
@@ -41,11 +43,45 @@ pub fn stale(now: &Snapshot, memory: &Memory, policy: &Policy) -> BTreeSet<Proce
     stale.map(roles::Member::id).collect()
 }
 
+/// Ports that are declared and not bound, by network namespace: it is worth looking who uses them.
+///
+/// Also those of a haproxy that is gone, while it is remembered.
+#[must_use]
+pub fn unbound_ports(
+    now: &Snapshot,
+    memory: &Memory,
+    policy: &Policy,
+) -> BTreeMap<NamespaceId, BTreeSet<u16>> {
+    let holdings = listeners::holdings(now);
+    let (scenes, _) = identify::identify(now, &holdings, memory, policy);
+    let mut wanted: BTreeMap<NamespaceId, BTreeSet<u16>> = BTreeMap::new();
+    for scene in &scenes {
+        let Some(configuration) = &scene.configuration else { continue };
+        let Some(network) = blocked::network_of(scene) else { continue };
+        let bound = configs::bound(&scene.port_sockets());
+        let declared = configuration.ports.iter().take(MOST_ENDPOINTS);
+        let unbound = declared.filter(|endpoint| !bound.contains(endpoint));
+        wanted.entry(network).or_default().extend(unbound.map(|(_, _, port)| port));
+    }
+    for (name, before) in &memory.haproxys {
+        let alive = scenes.iter().any(|scene| scene.name == *name);
+        if let (false, Some(configuration), Some(network)) =
+            (alive, &before.configuration, before.network)
+        {
+            let declared = configuration.ports.iter().take(MOST_ENDPOINTS);
+            wanted.entry(network).or_default().extend(declared.map(|(_, _, port)| port));
+        }
+    }
+    wanted.retain(|_, ports| !ports.is_empty());
+    wanted
+}
+
 /// Judges a sample in the light of what is remembered, and answers what to remember.
 #[must_use]
 pub fn judge(now: &Snapshot, memory: &Memory, policy: &Policy) -> (Verdict, Memory) {
     let holdings = listeners::holdings(now);
     let (scenes, strangers) = identify::identify(now, &holdings, memory, policy);
+    let owners = Owners::of(&scenes);
     let ports: Vec<_> = scenes.iter().map(|scene| (scene, scene.port_sockets())).collect();
     let mut verdict = Verdict {
         taken: now.taken,
@@ -61,7 +97,7 @@ pub fn judge(now: &Snapshot, memory: &Memory, policy: &Policy) -> (Verdict, Memo
             .map(|(other, theirs)| (other.name.as_str(), theirs.as_slice()))
             .collect();
         let before = memory.haproxys.get(&scene.name);
-        let (haproxy, after) = judge_one(scene, own, &others, before, !memory.awake);
+        let (haproxy, after) = judge_one(scene, own, &others, &owners, before, !memory.awake);
         verdict.haproxys.push(haproxy);
         remembered.haproxys.insert(scene.name.clone(), after);
     }
@@ -75,7 +111,7 @@ pub fn judge(now: &Snapshot, memory: &Memory, policy: &Policy) -> (Verdict, Memo
             remembered.processes.insert(id, past);
         }
     }
-    add_the_gone(now, memory, policy, &mut verdict, &mut remembered);
+    add_the_gone(now, memory, policy, &owners, &mut verdict, &mut remembered);
     verdict.haproxys.sort_by(|a, b| a.name.cmp(&b.name));
     (verdict, remembered)
 }
@@ -84,13 +120,14 @@ fn judge_one(
     scene: &Scene<'_>,
     ports: &[PortSockets<'_>],
     others: &[(&str, &[PortSockets<'_>])],
+    owners: &Owners,
     before: Option<&HaproxyMemory>,
     first_sample: bool,
 ) -> (Haproxy, HaproxyMemory) {
     let now = scene.snapshot.taken;
     let no_drops = queues::Drops::default();
     let (drops, dropping) = queues::count(before.map_or(&no_drops, |before| &before.drops), ports);
-    let case = Case { scene, ports, others, dropping: &dropping };
+    let case = Case { scene, ports, others, dropping: &dropping, owners };
     let (findings, judged) = rules::judge(&case);
     let nothing = hold::Standings::new();
     let standings = before.map_or(&nothing, |before| &before.standings);
@@ -108,6 +145,9 @@ fn judge_one(
         reloads: reloads.clone(),
         drops: drops.clone(),
         udp_ports: scene.udp_ports.clone(),
+        tcp_ports: scene.tcp_ports.clone(),
+        configuration: scene.configuration.clone(),
+        network: blocked::network_of(scene).or_else(|| before.and_then(|before| before.network)),
     };
     let serving = || scene.living(Generation::Current).filter(|m| m.role != Role::Master);
     let known = scene.living(Generation::Unknown).next().is_none();
@@ -153,7 +193,8 @@ fn headroom(scene: &Scene<'_>) -> Headroom {
     }
 }
 
-/// A haproxy of which nothing lives: every series it always has, at zero.
+/// A haproxy of which nothing lives: every series it always has, at zero. Whether its ports are
+/// blocked is not known without its configuration.
 fn unseen(name: &str, rules: &policy::Rules) -> Haproxy {
     let both = [Protocol::Tcp, Protocol::Udp];
     Haproxy {
@@ -169,7 +210,7 @@ fn unseen(name: &str, rules: &policy::Rules) -> Haproxy {
         protocols_known: both.into_iter().collect(),
         drops: BTreeMap::new(),
         anomalies: Vec::new(),
-        judged: Kind::ALL.into_iter().collect(),
+        judged: Kind::ALL.into_iter().filter(|kind| *kind != Kind::PortBlocked).collect(),
         observed: BTreeMap::new(),
         reloads: Reloads::default(),
         headroom: Headroom::default(),
@@ -178,11 +219,44 @@ fn unseen(name: &str, rules: &policy::Rules) -> Haproxy {
     }
 }
 
+/// Of a haproxy that is gone only one question is left: whether it could come back.
+fn judge_gone(
+    name: &str,
+    before: &HaproxyMemory,
+    rules: &policy::Rules,
+    owners: &Owners,
+    now: &Snapshot,
+) -> (hold::Held, BTreeSet<Kind>) {
+    let configuration = before.configuration.as_deref().filter(|c| c.complete);
+    let judgement = match (configuration, before.network) {
+        (Some(configuration), Some(network)) => {
+            let bound = BTreeSet::new();
+            let tcp_ports = &before.tcp_ports;
+            let claim = Claim { name, configuration, network, tcp_ports, bound, owners };
+            blocked::port_blocked(&claim, now)
+        }
+        _ => rules::Judgement::if_known(false, Vec::new()),
+    };
+    let (findings, known) = rules::sift([(Kind::PortBlocked, judgement)], &rules.ignore);
+    let grace = rules.stale_grace_seconds;
+    let held = hold::hold(findings, &before.standings, false, grace, now.taken);
+    (held, unseen(name, rules).judged.into_iter().chain(known).collect())
+}
+
+fn observed(before: &HaproxyMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kind, u64> {
+    let mut observed = before.observed.clone();
+    for (kind, began) in began {
+        *observed.entry(*kind).or_default() += began;
+    }
+    observed
+}
+
 /// Keeps configured haproxys for ever, and discovered ones until they are forgotten.
 fn add_the_gone(
     now: &Snapshot,
     memory: &Memory,
     policy: &Policy,
+    owners: &Owners,
     verdict: &mut Verdict,
     remembered: &mut Memory,
 ) {
@@ -194,15 +268,23 @@ fn add_the_gone(
         if present.contains(name) || (forgotten && !configured) {
             continue;
         }
+        let (held, judged) = judge_gone(name, before, rules, owners, now);
         verdict.haproxys.push(Haproxy {
+            anomalies: held.anomalies,
+            judged,
+            configuration: before.configuration.clone(),
             origin: if configured { Origin::Configured } else { Origin::Discovered },
             identity: before.identity.clone(),
-            observed: before.observed.clone(),
+            observed: observed(before, &held.began),
             reloads: before.reloads.clone(),
             drops: before.drops.totals.clone(),
             ..unseen(name, rules)
         });
-        let kept = HaproxyMemory { standings: hold::Standings::new(), ..before.clone() };
+        let kept = HaproxyMemory {
+            standings: held.standings,
+            observed: observed(before, &held.began),
+            ..before.clone()
+        };
         remembered.haproxys.insert(name.clone(), kept);
     }
     for configured in &policy.haproxys {

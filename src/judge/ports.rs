@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::blocked::{self, MOST_ENDPOINTS};
 use super::processes::instance;
 use super::rules::{Case, Finding, Judgement};
 use super::scene::PortSockets;
@@ -9,7 +10,7 @@ use super::verdict::{PortKey, Subject};
 use super::why;
 use crate::haproxy::generations::Generation;
 use crate::haproxy::listeners;
-use crate::model::{ProcessId, Protocol};
+use crate::model::{NetworkNamespace, ProcessId, Protocol, numbers};
 
 /// The holder when it is a stale process of the same haproxy.
 pub const STALE_HOLDER: &str = "haproxy stale";
@@ -36,11 +37,11 @@ pub fn port_out_of_range(case: &Case<'_>) -> Judgement {
 
 /// A stale process still holds a listening socket, alone or shared with the current generation.
 ///
-/// Ports in `split` have their own kind, and so have those of processes in `racing`.
+/// Ports in `explained` have another kind, and so have those of processes in `racing`.
 pub fn port_stale_listener(
     case: &Case<'_>,
     racing: &BTreeSet<ProcessId>,
-    split: &BTreeSet<PortKey>,
+    explained: &BTreeSet<PortKey>,
 ) -> Judgement {
     let scene = case.scene;
     let current: BTreeSet<u64> = case
@@ -55,7 +56,7 @@ pub fn port_stale_listener(
         }
         let mut ports: Vec<Option<&PortSockets<'_>>> = case
             .of(Generation::Stale)
-            .filter(|port| port.holder == id && !split.contains(&port.key))
+            .filter(|port| port.holder == id && !explained.contains(&port.key))
             .map(Some)
             .collect();
         let holding = scene.holdings.get(&id);
@@ -163,34 +164,52 @@ pub fn port_split(case: &Case<'_>) -> Judgement {
     Judgement::if_known(complete, findings)
 }
 
-/// A listener's port may be given to an outgoing connection while HAProxy is down.
+/// A declared or bound port may be given to an outgoing connection while HAProxy is down.
 pub fn port_ephemeral(case: &Case<'_>) -> Judgement {
     let scene = case.scene;
     let mut complete = case.knows_ports_of(Generation::Current);
-    let mut exposed: BTreeMap<&PortKey, String> = BTreeMap::new();
+    let mut exposed: BTreeMap<PortKey, &NetworkNamespace> = BTreeMap::new();
+    let mut candidates: Vec<(PortKey, Option<&NetworkNamespace>)> = Vec::new();
     for port in case.of(Generation::Current) {
         let network = scene.member(port.holder).and_then(|member| scene.network(member));
-        let Some(network) = network else { continue };
-        match (listeners::is_ephemeral(port.key.port, network), &network.ephemeral) {
-            (Some(true), Some(range)) => {
-                exposed.insert(&port.key, format!("{}-{}", range.start(), range.end()));
-            }
-            (Some(_), _) => {}
-            (None, _) => complete = false,
+        candidates.push((port.key.clone(), network));
+    }
+    let network = blocked::network_of(scene).and_then(|id| scene.snapshot.networks.get(&id));
+    if let (Some(configuration), Some(network)) = (&scene.configuration, network) {
+        for (protocol, address, port) in configuration.ports.iter().take(MOST_ENDPOINTS) {
+            let (interface, netns) = (String::new(), network.label.clone());
+            candidates.push((PortKey { protocol, address, port, interface, netns }, Some(network)));
         }
     }
-    let numbers: BTreeSet<String> = exposed.keys().map(|key| key.port.to_string()).collect();
-    let advice = format!(
-        "reserve what HAProxy binds, in addition to what is reserved already: \
-         sysctl -w net.ipv4.ip_local_reserved_ports={}",
-        numbers.into_iter().collect::<Vec<_>>().join(",")
-    );
-    let findings = exposed.into_iter().map(|(key, range)| Finding {
+    for (key, network) in candidates {
+        match network
+            .and_then(|network| Some((listeners::is_ephemeral(key.port, network)?, network)))
+        {
+            Some((true, network)) => drop(exposed.insert(key, network)),
+            Some((false, _)) => {}
+            None => complete = false,
+        }
+    }
+    // One line of advice for each network namespace, and the same for all its ports.
+    let mut advice: BTreeMap<&str, String> = BTreeMap::new();
+    for (key, network) in &exposed {
+        advice.entry(&network.label).or_insert_with(|| {
+            let ports: BTreeSet<u16> =
+                exposed.keys().filter(|other| other.netns == key.netns).map(|k| k.port).collect();
+            numbers::reserve_command(&network.label, &network.reserved, ports)
+        });
+    }
+    let findings = exposed.iter().map(|(key, network)| Finding {
         subject: Subject { port: Some(key.clone()), ..Subject::default() },
-        evidence: vec![format!(
-            "the kernel gives ports {range} to outgoing connections and this one is not reserved"
-        )],
-        advice: advice.clone(),
+        evidence: network
+            .ephemeral
+            .iter()
+            .map(|range| {
+                let (low, high) = (range.start(), range.end());
+                format!("the kernel gives ports {low}-{high} to outgoing connections; this one is not reserved")
+            })
+            .collect(),
+        advice: advice.get(network.label.as_str()).cloned().unwrap_or_default(),
         ..Finding::default()
     });
     Judgement::if_known(complete, findings.collect())

@@ -1,5 +1,6 @@
 //! The rules: one function a kind, and the precedence between them.
 
+use super::blocked::Owners;
 use super::policy::Ignore;
 use super::scene::{PortSockets, Scene};
 use super::verdict::{Kind, PortKey, Subject};
@@ -58,6 +59,8 @@ pub struct Case<'a> {
     pub others: &'a [(&'a str, &'a [PortSockets<'a>])],
     /// Ports whose accept queue dropped connections since the last sample.
     pub dropping: &'a BTreeSet<PortKey>,
+    /// Every haproxy's sockets.
+    pub owners: &'a Owners,
 }
 
 /// Judges a haproxy by every rule; answers findings, and the kinds that could be judged.
@@ -67,8 +70,11 @@ pub fn judge(case: &Case<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
     let split = ports::port_split(case);
     // One cause, one kind: what the first two explain is their evidence.
     let racing = reloads::racing(case.scene);
-    let split_ports: BTreeSet<PortKey> =
-        split.findings.iter().filter_map(|f| f.subject.port.clone()).collect();
+    let blocked = configs::port_blocked(case);
+    let ports_of = |judgement: &Judgement| {
+        judgement.findings.iter().filter_map(|f| f.subject.port.clone()).collect::<BTreeSet<_>>()
+    };
+    let explained = &ports_of(&split) | &ports_of(&blocked);
     let split = Judgement {
         findings: split.findings.into_iter().filter(|f| !is_of(f, &racing)).collect(),
         ..split
@@ -76,9 +82,10 @@ pub fn judge(case: &Case<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
     let rows = [
         (Kind::PortOutOfRange, ports::port_out_of_range(case)),
         (Kind::PortUndeclared, configs::port_undeclared(case)),
-        (Kind::PortMissing, configs::port_missing(case)),
-        (Kind::PortStaleListener, ports::port_stale_listener(case, &racing, &split_ports)),
+        (Kind::PortMissing, configs::port_missing(case, &blocked)),
+        (Kind::PortStaleListener, ports::port_stale_listener(case, &racing, &explained)),
         (Kind::PortSplit, split),
+        (Kind::PortBlocked, blocked),
         (Kind::PortEphemeral, ports::port_ephemeral(case)),
         (Kind::PortBacklog, ports::port_backlog(case)),
         (Kind::ProcessIdle, processes::process_idle(case)),
@@ -90,15 +97,25 @@ pub fn judge(case: &Case<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
         (Kind::ConfigNotLoaded, configs::config_not_loaded(case)),
         (Kind::BinaryOutdated, processes::binary_outdated(case)),
     ];
+    sift(rows, &case.scene.rules.ignore)
+}
+
+/// Findings without those the operator accepts, and the kinds that could be judged.
+#[must_use]
+pub fn sift(
+    rows: impl IntoIterator<Item = (Kind, Judgement)>,
+    ignore: &[Ignore],
+) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
     let mut findings = Vec::new();
     let mut judged = BTreeSet::new();
     for (kind, judgement) in rows {
         if judgement.complete || !judgement.findings.is_empty() {
             judged.insert(kind);
         }
-        let kept = judgement.findings.into_iter().filter(|finding| {
-            !case.scene.rules.ignore.iter().any(|ignore| accepts(ignore, kind, finding))
-        });
+        let kept = judgement
+            .findings
+            .into_iter()
+            .filter(|finding| !ignore.iter().any(|ignore| accepts(ignore, kind, finding)));
         findings.extend(kept.map(|finding| (kind, finding)));
     }
     (findings, judged)

@@ -41,6 +41,8 @@ pub struct Scene<'a> {
     pub rules: &'a Rules,
     /// UDP ports it listens on, or did.
     pub udp_ports: BTreeSet<u16>,
+    /// TCP ports it listens on, or did.
+    pub tcp_ports: BTreeSet<u16>,
 }
 
 /// The sockets one process listens on for one port.

@@ -24,6 +24,8 @@ pub enum Kind {
     PortMissing,
     /// A stale process still holds a listening socket.
     PortStaleListener,
+    /// A declared port that is not bound is held by something else.
+    PortBlocked,
     /// One port accepted through separate sockets by two generations or two haproxys.
     PortSplit,
     /// A port lies in the kernel's ephemeral range, unreserved.
@@ -73,12 +75,13 @@ impl Severity {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::PortOutOfRange,
         Kind::PortUndeclared,
         Kind::PortMissing,
         Kind::PortStaleListener,
         Kind::PortSplit,
+        Kind::PortBlocked,
         Kind::PortEphemeral,
         Kind::PortBacklog,
         Kind::ProcessIdle,
@@ -100,6 +103,7 @@ impl Kind {
             Kind::PortMissing => "port_missing",
             Kind::PortStaleListener => "port_stale_listener",
             Kind::PortSplit => "port_split",
+            Kind::PortBlocked => "port_blocked",
             Kind::PortEphemeral => "port_ephemeral",
             Kind::PortBacklog => "port_backlog",
             Kind::ProcessIdle => "process_idle",
@@ -123,9 +127,11 @@ impl Kind {
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
-            Kind::PortMissing | Kind::PortStaleListener | Kind::PortSplit | Kind::ReloadRaced => {
-                Severity::Critical
-            }
+            Kind::PortMissing
+            | Kind::PortStaleListener
+            | Kind::PortSplit
+            | Kind::PortBlocked
+            | Kind::ReloadRaced => Severity::Critical,
             Kind::PortEphemeral | Kind::ConfigNotLoaded | Kind::BinaryOutdated => Severity::Info,
             _ => Severity::Warning,
         }

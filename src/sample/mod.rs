@@ -28,7 +28,7 @@ use self::proc_dir::{ProcDir, ReadError};
 pub use self::processes::Discovery;
 use self::processes::{Clock, Found};
 use crate::model::{
-    CollectorRun, Connection, NamespaceId, NetworkNamespace, Process, ProcessId, Snapshot,
+    CollectorRun, Connection, NamespaceId, NetworkNamespace, Process, ProcessId, Program, Snapshot,
     SocketInode, UnixSeconds, Unreadable, What,
 };
 
@@ -66,6 +66,7 @@ pub struct Sampler {
     own_network: Option<NamespaceId>,
     networks: Networks,
     configurations: Configurations,
+    programs: BTreeMap<SocketInode, Option<Program>>,
 }
 
 impl Sampler {
@@ -86,6 +87,7 @@ impl Sampler {
             own_network,
             networks: Networks::default(),
             configurations: Configurations::default(),
+            programs: BTreeMap::new(),
         })
     }
 

@@ -1,19 +1,55 @@
 //! Every socket that uses a port number, listener or not: for `check` and `inspect --port`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use rustix::io::Errno;
 
-use super::Sampler;
 use super::sockets::{Netlink, SocketTable, procfs_inet, unmapped};
 use super::wire::{InetSocket, Transport, state};
-use crate::model::{ConnectionState, NamespaceId, PortRole, PortUse, Protocol};
+use super::{Sampler, programs};
+use crate::model::{
+    ConnectionState, NamespaceId, PortRole, PortUse, Protocol, Snapshot, SocketInode,
+};
 
 /// For up to this many ports the kernel is asked for each: it walks its table for every question.
 const MOST_QUESTIONS: usize = 16;
 
 impl Sampler {
+    /// Adds to a sample who uses these ports, and whose each socket is that no HAProxy holds.
+    pub fn read_port_uses(
+        &mut self,
+        snapshot: &mut Snapshot,
+        ports: &BTreeMap<NamespaceId, BTreeSet<u16>>,
+    ) {
+        for (id, ports) in ports {
+            let Some(network) = self.networks.get_mut(*id) else { continue };
+            match network.table.port_uses(ports) {
+                Ok(uses) => drop(snapshot.port_uses.insert(*id, uses)),
+                Err(error) => {
+                    snapshot.unreadable.push(super::table_unreadable(network, &error));
+                }
+            }
+        }
+        let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
+        let known: BTreeSet<SocketInode> = held.flatten().copied().collect();
+        let uses = snapshot.port_uses.values().flatten();
+        let strange: BTreeSet<SocketInode> =
+            uses.filter_map(|used| used.inode).filter(|inode| !known.contains(inode)).collect();
+        // A walk of every process's descriptors: made once for each socket.
+        self.programs.retain(|inode, _| strange.contains(inode));
+        if strange.iter().any(|inode| !self.programs.contains_key(inode)) {
+            let holders = programs::holders(&self.paths.procfs, &strange);
+            for inode in strange {
+                let program = holders.programs.get(&inode).and_then(|held| held.first().cloned());
+                self.programs.insert(inode, program);
+            }
+        }
+        let named = self.programs.iter();
+        snapshot.programs =
+            named.filter_map(|(inode, program)| Some((*inode, program.clone()?))).collect();
+    }
+
     /// What uses `port` in each network namespace of the last sample.
     pub fn port_uses(&mut self, port: u16) -> Vec<(NamespaceId, io::Result<Vec<PortUse>>)> {
         let ports = BTreeSet::from([port]);

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 /// Consecutive numbers together. The numbers must ascend.
+#[must_use]
 pub fn runs(numbers: impl IntoIterator<Item = u16>) -> Vec<RangeInclusive<u16>> {
     let mut runs: Vec<RangeInclusive<u16>> = Vec::new();
     for number in numbers {
@@ -30,6 +31,28 @@ pub fn run(run: &RangeInclusive<u16>) -> String {
     } else {
         format!("{}-{}", run.start(), run.end())
     }
+}
+
+/// The command that reserves these ports and keeps what is reserved: the sysctl replaces the
+/// list. `netns` is the label of the network namespace it must run in.
+#[must_use]
+pub fn reserve_command(
+    netns: &str,
+    reserved: &[RangeInclusive<u16>],
+    ports: impl IntoIterator<Item = u16>,
+) -> String {
+    let mut all: Vec<u16> = reserved.iter().cloned().flatten().collect();
+    all.extend(ports);
+    all.sort_unstable();
+    let list = list(&runs(all));
+    let inside = match netns {
+        "" => String::new(),
+        label if label.bytes().all(|b| b.is_ascii_digit()) => {
+            "nsenter --net --target=PID_OF_HAPROXY ".to_owned()
+        }
+        label => format!("ip netns exec {label} "),
+    };
+    format!("{inside}sysctl -w net.ipv4.ip_local_reserved_ports={list}")
 }
 
 #[cfg(test)]

@@ -1,0 +1,413 @@
+//! Who is in the way of a declared port: the rule `port_blocked`, and where to look for it.
+//!
+//! Judged without binding anything, also while HAProxy is down. What `check` finds out by a
+//! trial is decided here by what is likely: see [`obstacle`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::configs::declared_at;
+use super::ports::STALE_HOLDER;
+use super::rules::{Finding, Judgement};
+use super::scene::Scene;
+use super::verdict::{PortKey, Subject};
+use crate::haproxy::generations::Generation;
+use crate::haproxy::listeners;
+use crate::haproxy::roles::Role;
+use crate::model::{
+    Configuration, NamespaceId, PortRole, PortUse, Protocol, Snapshot, SocketInode,
+};
+
+/// So many declared ports are looked at in one sample; HAProxy has no use for more sockets.
+pub const MOST_ENDPOINTS: usize = 200_000;
+/// Receive buffer of a UDP socket that only sends (`SOCK_MIN_RCVBUF`).
+const SENDERS_BUFFER_BYTES: u32 = 2304;
+
+/// A declared port.
+pub type Endpoint = (Protocol, IpAddr, u16);
+
+/// A haproxy whose declared ports may be blocked: one that lives, or the memory of one.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its last known configuration.
+    pub configuration: &'a Configuration,
+    /// The network namespace it binds in.
+    pub network: NamespaceId,
+    /// TCP ports it listens on, or did: a connection there was accepted.
+    pub tcp_ports: &'a BTreeSet<u16>,
+    /// What it has bound.
+    pub bound: BTreeSet<Endpoint>,
+    /// Every haproxy's sockets.
+    pub owners: &'a Owners,
+}
+
+impl Claim<'_> {
+    /// Declared ports it has not bound.
+    pub fn unbound(&self) -> impl Iterator<Item = Endpoint> {
+        let declared = self.configuration.ports.iter().take(MOST_ENDPOINTS);
+        declared.filter(|endpoint| !self.bound.contains(endpoint))
+    }
+}
+
+/// Whose socket it is, as far as a haproxy holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    haproxy: String,
+    pid: i32,
+    generation: Generation,
+}
+
+/// The sockets that haproxys hold.
+#[derive(Debug, Default)]
+pub struct Owners {
+    by_inode: BTreeMap<SocketInode, Owner>,
+    /// Uid that a haproxy's current listeners were bound under.
+    starters: BTreeMap<String, u32>,
+}
+
+impl Owners {
+    /// Gathers them; of several holders the current one counts.
+    #[must_use]
+    pub fn of(scenes: &[Scene<'_>]) -> Owners {
+        let mut owners = Owners::default();
+        for scene in scenes {
+            for member in scene.service.members.iter().filter(|member| member.lives()) {
+                let generation = scene.generations.get(member.id());
+                let owner = Owner { haproxy: scene.name.clone(), pid: member.id().pid, generation };
+                for &inode in member.process.sockets.iter().flatten() {
+                    let known = owners.by_inode.entry(inode).or_insert_with(|| owner.clone());
+                    if generation == Generation::Current {
+                        known.clone_from(&owner);
+                    }
+                }
+                let held = scene.holdings.get(&member.id()).into_iter();
+                let uid = held.flat_map(|held| &held.listeners).map(|socket| socket.uid).next();
+                if let (Some(uid), Generation::Current) = (uid, generation) {
+                    owners.starters.insert(scene.name.clone(), uid);
+                }
+            }
+        }
+        owners
+    }
+}
+
+/// The network namespace a haproxy's serving processes live in.
+#[must_use]
+pub fn network_of(scene: &Scene<'_>) -> Option<NamespaceId> {
+    let mut current: Vec<_> = scene.living(Generation::Current).collect();
+    current.sort_by_key(|member| member.role == Role::Master);
+    current.first().and_then(|member| member.process.net_namespace)
+}
+
+/// Declared ports that nobody of the claim has bound, and who has them instead.
+#[must_use]
+pub fn port_blocked(claim: &Claim<'_>, snapshot: &Snapshot) -> Judgement {
+    let unbound: BTreeSet<Endpoint> = claim.unbound().collect();
+    if unbound.is_empty() {
+        return Judgement::of(Vec::new());
+    }
+    let Some(uses) = snapshot.port_uses.get(&claim.network) else {
+        return Judgement::if_known(false, Vec::new());
+    };
+    let mut by_port: BTreeMap<(Protocol, u16), Vec<&PortUse>> = BTreeMap::new();
+    for used in uses {
+        by_port.entry((used.protocol, used.port)).or_default().push(used);
+    }
+    let mut findings = Vec::new();
+    for (protocol, address, port) in unbound {
+        let on_port = by_port.get(&(protocol, port)).map(Vec::as_slice).unwrap_or_default();
+        let mut overlapping = on_port.iter().filter(|used| overlaps(used, address));
+        let found = overlapping
+            .find_map(|other| Some((*other, obstacle(claim, snapshot, other, on_port)?)));
+        let Some((in_the_way, holder)) = found else { continue };
+        let netns = snapshot.networks.get(&claim.network).map(|network| network.label.clone());
+        let key = PortKey {
+            protocol,
+            address,
+            port,
+            interface: String::new(),
+            netns: netns.unwrap_or_default(),
+        };
+        findings.push(finding(claim, snapshot, key, in_the_way, holder));
+    }
+    Judgement::of(findings)
+}
+
+/// An address that a bind to the other would collide with.
+fn overlaps(used: &PortUse, address: IpAddr) -> bool {
+    let any = |address: IpAddr| address.is_unspecified();
+    let same_family = used.address.is_ipv4() == address.is_ipv4();
+    match (same_family, used.address, address) {
+        (true, a, b) => a == b || any(a) || any(b),
+        // A dual-stack wildcard has the IPv4 port too.
+        (false, a, _) if a.is_ipv6() => any(a) && used.v6only != Some(true),
+        (false, _, b) => any(b),
+    }
+}
+
+/// The holder's label, if the next bind would fail for this socket. `None`: it would not.
+///
+/// | socket | a bind by HAProxy |
+/// |---|---|
+/// | another program's listener | fails: that it set SO_REUSEPORT under the same uid is unlikely |
+/// | a stale generation's listener | fails under another uid, or with `noreuseport` |
+/// | another haproxy's listener of the same uid | succeeds, and is a split |
+/// | a connection on an ephemeral port nobody listened on | fails: it is outgoing, by the kernel's choice |
+/// | any other connection | succeeds: it was accepted, or bound as HAProxy's `source` is |
+/// | a UDP socket that only sends | fails |
+fn obstacle(
+    claim: &Claim<'_>,
+    snapshot: &Snapshot,
+    used: &PortUse,
+    on_port: &[&PortUse],
+) -> Option<String> {
+    let inode = used.inode?;
+    let owner = claim.owners.by_inode.get(&inode);
+    let own = owner.filter(|owner| owner.haproxy == claim.name);
+    let starter = claim.owners.starters.get(claim.name);
+    let other_uid = starter.is_some_and(|uid| *uid != used.uid);
+    let alone = claim.configuration.declared.globals.noreuseport;
+    let name = || match (own, owner, snapshot.programs.get(&inode)) {
+        (Some(own), ..) if own.generation == Generation::Stale => STALE_HOLDER.to_owned(),
+        (Some(_), ..) => "haproxy".to_owned(),
+        (None, Some(other), _) => format!("haproxy {}", other.haproxy),
+        (None, None, Some(program)) => program.name.clone(),
+        (None, None, None) => "unknown".to_owned(),
+    };
+    match (used.role, own, owner) {
+        (PortRole::Listening, Some(own), _) => {
+            (own.generation == Generation::Stale && (other_uid || alone)).then(name)
+        }
+        (PortRole::Listening, None, Some(_)) => (other_uid || alone).then(name),
+        (PortRole::Listening | PortRole::Bound, None, None) => Some(name()),
+        (PortRole::Peerless, ..) => {
+            let sends = used.receive_buffer_bytes.is_some_and(|b| b <= SENDERS_BUFFER_BYTES);
+            match (sends, owner) {
+                (true, Some(_)) => Some(format!("{} log", name())),
+                (_, None) => Some(name()),
+                (false, Some(_)) => (other_uid || alone).then(name),
+            }
+        }
+        (PortRole::Connected(_), ..) => {
+            let network = snapshot.networks.get(&claim.network)?;
+            let chosen = listeners::is_ephemeral(used.port, network) == Some(true);
+            let accepted = claim.tcp_ports.contains(&used.port)
+                || on_port.iter().any(|other| other.role == PortRole::Listening);
+            let outgoing = chosen && !accepted && used.protocol == Protocol::Tcp;
+            let who = if own.is_some() { "haproxy".to_owned() } else { name() };
+            outgoing.then(|| format!("{who} outgoing"))
+        }
+        (PortRole::Bound | PortRole::TimeWait, ..) => None,
+    }
+}
+
+fn finding(
+    claim: &Claim<'_>,
+    snapshot: &Snapshot,
+    key: PortKey,
+    used: &PortUse,
+    holder: String,
+) -> Finding {
+    let inode = used.inode.unwrap_or_default();
+    let who = match (claim.owners.by_inode.get(&inode), snapshot.programs.get(&inode)) {
+        (Some(owner), _) => {
+            format!("haproxy {} pid {} ({})", owner.haproxy, owner.pid, owner.generation.as_str())
+        }
+        (None, Some(program)) => format!("{} (pid {})", program.name, program.pid),
+        (None, None) => format!("a process that could not be seen, of uid {}", used.uid),
+    };
+    let port = key.port;
+    let (what, advice) = match (used.role, used.remote) {
+        (PortRole::Connected(_), Some((address, remote))) => (
+            format!(
+                "it is the source port of {}:{port} → {address}:{remote}, an outgoing connection of {who}",
+                used.address
+            ),
+            format!(
+                "wait until that connection ends, or end it: ss -K dst {address} dport = {remote} \
+                 sport = {port}; so that it does not happen again, add {port} to \
+                 net.ipv4.ip_local_reserved_ports"
+            ),
+        ),
+        _ => (
+            format!("{who} has it: socket {inode} on {}, uid {}", used.address, used.uid),
+            format!("end or move who holds it (ss -tulnp sport = {port}), then start or reload"),
+        ),
+    };
+    let mut evidence = vec![what, "the next start or reload fails with Address in use".to_owned()];
+    evidence.extend(declared_at(claim.configuration, &key));
+    Finding { subject: Subject { port: Some(key), holder }, evidence, advice, ..Finding::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::verdict::Kind;
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+    /// 80 is bound; 53 and 59044 were added and are not loaded.
+    const WANTED: &str = "frontend a\n bind :80\n bind :53\n bind :59044\n bind quic4@:444\n";
+
+    /// What it is, who acts, who else uses ports, and what is found.
+    type Row = (&'static str, Vec<Actor>, Vec<PortUse>, &'static [&'static str]);
+
+    fn serving() -> Actor {
+        actor(10, 100, LINE).configured(WANTED, 200).tcp(80, 1)
+    }
+
+    fn used(protocol: Protocol, role: PortRole, local: &str, inode: u64, uid: u32) -> PortUse {
+        let local: std::net::SocketAddr = local.parse().unwrap();
+        let connected = matches!(role, PortRole::Connected(_));
+        PortUse {
+            protocol,
+            role,
+            address: local.ip(),
+            port: local.port(),
+            remote: connected.then(|| ("10.0.0.9".parse().unwrap(), 443)),
+            v6only: None,
+            interface: None,
+            inode: Some(inode),
+            uid,
+            receive_buffer_bytes: Some(212_992),
+        }
+    }
+
+    fn tcp(role: PortRole, local: &str, inode: u64, uid: u32) -> PortUse {
+        used(Protocol::Tcp, role, local, inode, uid)
+    }
+
+    fn blocked(actors: &[Actor], uses: &[PortUse]) -> Vec<String> {
+        let mut film = Film::default();
+        for second in [1000.0, 1015.0] {
+            film.see_uses(second, actors, uses);
+        }
+        let verdict = film.see_uses(1030.0, actors, uses);
+        let haproxy = verdict.haproxys.iter().find(|haproxy| haproxy.name == "p").unwrap();
+        assert!(haproxy.judged(Kind::PortBlocked));
+        let mut found = haproxy.findings();
+        found.retain(|finding| finding.starts_with("port_blocked"));
+        found
+    }
+
+    #[test]
+    fn port_blocked() {
+        use PortRole::{Connected, Listening, Peerless};
+        let outgoing = Connected(Established);
+        let stale = || actor(9, 50, LINE).tcp(53, 5);
+        let log = PortUse {
+            receive_buffer_bytes: Some(2304),
+            ..used(Protocol::Udp, Peerless, "0.0.0.0:444", 6, 0)
+        };
+        let table: [Row; 13] = [
+            ("nobody has it", vec![serving()], vec![], &[]),
+            (
+                "a program listens",
+                vec![serving()],
+                vec![tcp(Listening, "127.0.0.1:53", 5, 99)],
+                &["port_blocked tcp 53 dnsmasq"],
+            ),
+            (
+                "a program listens on both families",
+                vec![serving()],
+                vec![tcp(Listening, "[::]:53", 5, 99)],
+                &["port_blocked tcp 53 dnsmasq"],
+            ),
+            (
+                "on IPv6 alone",
+                vec![serving()],
+                vec![PortUse { v6only: Some(true), ..tcp(Listening, "[::]:53", 5, 99) }],
+                &[],
+            ),
+            (
+                "a stale one that will share it",
+                vec![stale(), serving()],
+                vec![tcp(Listening, "0.0.0.0:53", 5, 0)],
+                &[],
+            ),
+            (
+                "a stale one of another user",
+                vec![stale(), serving()],
+                vec![tcp(Listening, "0.0.0.0:53", 5, 7)],
+                &["port_blocked tcp 53 haproxy stale"],
+            ),
+            (
+                "its own outgoing connection: the founding incident",
+                vec![serving().holds(8)],
+                vec![tcp(outgoing, "10.0.0.1:59044", 8, 0)],
+                &["port_blocked tcp 59044 haproxy outgoing"],
+            ),
+            (
+                "a program's",
+                vec![serving()],
+                vec![tcp(outgoing, "10.0.0.1:59044", 8, 99)],
+                &["port_blocked tcp 59044 dnsmasq outgoing"],
+            ),
+            (
+                "a port the kernel does not choose: bound, or accepted",
+                vec![serving().holds(8)],
+                vec![tcp(outgoing, "10.0.0.1:53", 8, 0)],
+                &[],
+            ),
+            (
+                "accepted by who listens beside it",
+                vec![stale().tcp(59044, 7), serving().holds(8)],
+                vec![tcp(outgoing, "10.0.0.1:59044", 8, 0), tcp(Listening, "0.0.0.0:59044", 7, 0)],
+                &[],
+            ),
+            (
+                "its own log socket",
+                vec![serving().holds(6)],
+                vec![log],
+                &["port_blocked udp 444 haproxy log"],
+            ),
+            (
+                "a program's UDP socket",
+                vec![serving()],
+                vec![used(Protocol::Udp, Peerless, "0.0.0.0:444", 6, 0)],
+                &["port_blocked udp 444 dnsmasq"],
+            ),
+            (
+                "the other protocol",
+                vec![serving()],
+                vec![used(Protocol::Udp, Peerless, "0.0.0.0:53", 6, 0)],
+                &[],
+            ),
+        ];
+        for (what, actors, uses, expected) in table {
+            assert_eq!(blocked(&actors, &uses), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn also_of_one_that_is_gone_until_it_is_forgotten() {
+        let taken = [tcp(PortRole::Listening, "0.0.0.0:80", 5, 99)];
+        let mut film = Film::default();
+        film.see(1000.0, &[serving()]);
+        film.see_uses(1010.0, &[], &taken);
+        let verdict = film.see_uses(1030.0, &[], &taken);
+        assert_eq!(verdict.one().up, Some(false));
+        assert_eq!(verdict.one().findings(), ["port_blocked tcp 80 dnsmasq"]);
+        assert_eq!(verdict.one().observed.get(&Kind::PortBlocked), Some(&1));
+        let cured = film.see_uses(1040.0, &[], &[]);
+        assert!(cured.one().findings().is_empty());
+        assert!(film.see_uses(2000.0, &[], &taken).haproxys.is_empty());
+    }
+
+    #[test]
+    fn what_is_blocked_is_not_missing_too() {
+        let loaded = actor(10, 300, LINE).configured(WANTED, 200).tcp(80, 1).tcp(59044, 2);
+        let uses = [tcp(PortRole::Listening, "0.0.0.0:53", 5, 99)];
+        let mut film = Film::default();
+        film.see_uses(1000.0, std::slice::from_ref(&loaded), &uses);
+        let verdict = film.see_uses(1030.0, &[loaded], &uses);
+        let found = verdict.one().findings();
+        assert_eq!(
+            found.iter().filter(|f| f.starts_with("port_")).map(String::as_str).collect::<Vec<_>>(),
+            ["port_missing udp 444", "port_blocked tcp 53 dnsmasq", "port_ephemeral tcp 59044"]
+        );
+    }
+}
