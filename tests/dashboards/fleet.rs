@@ -144,6 +144,9 @@ pub fn with_fleet(pace: Pace, work: impl FnOnce(&Fleet)) {
         "haproxy_host_anomalies{{instance=\"{STRANDED}\",kind=\"port_stale_listener\"}} > 0"
     ));
     fleet.await_value(&format!(
+        "haproxy_host_anomalies{{instance=\"{FOUNDING}\",kind=\"port_blocked\"}} > 0"
+    ));
+    fleet.await_value(&format!(
         "sum(haproxy_host_stale_processes{{instance=\"{FOUNDING}\"}}) >= {OLD_PROCESSES}"
     ));
     fleet.await_value(&format!(

@@ -15,8 +15,6 @@ use crate::support::{installed, text, tool};
 
 /// Labels that Prometheus or the scrape configuration adds to every series.
 const TARGET_LABELS: [&str; 3] = ["cluster", "job", "instance"];
-/// The kind of the contract that the exporter does not have yet.
-const AWAITED_KINDS: [&str; 1] = ["port_blocked"];
 /// Alerts' runbooks are named by this address, which the alerts use too.
 const RUNBOOKS: &str =
     "https://github.com/haproxy-host-exporter/haproxy-host-exporter/blob/main/alerts/runbooks/";
@@ -150,10 +148,9 @@ fn only_metrics_labels_and_kinds_that_exist() {
     }
 }
 
-/// Kinds with their severity, the awaited one as the contract has it.
+/// Kinds with their severity.
 fn kinds() -> BTreeMap<&'static str, Severity> {
-    let awaited = AWAITED_KINDS.map(|kind| (kind, Severity::Critical));
-    awaited.into_iter().chain(Kind::ALL.map(|kind| (kind.as_str(), kind.severity()))).collect()
+    Kind::ALL.map(|kind| (kind.as_str(), kind.severity())).into()
 }
 
 #[test]
