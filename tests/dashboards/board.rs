@@ -30,8 +30,8 @@ pub struct Target {
 impl Board {
     pub fn read(name: &str) -> Self {
         let path = root().join("dashboards").join(format!("{name}.json"));
-        let text = fs::read_to_string(&path).unwrap_or_else(|why| panic!("{path:?}: {why}"));
-        Self { json: serde_json::from_str(&text).unwrap_or_else(|why| panic!("{path:?}: {why}")) }
+        let json = serde_json::from_str(&read(&path));
+        Self { json: json.unwrap_or_else(|why| panic!("{}: {why}", path.display())) }
     }
 
     pub fn uid(&self) -> &str {

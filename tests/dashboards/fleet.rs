@@ -48,7 +48,9 @@ fn service_of(proxies: &str) -> String {
 }
 
 fn listeners(ports: &[u16]) -> String {
-    let binds: String = ports.iter().map(|port| format!("    bind 127.0.0.1:{port}\n")).collect();
+    let binds: Vec<String> =
+        ports.iter().map(|port| format!("    bind 127.0.0.1:{port}\n")).collect();
+    let binds = binds.concat();
     format!("\nlisten services\n    mode tcp\n    server nobody 127.0.0.1:9\n{binds}")
 }
 
@@ -205,5 +207,5 @@ pub fn draw(board: &str, answers: &std::path::Path, picture: &std::path::Path) {
         .output()
         .unwrap();
     assert!(output.status.success(), "{board}: {}{}", text(&output.stdout), text(&output.stderr));
-    assert!(fs::metadata(picture).unwrap().len() > 10_000, "{picture:?} is empty");
+    assert!(fs::metadata(picture).unwrap().len() > 10_000, "{} is empty", picture.display());
 }

@@ -247,7 +247,10 @@ fn links_lead_somewhere() {
                 if let Some((name, value)) = part.split_once('=') {
                     if name == "viewPanel" {
                         assert!(
-                            target.panels().iter().any(|panel| panel["id"].to_string() == value),
+                            target
+                                .panels()
+                                .iter()
+                                .any(|panel| panel["id"].as_u64() == value.parse().ok()),
                             "{url}"
                         );
                     } else {

@@ -152,7 +152,7 @@ impl Door {
                 enter();
                 while !stop.load(Ordering::Relaxed) {
                     match listener.accept() {
-                        Ok((client, _)) => drop(pass(client)),
+                        Ok((client, _)) => drop(pass(&client)),
                         Err(_) => std::thread::sleep(Duration::from_millis(20)),
                     }
                 }
@@ -172,7 +172,7 @@ impl Drop for Door {
 }
 
 /// Carries one connection to the exporter, on threads of its own.
-fn pass(client: TcpStream) -> std::io::Result<()> {
+fn pass(client: &TcpStream) -> std::io::Result<()> {
     client.set_nonblocking(false)?;
     let server = TcpStream::connect("127.0.0.1:10101")?;
     for (mut from, mut to) in
