@@ -212,6 +212,9 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// Dates of files and start times of processes are compared no closer than this.
+const SLACK_SECONDS: f64 = 1.0;
+
 /// The configuration files of a process as they are on disk: what it would load next.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Configuration {
@@ -225,6 +228,15 @@ pub struct Configuration {
     pub fingerprint: u64,
     /// When the newest was changed.
     pub modified: UnixSeconds,
+}
+
+impl Configuration {
+    /// It was changed after `started`. What was written just before a start may seem younger by
+    /// the ticks that start times are counted in.
+    #[must_use]
+    pub fn is_newer_than(&self, started: UnixSeconds) -> bool {
+        self.modified > started + SLACK_SECONDS
+    }
 }
 
 /// A socket that may be a configured listener: TCP in state LISTEN, or UDP without a peer.

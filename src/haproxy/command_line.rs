@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use crate::model::Process;
+
 /// What a command line asks for, as far as it matters from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandLine {
@@ -85,6 +87,14 @@ impl CommandLine {
             line.kept.append(&mut kept);
         }
         Some(line)
+    }
+
+    /// The directory its relative names start from: that of `-C`, which a process just executed
+    /// has not entered yet and a chroot hides; else the one it was started in.
+    #[must_use]
+    pub fn launch_directory(&self, process: &Process) -> Option<PathBuf> {
+        let entered = self.directory.as_deref().map(Path::new).filter(|d| d.is_absolute());
+        entered.map(Path::to_owned).or_else(|| process.launch_directory())
     }
 
     /// `path` as seen from `base`, the directory it was started in.

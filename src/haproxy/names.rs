@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::command_line::CommandLine;
 use super::generations::{Generation, Generations};
-use super::roles::{Member, Role};
+use super::roles::{Member, Role, becomes_daemon};
 use super::services::Service;
 use crate::model::Process;
 
@@ -40,8 +40,9 @@ impl Identity {
         let Some(first) = speakers.first() else { return Identity::default() };
         let process = first.process;
         let line = first.line.clone().unwrap_or_default();
+        let directory = line.launch_directory(process);
         let resolve = |path: &String| {
-            let resolved = CommandLine::resolve(process.launch_directory().as_deref(), path);
+            let resolved = CommandLine::resolve(directory.as_deref(), path);
             resolved.unwrap_or_else(|| PathBuf::from(path))
         };
         let versions = |member: &&Member<'_>| {
@@ -50,7 +51,7 @@ impl Identity {
         Identity {
             mode: match first.role {
                 Role::Master | Role::Worker => "master-worker",
-                Role::Daemon if line.daemon || detached(process) => "daemon",
+                Role::Daemon if becomes_daemon(process, &line) || detached(process) => "daemon",
                 Role::Daemon => "foreground",
             },
             unit: process.cgroup.as_deref().and_then(unit_of),

@@ -85,7 +85,7 @@ pub fn members<'a>(
         .collect();
     let parent_of = |process: &Process| by_pid.get(&process.parent).copied();
     let launching = |process: &Process| {
-        let asked = lines.get(&process.id).is_some_and(|line| line.daemon);
+        let asked = lines.get(&process.id).is_some_and(|line| becomes_daemon(process, line));
         asked && process.session != process.id.pid && parent_of(process).is_none()
     };
     let with_children: BTreeSet<ProcessId> = processes
@@ -118,12 +118,25 @@ pub fn members<'a>(
     processes.iter().map(judge).collect()
 }
 
+/// It was told to detach, by `-D` or by its configuration.
+#[must_use]
+pub fn becomes_daemon(process: &Process, line: &CommandLine) -> bool {
+    let configured = || {
+        let stays = ["d", "db"].iter().any(|switch| line.switches.contains(*switch))
+            || line.kept.iter().any(|word| word == "-Ws");
+        !stays && process.configuration.as_ref().is_some_and(|c| c.declared.globals.daemon)
+    };
+    line.daemon || configured()
+}
+
 /// The part of a process without relatives: a master before its first worker, an orphaned
 /// worker, or a daemon.
 fn alone(process: &Process, line: Option<&CommandLine>, listens: bool, now: f64) -> Role {
     let environment = process.environment.as_ref();
     let of_master = environment.is_some_and(environment::is_of_master);
-    let asked = line.is_some_and(|line| line.master_worker || line.master_socket.is_some());
+    let configured = process.configuration.as_ref().map(|c| c.declared.globals.master_worker);
+    let asked = line.is_some_and(|line| line.master_worker || line.master_socket.is_some())
+        || configured == Some(true);
     let young = now - process.started < FIRST_LOAD_SECONDS;
     match (of_master || asked, listens) {
         (false, _) => Role::Daemon,

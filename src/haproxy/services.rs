@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::command_line::CommandLine;
 use super::listeners::Holding;
 use super::past::Pasts;
-use super::roles::{Member, Role};
+use super::roles::{Member, Role, becomes_daemon};
 use crate::model::{NamespaceId, Process, ProcessId, SocketInode};
 
 /// Processes that are one haproxy, oldest first.
@@ -81,7 +81,8 @@ fn join_equal(
     let daemon = |member: &Member<'_>| member.role == Role::Daemon && member.lives();
     join_by(members, sets, |member| {
         let key = daemon(member).then(|| Key::of(member))??;
-        let detached = member.line.as_ref().is_some_and(|line| line.daemon);
+        let line = member.line.as_ref();
+        let detached = line.is_some_and(|line| becomes_daemon(member.process, line));
         detached.then_some(key)
     });
     for (i, older) in members.iter().enumerate().filter(|(_, m)| daemon(m)) {
@@ -210,7 +211,7 @@ impl Key {
         let (process, line) = (member.process, member.line.as_ref()?);
         // Where nothing is known of any directory, equal words are taken for equal places.
         let unread = process.root.is_none().then_some(Path::new(""));
-        let launched = process.launch_directory();
+        let launched = line.launch_directory(process);
         let base = launched.as_deref().or(unread);
         let named = line.files.iter().chain(&line.pidfile).chain(&line.directory);
         let paths = named.map(|path| CommandLine::resolve(base, path)).collect::<Option<_>>()?;

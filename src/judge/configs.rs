@@ -305,4 +305,34 @@ mod tests {
         let evidence = verdict.one().anomalies[0].evidence.join("; ");
         assert!(evidence.contains("still declares it"), "{evidence}");
     }
+
+    #[test]
+    fn a_grace_of_haproxys_own_holds_for_separate_sockets() {
+        let text = "global\n grace 60s\nfrontend a\n bind :80\n";
+        let old = || actor(10, 100, LINE).configured(text, 50).tcp(80, 1);
+        let new = || actor(11, 1000, &format!("{LINE} -sf 10")).configured(text, 50).tcp(80, 2);
+        let mut film = Film::default();
+        film.see(999.0, &[old()]);
+        for second in [1010.0, 1020.0, 1069.0] {
+            let verdict = film.see(second, &[old(), new()]);
+            assert!(verdict.one().findings().is_empty(), "{second}");
+        }
+        let verdict = film.see(1071.0, &[old(), new()]);
+        assert_eq!(verdict.one().findings(), ["port_split tcp 80 haproxy stale"]);
+    }
+
+    #[test]
+    fn a_date_tells_of_an_edit_nobody_watched() {
+        let at = |modified| actor(10, 1000, LINE).configured("frontend a\n bind :80\n", modified);
+        for (what, modified, fires) in [
+            ("written just before the start", 1000, false),
+            ("edited before the first look", 1003, true),
+        ] {
+            let mut film = Film::default();
+            film.see(1005.0, &[at(modified).tcp(80, 1).tcp(81, 2)]);
+            let verdict = film.see(9000.0, &[at(modified).tcp(80, 1).tcp(81, 2)]);
+            let kinds: Vec<Kind> = verdict.one().anomalies.iter().map(|a| a.kind).collect();
+            assert_eq!(kinds.contains(&Kind::ConfigNotLoaded), fires, "{what}");
+        }
+    }
 }

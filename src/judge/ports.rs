@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::blocked::{self, MOST_ENDPOINTS};
 use super::processes::instance;
 use super::rules::{Case, Finding, Judgement};
-use super::scene::PortSockets;
+use super::scene::{PortSockets, Scene};
 use super::verdict::{PortKey, Subject};
 use super::why;
 use crate::haproxy::generations::Generation;
@@ -78,10 +78,8 @@ pub fn port_stale_listener(
             }];
             evidence.extend(port.and_then(|port| still_declared(case, &port.key)));
             evidence.extend(why::it_lives(scene, member));
-            let own_grace = scene.pasts.get(&id).and_then(|past| past.own_grace_seconds);
-            let grace = scene.rules.stale_grace_seconds;
             findings.push(Finding {
-                grace_seconds: own_grace.map(|own| own + grace),
+                grace_seconds: whole_grace(scene, id),
                 subject: Subject {
                     port: port.map(|port| port.key.clone()),
                     holder: STALE_HOLDER.to_owned(),
@@ -94,6 +92,12 @@ pub fn port_stale_listener(
         }
     }
     Judgement::if_known(case.knows_ports_of(Generation::Stale), findings)
+}
+
+/// How long a stale process may keep its listeners, where HAProxy's own `grace` prolongs it.
+fn whole_grace(scene: &Scene<'_>, id: ProcessId) -> Option<f64> {
+    let own = scene.pasts.get(&id).and_then(|past| past.own_grace_seconds)?;
+    Some(own + scene.rules.stale_grace_seconds)
 }
 
 /// Whether the next reload would ask for the port again.
@@ -126,7 +130,7 @@ pub fn port_split(case: &Case<'_>) -> Judgement {
             )];
             evidence.extend(why::it_lives(scene, member));
             findings.push(Finding {
-                grace_seconds: None,
+                grace_seconds: whole_grace(scene, stale.holder),
                 subject: Subject { port: Some(key.clone()), holder: STALE_HOLDER.to_owned() },
                 instance: instance(stale.holder),
                 since: scene.generations.superseded.get(&stale.holder).copied(),

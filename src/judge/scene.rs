@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::policy::Rules;
 use super::verdict::{ConnectionCounts, Origin, Port, PortKey, ProcessView, StaleState};
-use crate::haproxy::generations::{Generation, Generations, YOUNG_SECONDS};
+use crate::haproxy::generations::{Generation, Generations};
 use crate::haproxy::listeners::{self, Holding};
 use crate::haproxy::names::Identity;
 use crate::haproxy::past::Pasts;
@@ -131,14 +131,13 @@ impl<'a> Scene<'a> {
         let configuration = self.configuration.as_ref()?;
         let mut serving = self.living(Generation::Current).filter(|m| m.role != Role::Master);
         let first = serving.next()?;
-        let changed = |member: &Member<'_>| {
-            let past = self.pasts.get(&member.id());
-            let young = self.snapshot.taken - member.process.started < YOUNG_SECONDS;
-            match past.map(|past| past.born_with) {
-                Some(Some(born_with)) => born_with != configuration.fingerprint,
-                None if young => false,
-                _ => configuration.modified > member.process.started,
-            }
+        let changed = |member: &Member<'_>| match self
+            .pasts
+            .get(&member.id())
+            .and_then(|past| past.born_with)
+        {
+            Some(born_with) => born_with != configuration.fingerprint,
+            None => configuration.is_newer_than(member.process.started),
         };
         Some(changed(first) || serving.any(changed))
     }

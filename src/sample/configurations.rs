@@ -1,7 +1,9 @@
 //! The configuration of each HAProxy as it is on disk, read again only when it has changed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,12 +14,13 @@ use super::processes::Found;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Launch};
 use crate::model::declared::PortIndex;
-use crate::model::{Configuration, UnixSeconds, Unreadable, What};
+use crate::model::{Configuration, ProcessId, UnixSeconds, Unreadable, What};
 
 /// Readings of configurations, by how they are found and what they depend on.
 #[derive(Debug, Default)]
 pub struct Configurations {
     readings: BTreeMap<u64, Reading>,
+    sources: BTreeMap<ProcessId, Source>,
 }
 
 #[derive(Debug)]
@@ -28,10 +31,14 @@ struct Reading {
 }
 
 /// Where a process's configuration is, and how it is to be understood.
-struct Source {
-    names: Vec<PathBuf>,
-    base: Base,
-    launch: Launch,
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Files and directories, in order.
+    pub names: Vec<PathBuf>,
+    /// Where those names lead.
+    pub base: Base,
+    /// What it was started with.
+    pub launch: Launch,
 }
 
 impl Configurations {
@@ -42,22 +49,43 @@ impl Configurations {
         found: &mut [Found],
         unreadable: &mut Vec<Unreadable>,
     ) -> bool {
-        let sources: Vec<_> = found.iter().map(|f| source(procfs, f, found)).collect();
-        let mut kept = BTreeMap::new();
-        for (found, source) in found.iter_mut().zip(sources) {
-            let Some(source) = source else { continue };
-            let key = source.key();
-            if let std::collections::btree_map::Entry::Vacant(slot) = kept.entry(key) {
-                slot.insert(renew(self.readings.remove(&key), &source));
+        let sources: Vec<_> =
+            found.iter().map(|f| (f.process.id, source(procfs, f, found))).collect();
+        self.sources.clear();
+        let mut hidden: Vec<Unreadable> = Vec::new();
+        for (id, source) in sources {
+            match source {
+                Ok(source) => self.sources.extend(source.map(|source| (id, source))),
+                Err(entry) if !hidden.contains(&entry) => hidden.push(entry),
+                Err(_) => {}
             }
-            let Some(reading) = kept.get(&key) else { continue };
+        }
+        let mut kept: BTreeMap<u64, Reading> = BTreeMap::new();
+        for found in found.iter_mut() {
+            let Some(source) = self.sources.get(&found.process.id) else { continue };
+            let reading = match kept.entry(source.key()) {
+                Entry::Occupied(reading) => reading.into_mut(),
+                Entry::Vacant(slot) => {
+                    let reading = renew(self.readings.remove(slot.key()), source);
+                    // The files were looked for through a process that has ended meanwhile.
+                    if !reading.unreadable.is_empty() && source.is_gone() {
+                        continue;
+                    }
+                    slot.insert(reading)
+                }
+            };
             found.process.configuration = Some(Arc::clone(&reading.configuration));
         }
         self.readings = kept;
         let problems = self.readings.values().flat_map(|reading| reading.unreadable.clone());
         let before = unreadable.len();
-        unreadable.extend(problems);
+        unreadable.extend(problems.chain(hidden));
         unreadable.len() == before
+    }
+
+    /// The source of a process of the last sample.
+    pub fn source(&self, id: ProcessId) -> Option<&Source> {
+        self.sources.get(&id)
     }
 }
 
@@ -89,24 +117,35 @@ fn renew(old: Option<Reading>, source: &Source) -> Reading {
     }
 }
 
-/// `None`: it names no files, or nothing is known of where they are.
-fn source(procfs: &Path, found: &Found, all: &[Found]) -> Option<Source> {
+/// `None`: it names no files, or may not be looked at, which is told elsewhere. An error: where
+/// its files are is hidden.
+fn source(procfs: &Path, found: &Found, all: &[Found]) -> Result<Option<Source>, Unreadable> {
     let process = &found.process;
-    let line = CommandLine::parse(process.arguments.as_ref()?)?;
-    if line.files.is_empty() || process.root.is_none() {
-        return None;
-    }
-    let door = doorway(procfs, found, all)?;
+    let line = process.arguments.as_ref().and_then(|arguments| CommandLine::parse(arguments));
+    let Some(line) = line.filter(|line| !line.files.is_empty() && process.root.is_some()) else {
+        return Ok(None);
+    };
+    let hidden = |reason: &str| Unreadable {
+        what: What::Config,
+        subject: line.files.join(" "),
+        reason: reason.to_owned(),
+    };
+    let door = doorway(procfs, found, all)
+        .ok_or_else(|| hidden("a chroot hides the files, and no process near it sees them"))?;
     let names: Vec<PathBuf> = line.files.iter().map(PathBuf::from).collect();
     let absolute = names.iter().all(|name| name.is_absolute());
-    let directory = match process.launch_directory() {
-        Some(directory) => directory,
-        None if absolute => PathBuf::from("/"),
-        None => PathBuf::from(line.directory.as_ref().filter(|d| d.starts_with('/'))?),
-    };
+    let directory = line
+        .launch_directory(process)
+        .or_else(|| absolute.then(|| PathBuf::from("/")))
+        .ok_or_else(|| {
+            hidden(
+                "a chroot hides the directory it was started in; needs an absolute path after -f \
+                 or -C",
+            )
+        })?;
     let root = procfs.join(door.to_string()).join("root");
     let launch = Launch::of(process, &line, host_name(procfs, found));
-    Some(Source { names, base: Base { root, directory }, launch })
+    Ok(Some(Source { names, base: Base { root, directory }, launch }))
 }
 
 /// The host's name, if the process lives in the exporter's UTS namespace.
@@ -118,6 +157,12 @@ fn host_name(procfs: &Path, found: &Found) -> Option<String> {
 }
 
 impl Source {
+    /// The process through which the files are seen has ended.
+    fn is_gone(&self) -> bool {
+        let root = std::fs::read_link(&self.base.root);
+        root.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    }
+
     /// The door may be another process each time; what it shows is told by the mount namespace.
     fn key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

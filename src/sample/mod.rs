@@ -23,6 +23,7 @@ use rustix::fs::PROC_SUPER_MAGIC;
 use rustix::time::{ClockId, clock_gettime};
 
 use self::configurations::Configurations;
+pub use self::configurations::Source;
 use self::namespaces::{Network, Networks};
 use self::proc_dir::{ProcDir, ReadError};
 pub use self::processes::Discovery;
@@ -33,7 +34,7 @@ use crate::model::{
 };
 
 /// A sample that a reload has torn is taken again, so often at most.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 6;
 
 /// Why no sample can be taken at all.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,8 @@ pub struct Sampler {
     own_network: Option<NamespaceId>,
     networks: Networks,
     configurations: Configurations,
+    /// The listeners HAProxys held in the last sample.
+    listeners: BTreeSet<SocketInode>,
     programs: BTreeMap<SocketInode, Option<Program>>,
 }
 
@@ -87,6 +90,7 @@ impl Sampler {
             own_network,
             networks: Networks::default(),
             configurations: Configurations::default(),
+            listeners: BTreeSet::new(),
             programs: BTreeMap::new(),
         })
     }
@@ -101,13 +105,27 @@ impl Sampler {
     /// A reload in the middle of it can hand the listeners to a process that was not there when
     /// the list was made: then nobody would seem to serve, so it is taken again.
     pub fn sample(&mut self) -> Snapshot {
+        let (mut snapshot, mut torn) = self.attempt();
         for _ in 1..ATTEMPTS {
-            let (snapshot, torn) = self.attempt();
-            if !torn {
-                return snapshot;
+            if !torn && !self.has_lost_a_listener(&snapshot) {
+                break;
             }
+            (snapshot, torn) = self.attempt();
         }
-        self.attempt().0
+        self.listeners = held_listeners(&snapshot);
+        snapshot
+    }
+
+    /// A listener of the last sample is in the tables, and nobody holds it any more: it was closed
+    /// after the tables were read, and who listens since then is not in them.
+    fn has_lost_a_listener(&self, snapshot: &Snapshot) -> bool {
+        let living = || snapshot.processes.iter().filter(|process| !process.is_zombie());
+        if living().any(|process| process.sockets.is_none()) {
+            return false; // somebody not seen may hold it
+        }
+        let held = held_listeners(snapshot);
+        bound_inodes(snapshot)
+            .any(|inode| self.listeners.contains(&inode) && !held.contains(&inode))
     }
 
     /// A sample, and whether HAProxys came or went while it was taken.
@@ -213,6 +231,12 @@ impl Sampler {
         streams.map(|(inode, _)| Connection::Unix { inode, pair: Some(false) }).collect()
     }
 
+    /// Where the configuration of a process of the last sample is, and how it is understood.
+    #[must_use]
+    pub fn source(&self, id: ProcessId) -> Option<&Source> {
+        self.configurations.source(id)
+    }
+
     fn read_networks(&mut self, found: &[Found], snapshot: &mut Snapshot) -> bool {
         let mut inhabitants: BTreeMap<NamespaceId, i32> = found
             .iter()
@@ -242,6 +266,20 @@ impl Sampler {
             self.clock.boot = boot;
         }
     }
+}
+
+fn bound_inodes(snapshot: &Snapshot) -> impl Iterator<Item = SocketInode> {
+    let tables = snapshot.networks.values().filter_map(|network| network.bound.as_ref());
+    tables.flatten().map(|socket| socket.inode)
+}
+
+/// What HAProxys hold of the sockets that may be listeners.
+fn held_listeners(snapshot: &Snapshot) -> BTreeSet<SocketInode> {
+    let held = |inode: &SocketInode| {
+        let mut sockets = snapshot.processes.iter().filter_map(|p| p.sockets.as_ref());
+        sockets.any(|sockets| sockets.contains(inode))
+    };
+    bound_inodes(snapshot).filter(held).collect()
 }
 
 fn run(snapshot: &mut Snapshot, collector: &'static str, work: impl FnOnce(&mut Snapshot) -> bool) {

@@ -37,8 +37,9 @@ fn pidfile_of(procfs: &Path, found: &Found, all: &[Found]) -> Option<Pidfile> {
     let process = &found.process;
     let line = CommandLine::parse(process.arguments.as_ref()?)?;
     let configured = || process.configuration.as_ref()?.declared.globals.pidfile.clone();
+    let directory = line.launch_directory(process);
     let named = line.pidfile.or_else(configured)?;
-    let Some(path) = CommandLine::resolve(process.launch_directory().as_deref(), &named) else {
+    let Some(path) = CommandLine::resolve(directory.as_deref(), &named) else {
         return Some(Pidfile { path: PathBuf::from(named), content: PidfileContent::Unreadable });
     };
     let door = doorway(procfs, found, all).ok_or(ReadError::Denied);

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod configs;
 mod gate;
 mod generations;
 mod incidents;

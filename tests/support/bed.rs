@@ -94,6 +94,21 @@ impl Bed {
         command
     }
 
+    /// A command that will run on the host, and has nothing of the bed but its network.
+    pub fn command_outside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        // Without a change of pid namespace nsenter does not fork, and Running counts on a fork.
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "\"$@\"; exit $?", "sh", tool("nsenter")])
+            .arg(format!("--target={}", self.init))
+            .args(["--net", "--"])
+            .arg(program)
+            .env_clear()
+            .envs(ENVIRONMENT)
+            .stdin(Stdio::null());
+        command
+    }
+
     /// Runs a shell line in the bed and gives what it printed.
     ///
     /// # Panics

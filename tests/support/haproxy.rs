@@ -53,6 +53,8 @@ pub struct Service<'b> {
     directory: PathBuf,
     /// The executable.
     pub binary: PathBuf,
+    /// What its command line says of its manner; `None` where the configuration does.
+    pub mode: Option<&'static str>,
     /// How its command line names the pidfile and the configuration.
     pub arguments: Vec<String>,
     /// What stands before the binary, such as a wrapper that blocks a signal.
@@ -72,7 +74,8 @@ impl<'b> Service<'b> {
         let path = |name| directory.join(name).display().to_string();
         let arguments =
             ["-p", &path("haproxy.pid"), "-f", &path("haproxy.cfg")].map(str::to_owned).to_vec();
-        Self { bed, version, manner, directory, binary, arguments, wrapper: Vec::new() }
+        let mode = Some(if manner == Manner::Master { "-W" } else { "-D" });
+        Self { bed, version, manner, directory, binary, mode, arguments, wrapper: Vec::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -110,9 +113,9 @@ impl<'b> Service<'b> {
         let mut words = self.wrapper.clone();
         words.push(self.binary.display().to_string());
         let mut command = self.bed.command(&words[0]);
-        command.args(&words[1..]).arg(if self.manner == Manner::Master { "-W" } else { "-D" });
-        command.args(&self.arguments);
-        if self.manner == Manner::Master {
+        command.args(&words[1..]).args(self.mode).args(&self.arguments);
+        // From 3.1 on -S without -W is refused.
+        if self.manner == Manner::Master && self.mode.is_some() {
             command.arg("-S").arg(self.path("master.sock"));
         }
         command
@@ -221,6 +224,11 @@ impl<'b> Service<'b> {
 
     /// The worker without a reload behind it, as the master itself says.
     pub fn worker_in_charge(&self) -> Option<i32> {
+        if self.mode.is_none() {
+            // Nobody to ask: the youngest that listens.
+            let mut workers = self.bed.children(self.daemon()?).into_iter().rev();
+            return workers.find(|&worker| self.bed.listens(worker));
+        }
         self.ask("master.sock", "show proc")?.lines().find_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             (words.get(1) == Some(&"worker") && words.get(2) == Some(&"0"))
