@@ -1,0 +1,366 @@
+//! The form of the boards: laid out whole, every name in them known, every link leading somewhere,
+//! true to Grafana's types and to the rules of its linter. Needs no exporter.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::process::Command;
+
+use haproxy_host_exporter::judge::verdict::{Kind, Severity};
+use haproxy_host_exporter::metrics::catalogue;
+use serde_json::Value;
+
+use super::board::{BOARDS, Board, links, mapping, read, root, targets, title};
+use crate::support::{installed, text, tool};
+
+/// Labels that Prometheus or the scrape configuration adds to every series.
+const TARGET_LABELS: [&str; 3] = ["cluster", "job", "instance"];
+/// Alerts' runbooks are named by this address, which the alerts use too.
+const RUNBOOKS: &str =
+    "https://github.com/haproxy-host-exporter/haproxy-host-exporter/blob/main/alerts/runbooks/";
+
+fn boards() -> impl Iterator<Item = Board> {
+    BOARDS.into_iter().map(Board::read)
+}
+
+#[test]
+fn panels_fill_the_board_without_overlap() {
+    for board in boards() {
+        let mut ids = BTreeSet::new();
+        let mut cells = BTreeMap::new();
+        let mut height = 0;
+        for panel in board.panels() {
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{}: id twice", title(panel));
+            let [x, y, w, h] =
+                ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
+            assert!(x + w <= 24, "{}: beyond the right edge", title(panel));
+            height = height.max(y + h);
+            for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+                let other = cells.insert(cell, title(panel));
+                assert!(other.is_none(), "{} lies on {other:?}", title(panel));
+            }
+        }
+        assert_eq!(cells.len() as u64, 24 * height, "{}: holes", board.uid());
+    }
+}
+
+/// What every panel has to have, beyond what the linter asks of some.
+#[test]
+fn every_panel_explains_itself() {
+    for board in boards() {
+        assert_eq!(
+            (board.json["schemaVersion"].as_u64(), &board.json["id"]),
+            (Some(41), &Value::Null)
+        );
+        assert!(board.json["__inputs"].is_null() && board.json["editable"] == false);
+        for panel in board.panels() {
+            let name = title(panel);
+            // A title has about 9 pixels a letter, a column at least 60 on a screen of 1600.
+            let room = panel["gridPos"]["w"].as_u64().unwrap() * 60 / 9;
+            assert!(
+                !name.is_empty() && name.len() as u64 <= room,
+                "{name}: the title has room for {room}"
+            );
+            assert!(
+                panel["description"]
+                    .as_str()
+                    .is_some_and(|text| text.len() > 30 && text.ends_with(['.', '?'])),
+                "{name}"
+            );
+            let defaults = &panel["fieldConfig"]["defaults"];
+            assert!(defaults["unit"].is_string(), "{name}: no unit");
+            assert!(
+                defaults["noValue"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty() && text != "No data"),
+                "{name}"
+            );
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{name}");
+            assert!(!targets(panel).is_empty(), "{name}");
+            for target in panel["targets"].as_array().unwrap() {
+                assert_eq!(target["datasource"]["uid"], "${datasource}", "{name}");
+            }
+            if panel["type"] == "stat" {
+                assert!(!links(panel).is_empty(), "{name}: leads nowhere");
+                assert!(!defaults["thresholds"]["steps"].as_array().unwrap().is_empty(), "{name}");
+            }
+        }
+        for (place, expr) in
+            board.expressions().iter().filter(|(place, _)| !place.starts_with("variable"))
+        {
+            for selector in expr.split('{').skip(1) {
+                let selector = selector.split('}').next().unwrap();
+                for label in TARGET_LABELS {
+                    assert!(
+                        selector.contains(&format!("{label}=~\"${label}\"")),
+                        "{place}: {label} in {selector}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn only_metrics_labels_and_kinds_that_exist() {
+    let mut metrics: BTreeMap<&str, BTreeSet<&str>> =
+        catalogue::ALL.iter().map(|row| (row.name, row.labels.iter().copied().collect())).collect();
+    metrics.insert("up", BTreeSet::new());
+    metrics.insert("ALERTS", ["alertname", "alertstate", "haproxy"].into());
+    let kinds = kinds();
+    for board in boards() {
+        for (place, expr) in board.expressions() {
+            let mut rest = expr.as_str();
+            while let Some(open) = rest.find('{') {
+                let (before, after) = rest.split_at(open);
+                let name =
+                    before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+                let labels =
+                    metrics.get(name).unwrap_or_else(|| panic!("{place}: no metric {name}"));
+                let (selector, tail) = after[1..].split_once('}').unwrap();
+                for matcher in selector.split("\",") {
+                    let (label, value) = matcher.split_once(['=', '!']).unwrap();
+                    assert!(
+                        labels.contains(label) || TARGET_LABELS.contains(&label),
+                        "{place}: {name} has no {label}"
+                    );
+                    if label == "kind" && !value.contains('$') {
+                        for kind in
+                            value.trim_start_matches(['=', '~']).trim_matches('"').split('|')
+                        {
+                            assert!(kinds.contains_key(kind), "{place}: no kind {kind}");
+                        }
+                    }
+                }
+                rest = tail;
+            }
+            // A metric without a selector would see every job of the Prometheus.
+            for (at, _) in expr.match_indices("haproxy_host_") {
+                let end = expr[at..]
+                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .map_or("", |end| &expr[at + end..]);
+                assert!(
+                    end.starts_with('{') || place.starts_with("variable"),
+                    "{place}: a selector is missing in {expr}"
+                );
+            }
+        }
+    }
+}
+
+/// Kinds with their severity.
+fn kinds() -> BTreeMap<&'static str, Severity> {
+    Kind::ALL.map(|kind| (kind.as_str(), kind.severity())).into()
+}
+
+#[test]
+fn every_kind_has_words_a_color_a_step_and_a_runbook() {
+    let kinds = kinds();
+    let names: Vec<&str> = kinds.keys().copied().collect();
+    let [fleet, host] = BOARDS.map(Board::read);
+    let mut runbooks = BTreeSet::new();
+    for column in ["What is wrong", "First step", "Runbook"] {
+        let (on_fleet, on_host) = (
+            mapping(fleet.panel("What is wrong now"), column),
+            mapping(host.panel("What is wrong now"), column),
+        );
+        assert_eq!(on_fleet, on_host, "{column}: the boards differ");
+        assert_eq!(on_fleet.keys().copied().collect::<Vec<_>>(), names, "{column}");
+        for (kind, (words, color)) in on_fleet {
+            match column {
+                "What is wrong" => assert_eq!(color, Some(paint(kinds[kind])), "{kind}"),
+                "Runbook" => assert!(runbooks.insert(words.to_owned()), "{kind}: {words} twice"),
+                _ => assert!(words.len() < 60, "{kind}: {words}"),
+            }
+        }
+    }
+    // The queries sort the kinds as the exporter does.
+    for board in [&fleet, &host] {
+        let expr = &targets(board.panel("What is wrong now"))[0].expr;
+        for (severity, after) in [(Severity::Critical, "1 critical"), (Severity::Info, "3 info")] {
+            let part = expr.split(after).next().unwrap();
+            let list = part
+                .rsplit("kind=~\"")
+                .find(|list| !list.starts_with('$'))
+                .unwrap()
+                .split('"')
+                .next()
+                .unwrap();
+            let listed: BTreeSet<&str> = list.split('|').collect();
+            let wanted: BTreeSet<&str> =
+                kinds.iter().filter(|(_, is)| **is == severity).map(|(kind, _)| *kind).collect();
+            assert_eq!(listed, wanted, "{after}");
+        }
+    }
+    for name in runbooks {
+        runbook_exists(&name);
+    }
+}
+
+fn paint(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical => "red",
+        Severity::Warning => "orange",
+        Severity::Info => "blue",
+    }
+}
+
+fn runbook_exists(name: &str) {
+    let path = root().join("alerts/runbooks").join(format!("{name}.md"));
+    assert!(path.exists(), "no runbook {name}");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let all: BTreeMap<String, Board> =
+        boards().map(|board| (board.uid().to_owned(), board)).collect();
+    assert_eq!(
+        all.keys().map(String::as_str).collect::<Vec<_>>(),
+        ["haproxy-host-fleet", "haproxy-host-host"]
+    );
+    for board in all.values() {
+        let own = board.json["links"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|link| link["url"].as_str().unwrap().to_owned());
+        for url in own.chain(board.panels().into_iter().flat_map(links)) {
+            if let Some(name) = url.strip_prefix(RUNBOOKS) {
+                let name = name.strip_suffix(".md").unwrap();
+                if name != "${__value.text}" {
+                    runbook_exists(name);
+                }
+                continue;
+            }
+            let Some(rest) = url.strip_prefix("/d/") else {
+                assert!(url.ends_with("/alerts/README.md"), "{url}");
+                continue;
+            };
+            let (uid, query) = rest.split_once('?').unwrap();
+            let target = all.get(uid).unwrap_or_else(|| panic!("{url}: no such board"));
+            let names: BTreeSet<&str> = target
+                .variables()
+                .iter()
+                .map(|variable| variable["name"].as_str().unwrap())
+                .collect();
+            for part in query.split('&') {
+                if let Some((name, value)) = part.split_once('=') {
+                    if name == "viewPanel" {
+                        assert!(
+                            target
+                                .panels()
+                                .iter()
+                                .any(|panel| panel["id"].as_u64() == value.parse().ok()),
+                            "{url}"
+                        );
+                    } else {
+                        assert!(
+                            names.contains(name.strip_prefix("var-").unwrap()),
+                            "{url}: {name}"
+                        );
+                    }
+                } else {
+                    let name = part
+                        .trim_start_matches("${")
+                        .trim_end_matches(":queryparam}")
+                        .trim_end_matches('}');
+                    assert!(name == "__url_time_range" || names.contains(name), "{url}: {part}");
+                }
+            }
+        }
+    }
+}
+
+/// Which part of which board a link is of is tested above; here that the provisioning fits them.
+#[test]
+fn provisioning_names_the_boards() {
+    let yaml = |name: &str| -> serde_yaml::Value {
+        serde_yaml::from_str(&read(&root().join("deploy/grafana/provisioning").join(name))).unwrap()
+    };
+    let source = &yaml("datasources/haproxy-host.yaml")["datasources"][0];
+    assert_eq!(
+        (source["type"].as_str(), source["access"].as_str()),
+        (Some("prometheus"), Some("proxy"))
+    );
+    assert_eq!(
+        source["jsonData"]["timeInterval"].as_str(),
+        Some("15s"),
+        "the scrape interval of deploy/prometheus"
+    );
+    let provider = &yaml("dashboards/haproxy-host.yaml")["providers"][0];
+    assert_eq!(provider["type"].as_str(), Some("file"));
+    assert!(provider["options"]["path"].as_str().unwrap().ends_with("/haproxy-host"));
+}
+
+#[test]
+fn grafanas_own_types_accept_the_boards() {
+    let cache = root().join("tests/.cache/dashboards");
+    let script = root().join("tests/dashboards/types.mjs");
+    let check = |name: &str, boards: &[std::path::PathBuf]| {
+        // Beside node_modules, where the compiler looks for them.
+        let source = cache.join(format!("{name}.ts"));
+        let wrote =
+            Command::new(tool("node")).arg(&script).arg(&source).args(boards).output().unwrap();
+        assert!(wrote.status.success(), "{}", text(&wrote.stderr));
+        Command::new(tool("node"))
+            .arg(installed("dashboards/node_modules/typescript/bin/tsc"))
+            .args([
+                "--noEmit",
+                "--strict",
+                "--skipLibCheck",
+                "--target",
+                "es2022",
+                "--module",
+                "esnext",
+            ])
+            .args(["--moduleResolution", "bundler"])
+            .arg(source)
+            .output()
+            .unwrap()
+    };
+    let shipped = BOARDS.map(|name| root().join("dashboards").join(format!("{name}.json")));
+    let good = check("boards", &shipped);
+    assert!(good.status.success(), "{}", text(&good.stdout));
+
+    // And it would find what is wrong: an option no plugin knows, a value no option has.
+    let bad = read(&shipped[0])
+        .replacen("\"graphMode\": \"none\"", "\"graphMood\": \"none\"", 1)
+        .replacen("\"displayMode\": \"list\"", "\"displayMode\": \"lists\"", 1);
+    let path = cache.join("bad.json");
+    fs::write(&path, bad).unwrap();
+    let said = text(&check("bad", &[path]).stdout);
+    assert!(said.contains("graphMood") && said.contains("\"lists\""), "{said}");
+}
+
+#[test]
+fn grafanas_linter_finds_nothing() {
+    if Command::new("go").arg("version").output().is_err() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "dashboards: SKIPPED: dashboard-linter, because there is no Go on this machine"
+        );
+        return;
+    }
+    let lint = |path: &std::path::Path| {
+        Command::new(installed("dashboards/dashboard-linter"))
+            .args(["lint", "--strict", "--verbose", "--config"])
+            .arg(root().join("tests/dashboards/lint.yaml"))
+            .arg(path)
+            .output()
+            .unwrap()
+    };
+    for name in BOARDS {
+        let output = lint(&root().join("dashboards").join(format!("{name}.json")));
+        assert!(
+            output.status.success(),
+            "{name}: {}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+    }
+    let bad =
+        read(&root().join("dashboards/fleet.json")).replace("\"refresh\": 2", "\"refresh\": 1");
+    let path = root().join("tests/.cache/dashboards/bad-lint.json");
+    fs::write(&path, bad).unwrap();
+    assert!(!lint(&path).status.success(), "the linter accepts anything");
+}
