@@ -21,6 +21,15 @@ pub struct Configurations {
     readings: BTreeMap<u64, Reading>,
 }
 
+/// How the reading went.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    /// All there is could be read.
+    pub success: bool,
+    /// A process ended meanwhile, perhaps a launcher: without its configuration nobody knows.
+    pub gone: bool,
+}
+
 #[derive(Debug)]
 struct Reading {
     stamps: Vec<Stamp>,
@@ -36,16 +45,17 @@ struct Source {
 }
 
 impl Configurations {
-    /// Gives every living process its configuration. `false`: some could not be read.
+    /// Gives every living process its configuration.
     pub fn read(
         &mut self,
         procfs: &Path,
         found: &mut [Found],
         unreadable: &mut Vec<Unreadable>,
-    ) -> bool {
+    ) -> Outcome {
         let sources: Vec<_> = found.iter().map(|f| source(procfs, f, found)).collect();
         let mut kept: BTreeMap<u64, Reading> = BTreeMap::new();
         let mut hidden: Vec<Unreadable> = Vec::new();
+        let mut gone = false;
         for (found, source) in found.iter_mut().zip(sources) {
             let source = match source {
                 Ok(Some(source)) => source,
@@ -62,6 +72,7 @@ impl Configurations {
                 let reading = renew(self.readings.remove(&key), &source);
                 // The files were looked for through a process that has ended meanwhile.
                 if !reading.unreadable.is_empty() && source.is_gone() {
+                    gone = true;
                     continue;
                 }
                 kept.insert(key, reading);
@@ -73,7 +84,7 @@ impl Configurations {
         let problems = self.readings.values().flat_map(|reading| reading.unreadable.clone());
         let before = unreadable.len();
         unreadable.extend(problems.chain(hidden));
-        unreadable.len() == before
+        Outcome { success: unreadable.len() == before, gone }
     }
 }
 
