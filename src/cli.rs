@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 /// Watches HAProxy from the host: processes by generation, bound ports, and what is wrong with them.
 #[derive(Debug, Parser)]
@@ -40,11 +41,27 @@ pub struct Options {
     #[arg(env = "HAPROXY_HOST_EXPORTER_WEB_TELEMETRY_PATH", global = true)]
     #[arg(value_parser = telemetry_path)]
     pub telemetry_path: String,
+    /// Web configuration, in the form of Prometheus' exporters: TLS, users, headers, rate limit.
+    #[arg(long = "web.config.file", value_name = "FILE", global = true)]
+    #[arg(env = "HAPROXY_HOST_EXPORTER_WEB_CONFIG_FILE")]
+    pub web_config_file: Option<PathBuf>,
+    /// Serve on the sockets systemd hands over instead of --web.listen-address.
+    #[arg(long = "web.systemd-socket", env = "HAPROXY_HOST_EXPORTER_WEB_SYSTEMD_SOCKET")]
+    #[arg(global = true)]
+    pub systemd_socket: bool,
+    /// Requests that are answered at once; 0 for any number.
+    #[arg(long = "web.max-requests", value_name = "NUMBER", default_value = "40", global = true)]
+    #[arg(env = "HAPROXY_HOST_EXPORTER_WEB_MAX_REQUESTS")]
+    pub max_requests: usize,
+    /// Read the configuration again on POST /-/reload, not only on SIGHUP.
+    #[arg(long = "web.enable-lifecycle", env = "HAPROXY_HOST_EXPORTER_WEB_ENABLE_LIFECYCLE")]
+    #[arg(global = true)]
+    pub enable_lifecycle: bool,
     /// Configuration; without one every HAProxy is discovered and every port allowed.
     #[arg(long = "config.file", value_name = "FILE", env = "HAPROXY_HOST_EXPORTER_CONFIG_FILE")]
     #[arg(global = true)]
     pub config_file: Option<PathBuf>,
-    /// Check the configuration file and exit.
+    /// Check the configuration files and exit.
     #[arg(long = "config.check", env = "HAPROXY_HOST_EXPORTER_CONFIG_CHECK", global = true)]
     pub config_check: bool,
     /// Where the host's proc file system is mounted.
@@ -79,6 +96,13 @@ pub enum Command {
     Inspect(Inspect),
     /// Judge a HAProxy configuration before a reload: would it succeed, and may it?
     Check(Check),
+    /// Write the completions for a shell to standard output.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual page to standard output.
+    Man,
 }
 
 /// Flags of `inspect`.
@@ -94,7 +118,7 @@ pub struct Inspect {
     #[arg(long, value_name = "FORM", default_value = "table")]
     pub output: Output,
     /// Look again each second and repaint, until interrupted.
-    #[arg(long, conflicts_with = "output")]
+    #[arg(long)]
     pub watch: bool,
 }
 

@@ -1,9 +1,7 @@
-//! The exporter's own configuration: YAML in, checked policy out. The one file that knows YAML.
+//! The exporter's own configuration: YAML in, checked policy out.
 
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,12 +10,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use regex::Regex;
 use serde::Deserialize;
-use serde::de::{Deserializer, Unexpected, Visitor};
 
 use crate::judge::policy::{AllowedPort, Configured, Ignore, Match, Policy, Rules, Thresholds};
 use crate::judge::verdict::Kind;
 use crate::model::Protocol;
 use crate::sample::Discovery;
+use crate::yaml::{self, Word};
 
 /// A configuration is written by hand; what is larger is something else.
 const LIMIT_BYTES: u64 = 1 << 20;
@@ -55,18 +53,23 @@ pub struct Config {
 impl Config {
     /// Reads a configuration file.
     pub fn load(path: &Path) -> Result<Config, Error> {
-        let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
-        let mut text = String::new();
-        let file = File::open(path).map_err(unreadable)?;
-        file.take(LIMIT_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+        let text = text_of(path)?;
         Config::parse(&text).map_err(|message| Error::Invalid { path: path.to_owned(), message })
     }
 
     /// Reads the text of a configuration. The error is a message with its position.
     pub fn parse(text: &str) -> Result<Config, String> {
-        let raw: Option<Raw> = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
-        raw.unwrap_or_default().check()
+        yaml::parse::<Raw>(text)?.unwrap_or_default().check()
     }
+}
+
+/// The text of a configuration file.
+pub fn text_of(path: &Path) -> Result<String, Error> {
+    let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(LIMIT_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+    Ok(text)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -241,36 +244,6 @@ impl RawIgnore {
 
 fn words<T>(words: Vec<Word<T>>) -> Vec<T> {
     words.into_iter().map(|word| word.0).collect()
-}
-
-/// A scalar that is read by `FromStr` while the reader still knows its position.
-#[derive(Debug)]
-struct Word<T>(T);
-
-impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Word<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Scalar<T>(PhantomData<T>);
-        impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Scalar<T> {
-            type Value = Word<T>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a word")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Word<T>, E> {
-                text.parse().map(Word).map_err(|why| E::custom(format!("{text:?}: {why}")))
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Word<T>, E> {
-                self.visit_str(&number.to_string())
-            }
-
-            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Word<T>, E> {
-                Err(E::invalid_type(Unexpected::Float(number), &self))
-            }
-        }
-        deserializer.deserialize_any(Scalar(PhantomData))
-    }
 }
 
 /// A duration like `10s`, `1h 30m`.

@@ -12,9 +12,11 @@ pub mod judge;
 pub mod metrics;
 pub mod model;
 pub mod report;
+pub mod rights;
 pub mod sample;
 #[cfg(test)]
 #[allow(missing_docs, clippy::must_use_candidate, clippy::missing_panics_doc)] // for tests
 mod stage;
 pub mod watch;
 pub mod web;
+pub mod yaml;

@@ -4,17 +4,25 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use haproxy_host_exporter::cli::{Cli, Command, LogFormat, LogLevel, Options};
-use haproxy_host_exporter::cmd;
+use haproxy_host_exporter::{cmd, rights};
 use tracing::level_filters::LevelFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli.options);
+    // Before anything is opened or asked, and before there is a second thread.
+    if matches!(cli.command, None | Some(Command::Serve | Command::Inspect(_)))
+        && let Err(error) = rights::keep_for_watching()
+    {
+        tracing::warn!(%error, "rights that are not needed could not be dropped");
+    }
     let result = match &cli.command {
         _ if cli.options.config_check => cmd::check_config(&cli.options),
         None | Some(Command::Serve) => cmd::serve::run(&cli.options),
         Some(Command::Inspect(inspect)) => cmd::inspect::run(&cli.options, inspect),
         Some(Command::Check(check)) => cmd::check::run(&cli.options, check),
+        Some(Command::Completions { shell }) => cmd::manual::completions(*shell),
+        Some(Command::Man) => cmd::manual::man(),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -47,6 +47,12 @@ impl Watcher {
         &mut self.sampler
     }
 
+    /// Goes on by another configuration; what is remembered stays.
+    pub fn reconfigure(&mut self, config: Config) {
+        self.sampler.set_discovery(config.discovery);
+        self.policy = config.policy;
+    }
+
     /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> &Policy {

@@ -1,7 +1,7 @@
 //! The shipped Alertmanager configuration in a live Alertmanager: who is inhibited by whom, and that one
 //! host never silences another.
 //!
-//! More versions are used when they are under `tests/.cache/alertmanager/VERSION/`.
+//! In every version there is: the one on PATH, and those under `tests/.cache/alertmanager/VERSION/`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
@@ -162,11 +162,12 @@ const CASES: [Case; 6] = [
 #[test]
 fn inhibition_in_a_live_alertmanager() {
     let mut versions = vec![(PathBuf::from("prometheus-alertmanager"), PathBuf::from("amtool"))];
-    if let Ok(entries) = fs::read_dir(root().join("tests/.cache/alertmanager")) {
-        versions.extend(entries.flatten().map(|entry| {
+    let others = fs::read_dir(root().join("tests/.cache/alertmanager")).expect("tests/install");
+    versions.extend(
+        others.flatten().map(|entry| {
             (entry.path().join("prometheus-alertmanager"), entry.path().join("amtool"))
-        }));
-    }
+        }),
+    );
     for (binary, amtool) in versions {
         for case in &CASES {
             let alertmanager = Alertmanager::start(&binary, amtool.clone());

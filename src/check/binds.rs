@@ -16,22 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::facts::{Facts, Network, Owner, Question, Trial, Use, only_sends};
-use super::finding::{Endpoint, Finding, Kind, Severity, socket};
+use super::finding::Finding;
+use super::obstacles::{self, Obstacle};
 use crate::haproxy::config::{Declared, Listener};
 use crate::model::{PortRole, PortUse, Protocol};
-
-/// How a socket stands to a bind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Obstacle {
-    /// The bind fails, and why.
-    Certain(&'static str),
-    /// It fails or not, by an option that the dump does not show.
-    Doubtful(&'static str),
-    /// It succeeds, and both take clients.
-    Shared,
-    /// It does not matter.
-    None,
-}
 
 /// What a new socket would be.
 struct Bind<'a> {
@@ -49,7 +37,8 @@ pub fn find(declared: &Declared, facts: &Facts) -> Vec<Finding> {
     for (bind, network, uses) in occupied(declared, facts) {
         let trial = network.trials.get(&(bind.listener.address, bind.port)).copied();
         for (used, obstacle) in bind.obstacles(&uses) {
-            findings.extend(bind.finding(used, bind.settle(obstacle, trial), network));
+            let obstacle = settle(obstacle, trial);
+            findings.extend(obstacles::finding(bind.listener, bind.port, used, obstacle, network));
         }
     }
     findings
@@ -62,9 +51,10 @@ pub fn questions(declared: &Declared, facts: &Facts) -> BTreeSet<Question> {
     for (bind, _, uses) in occupied(declared, facts) {
         let mut obstacles = bind.obstacles(&uses);
         let doubtful = obstacles.any(|(_, obstacle)| matches!(obstacle, Obstacle::Doubtful(_)));
-        // Its own listener, which makes way for HAProxy but not for us, would fail the trial.
+        // What is, or may be, its own listener makes way for HAProxy, but not for a trial.
         let own = uses.iter().any(|used| {
-            used.socket.role == PortRole::Listening && matches!(used.owner, Owner::Current(_))
+            used.socket.role == PortRole::Listening
+                && matches!(used.owner, Owner::Current(_) | Owner::Unknown)
         });
         // rustix has no SO_BINDTODEVICE, without which the answer would be another.
         let plain = bind.listener.protocol == Protocol::Tcp && bind.listener.interface.is_none();
@@ -162,12 +152,11 @@ impl Bind<'_> {
             (PortRole::Peerless, _) if !listening => Obstacle::Certain(
                 "a socket that only sends, as for a log, got the number from the kernel",
             ),
-            (PortRole::Peerless | PortRole::Listening, Owner::Current(_)) => Obstacle::None,
-            (PortRole::Bound, Owner::Current(_)) => Obstacle::None,
+            (PortRole::Peerless | PortRole::Listening | PortRole::Bound, Owner::Current(_))
+            | (PortRole::Peerless, Owner::Stale(_)) => Obstacle::None,
             (PortRole::Peerless, Owner::Haproxy(..)) if self.same_uid(used) != Some(false) => {
                 Obstacle::Shared
             }
-            (PortRole::Peerless, Owner::Stale(_)) => Obstacle::None,
             (PortRole::Peerless, _) if handed => Obstacle::Shared,
             (PortRole::Peerless, _) => Obstacle::Doubtful("a UDP socket has the port"),
             (PortRole::Bound, _) => Obstacle::Doubtful("a socket is bound to the port"),
@@ -200,161 +189,15 @@ impl Bind<'_> {
     fn same_uid(&self, used: &Use) -> Option<bool> {
         self.starter.map(|starter| starter == used.socket.uid)
     }
-
-    /// What a trial says of a doubt.
-    fn settle(&self, obstacle: Obstacle, trial: Option<Trial>) -> Obstacle {
-        match (obstacle, trial) {
-            (Obstacle::Doubtful(why), Some(Trial::InUse)) => Obstacle::Certain(why),
-            (Obstacle::Doubtful(_), Some(Trial::Free)) => Obstacle::Shared,
-            (obstacle, _) => obstacle,
-        }
-    }
-
-    fn finding(&self, used: &Use, obstacle: Obstacle, network: &Network) -> Option<Finding> {
-        let endpoint = Endpoint::of(self.listener, self.port..=self.port);
-        let place = self.listener.place.clone();
-        let suffix = network.suffix();
-        let (kind, severity, what, label) = match obstacle {
-            Obstacle::None => return None,
-            // A connection does not take clients.
-            Obstacle::Shared
-                if !matches!(used.socket.role, PortRole::Listening | PortRole::Peerless) =>
-            {
-                return None;
-            }
-            Obstacle::Shared => (
-                Kind::PortSplit,
-                Severity::Warning,
-                format!("{endpoint}{suffix} would be shared with {}", holder(used)),
-                "the kernel would give each client to one of the two by chance".to_owned(),
-            ),
-            Obstacle::Certain(_) => (
-                Kind::PortBlocked,
-                Severity::Error,
-                format!("{endpoint}{suffix} is held by {}", holder(used)),
-                "Address in use: HAProxy would not start".to_owned(),
-            ),
-            Obstacle::Doubtful(_) => (
-                Kind::PortBlocked,
-                Severity::Warning,
-                format!("{endpoint}{suffix} may be held by {}", holder(used)),
-                "this bind may fail".to_owned(),
-            ),
-        };
-        let mut why = match obstacle {
-            Obstacle::Certain(why) | Obstacle::Doubtful(why) => vec![why.to_owned()],
-            Obstacle::Shared | Obstacle::None => vec![],
-        };
-        why.push(describe(&used.socket));
-        Some(Finding {
-            label,
-            why,
-            help: help(used, network),
-            unseen: used.owner == Owner::Unknown,
-            endpoint: Some(endpoint),
-            holder: match used.socket.role {
-                PortRole::Connected(_) => format!("{} outgoing", used.owner.holder()),
-                _ => used.owner.holder(),
-            },
-            ..Finding::new(kind, severity, place, &what)
-        })
-    }
 }
 
-fn holder(used: &Use) -> String {
-    let what = match used.socket.role {
-        PortRole::Connected(_) => match used.socket.remote {
-            Some((address, port)) => format!(
-                "the connection {}→{} of ",
-                socket(used.socket.address, used.socket.port),
-                socket(address, port)
-            ),
-            None => "a connection of ".to_owned(),
-        },
-        PortRole::TimeWait => "a connection in TIME_WAIT".to_owned(),
-        _ => String::new(),
-    };
-    let who = match &used.owner {
-        Owner::Current(pid) => format!("this haproxy itself (pid {pid})"),
-        Owner::Stale(pid) => format!("a stale process of this haproxy (pid {pid})"),
-        Owner::Haproxy(name, pid) => format!("haproxy {name} (pid {pid})"),
-        Owner::Program(program) => format!("{} (pid {})", program.name, program.pid),
-        Owner::Stranger => format!("another program (uid {})", used.socket.uid),
-        Owner::Unknown => format!("a process that could not be seen (uid {})", used.socket.uid),
-        Owner::Nobody => String::new(),
-    };
-    what + &who
-}
-
-fn describe(held: &PortUse) -> String {
-    let local = socket(held.address, held.port);
-    let identity = held.inode.map(|inode| format!(", inode {inode}")).unwrap_or_default();
-    match (held.role, held.remote) {
-        (PortRole::Listening, _) => format!("listens on {local}, uid {}{identity}", held.uid),
-        (PortRole::Peerless, _) => format!("UDP on {local}, uid {}{identity}", held.uid),
-        (PortRole::Bound, _) => format!("bound to {local}, uid {}{identity}", held.uid),
-        (_, Some((address, port))) => {
-            format!("{local}→{}, uid {}{identity}", socket(address, port), held.uid)
-        }
-        (_, None) => format!("{local}, uid {}{identity}", held.uid),
+/// What a trial says of a doubt.
+fn settle(obstacle: Obstacle, trial: Option<Trial>) -> Obstacle {
+    match (obstacle, trial) {
+        (Obstacle::Doubtful(why), Some(Trial::InUse)) => Obstacle::Certain(why),
+        (Obstacle::Doubtful(_), Some(Trial::Free)) => Obstacle::Shared,
+        (obstacle, _) => obstacle,
     }
-}
-
-fn help(used: &Use, network: &Network) -> Vec<String> {
-    let port = used.socket.port;
-    let inside = match network.label.as_str() {
-        "" => String::new(),
-        label if label.bytes().all(|b| b.is_ascii_digit()) => String::new(),
-        label => format!("ip netns exec {label} "),
-    };
-    let exposed = network.ephemeral.as_ref().is_some_and(|range| range.contains(&port));
-    let mut help = Vec::new();
-    match (used.socket.role, &used.owner) {
-        (PortRole::Connected(_), _) => {
-            help.push(match used.socket.remote {
-                Some((address, remote)) => format!(
-                    "wait until it ends, or end it: {inside}ss -K dst {} dport = {remote} sport = {port}",
-                    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
-                ),
-                None => "wait until it ends".to_owned(),
-            });
-        }
-        (PortRole::TimeWait, _) => help.push("wait a minute".to_owned()),
-        (_, Owner::Stale(pid)) => {
-            help.push(format!("kill -USR1 {pid}: it closes its listeners and drains"))
-        }
-        (_, Owner::Program(program)) => help.push(format!(
-            "choose another port or address, or stop {} (pid {})",
-            program.name, program.pid
-        )),
-        (_, Owner::Haproxy(name, _)) => {
-            help.push(format!(
-                "choose another port or address, or take it from haproxy {name} first"
-            ));
-        }
-        (_, Owner::Unknown | Owner::Stranger) => {
-            help.push(format!("as root: {inside}ss -Htulnp sport = {port}"));
-        }
-        (PortRole::Peerless, Owner::Current(_)) => {
-            help.push(
-                "restart HAProxy instead of a reload: its log socket then gets another number"
-                    .to_owned(),
-            );
-        }
-        _ => {}
-    }
-    if exposed
-        && matches!(
-            used.socket.role,
-            PortRole::Connected(_) | PortRole::TimeWait | PortRole::Peerless
-        )
-    {
-        help.push(format!(
-            "so that it does not happen again: {}",
-            super::ephemeral::reserve(network, &[port])
-        ));
-    }
-    help
 }
 
 #[cfg(test)]
@@ -447,7 +290,7 @@ mod tests {
             ("running QUIC", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, current()), "", 0),
             ("somebody's UDP", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, program()), may, 0),
             ("the other protocol", ":443", held(Peerless, "0.0.0.0:443", 0, program()), "", 0),
-            ("who knows", ":80", held(Listening, "0.0.0.0:80", 0, Owner::Unknown), may, 1),
+            ("who knows", ":80", held(Listening, "0.0.0.0:80", 0, Owner::Unknown), may, 0),
         ];
         for (what, bind, used, expected, questions) in table {
             let answer = judge(bind, "", vec![used], None);

@@ -7,7 +7,7 @@ use super::facts::{Facts, Network};
 use super::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Listener};
 use crate::judge::policy::Rules;
-use crate::model::numbers as number;
+use crate::model::numbers;
 
 /// One warning for each listener, all with the one line that reserves every such port.
 #[must_use]
@@ -23,7 +23,7 @@ pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
             .collect();
         if !exposed.is_empty() {
             ports.entry(&listener.namespace).or_default().extend(&exposed);
-            found.push((listener, network, number::runs(exposed)));
+            found.push((listener, network, numbers::runs(exposed)));
         }
     }
     let found = found.into_iter();
@@ -55,7 +55,7 @@ fn finding(
     all: &[u16],
 ) -> Option<Finding> {
     let range = network.ephemeral.as_ref()?;
-    let what = format!("port {} may be taken by an outgoing connection", number::list(runs));
+    let what = format!("port {} may be taken by an outgoing connection", numbers::list(runs));
     Some(Finding {
         label: format!("in the ephemeral range {}-{}", range.start(), range.end()),
         why: vec![
@@ -72,7 +72,7 @@ fn finding(
 /// The command that reserves these ports and keeps what is reserved: the sysctl replaces the list.
 #[must_use]
 pub fn reserve(network: &Network, ports: &[u16]) -> String {
-    number::reserve_command(&network.label, &network.reserved, ports.iter().copied())
+    numbers::reserve_command(&network.label, &network.reserved, ports.iter().copied())
 }
 
 #[cfg(test)]

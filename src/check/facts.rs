@@ -119,7 +119,7 @@ pub fn only_sends(socket: &PortUse) -> bool {
 }
 
 #[cfg(test)]
-#[allow(missing_docs, clippy::must_use_candidate)]
+#[allow(missing_docs, clippy::must_use_candidate, clippy::missing_panics_doc)] // for tests
 pub mod tests {
     use super::*;
     use crate::haproxy::config::{Declared, Launch, SourceFile, read as read_files};

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use crate::haproxy::config::{Listener, Place};
 use crate::model::Protocol;
-use crate::model::numbers as number;
+use crate::model::numbers;
 
 /// Kinds of findings; the names are those of the anomalies where they mean the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,8 +99,8 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Endpoint { protocol, address, ports, .. } = self;
         match address {
-            IpAddr::V4(v4) => write!(f, "{protocol} {v4}:{}", number::run(ports)),
-            IpAddr::V6(v6) => write!(f, "{protocol} [{v6}]:{}", number::run(ports)),
+            IpAddr::V4(v4) => write!(f, "{protocol} {v4}:{}", numbers::run(ports)),
+            IpAddr::V6(v6) => write!(f, "{protocol} [{v6}]:{}", numbers::run(ports)),
         }
     }
 }
@@ -153,10 +153,10 @@ impl Finding {
 
     /// One about a file as a whole.
     #[must_use]
-    pub fn of_file(kind: Kind, severity: Severity, what: String) -> Finding {
+    pub fn of_file(kind: Kind, severity: Severity, what: &str) -> Finding {
         let nowhere =
             Place { file: std::sync::Arc::from(std::path::Path::new("")), line: 0, columns: 1..2 };
-        Finding { place: None, ..Finding::new(kind, severity, nowhere, &what) }
+        Finding { place: None, ..Finding::new(kind, severity, nowhere, what) }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod duplicates;
 pub mod ephemeral;
 pub mod facts;
 pub mod finding;
+mod obstacles;
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,7 @@ pub use self::facts::{Facts, Network, Owner, Trial, Use};
 pub use self::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Listener};
 use crate::judge::policy::{Ignore, Rules};
-use crate::model::numbers as number;
+use crate::model::numbers;
 
 /// Judges what a configuration declares. Without `facts` only what can be told offline.
 ///
@@ -33,7 +34,6 @@ pub fn judge(declared: &Declared, rules: &Rules, facts: Option<&Facts>) -> Vec<F
         findings.extend(binds::find(declared, facts));
     }
     findings.retain(|finding| !rules.ignore.iter().any(|ignore| accepts(ignore, finding)));
-    // By file in the order they are read: that of the first thing said of each.
     findings.sort_by_cached_key(|finding| {
         finding.place.as_ref().map(|place| (place.file.clone(), place.line, place.columns.start))
     });
@@ -67,11 +67,11 @@ fn uncertain(line: &crate::haproxy::config::Uncertain) -> Finding {
 }
 
 fn out_of_range(listener: &Listener, rules: &Rules) -> Option<Finding> {
-    let outside = number::runs(
+    let outside = numbers::runs(
         listener.ports.iter().filter(|&p| !rules.allows(listener.protocol, listener.address, p)),
     );
     let endpoint = Endpoint::of(listener, outside.first()?.clone());
-    let what = format!("port {} is not allowed", number::list(&outside));
+    let what = format!("port {} is not allowed", numbers::list(&outside));
     Some(Finding {
         label: format!("{} {} would listen here", listener.section, endpoint),
         why: vec!["allowed_ports does not have it".to_owned()],

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod inspect;
+pub mod manual;
 pub mod serve;
 
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::path::Path;
 use crate::cli::Options;
 use crate::config::{self, Config};
 use crate::sample::{self, Paths};
+use crate::web::Security;
 
 /// Nothing wrong.
 pub const OK: u8 = 0;
@@ -46,7 +48,7 @@ pub enum Error {
         path: std::path::PathBuf,
     },
     /// `--config.check` without a file.
-    #[error("--config.check needs --config.file")]
+    #[error("--config.check needs --config.file or --web.config.file")]
     NothingToCheck,
     /// The answer could not be written.
     #[error("standard output: {0}")]
@@ -63,9 +65,15 @@ fn known(names: &[String]) -> String {
 
 /// `--config.check`: says whether the configuration can be used.
 pub fn check_config(options: &Options) -> Result<u8, Error> {
-    let file = options.config_file.as_deref().ok_or(Error::NothingToCheck)?;
-    Config::load(file)?;
-    println!("{}: ok", file.display());
+    let (config, web) = (options.config_file.as_deref(), options.web_config_file.as_deref());
+    if config.is_none() && web.is_none() {
+        return Err(Error::NothingToCheck);
+    }
+    load(config)?;
+    Security::load(web)?.warn();
+    for file in [config, web].into_iter().flatten() {
+        println!("{}: ok", file.display());
+    }
     Ok(OK)
 }
 

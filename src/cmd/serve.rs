@@ -13,28 +13,41 @@ use super::{Error, OK};
 use crate::cli::Options;
 use crate::judge::verdict::Verdict;
 use crate::metrics::{self, Exporter};
+use crate::rights;
 use crate::sample::own;
 use crate::watch::Watcher;
-use crate::web::{self, Page, Settings};
+use crate::web::{self, Page, Reloaded, Security, Settings};
 
 /// Runs until it is told to stop.
 pub fn run(options: &Options) -> Result<u8, Error> {
     let config = super::load(options.config_file.as_deref())?;
+    let security = Security::load(options.web_config_file.as_deref())?;
+    security.warn();
     let watcher = Watcher::new(super::paths(options), config)?;
-    let listeners = web::listen(&options.listen_addresses)?;
+    let listeners = if options.systemd_socket {
+        web::take_from_systemd()?
+    } else {
+        web::bind(&options.listen_addresses)?
+    };
+    let tls = security.tls.is_some();
     for listener in &listeners {
         if let Ok(address) = listener.local_addr() {
-            info!(%address, "listening");
+            info!(%address, tls, "listening");
         }
     }
     let (pages, page) = watch::channel(None);
-    let (stop, stopped) = mpsc::channel();
-    let interval = options.sample_interval;
-    let sampling = thread::spawn(move || sample(watcher, interval, &pages, &stopped));
-    let settings =
-        Settings { telemetry_path: options.telemetry_path.clone(), sample_interval: interval };
-    web::serve(listeners, settings, &page)?;
-    drop(stop);
+    let (reloaded, orders) = mpsc::channel();
+    let settings = Settings {
+        telemetry_path: options.telemetry_path.clone(),
+        sample_interval: options.sample_interval,
+        max_requests: options.max_requests,
+        enable_lifecycle: options.enable_lifecycle,
+        config_file: options.config_file.clone(),
+    };
+    let own = settings.clone();
+    let sampling = thread::spawn(move || sample(watcher, &own, &pages, &orders));
+    // When it returns, nobody can send orders any more: that ends the sampling.
+    web::serve(listeners, settings, security, page, reloaded)?;
     if sampling.join().is_err() {
         warn!("the sampling thread had ended early");
     }
@@ -44,25 +57,36 @@ pub fn run(options: &Options) -> Result<u8, Error> {
 
 fn sample(
     mut watcher: Watcher,
-    interval: std::time::Duration,
+    settings: &Settings,
     pages: &watch::Sender<Option<Arc<Page>>>,
-    stopped: &mpsc::Receiver<()>,
+    orders: &mpsc::Receiver<Reloaded>,
 ) {
     let mut journal = Journal::default();
-    let config_success_timestamp = unix_now();
+    let mut exporter =
+        Exporter { own: None, config_successful: true, config_success_timestamp: unix_now() };
     loop {
         let start = Instant::now();
         let verdict = watcher.look();
         journal.write(&verdict);
-        let exporter =
-            Exporter { own: own::own_process(), config_successful: true, config_success_timestamp };
+        exporter.own = own::own_process();
         let limit = watcher.policy().max_port_series;
-        let metrics = metrics::render(&verdict, &exporter, limit).into();
-        pages.send_replace(Some(Arc::new(Page { metrics, verdict, rendered: Instant::now() })));
-        let left = interval.saturating_sub(start.elapsed());
-        match stopped.recv_timeout(left) {
+        let metrics = metrics::render(&verdict, &exporter, limit);
+        let page = Page::new(metrics, &verdict, &settings.telemetry_path);
+        pages.send_replace(Some(Arc::new(page)));
+        let left = settings.sample_interval.saturating_sub(start.elapsed());
+        match orders.recv_timeout(left) {
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return,
+            // The next sample shows at once what has changed.
+            Ok(reloaded) => {
+                exporter.config_successful = reloaded.successful;
+                if reloaded.successful {
+                    exporter.config_success_timestamp = unix_now();
+                }
+                if let Some(config) = reloaded.config {
+                    watcher.reconfigure(*config);
+                }
+            }
         }
     }
 }
@@ -74,12 +98,19 @@ fn unix_now() -> f64 {
 /// Tells each thing once: what cannot be read, and anomalies as they begin and end.
 #[derive(Debug, Default)]
 struct Journal {
+    rights: bool,
     unreadable: BTreeSet<(&'static str, String)>,
     anomalies: BTreeSet<(String, String)>,
 }
 
 impl Journal {
     fn write(&mut self, verdict: &Verdict) {
+        if !verdict.unreadable.is_empty() && !self.rights {
+            self.rights = true;
+            for (right, unseen) in rights::missing() {
+                warn!(right, unseen, "a right is missing");
+            }
+        }
         for entry in &verdict.unreadable {
             let what = entry.what.as_str();
             if self.unreadable.insert((what, entry.reason.clone())) {

@@ -5,26 +5,17 @@
 //! enough for that: a replacement gets them handed over first and may then still fail to bind
 //! the rest, so it takes over only when the one before has let go, or it has held on for long.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
-use super::environment::{self, ReloadNumber};
 use super::listeners::Holding;
 use super::past::{Past, Pasts};
-use super::roles::{Member, Role};
+use super::roles::Role;
 use super::services::{Service, names};
-use crate::model::{Pidfile, PidfileContent, Process, ProcessId, UnixSeconds};
+use super::units::{Unit, units};
+use crate::model::{ProcessId, UnixSeconds};
 
-/// A failing reload pauses the old generation's listeners for up to two seconds
-/// (`MAX_START_RETRIES` in `src/haproxy.c`, 10 ms apart): then it holds them, unlisted.
-const PAUSE_SECONDS: f64 = 10.0;
-/// Whoever has held listeners for this long is past its last try to bind.
-const SETTLED_SECONDS: f64 = 5.0;
 /// What was older than this when first seen has not just got its listeners.
 pub const YOUNG_SECONDS: f64 = 10.0;
-/// What has not served after this long, and was not watched all the time, once did.
-const SLOW_START_SECONDS: f64 = 60.0;
-
 /// Where a process stands in the order of reloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Generation {
@@ -121,149 +112,6 @@ pub fn tell(
     generations
 }
 
-/// Processes that came to life by one reload.
-#[derive(Debug)]
-struct Unit {
-    ids: Vec<ProcessId>,
-    started: UnixSeconds,
-    /// Holds a listener, paused ones included. `None`: could not be seen.
-    serves: Option<bool>,
-    /// Has held listeners long enough to be past the last try to bind.
-    settled: bool,
-    /// Has been current at some time.
-    has_served: bool,
-    /// Was superseded in an earlier sample.
-    superseded: bool,
-    /// Has yet to serve: watched from its birth on, or too young for more.
-    unborn: bool,
-    /// Was seen from its birth on.
-    watched: bool,
-    /// Its pidfile names it.
-    named: bool,
-    /// Nothing of it has detached yet.
-    launching: bool,
-    /// It holds listeners for the child that will be the service.
-    launches_with_listeners: bool,
-}
-
-impl Unit {
-    fn of(
-        member: &Member<'_>,
-        holding: Option<&Holding<'_>>,
-        past: Option<&Past>,
-        now: UnixSeconds,
-    ) -> Unit {
-        let process = member.process;
-        let holds = holding.map(Holding::serves);
-        let serves = holds.map(|holds| {
-            !member.launching && (holds || past.is_some_and(|past| is_paused(process, past, now)))
-        });
-        let age = now - process.started;
-        let has_served = past.is_some_and(|past| past.has_served);
-        let superseded = past.is_some_and(|past| past.superseded.is_some());
-        Unit {
-            ids: vec![process.id],
-            started: process.started,
-            serves,
-            settled: match past {
-                Some(past) => past.held_since.is_some_and(|since| now - since >= SETTLED_SECONDS),
-                None => age >= YOUNG_SECONDS,
-            },
-            has_served,
-            superseded,
-            unborn: !has_served
-                && !superseded
-                && past.map_or(age < SLOW_START_SECONDS, |past| past.from_birth),
-            watched: past.is_some_and(|past| past.from_birth),
-            named: is_named_by_pidfile(member),
-            launching: member.launching,
-            launches_with_listeners: member.launching && holds == Some(true),
-        }
-    }
-
-    fn merge(&mut self, other: Unit) {
-        // The service is what the launcher forked, and begins with it.
-        if self.launching && !other.launching {
-            self.started = other.started;
-        }
-        self.ids.extend(other.ids);
-        self.serves = match (self.serves, other.serves) {
-            (Some(true), _) | (_, Some(true)) => Some(true),
-            (Some(false), Some(false)) => Some(false),
-            _ => None,
-        };
-        self.settled |= other.settled;
-        self.has_served |= other.has_served;
-        self.unborn &= other.unborn;
-        self.watched &= other.watched;
-        self.superseded &= other.superseded;
-        self.named |= other.named;
-        self.launching &= other.launching;
-        self.launches_with_listeners |= other.launches_with_listeners;
-    }
-}
-
-/// It still holds the descriptors of listeners that were listed a moment ago.
-fn is_paused(process: &Process, past: &Past, now: UnixSeconds) -> bool {
-    let lately = past.last_held.is_some_and(|held| now - held < PAUSE_SECONDS);
-    let held = process.sockets.as_ref();
-    lately && held.is_some_and(|held| !held.is_disjoint(&past.listeners))
-}
-
-fn is_named_by_pidfile(member: &Member<'_>) -> bool {
-    match &member.process.pidfile {
-        Some(Pidfile { content: PidfileContent::Pids(pids), .. }) => {
-            member.role == Role::Daemon && pids.contains(&member.process.own_pid())
-        }
-        _ => false,
-    }
-}
-
-/// What processes of one generation have in common.
-#[derive(Debug, PartialEq)]
-enum Mark {
-    /// Master and reload number.
-    Workers(ProcessId, ReloadNumber),
-    /// One pidfile names several daemons (nbproc).
-    Named(PathBuf),
-    /// A launcher, by its pid, and the child that will be the service.
-    Launch(i32),
-    Single(ProcessId),
-}
-
-/// The serving processes by age, in generations.
-fn units(
-    service: &Service<'_>,
-    holdings: &BTreeMap<ProcessId, Holding<'_>>,
-    pasts: &Pasts,
-    now: UnixSeconds,
-) -> Vec<Unit> {
-    let mut units: Vec<(Mark, Unit)> = Vec::new();
-    let serving = service.members.iter().filter(|m| m.lives() && m.role != Role::Master);
-    for member in serving {
-        let id = member.id();
-        let unit = Unit::of(member, holdings.get(&id), pasts.get(&id), now);
-        let number = member.process.environment.as_ref().and_then(environment::reload_number);
-        let launchers = || service.members.iter().filter(|member| member.launching);
-        let mark = match (member.master, number) {
-            _ if member.launching => Mark::Launch(id.pid),
-            _ if launchers().any(|launcher| launcher.id().pid == member.process.parent) => {
-                Mark::Launch(member.process.parent)
-            }
-            (Some(master), Some(number)) => Mark::Workers(master, number),
-            _ => match member.process.pidfile.as_ref().filter(|_| unit.named) {
-                Some(pidfile) => Mark::Named(pidfile.path.clone()),
-                None => Mark::Single(id),
-            },
-        };
-        match units.iter_mut().find(|(other, _)| *other == mark) {
-            Some((_, same)) => same.merge(unit),
-            None => units.push((mark, unit)),
-        }
-    }
-    units.into_iter().map(|(_, unit)| unit).collect()
-}
-
 /// The unit that serves: the one the pidfile names, unless a serving one was started to
 /// replace it; else the latest that has taken over.
 fn current_unit(service: &Service<'_>, units: &[Unit]) -> Option<usize> {
@@ -350,60 +198,6 @@ fn superseded(
     let since = overtaken.unwrap_or(own).max(own);
     let remembered = past.and_then(|past| past.superseded);
     remembered.map_or(since, |remembered| remembered.min(since))
-}
-
-/// What to remember of a process for the next sample.
-#[must_use]
-pub fn remember(
-    member: &Member<'_>,
-    haproxy: Option<&str>,
-    holding: Option<&Holding<'_>>,
-    generations: &Generations,
-    past: Option<&Past>,
-    now: UnixSeconds,
-) -> Past {
-    let id = member.id();
-    let age = now - member.process.started;
-    let configuration = member.process.configuration.as_deref();
-    let holds = holding.is_some_and(Holding::serves);
-    let earlier = past.and_then(|past| past.held_since);
-    let first_seen_old = past.is_none() && age >= YOUNG_SECONDS;
-    let begun = if first_seen_old { member.process.started } else { now };
-    let listeners: BTreeSet<_> =
-        holding.iter().flat_map(|h| h.listeners.iter().map(|socket| socket.inode)).collect();
-    Past {
-        haproxy: haproxy.map(str::to_owned).or_else(|| past.and_then(|p| p.haproxy.clone())),
-        own_pid: member.process.own_pid(),
-        pid_namespace: member.process.pid_namespace,
-        role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },
-        born_with: match past {
-            Some(past) => past.born_with,
-            // Edited before anybody looked, it is not what the process has read.
-            None if age < YOUNG_SECONDS => configuration
-                .filter(|c| !c.is_newer_than(member.process.started))
-                .map(|c| c.fingerprint),
-            None => None,
-        },
-        own_grace_seconds: match configuration {
-            Some(configuration) if generations.get(id) == Generation::Current => {
-                configuration.declared.globals.grace.map(|grace| grace.as_secs_f64())
-            }
-            _ => past.and_then(|past| past.own_grace_seconds),
-        },
-        zombie_since: past
-            .and_then(|past| past.zombie_since)
-            .or_else(|| member.process.is_zombie().then_some(now)),
-        from_birth: past.map_or(age < YOUNG_SECONDS, |past| past.from_birth),
-        held_since: earlier.or(holds.then_some(begun)),
-        last_held: if holds { Some(now) } else { past.and_then(|past| past.last_held) },
-        listeners: match past {
-            Some(past) if listeners.is_empty() => past.listeners.clone(),
-            _ => listeners,
-        },
-        has_served: past.is_some_and(|past| past.has_served)
-            || (holds && generations.get(id) == Generation::Current),
-        superseded: generations.superseded.get(&id).copied(),
-    }
 }
 
 #[cfg(test)]

@@ -11,3 +11,4 @@ pub mod names;
 pub mod past;
 pub mod roles;
 pub mod services;
+pub mod units;

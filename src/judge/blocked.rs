@@ -118,13 +118,10 @@ pub fn port_blocked(claim: &Claim<'_>, snapshot: &Snapshot) -> Judgement {
     let mut findings = Vec::new();
     for (protocol, address, port) in unbound {
         let on_port = by_port.get(&(protocol, port)).map(Vec::as_slice).unwrap_or_default();
-        let overlapping = on_port.iter().filter(|used| overlaps(used, address));
-        let Some((used, holder)) = overlapping
-            .filter_map(|used| Some((*used, obstacle(claim, snapshot, used, on_port)?)))
-            .next()
-        else {
-            continue;
-        };
+        let mut overlapping = on_port.iter().filter(|used| overlaps(used, address));
+        let found = overlapping
+            .find_map(|other| Some((*other, obstacle(claim, snapshot, other, on_port)?)));
+        let Some((in_the_way, holder)) = found else { continue };
         let netns = snapshot.networks.get(&claim.network).map(|network| network.label.clone());
         let key = PortKey {
             protocol,
@@ -133,7 +130,7 @@ pub fn port_blocked(claim: &Claim<'_>, snapshot: &Snapshot) -> Judgement {
             interface: String::new(),
             netns: netns.unwrap_or_default(),
         };
-        findings.push(finding(claim, snapshot, key, used, holder));
+        findings.push(finding(claim, snapshot, key, in_the_way, holder));
     }
     Judgement::of(findings)
 }
@@ -202,7 +199,7 @@ fn obstacle(
             let who = if own.is_some() { "haproxy".to_owned() } else { name() };
             outgoing.then(|| format!("{who} outgoing"))
         }
-        (PortRole::Bound, ..) | (PortRole::TimeWait, ..) => None,
+        (PortRole::Bound | PortRole::TimeWait, ..) => None,
     }
 }
 
@@ -255,6 +252,9 @@ mod tests {
     /// 80 is bound; 53 and 59044 were added and are not loaded.
     const WANTED: &str = "frontend a\n bind :80\n bind :53\n bind :59044\n bind quic4@:444\n";
 
+    /// What it is, who acts, who else uses ports, and what is found.
+    type Row = (&'static str, Vec<Actor>, Vec<PortUse>, &'static [&'static str]);
+
     fn serving() -> Actor {
         actor(10, 100, LINE).configured(WANTED, 200).tcp(80, 1)
     }
@@ -302,7 +302,7 @@ mod tests {
             receive_buffer_bytes: Some(2304),
             ..used(Protocol::Udp, Peerless, "0.0.0.0:444", 6, 0)
         };
-        let table: [(&str, Vec<Actor>, Vec<PortUse>, &[&str]); 13] = [
+        let table: [Row; 13] = [
             ("nobody has it", vec![serving()], vec![], &[]),
             (
                 "a program listens",
@@ -402,7 +402,7 @@ mod tests {
         let loaded = actor(10, 300, LINE).configured(WANTED, 200).tcp(80, 1).tcp(59044, 2);
         let uses = [tcp(PortRole::Listening, "0.0.0.0:53", 5, 99)];
         let mut film = Film::default();
-        film.see_uses(1000.0, &[loaded.clone()], &uses);
+        film.see_uses(1000.0, std::slice::from_ref(&loaded), &uses);
         let verdict = film.see_uses(1030.0, &[loaded], &uses);
         let found = verdict.one().findings();
         assert_eq!(

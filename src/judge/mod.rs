@@ -28,9 +28,10 @@ pub use self::reloads::Reloads;
 use self::rules::Case;
 use self::scene::{PortSockets, Scene};
 use self::verdict::{Haproxy, Kind, Origin, Verdict};
-use crate::haproxy::generations::{self, Generation};
+use crate::haproxy::generations::Generation;
 use crate::haproxy::listeners;
 use crate::haproxy::names::Identity;
+use crate::haproxy::past;
 use crate::haproxy::roles::{self, Role};
 use crate::model::{Headroom, NamespaceId, ProcessId, Protocol, Snapshot};
 
@@ -107,7 +108,7 @@ pub fn judge(now: &Snapshot, memory: &Memory, policy: &Policy) -> (Verdict, Memo
         for member in &service.members {
             let id = member.id();
             let (holding, past) = (holdings.get(&id), memory.processes.get(&id));
-            let past = generations::remember(member, name, holding, generations, past, now.taken);
+            let past = past::remember(member, name, holding, generations, past, now.taken);
             remembered.processes.insert(id, past);
         }
     }

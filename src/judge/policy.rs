@@ -134,6 +134,17 @@ impl Rules {
         allowed.is_none_or(|list| list.iter().any(|entry| entry.allows(protocol, address, port)))
     }
 
+    /// A listener with this number is permitted on some address.
+    #[must_use]
+    pub fn allows_number(&self, protocol: Protocol, port: u16) -> bool {
+        self.allowed_ports.as_ref().is_none_or(|list| {
+            list.iter().any(|entry| {
+                entry.protocol.is_none_or(|wanted| wanted == protocol)
+                    && entry.ports.contains(&port)
+            })
+        })
+    }
+
     /// How many port numbers are permitted, on whatever address.
     #[must_use]
     pub fn allowed_count(&self, protocol: Protocol) -> u64 {

@@ -1,1 +1,333 @@
-//! Placeholder.
+//! A verdict for a person at a terminal: anomalies first, then processes by generation, and ports.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::text::{Paint, Tint, printable, wrap};
+use crate::haproxy::generations::Generation;
+use crate::judge::verdict::{
+    Anomaly, Haproxy, Port, PortKey, ProcessView, Severity, StaleState, Verdict,
+};
+use crate::model::{Unreadable, numbers};
+
+/// Processes and groups of ports of one haproxy that are shown; a pile-up may have thousands.
+const MOST_ROWS: usize = 40;
+
+/// Everything that is to be said, in lines of at most `width` characters where words allow.
+#[must_use]
+pub fn table(verdict: &Verdict, paint: Paint, width: usize) -> String {
+    let mut text = anomalies(verdict, paint, width);
+    if text.is_empty() && !verdict.haproxys.is_empty() {
+        text = format!("{}\n", paint.tint(Tint::Good, "no anomalies"));
+    }
+    for one in &verdict.haproxys {
+        text.push('\n');
+        haproxy(&mut text, one, verdict.taken, paint, width);
+    }
+    if verdict.haproxys.is_empty() {
+        text.push_str("no HAProxy runs on this host\n");
+    }
+    unreadable(&mut text, &verdict.unreadable, paint, width);
+    text
+}
+
+/// What is wrong, the worst first, with why and what to do.
+#[must_use]
+pub fn anomalies(verdict: &Verdict, paint: Paint, width: usize) -> String {
+    let mut text = String::new();
+    let mut all: Vec<(&Haproxy, &Anomaly)> =
+        verdict.haproxys.iter().flat_map(|h| h.anomalies.iter().map(move |a| (h, a))).collect();
+    all.sort_by_key(|(haproxy, anomaly)| {
+        (anomaly.kind.severity(), anomaly.pending, haproxy.name.as_str(), anomaly.kind)
+    });
+    for (haproxy, anomaly) in all {
+        let severity = anomaly.kind.severity();
+        let tint = match severity {
+            Severity::Critical => Tint::Bad,
+            Severity::Warning => Tint::Poor,
+            Severity::Info => Tint::Plain,
+        };
+        let mut words = vec![printable(&haproxy.name)];
+        words.extend(anomaly.subject.port.as_ref().map(port_name));
+        if !anomaly.subject.holder.is_empty() {
+            words.push(format!("holder {}", printable(&anomaly.subject.holder)));
+        }
+        words.push(format!("for {}", age(verdict.taken - anomaly.since)));
+        if anomaly.pending {
+            words.push("pending".to_owned());
+        }
+        let head = format!("{} {}", severity.as_str().to_uppercase(), anomaly.kind.as_str());
+        let words = words.join(", ");
+        if head.chars().count() + 2 + words.chars().count() <= width {
+            let _ = writeln!(text, "{}  {words}", paint.tint(tint, &head));
+        } else {
+            let _ = writeln!(text, "{}", paint.tint(tint, &head));
+            lines(&mut text, "    at   ", &words, width);
+        }
+        for fact in &anomaly.evidence {
+            lines(&mut text, "    why  ", &printable(fact), width);
+        }
+        if !anomaly.advice.is_empty() {
+            lines(&mut text, "    →    ", &printable(&anomaly.advice), width);
+        }
+    }
+    text
+}
+
+/// Text behind a mark, its further lines below its first.
+fn lines(text: &mut String, mark: &str, words: &str, width: usize) {
+    let indent = mark.chars().count();
+    for (index, line) in wrap(words, width.saturating_sub(indent)).iter().enumerate() {
+        let _ = match index {
+            0 => writeln!(text, "{mark}{line}"),
+            _ => writeln!(text, "{:indent$}{line}", ""),
+        };
+    }
+}
+
+fn haproxy(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width: usize) {
+    let (up, tint) = match haproxy.up {
+        Some(true) => ("up", Tint::Good),
+        Some(false) => ("down", Tint::Bad),
+        None => ("could not be seen", Tint::Poor),
+    };
+    let identity = &haproxy.identity;
+    let path = |name: &str, path: &Option<std::path::PathBuf>| {
+        path.as_ref().map(|path| format!("{name} {}", printable(&path.to_string_lossy())))
+    };
+    let mut words: Vec<String> = Vec::new();
+    words.extend(Some(identity.mode.to_owned()).filter(|mode| !mode.is_empty()));
+    words
+        .extend(identity.version.as_ref().map(|version| format!("version {}", printable(version))));
+    words.extend(path("configuration", &identity.config));
+    words.extend(path("pidfile", &identity.pidfile));
+    let name = paint.tint(Tint::Head, &format!("haproxy {}", printable(&haproxy.name)));
+    let _ = writeln!(text, "{name}  {}", paint.tint(tint, up));
+    if !words.is_empty() {
+        lines(text, "  ", &words.join(", "), width);
+    }
+    processes(text, haproxy, now, paint, width);
+    ports(text, haproxy, width, paint);
+}
+
+fn processes(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width: usize) {
+    let mut shown: Vec<&ProcessView> = haproxy.processes.iter().collect();
+    shown.sort_by_key(|process| (process.generation, process.role, process.id));
+    let rows = shown.iter().take(MOST_ROWS).map(|process| {
+        let tint = match process.state {
+            Some(StaleState::Listening) => Some(Tint::Bad),
+            Some(StaleState::Idle | StaleState::Zombie) => Some(Tint::Poor),
+            _ if process.generation == Generation::Stale => Some(Tint::Faint),
+            _ => None,
+        };
+        let superseded =
+            process.superseded.map(|since| format!("superseded {} ago", age(now - since)));
+        let connections = process.connections.filter(|_| process.state.is_some()).map(|counts| {
+            let named = counts.named().into_iter().filter(|(_, count)| *count > 0);
+            let words: Vec<_> = named.map(|(state, count)| format!("{count} {state}")).collect();
+            if words.is_empty() { "no connections".to_owned() } else { words.join(", ") }
+        });
+        let cells = vec![
+            process.id.pid.to_string(),
+            process.role.as_str().to_owned(),
+            process.generation.as_str().to_owned(),
+            process.state.map_or("", StaleState::as_str).to_owned(),
+            age(now - process.started),
+            [superseded, connections].into_iter().flatten().collect::<Vec<_>>().join(", "),
+        ];
+        (tint, cells)
+    });
+    if !shown.is_empty() {
+        columns(text, &["PID", "ROLE", "GENERATION", "STATE", "AGE", ""], rows, paint, width);
+    }
+    more(text, shown.len(), "processes");
+}
+
+fn ports(text: &mut String, haproxy: &Haproxy, width: usize, paint: Paint) {
+    // Ports that differ in nothing but their number share a row.
+    let mut groups: BTreeMap<_, Vec<u16>> = BTreeMap::new();
+    for Port { key, generation, pids, .. } in &haproxy.ports {
+        let PortKey { protocol, address, port, interface, netns } = key;
+        let row = (*generation, *protocol, *address, interface, netns, pids);
+        groups.entry(row).or_default().push(*port);
+    }
+    let count = groups.len();
+    let rows = groups.into_iter().take(MOST_ROWS).map(|(row, ports)| {
+        let (generation, protocol, address, interface, netns, pids) = row;
+        let mut place = address.to_string();
+        if !interface.is_empty() {
+            let _ = write!(place, "%{}", printable(interface));
+        }
+        if !netns.is_empty() {
+            let _ = write!(place, " netns {}", printable(netns));
+        }
+        let stale = generation == Generation::Stale;
+        let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+        let list = numbers::list(&numbers::runs(ports)).replace(',', " ");
+        let cells = vec![
+            protocol.as_str().to_owned(),
+            place,
+            generation.as_str().to_owned(),
+            shortened(&pids),
+            list,
+        ];
+        (stale.then_some(Tint::Bad), cells)
+    });
+    if count > 0 {
+        columns(text, &["PROTO", "ADDRESS", "GENERATION", "PIDS", "PORTS"], rows, paint, width);
+    }
+    more(text, count, "groups of ports");
+}
+
+fn shortened(pids: &[String]) -> String {
+    match pids {
+        [first, second, third, rest @ ..] if !rest.is_empty() => {
+            format!("{first} {second} {third} and {} more", rest.len())
+        }
+        _ => pids.join(" "),
+    }
+}
+
+fn more(text: &mut String, count: usize, what: &str) {
+    if count > MOST_ROWS {
+        let _ = writeln!(text, "  and {} more {what}", count - MOST_ROWS);
+    }
+}
+
+fn unreadable(text: &mut String, entries: &[Unreadable], paint: Paint, width: usize) {
+    if entries.is_empty() {
+        return;
+    }
+    let head =
+        format!("\n{} things could not be read, so this is not all there is:", entries.len());
+    let _ = writeln!(text, "{}", paint.tint(Tint::Poor, &head));
+    for entry in entries.iter().take(MOST_ROWS) {
+        let words = format!("{} of {}: {}", entry.what.as_str(), entry.subject, entry.reason);
+        lines(text, "  ", &printable(&words), width);
+    }
+    more(text, entries.len(), "");
+}
+
+/// Rows in columns as wide as their widest cell, each in its colour; a last cell for which there is
+/// no room goes on below.
+pub(super) fn columns(
+    text: &mut String,
+    heads: &[&str],
+    rows: impl Iterator<Item = (Option<Tint>, Vec<String>)>,
+    paint: Paint,
+    width: usize,
+) {
+    let heads = heads.iter().map(|head| (*head).to_owned()).collect();
+    let rows: Vec<_> = std::iter::once((Some(Tint::Faint), heads)).chain(rows).collect();
+    let mut widths: Vec<usize> = Vec::new();
+    for (_, cells) in &rows {
+        for (index, cell) in cells.iter().enumerate() {
+            let wide = cell.chars().count();
+            match widths.get_mut(index) {
+                Some(width) => *width = wide.max(*width),
+                None => widths.push(wide),
+            }
+        }
+    }
+    for (tint, cells) in rows {
+        let Some((last, firsts)) = cells.split_last() else { continue };
+        let mut line = String::from("  ");
+        for (cell, width) in firsts.iter().zip(&widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        let lead = line.chars().count();
+        let mut below = Vec::new();
+        if lead + last.chars().count() <= width {
+            line.push_str(last);
+        } else {
+            below = wrap(last, width.saturating_sub(BELOW));
+        }
+        let tinted = |line: &str| match tint {
+            Some(tint) => paint.tint(tint, line.trim_end()),
+            None => line.trim_end().to_owned(),
+        };
+        let _ = writeln!(text, "{}", tinted(&line));
+        for line in below {
+            let _ = writeln!(text, "{}", tinted(&format!("{:BELOW$}{line}", "")));
+        }
+    }
+}
+
+/// Indent of what goes on below its row.
+const BELOW: usize = 9;
+
+/// `tcp 0.0.0.0:80`, with interface and network namespace where it has them.
+#[must_use]
+pub fn port_name(key: &PortKey) -> String {
+    let mut name =
+        format!("{} {}", key.protocol, crate::check::finding::socket(key.address, key.port));
+    if !key.interface.is_empty() {
+        let _ = write!(name, "%{}", printable(&key.interface));
+    }
+    if !key.netns.is_empty() {
+        let _ = write!(name, " in netns {}", printable(&key.netns));
+    }
+    name
+}
+
+/// `3d 4h`, `5m 6s`: two units, the greater first.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // an age is small and not negative
+pub fn age(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    let (days, hours) = (seconds / 86400, seconds / 3600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest}s"),
+        (0, 0, _) => format!("{minutes}m {rest}s"),
+        (0, ..) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Film, actor};
+
+    const PLAIN: Paint = Paint { colour: false };
+
+    #[test]
+    fn ages_have_two_units() {
+        for (seconds, expected) in
+            [(0.4, "0s"), (59.9, "59s"), (61.0, "1m 1s"), (7260.0, "2h 1m"), (90000.0, "1d 1h")]
+        {
+            assert_eq!(age(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn anomalies_come_first_and_everything_fits() {
+        let line = "haproxy -D -f /a.cfg -p /run/p";
+        let stranded = || actor(10, 100, line).tcp(80, 1).tcp(443, 3);
+        let new = || actor(11, 200, &format!("{line} -sf 9")).tcp(80, 2).tcp(81, 4).tcp(82, 5);
+        let draining = || actor(9, 50, line).connected(9, Established);
+        let mut film = Film::default();
+        film.see(1000.0, &[draining(), stranded(), new()]);
+        let verdict = film.see(1100.0, &[draining(), stranded(), new()]);
+        for width in [80, 120] {
+            let text = table(&verdict, PLAIN, width);
+            assert!(text.starts_with("CRITICAL port_s"), "{text}");
+            assert!(text.contains("    →    kill -USR1 10"), "{text}");
+            assert!(text.contains("  80-82 ") || text.contains("80-82"), "{text}");
+            assert!(text.contains("draining") && text.contains("1 established"), "{text}");
+            for line in text.lines() {
+                assert!(line.chars().count() <= width, "{} > {width}: {line}", line.len());
+            }
+            assert!(!text.contains('\x1b'));
+        }
+        assert!(table(&verdict, Paint { colour: true }, 80).contains("\x1b[1;31mCRITICAL"));
+    }
+
+    #[test]
+    fn nothing_is_said_of_an_empty_host() {
+        let verdict = Film::default().see(1000.0, &[]);
+        assert_eq!(table(&verdict, PLAIN, 80), "no HAProxy runs on this host\n");
+    }
+}

@@ -1,6 +1,7 @@
 //! The configuration of each HAProxy as it is on disk, read again only when it has changed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,13 @@ use super::processes::Found;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Launch};
 use crate::model::declared::PortIndex;
-use crate::model::{Configuration, UnixSeconds, Unreadable, What};
+use crate::model::{Configuration, ProcessId, UnixSeconds, Unreadable, What};
 
 /// Readings of configurations, by how they are found and what they depend on.
 #[derive(Debug, Default)]
 pub struct Configurations {
     readings: BTreeMap<u64, Reading>,
+    sources: BTreeMap<ProcessId, Source>,
 }
 
 /// How the reading went.
@@ -38,10 +40,14 @@ struct Reading {
 }
 
 /// Where a process's configuration is, and how it is to be understood.
-struct Source {
-    names: Vec<PathBuf>,
-    base: Base,
-    launch: Launch,
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Files and directories, in order.
+    pub names: Vec<PathBuf>,
+    /// Where those names lead.
+    pub base: Base,
+    /// What it was started with.
+    pub launch: Launch,
 }
 
 impl Configurations {
@@ -52,32 +58,33 @@ impl Configurations {
         found: &mut [Found],
         unreadable: &mut Vec<Unreadable>,
     ) -> Outcome {
-        let sources: Vec<_> = found.iter().map(|f| source(procfs, f, found)).collect();
-        let mut kept: BTreeMap<u64, Reading> = BTreeMap::new();
+        let sources: Vec<_> =
+            found.iter().map(|f| (f.process.id, source(procfs, f, found))).collect();
+        self.sources.clear();
         let mut hidden: Vec<Unreadable> = Vec::new();
+        for (id, source) in sources {
+            match source {
+                Ok(source) => self.sources.extend(source.map(|source| (id, source))),
+                Err(entry) if !hidden.contains(&entry) => hidden.push(entry),
+                Err(_) => {}
+            }
+        }
         let mut gone = false;
-        for (found, source) in found.iter_mut().zip(sources) {
-            let source = match source {
-                Ok(Some(source)) => source,
-                Ok(None) => continue,
-                Err(entry) => {
-                    if !hidden.contains(&entry) {
-                        hidden.push(entry);
+        let mut kept: BTreeMap<u64, Reading> = BTreeMap::new();
+        for found in found.iter_mut() {
+            let Some(source) = self.sources.get(&found.process.id) else { continue };
+            let reading = match kept.entry(source.key()) {
+                Entry::Occupied(reading) => reading.into_mut(),
+                Entry::Vacant(slot) => {
+                    let reading = renew(self.readings.remove(slot.key()), source);
+                    // The files were looked for through a process that has ended meanwhile.
+                    if !reading.unreadable.is_empty() && source.is_gone() {
+                        gone = true;
+                        continue;
                     }
-                    continue;
+                    slot.insert(reading)
                 }
             };
-            let key = source.key();
-            if !kept.contains_key(&key) {
-                let reading = renew(self.readings.remove(&key), &source);
-                // The files were looked for through a process that has ended meanwhile.
-                if !reading.unreadable.is_empty() && source.is_gone() {
-                    gone = true;
-                    continue;
-                }
-                kept.insert(key, reading);
-            }
-            let Some(reading) = kept.get(&key) else { continue };
             found.process.configuration = Some(Arc::clone(&reading.configuration));
         }
         self.readings = kept;
@@ -85,6 +92,11 @@ impl Configurations {
         let before = unreadable.len();
         unreadable.extend(problems.chain(hidden));
         Outcome { success: unreadable.len() == before, gone }
+    }
+
+    /// The source of a process of the last sample.
+    pub fn source(&self, id: ProcessId) -> Option<&Source> {
+        self.sources.get(&id)
     }
 }
 

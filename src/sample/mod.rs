@@ -23,6 +23,7 @@ use rustix::fs::PROC_SUPER_MAGIC;
 use rustix::time::{ClockId, clock_gettime};
 
 use self::configurations::Configurations;
+pub use self::configurations::Source;
 use self::namespaces::{Network, Networks};
 use self::proc_dir::{ProcDir, ReadError};
 pub use self::processes::Discovery;
@@ -229,6 +230,12 @@ impl Sampler {
         let Ok(protocols) = protocols else { return Vec::new() };
         let streams = protocols.into_iter().filter(|(_, name)| name.starts_with("UNIX"));
         streams.map(|(inode, _)| Connection::Unix { inode, pair: Some(false) }).collect()
+    }
+
+    /// Where the configuration of a process of the last sample is, and how it is understood.
+    #[must_use]
+    pub fn source(&self, id: ProcessId) -> Option<&Source> {
+        self.configurations.source(id)
     }
 
     fn read_networks(&mut self, found: &[Found], snapshot: &mut Snapshot) -> bool {

@@ -149,6 +149,30 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream, UdpSocket};
 
+    /// A multipath listener is another protocol to the kernel's tables, in the same port space.
+    #[test]
+    fn a_multipath_listener_is_seen_once() {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
+        let (family, kind) = (AddressFamily::INET, SocketType::STREAM);
+        let flags = SocketFlags::CLOEXEC;
+        let Ok(socket) = rustix::net::socket_with(family, kind, flags, Some(ipproto::MPTCP)) else {
+            eprintln!("this kernel has no MPTCP: not tested");
+            return;
+        };
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        rustix::net::bind(&socket, &any).unwrap();
+        rustix::net::listen(&socket, 1).unwrap();
+        let local = rustix::net::getsockname(&socket).unwrap();
+        let port = std::net::SocketAddr::try_from(local).unwrap().port();
+        let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
+        let mut table = SocketTable::Netlink(Netlink::open().unwrap());
+        let uses = table.port_uses(&BTreeSet::from([port])).unwrap();
+        let held: Vec<_> = uses.iter().filter_map(|used| used.inode).collect();
+        assert_eq!(held, [inode], "{uses:?}");
+        let bound = table.bound().unwrap();
+        assert!(bound.iter().any(|socket| socket.inode == inode), "{bound:?}");
+    }
+
     /// The real kernel: a listener, both ends of a connection, and a UDP socket.
     #[test]
     fn everything_on_a_port() {

@@ -29,7 +29,7 @@ const HEADER: usize = 16;
 const INET_DIAG_MEMINFO_EXTENSION: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
 const INET_DIAG_SKMEMINFO: u16 = 7;
 const INET_DIAG_SKV6ONLY: u16 = 11;
-const INET_DIAG_REQ_PROTOCOL: u16 = 2;
+const INET_DIAG_REQ_PROTOCOL: u16 = 3;
 const SK_MEMINFO_RCVBUF: usize = 1;
 const SK_MEMINFO_DROPS: usize = 8;
 

@@ -1,64 +1,154 @@
 //! What each path answers. Pure: a request and the last page in, a response out.
 
-use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::limits::Chunks;
 use super::{Page, Settings, landing};
+
+/// Reads the configuration again.
+pub const RELOAD: &str = "/-/reload";
+const HEALTHY: &str = "/-/healthy";
+const READY: &str = "/-/ready";
 
 /// Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
+/// The path is one that probes ask.
+#[must_use]
+pub fn is_probe(path: &str) -> bool {
+    path == HEALTHY || path == READY
+}
+
 /// Answers a request.
 pub fn answer<B>(
     request: &Request<B>,
     settings: &Settings,
     page: Option<&Page>,
-) -> Response<Full<Bytes>> {
+) -> Response<Chunks> {
     let path = request.uri().path();
-    let known = path == settings.telemetry_path || ["/", "/-/healthy", "/-/ready"].contains(&path);
+    let known = path == settings.telemetry_path || ["/", HEALTHY, READY, RELOAD].contains(&path);
     if !known {
         return text(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
     }
+    if path == RELOAD {
+        return match (request.method(), settings.enable_lifecycle) {
+            (&Method::POST, _) => text(
+                StatusCode::FORBIDDEN,
+                "reloading by request is off; start with --web.enable-lifecycle, or send SIGHUP\n",
+            ),
+            _ => only("POST", "only POST\n"),
+        };
+    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
+        return only("GET, HEAD", "only GET and HEAD\n");
     }
     match path {
-        "/" => respond(StatusCode::OK, HTML, landing::page(settings, page).into()),
-        "/-/healthy" => text(StatusCode::OK, "healthy\n"),
-        "/-/ready" => ready(settings, page),
+        "/" => person(settings, page),
+        HEALTHY => text(StatusCode::OK, "healthy\n"),
+        READY => ready(settings, page),
         _ => match page {
-            Some(page) => respond(StatusCode::OK, METRICS_TYPE, page.metrics.clone()),
+            Some(page) => metrics(page, request.headers()),
             None => text(StatusCode::SERVICE_UNAVAILABLE, "no sample has been taken yet\n"),
         },
     }
 }
 
-fn ready(settings: &Settings, page: Option<&Page>) -> Response<Full<Bytes>> {
-    let late = settings.sample_interval * 3 + std::time::Duration::from_secs(5);
+fn only(methods: &'static str, why: &'static str) -> Response<Chunks> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, why);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+fn metrics(page: &Page, headers: &HeaderMap) -> Response<Chunks> {
+    let gzip = takes_gzip(headers);
+    let body = if gzip { page.metrics_gzip.clone() } else { page.metrics.clone() };
+    let mut response = respond(StatusCode::OK, METRICS_TYPE, [body]);
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    if gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+/// RFC 9110, 12.5.3: gzip, x-gzip or `*`, with a weight that is not 0.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let mut best = None;
+    for coding in values.flat_map(|value| value.split(',')) {
+        let mut parts = coding.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        let wanted = weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|q| q > 0.0));
+        if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") {
+            return wanted;
+        }
+        if name == "*" {
+            best = Some(wanted);
+        }
+    }
+    best.unwrap_or(false)
+}
+
+/// The first lines tell the age and are new each time; the rest is shared by all requests.
+fn person(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
+    let age = page.map(|page| page.rendered.elapsed());
+    let head = Bytes::from(landing::head(age, age.is_some_and(|age| age > settings.late_after())));
+    let content = page.map(|page| page.person.clone());
+    let content =
+        content.unwrap_or_else(|| Bytes::from(landing::nothing(&settings.telemetry_path)));
+    let mut response = respond(StatusCode::OK, HTML, [head, content]);
+    let fixed: [(HeaderName, &str); 4] = [
+        (CONTENT_SECURITY_POLICY, landing::POLICY),
+        (X_FRAME_OPTIONS, "deny"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    for (name, value) in fixed {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn ready(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
     match page.map(|page| page.rendered.elapsed()) {
         None => text(StatusCode::SERVICE_UNAVAILABLE, "no sample has been taken yet\n"),
-        Some(age) if age > late => {
+        Some(age) if age > settings.late_after() => {
             let body = format!("the last sample is {} s old\n", age.as_secs());
-            respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, body.into())
+            respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, [body.into()])
         }
         Some(_) => text(StatusCode::OK, "ready\n"),
     }
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    respond(status, TEXT, Bytes::from_static(body.as_bytes()))
+/// A line of text.
+pub fn text(status: StatusCode, body: &'static str) -> Response<Chunks> {
+    respond(status, TEXT, [Bytes::from_static(body.as_bytes())])
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+/// A line that says what went wrong here.
+pub fn failed(why: String) -> Response<Chunks> {
+    respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, [why.into()])
+}
+
+fn respond(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl IntoIterator<Item = Bytes>,
+) -> Response<Chunks> {
+    let mut response = Response::new(Chunks::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -68,21 +158,29 @@ mod tests {
     use crate::judge::verdict::Verdict;
     use std::time::{Duration, Instant};
 
-    fn status(method: Method, path: &str, page: Option<&Page>) -> u16 {
-        let interval = Duration::from_secs(5);
-        let settings =
-            Settings { telemetry_path: "/metrics".to_owned(), sample_interval: interval };
+    fn settings(enable_lifecycle: bool) -> Settings {
+        Settings {
+            telemetry_path: "/metrics".to_owned(),
+            sample_interval: Duration::from_secs(5),
+            max_requests: 0,
+            enable_lifecycle,
+            config_file: None,
+        }
+    }
+
+    fn page(age: u64) -> Page {
+        let mut page = Page::new("a 1\n".to_owned(), &Verdict::default(), "/metrics");
+        page.rendered = Instant::now().checked_sub(Duration::from_secs(age)).unwrap();
+        page
+    }
+
+    fn ask(method: &Method, path: &str, page: Option<&Page>) -> Response<Chunks> {
         let request = Request::builder().method(method).uri(path).body(()).unwrap();
-        answer(&request, &settings, page).status().as_u16()
+        answer(&request, &settings(false), page)
     }
 
     #[test]
     fn each_path_answers() {
-        let page = |age| Page {
-            metrics: Bytes::from_static(b"a 1\n"),
-            verdict: Verdict::default(),
-            rendered: Instant::now().checked_sub(Duration::from_secs(age)).unwrap(),
-        };
         let (fresh, old) = (page(0), page(60));
         let table = [
             (Method::GET, "/metrics", Some(&fresh), 200),
@@ -94,10 +192,43 @@ mod tests {
             (Method::GET, "/-/ready", None, 503),
             (Method::GET, "/-/ready", Some(&fresh), 200),
             (Method::GET, "/-/ready", Some(&old), 503),
+            (Method::GET, "/-/reload", Some(&fresh), 405),
+            (Method::POST, "/-/reload", Some(&fresh), 403),
             (Method::GET, "/metrics/", Some(&fresh), 404),
         ];
         for (method, path, page, expected) in table {
-            assert_eq!(status(method.clone(), path, page), expected, "{method} {path}");
+            let response = ask(&method, path, page);
+            assert_eq!(response.status().as_u16(), expected, "{method} {path}");
+            assert_eq!(response.headers().contains_key(ALLOW), expected == 405, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn the_age_is_told_even_when_samples_stop() {
+        let text = |age| ask(&Method::GET, "/", Some(&page(age))).body().text();
+        assert!(text(0).contains("0 s ago"), "{}", text(0));
+        assert!(text(60).contains("samples have stopped"), "{}", text(60));
+    }
+
+    #[test]
+    fn gzip_when_asked_for() {
+        let table = [
+            ("gzip", true),
+            ("deflate, gzip;q=1.0, *;q=0.5", true),
+            ("GZIP", true),
+            ("*", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.0, *", false),
+            ("*;q=0", false),
+            ("identity", false),
+            ("br", false),
+            ("", false),
+        ];
+        for (value, expected) in table {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, value.parse().unwrap());
+            assert_eq!(takes_gzip(&headers), expected, "{value}");
+        }
+        assert!(!takes_gzip(&HeaderMap::new()));
     }
 }

@@ -2,24 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 
 use super::proxies::{ECHO, WAITING_ROOM, WAITING_ROOM_ADDRESS, something_wrong, stale};
 use crate::support::*;
-
-/// The exporter as a user who may do nothing. Copied, for the build may lie where he cannot go.
-fn as_nobody(bed: &Bed) -> Command {
-    let binary = bed.directory().join("exporter");
-    if !binary.exists() {
-        fs::copy(Exporter::binary(), &binary).unwrap();
-    }
-    let mut command = bed.command(tool("setpriv"));
-    command
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"])
-        .args(["--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs", "--"])
-        .arg(binary);
-    command
-}
 
 /// Others' processes cannot be read: that is said, and nothing is judged that rests on it.
 #[test]
@@ -30,7 +15,8 @@ fn without_rights() {
     let old = service.start();
     let _flow = Flow::held_by(&bed, WAITING_ROOM_ADDRESS, old);
     service.reload();
-    let exporter = Exporter::launched(&bed, as_nobody(&bed), "defaults: {stale_grace: 1s}\n");
+    let exporter =
+        Exporter::launched(&bed, Exporter::as_nobody(&bed), "defaults: {stale_grace: 1s}\n");
     let recorder = exporter.record();
     let page = exporter.await_samples(8);
     assert!(
@@ -58,7 +44,7 @@ fn without_rights() {
         log.lines().filter(|line| line.contains("CAP_") || line.contains("unreadable")).count();
     assert!((1..=6).contains(&said), "{said} lines about it:\n{log}");
 
-    let output = as_nobody(&bed).args(["inspect", "--output", "json"]).output().unwrap();
+    let output = Exporter::as_nobody(&bed).args(["inspect", "--output", "json"]).output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert!(
         text(&output.stderr).contains("CAP_"),

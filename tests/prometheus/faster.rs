@@ -1,5 +1,17 @@
-//! The shipped rules with every duration divided by one factor, and nothing else changed, so that an
+//! What is shipped with every duration divided by one factor, and nothing else changed, so that an
 //! alert that waits for minutes can be seen to fire in seconds.
+
+/// Keys of rules, of Alertmanager's routes and of Prometheus's configuration whose value is a duration.
+const KEYS: [&str; 8] = [
+    "for: ",
+    "keep_firing_for: ",
+    "group_wait: ",
+    "group_interval: ",
+    "repeat_interval: ",
+    "resolve_timeout: ",
+    "scrape_interval: ",
+    "evaluation_interval: ",
+];
 
 /// A piece of a rule file: a duration in milliseconds, or anything else.
 #[derive(Debug, PartialEq)]
@@ -8,17 +20,15 @@ enum Piece {
     Milliseconds(u64),
 }
 
-/// Cuts a rule file into durations (`for:`, `keep_firing_for:`, and ranges `[…]` of expressions) and what is
-/// between them.
+/// Cuts a file into durations (values of [`KEYS`], and ranges `[…]` of expressions) and what is between
+/// them.
 fn pieces(rules: &str) -> Vec<Piece> {
     let mut found = Vec::new();
     let mut text = String::new();
     for line in rules.split_inclusive('\n') {
         let comment = line.trim_start().starts_with('#');
-        let waits = ["for: ", "keep_firing_for: "]
-            .iter()
-            .find_map(|key| line.trim_start().strip_prefix(key))
-            .filter(|_| !comment);
+        let waits =
+            KEYS.iter().find_map(|key| line.trim_start().strip_prefix(key)).filter(|_| !comment);
         let mut rest = line;
         if let Some(duration) = waits {
             let at = line.len() - duration.len();
@@ -68,7 +78,7 @@ fn milliseconds(duration: &str) -> Option<u64> {
     (number.is_empty() && total > 0).then_some(total)
 }
 
-/// The rules, `factor` times faster. Fails where a duration does not divide.
+/// The text, `factor` times faster. Fails where a duration does not divide.
 pub fn faster(rules: &str, factor: u64) -> String {
     let slow = pieces(rules);
     let text: String = slow

@@ -1,9 +1,9 @@
 //! What is shipped beside the binary (alerts, runbooks, Alertmanager, Prometheus), held together by
 //! closure tests and driven through the tools of those who will use it: promtool, amtool, pint.
 //!
-//! More versions of promtool and amtool are used when they are under
-//! `tests/.cache/{prometheus,alertmanager}/VERSION/`. pint is built once into `tests/.cache/go`
-//! where there is a Go; where there is none it is skipped, and that is said.
+//! promtool and amtool are used in every version there is: the one on PATH, and those under
+//! `tests/.cache/{prometheus,alertmanager}/VERSION/` (tests/versions). pint is skipped where there is
+//! no go to build it with, and that is said.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod alertmanager;
@@ -65,11 +65,10 @@ fn run(command: &mut Command) -> String {
 /// The tool on PATH, and those of other versions in the cache.
 fn versions_of(tool: &str, cache: &str) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::from(tool)];
-    if let Ok(entries) = fs::read_dir(root().join("tests/.cache").join(cache)) {
-        found.extend(
-            entries.flatten().map(|entry| entry.path().join(tool)).filter(|path| path.exists()),
-        );
-    }
+    let cache = root().join("tests/.cache").join(cache);
+    let others = fs::read_dir(&cache)
+        .unwrap_or_else(|why| panic!("{}: {why}: run tests/install", cache.display()));
+    found.extend(others.flatten().map(|entry| entry.path().join(tool)));
     found
 }
 
@@ -141,28 +140,28 @@ fn alerts() -> Vec<Alert> {
         .collect()
 }
 
-/// What the exporter exports: labels by metric, and the kinds.
-struct Catalogue {
-    metrics: BTreeMap<String, BTreeSet<String>>,
+/// What the exporter exports, as it is written down: type and labels by metric, and the kinds.
+struct Golden {
+    metrics: BTreeMap<String, (String, Vec<String>)>,
     kinds: BTreeSet<String>,
 }
 
-fn catalogue() -> Catalogue {
-    let mut catalogue = Catalogue { metrics: BTreeMap::new(), kinds: BTreeSet::new() };
+fn golden() -> Golden {
+    let mut golden = Golden { metrics: BTreeMap::new(), kinds: BTreeSet::new() };
     for line in read(&root().join("tests/golden/catalogue.txt")).lines() {
         match line.split(' ').collect::<Vec<_>>()[..] {
-            ["metric", name, _, labels] => {
+            ["metric", name, kind, labels] => {
                 let labels =
                     labels.split(',').filter(|label| *label != "-").map(str::to_owned).collect();
-                catalogue.metrics.insert(name.to_owned(), labels);
+                golden.metrics.insert(name.to_owned(), (kind.to_owned(), labels));
             }
             ["kind", name] => {
-                catalogue.kinds.insert(name.to_owned());
+                golden.kinds.insert(name.to_owned());
             }
             _ => assert!(line.starts_with('#'), "catalogue: {line}"),
         }
     }
-    catalogue
+    golden
 }
 
 /// Every `haproxy_host_…` in a text that is not part of a recorded name, with what follows it.

@@ -97,13 +97,18 @@ impl DeafServer {
     }
 }
 
-struct Server {
+/// Takes connections in a bed and serves each on a thread of its own.
+pub struct Server {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    fn start(bed: &Bed, address: &str, serve: fn(TcpStream)) -> Self {
+    pub fn start(
+        bed: &Bed,
+        address: &str,
+        serve: impl Fn(TcpStream) + Clone + Send + 'static,
+    ) -> Self {
         let listener = bed.inside(|| TcpListener::bind(address)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
@@ -115,6 +120,7 @@ impl Server {
                         Ok((stream, _)) => {
                             stream.set_nonblocking(false).unwrap();
                             // Ends when the HAProxy in front does, with the bed at the latest.
+                            let serve = serve.clone();
                             std::thread::spawn(move || serve(stream));
                         }
                         Err(_) => std::thread::sleep(Duration::from_millis(20)),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::bed::text;
-use super::{Bed, PATIENCE, Page, Running, await_true};
+use super::{Bed, PATIENCE, Page, Running, await_true, tool};
 
 /// How often the exporter under test looks.
 pub const SAMPLE_INTERVAL: &str = "200ms";
@@ -70,6 +70,20 @@ impl<'b> Exporter<'b> {
             exporter.get("/-/ready").is_some_and(|response| response.status == 200)
         });
         exporter
+    }
+
+    /// A command for it as a user who may do nothing. Copied, for the build may lie where he cannot go.
+    pub fn as_nobody(bed: &Bed) -> Command {
+        let binary = bed.directory().join("exporter");
+        if !binary.exists() {
+            std::fs::copy(Self::binary(), &binary).unwrap();
+        }
+        let mut command = bed.command(tool("setpriv"));
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"])
+            .args(["--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs", "--"])
+            .arg(binary);
+        command
     }
 
     /// Runs one of its subcommands in the bed to its end.

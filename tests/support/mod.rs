@@ -9,7 +9,7 @@ mod haproxy;
 mod page;
 
 pub use bed::{Bed, Running, text};
-pub use clients::{DeafServer, EchoServer, Flow, QuicFlow, certificate};
+pub use clients::{DeafServer, EchoServer, Flow, QuicFlow, Server, certificate};
 pub use exporter::{Exporter, Recorder, Response, SAMPLE_INTERVAL};
 pub use haproxy::{Manner, Service, Version, ask};
 pub use page::{Page, Sample};

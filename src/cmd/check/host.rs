@@ -7,22 +7,24 @@ use super::target::Target;
 use crate::check::facts::Question;
 use crate::check::{self, Facts, Network, Owner, Trial, Use};
 use crate::cli::Options;
-use crate::haproxy::command_line::CommandLine;
-use crate::haproxy::config::Declared;
 use crate::haproxy::generations::Generation;
 use crate::haproxy::roles::Role;
 use crate::judge::verdict::Verdict;
+use crate::model::declared::Declared;
 use crate::model::{
     NamespaceId, PortUse, Process, ProcessId, Program, Snapshot, SocketInode, Unreadable, What,
 };
 use crate::sample::programs::{self, Holders};
 use crate::sample::surroundings::{self, Location, Surroundings, TrialBind};
+use crate::sample::{Sampler, Source};
 
 /// A haproxy of which processes live.
 #[derive(Debug)]
 pub struct Running {
     /// Its name.
     pub name: String,
+    /// Where its configuration is.
+    pub source: Option<Source>,
     processes: Vec<(ProcessId, Role, Generation)>,
 }
 
@@ -35,13 +37,20 @@ pub struct Host {
 
 impl Host {
     /// The host of a sample and what it was judged to be.
-    pub fn new(snapshot: Snapshot, verdict: &Verdict) -> Host {
-        let haproxys = verdict.haproxys.iter().filter(|haproxy| !haproxy.is_gone());
-        let running = haproxys.map(|haproxy| Running {
-            name: haproxy.name.clone(),
-            processes: haproxy.processes.iter().map(|p| (p.id, p.role, p.generation)).collect(),
-        });
-        Host { haproxys: running.collect(), snapshot }
+    pub fn new(snapshot: Snapshot, verdict: &Verdict, sampler: &Sampler) -> Host {
+        let mut host = Host { haproxys: Vec::new(), snapshot };
+        for haproxy in verdict.haproxys.iter().filter(|haproxy| !haproxy.is_gone()) {
+            let processes = haproxy.processes.iter().map(|p| (p.id, p.role, p.generation));
+            let mut running = Running {
+                name: haproxy.name.clone(),
+                source: None,
+                processes: processes.collect(),
+            };
+            let mut speakers = host.processes(&running).into_iter();
+            running.source = speakers.find_map(|process| sampler.source(process.id).cloned());
+            host.haproxys.push(running);
+        }
+        host
     }
 
     /// Every haproxy.
@@ -67,13 +76,6 @@ impl Host {
         });
         let find = |id: ProcessId| self.snapshot.processes.iter().find(|p| p.id == id);
         ranked.into_iter().filter_map(|(id, ..)| find(*id)).filter(|p| !p.is_zombie()).collect()
-    }
-
-    /// The process whose arguments and environment tell its configuration.
-    pub fn speaker(&self, running: &Running) -> Option<(&Process, CommandLine)> {
-        self.processes(running)
-            .into_iter()
-            .find_map(|process| Some((process, CommandLine::parse(process.arguments.as_ref()?)?)))
     }
 
     /// What the host says of a configuration's ports, and what it would not say.

@@ -2,13 +2,12 @@
 //!
 //! | step | file |
 //! |---|---|
-//! | which configuration, of which haproxy | `target.rs`, `launch.rs` |
+//! | which configuration, of which haproxy | `target.rs` |
 //! | what the host says of its ports | `host.rs` |
 //! | what is wrong with it | [`crate::check`] |
 //! | how it is said | [`crate::report::candidate`] |
 
 mod host;
-mod launch;
 mod target;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -27,7 +26,7 @@ use crate::sample::config_files::{self, Problem};
 pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {
     let targets = target::targets(options, arguments)?;
     let candidates: Vec<Candidate> = targets
-        .targets
+        .list
         .iter()
         .map(|target| {
             let mut candidate = judge(options, arguments, target, &targets.host);
@@ -93,7 +92,7 @@ fn judge(options: &Options, arguments: &Check, target: &Target, host: &host::Hos
 fn missing(problem: &Problem) -> Finding {
     Finding {
         label: "HAProxy stops here".to_owned(),
-        ..Finding::of_file(Kind::ConfigInvalid, Severity::Error, problem.to_string())
+        ..Finding::of_file(Kind::ConfigInvalid, Severity::Error, &problem.to_string())
     }
 }
 

@@ -1,11 +1,11 @@
 //! Which configurations to judge, and by whose policy.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 use super::super::Error;
 use super::host::{Host, Running};
-use super::launch;
 use crate::cli::{Check, Options};
 use crate::haproxy::config::Launch;
 use crate::judge::Policy;
@@ -35,7 +35,7 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Targets {
     /// The configurations.
-    pub targets: Vec<Target>,
+    pub list: Vec<Target>,
     /// What was seen of the host.
     pub host: Host,
     /// What stood in the way of finding them.
@@ -60,12 +60,12 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
     if arguments.offline && !arguments.files.is_empty() {
         let haproxy = configured_for(&policy, arguments, &base)?;
         let host = Host::default();
-        let targets = vec![given(&policy, arguments, base, haproxy, None, &host)];
-        return Ok(Targets { targets, host, unseen: Vec::new() });
+        let list = vec![given(&policy, arguments, base, haproxy, None)];
+        return Ok(Targets { list, host, unseen: Vec::new() });
     }
     let mut watcher = Watcher::new(super::super::paths(options), config)?;
     let (snapshot, verdict) = watcher.observe();
-    let host = Host::new(snapshot, &verdict);
+    let host = Host::new(snapshot, &verdict, watcher.sampler());
     let known = |name: &str| policy.names(name) || host.running(name).is_some();
     if let Some(name) = arguments.haproxy.as_deref().filter(|name| !known(name)) {
         let names = verdict.haproxys.iter().map(|haproxy| haproxy.name.clone()).collect();
@@ -73,10 +73,10 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
     }
     if !arguments.files.is_empty() {
         let named = arguments.haproxy.clone();
-        let haproxy = named.or_else(|| who_runs(options, &host, arguments, &base));
+        let haproxy = named.or_else(|| who_runs(&host, arguments, &base));
         let running = haproxy.as_deref().and_then(|name| host.running(name));
-        let target = given(&policy, arguments, base, haproxy.clone(), running, &host);
-        return Ok(Targets { targets: vec![target], host, unseen: Vec::new() });
+        let target = given(&policy, arguments, base, haproxy.clone(), running);
+        return Ok(Targets { list: vec![target], host, unseen: Vec::new() });
     }
     let mut unseen = Vec::new();
     let mut targets = Vec::new();
@@ -84,8 +84,7 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
         if arguments.haproxy.as_ref().is_some_and(|name| *name != haproxy.name) {
             continue;
         }
-        match host.running(&haproxy.name).and_then(|running| own(options, &policy, &host, running))
-        {
+        match host.running(&haproxy.name).and_then(|running| own(&policy, running)) {
             Some(target) => targets.push(target),
             None if haproxy.processes.is_empty() && arguments.haproxy.is_none() => {}
             None => unseen.push(Unreadable {
@@ -96,7 +95,7 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
         }
     }
     unseen.extend(snapshot_gaps(&host, &targets));
-    Ok(Targets { targets, host, unseen })
+    Ok(Targets { list: targets, host, unseen })
 }
 
 /// Without a HAProxy in sight, processes that could not be read may have been some.
@@ -111,62 +110,57 @@ fn given(
     base: Base,
     haproxy: Option<String>,
     running: Option<&Running>,
-    host: &Host,
 ) -> Target {
-    let launch = running
-        .and_then(|running| host.speaker(running))
-        .map_or_else(launch::here, |(process, line)| {
-            launch::of(Path::new("/proc"), process, &line)
-        });
-    Target {
-        rules: haproxy.as_deref().map_or(&policy.defaults, |name| policy.rules(name)).clone(),
-        haproxy,
-        names: arguments.files.clone(),
-        base,
-        launch,
-        unseen: Vec::new(),
+    let rules = haproxy.as_deref().map_or(&policy.defaults, |name| policy.rules(name)).clone();
+    let source = running.and_then(|running| running.source.as_ref());
+    let launch = source.map_or_else(here, |source| source.launch.clone());
+    Target { rules, haproxy, names: arguments.files.clone(), base, launch, unseen: Vec::new() }
+}
+
+/// As if HAProxy were started here and now.
+fn here() -> Launch {
+    let variables = std::env::vars_os();
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let host_name = rustix::system::uname().nodename().to_str().ok().map(str::to_owned);
+    Launch {
+        environment: Some(variables.filter_map(text).collect()),
+        host_name,
+        ..Launch::default()
     }
 }
 
 /// The configuration a haproxy would read at its next reload.
-fn own(options: &Options, policy: &Policy, host: &Host, running: &Running) -> Option<Target> {
-    let (process, line) = host.speaker(running)?;
-    if line.files.is_empty() {
-        return None;
-    }
-    let speakers = host.processes(running);
+fn own(policy: &Policy, running: &Running) -> Option<Target> {
+    let source = running.source.clone()?;
+    let unseen = source.launch.environment.is_none().then(|| Unreadable {
+        what: What::Environment,
+        subject: format!("haproxy {}", running.name),
+        reason: "needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH".to_owned(),
+    });
     Some(Target {
         rules: policy.rules(&running.name).clone(),
         haproxy: Some(running.name.clone()),
-        names: line.files.iter().map(PathBuf::from).collect(),
-        base: launch::base(&options.procfs, process, &line, &speakers),
-        launch: launch::of(&options.procfs, process, &line),
-        unseen: if process.environment.is_none() {
-            vec![Unreadable {
-                what: What::Environment,
-                subject: format!("pid {}", process.id.pid),
-                reason: "needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH".to_owned(),
-            }]
-        } else {
-            Vec::new()
-        },
+        names: source.names,
+        base: source.base,
+        launch: source.launch,
+        unseen: unseen.into_iter().collect(),
     })
 }
 
 /// The haproxy that runs exactly the files that were named.
-fn who_runs(options: &Options, host: &Host, arguments: &Check, base: &Base) -> Option<String> {
+fn who_runs(host: &Host, arguments: &Check, base: &Base) -> Option<String> {
     let wanted = identities(&arguments.files, base);
     let runs = |running: &&Running| {
-        let Some((process, line)) = host.speaker(running) else { return false };
-        let names: Vec<PathBuf> = line.files.iter().map(PathBuf::from).collect();
-        let base = launch::base(&options.procfs, process, &line, &host.processes(running));
-        identities(&names, &base) == wanted
+        let source = running.source.as_ref();
+        source.is_some_and(|source| identities(&source.names, &source.base) == wanted)
     };
     host.all().iter().find(runs).map(|running| running.name.clone()).filter(|_| !wanted.is_empty())
 }
 
 fn identities(names: &[PathBuf], base: &Base) -> BTreeSet<(u64, u64)> {
-    config_files::collect(names, base).stamps.iter().map(|stamp| stamp.inode).collect()
+    config_files::stamps(names, base).into_iter().map(|stamp| stamp.inode).collect()
 }
 
 /// Offline a haproxy is known by its entry in the exporter's own configuration.

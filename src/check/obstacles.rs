@@ -1,0 +1,177 @@
+//! What stands in the way of a bind, in words: whose it is, why it matters, and what to do.
+
+use super::facts::{Network, Owner, Use};
+use super::finding::{Endpoint, Finding, Kind, Severity, socket};
+use crate::haproxy::config::Listener;
+use crate::model::{PortRole, PortUse};
+
+/// How a socket stands to a bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The bind fails, and why.
+    Certain(&'static str),
+    /// It fails or not, by an option that the dump does not show.
+    Doubtful(&'static str),
+    /// It succeeds, and both take clients.
+    Shared,
+    /// It does not matter.
+    None,
+}
+
+/// What is said of it, if anything.
+#[must_use]
+pub fn finding(
+    listener: &Listener,
+    port: u16,
+    used: &Use,
+    obstacle: Obstacle,
+    network: &Network,
+) -> Option<Finding> {
+    let endpoint = Endpoint::of(listener, port..=port);
+    let place = listener.place.clone();
+    let suffix = network.suffix();
+    let (kind, severity, what, label) = match obstacle {
+        Obstacle::None => return None,
+        // A connection does not take clients.
+        Obstacle::Shared
+            if !matches!(used.socket.role, PortRole::Listening | PortRole::Peerless) =>
+        {
+            return None;
+        }
+        Obstacle::Shared => (
+            Kind::PortSplit,
+            Severity::Warning,
+            format!("{endpoint}{suffix} would be shared with {}", holder(used)),
+            "the kernel would give each client to one of the two by chance".to_owned(),
+        ),
+        Obstacle::Certain(_) => (
+            Kind::PortBlocked,
+            Severity::Error,
+            format!("{endpoint}{suffix} is held by {}", holder(used)),
+            "Address in use: HAProxy would not start".to_owned(),
+        ),
+        Obstacle::Doubtful(_) => (
+            Kind::PortBlocked,
+            Severity::Warning,
+            format!("{endpoint}{suffix} may be held by {}", holder(used)),
+            "this bind may fail".to_owned(),
+        ),
+    };
+    let mut why = match obstacle {
+        Obstacle::Certain(why) | Obstacle::Doubtful(why) => vec![why.to_owned()],
+        Obstacle::Shared | Obstacle::None => vec![],
+    };
+    why.push(describe(&used.socket));
+    Some(Finding {
+        label,
+        why,
+        help: help(used, network),
+        unseen: used.owner == Owner::Unknown,
+        endpoint: Some(endpoint),
+        holder: match used.socket.role {
+            PortRole::Connected(_) => format!("{} outgoing", used.owner.holder()),
+            _ => used.owner.holder(),
+        },
+        ..Finding::new(kind, severity, place, &what)
+    })
+}
+
+fn holder(used: &Use) -> String {
+    let what = match used.socket.role {
+        PortRole::Connected(_) => match used.socket.remote {
+            Some((address, port)) => format!(
+                "the connection {}→{} of ",
+                socket(used.socket.address, used.socket.port),
+                socket(address, port)
+            ),
+            None => "a connection of ".to_owned(),
+        },
+        PortRole::TimeWait => "a connection in TIME_WAIT".to_owned(),
+        _ => String::new(),
+    };
+    let who = match &used.owner {
+        Owner::Current(pid) => format!("this haproxy itself (pid {pid})"),
+        Owner::Stale(pid) => format!("a stale process of this haproxy (pid {pid})"),
+        Owner::Haproxy(name, pid) => format!("haproxy {name} (pid {pid})"),
+        Owner::Program(program) => format!("{} (pid {})", program.name, program.pid),
+        Owner::Stranger => format!("another program (uid {})", used.socket.uid),
+        Owner::Unknown => format!("a process that could not be seen (uid {})", used.socket.uid),
+        Owner::Nobody => String::new(),
+    };
+    what + &who
+}
+
+fn describe(held: &PortUse) -> String {
+    let local = socket(held.address, held.port);
+    let identity = held.inode.map(|inode| format!(", inode {inode}")).unwrap_or_default();
+    match (held.role, held.remote) {
+        (PortRole::Listening, _) => format!("listens on {local}, uid {}{identity}", held.uid),
+        (PortRole::Peerless, _) => format!("UDP on {local}, uid {}{identity}", held.uid),
+        (PortRole::Bound, _) => format!("bound to {local}, uid {}{identity}", held.uid),
+        (_, Some((address, port))) => {
+            format!("{local}→{}, uid {}{identity}", socket(address, port), held.uid)
+        }
+        (_, None) => format!("{local}, uid {}{identity}", held.uid),
+    }
+}
+
+fn help(used: &Use, network: &Network) -> Vec<String> {
+    let port = used.socket.port;
+    let inside = match network.label.as_str() {
+        "" => String::new(),
+        label if label.bytes().all(|b| b.is_ascii_digit()) => String::new(),
+        label => format!("ip netns exec {label} "),
+    };
+    let exposed = network.ephemeral.as_ref().is_some_and(|range| range.contains(&port));
+    let mut help = Vec::new();
+    match (used.socket.role, &used.owner) {
+        (PortRole::Connected(_), _) => {
+            help.push(match used.socket.remote {
+                Some((address, remote)) => format!(
+                    "wait until it ends, or end it: {inside}ss -K dst {} dport = {remote} sport = {port}",
+                    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+                ),
+                None => "wait until it ends".to_owned(),
+            });
+        }
+        (PortRole::TimeWait, _) => help.push("wait a minute".to_owned()),
+        (_, Owner::Stale(pid)) => {
+            help.push(format!("kill -USR1 {pid}: it closes its listeners and drains"));
+        }
+        (_, Owner::Program(program)) => help.push(format!(
+            "choose another port or address, or stop {} (pid {})",
+            program.name, program.pid
+        )),
+        (_, Owner::Haproxy(name, _)) => {
+            help.push(format!(
+                "choose another port or address, or take it from haproxy {name} first"
+            ));
+        }
+        (_, Owner::Unknown) => help.push(format!(
+            "run this with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, or look as root: \
+             {inside}ss -Htulnp sport = {port}"
+        )),
+        (_, Owner::Stranger) => {
+            help.push(format!("as root: {inside}ss -Htulnp sport = {port}"));
+        }
+        (PortRole::Peerless, Owner::Current(_)) => {
+            help.push(
+                "restart HAProxy instead of a reload: its log socket then gets another number"
+                    .to_owned(),
+            );
+        }
+        _ => {}
+    }
+    if exposed
+        && matches!(
+            used.socket.role,
+            PortRole::Connected(_) | PortRole::TimeWait | PortRole::Peerless
+        )
+    {
+        help.push(format!(
+            "so that it does not happen again: {}",
+            super::ephemeral::reserve(network, &[port])
+        ));
+    }
+    help
+}

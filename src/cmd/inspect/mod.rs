@@ -1,0 +1,104 @@
+//! `inspect`: the state of this host, once or again and again.
+
+mod port;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::thread;
+use std::time::Duration;
+
+use super::{ANOMALIES, BLIND, Error, OK};
+use crate::cli::{Inspect, Options, Output};
+use crate::judge::verdict::Verdict;
+use crate::model::Snapshot;
+use crate::report::text::Paint;
+use crate::report::{self, table};
+use crate::watch::Watcher;
+
+/// An anomaly must stand in two samples; this is the time between them.
+const BETWEEN_SAMPLES: Duration = Duration::from_secs(1);
+/// Cursor home, and clear what is below.
+const REPAINT: &str = "\x1b[H\x1b[2J";
+
+/// Samples twice and tells; with `--watch` it goes on until it is interrupted.
+pub fn run(options: &Options, inspect: &Inspect) -> Result<u8, Error> {
+    let config = super::load(options.config_file.as_deref())?;
+    let mut watcher = Watcher::new(super::paths(options), config)?;
+    watcher.look();
+    let terminal = std::io::stdout().is_terminal();
+    loop {
+        thread::sleep(BETWEEN_SAMPLES);
+        let (snapshot, mut verdict) = watcher.observe();
+        choose(inspect, &mut verdict)?;
+        let (mut answer, blind) = answer(options, inspect, &mut watcher, &snapshot, &verdict);
+        if inspect.watch && terminal {
+            answer.insert_str(0, REPAINT);
+        }
+        let mut stdout = std::io::stdout();
+        stdout.write_all(answer.as_bytes())?;
+        stdout.flush()?;
+        if inspect.watch {
+            continue;
+        }
+        if inspect.output == Output::Json {
+            for entry in &verdict.unreadable {
+                let (what, reason) = (entry.what.as_str(), &entry.reason);
+                eprintln!("could not read {what} of {}: {reason}", entry.subject);
+            }
+        }
+        return Ok(if report::has_anomalies(&verdict, watcher.policy()) {
+            ANOMALIES
+        } else if verdict.unreadable.is_empty() && !blind {
+            OK
+        } else {
+            BLIND
+        });
+    }
+}
+
+/// Leaves what was asked for.
+fn choose(inspect: &Inspect, verdict: &mut Verdict) -> Result<(), Error> {
+    if let Some(name) = &inspect.haproxy {
+        let names: Vec<_> = verdict.haproxys.iter().map(|h| h.name.clone()).collect();
+        if !names.contains(name) {
+            return Err(Error::UnknownHaproxy { name: name.clone(), names });
+        }
+        verdict.haproxys.retain(|haproxy| haproxy.name == *name);
+    }
+    if let Some(port) = inspect.port {
+        for haproxy in &mut verdict.haproxys {
+            haproxy.anomalies.retain(|anomaly| {
+                anomaly.subject.port.as_ref().is_some_and(|subject| subject.port == port)
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The answer, and whether something about a port could not be seen.
+fn answer(
+    options: &Options,
+    inspect: &Inspect,
+    watcher: &mut Watcher,
+    snapshot: &Snapshot,
+    verdict: &Verdict,
+) -> (String, bool) {
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let (paint, width) = (Paint { colour }, super::terminal_width());
+    if let Some(number) = inspect.port {
+        let report = port::report(options, watcher, snapshot, verdict, number);
+        let blind = !report.unseen.is_empty();
+        let text = match inspect.output {
+            Output::Json => format!("{:#}\n", report::port::json(&report)),
+            Output::Table => {
+                let anomalies = table::anomalies(verdict, paint, width);
+                anomalies + &report::port::text(&report, paint, width)
+            }
+        };
+        return (text, blind);
+    }
+    let text = match inspect.output {
+        Output::Json => format!("{:#}\n", report::inspect_json(verdict)),
+        Output::Table => table::table(verdict, paint, width),
+    };
+    (text, false)
+}

@@ -1,0 +1,144 @@
+//! What holds a port number: the sockets of every network namespace seen, and whose they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cli::Options;
+use crate::judge::verdict::{ProcessView, Verdict};
+use crate::model::{
+    NamespaceId, NetworkNamespace, PortUse, Process, ProcessId, Protocol, Snapshot, SocketInode,
+};
+use crate::report::port::{HeldUse, Holder, PortNetwork, PortReport, Stance};
+use crate::sample::programs::{self, Holders};
+use crate::watch::Watcher;
+
+/// Looks at everything on `port`.
+pub fn report(
+    options: &Options,
+    watcher: &mut Watcher,
+    snapshot: &Snapshot,
+    verdict: &Verdict,
+    port: u16,
+) -> PortReport {
+    let mut report = PortReport { port, ..PortReport::default() };
+    let mut seen: Vec<(NamespaceId, Vec<PortUse>)> = Vec::new();
+    for (id, outcome) in watcher.sampler().port_uses(port) {
+        match outcome {
+            Ok(uses) => seen.push((id, uses)),
+            Err(error) => report.unseen.push(format!("the sockets of namespace {}: {error}", id.0)),
+        }
+    }
+    let inodes: BTreeSet<SocketInode> =
+        seen.iter().flat_map(|(_, uses)| uses.iter().filter_map(|used| used.inode)).collect();
+    let holders = programs::holders(&options.procfs, &inodes);
+    let haproxys: BTreeMap<ProcessId, (&str, &ProcessView)> = verdict
+        .haproxys
+        .iter()
+        .flat_map(|h| {
+            h.processes.iter().map(move |process| (process.id, (h.name.as_str(), process)))
+        })
+        .collect();
+    let named = |pid: i32| haproxys.iter().find(|(id, _)| id.pid == pid).map(|(_, found)| *found);
+    let found = inodes.iter().all(|inode| holders.programs.contains_key(inode));
+    if holders.unseen > 0 && !found {
+        report.unseen.push(format!(
+            "the descriptors of {} processes: needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+            holders.unseen
+        ));
+    }
+    for (id, uses) in seen {
+        let nothing = NetworkNamespace::default();
+        let network = snapshot.networks.get(&id).unwrap_or(&nothing);
+        let mut held: Vec<HeldUse> =
+            uses.into_iter().map(|socket| held(socket, network, &holders, &named)).collect();
+        held.sort_by_key(|used| (rank(&used.socket), used.socket.address, used.socket.remote));
+        report.networks.push(PortNetwork {
+            label: network.label.clone(),
+            ephemeral: network.ephemeral.clone(),
+            reserved: network.reserved.iter().any(|reserved| reserved.contains(&port)),
+            uses: held,
+        });
+    }
+    report.networks.sort_by(|a, b| a.label.cmp(&b.label));
+    report.stances = verdict
+        .haproxys
+        .iter()
+        .map(|haproxy| {
+            let ids: BTreeSet<ProcessId> = haproxy.processes.iter().map(|p| p.id).collect();
+            let members = snapshot.processes.iter().filter(|process| ids.contains(&process.id));
+            let (declared, declared_known) = declared(members, port);
+            let rules = watcher.policy().rules(&haproxy.name);
+            let allowed = [Protocol::Tcp, Protocol::Udp]
+                .into_iter()
+                .any(|protocol| rules.allows_number(protocol, port));
+            Stance { haproxy: haproxy.name.clone(), declared, declared_known, allowed }
+        })
+        .collect();
+    report
+}
+
+/// Listeners first, then what blocks a bind, then connections.
+fn rank(socket: &PortUse) -> u8 {
+    use crate::model::PortRole::{Bound, Connected, Listening, Peerless, TimeWait};
+    match socket.role {
+        Listening => 0,
+        Peerless => 1,
+        Bound => 2,
+        Connected(_) => 3,
+        TimeWait => 4,
+    }
+}
+
+fn held<'a>(
+    socket: PortUse,
+    network: &NetworkNamespace,
+    holders: &Holders,
+    named: &impl Fn(i32) -> Option<(&'a str, &'a ProcessView)>,
+) -> HeldUse {
+    let programs = socket.inode.and_then(|inode| holders.programs.get(&inode));
+    let holders = programs.into_iter().flatten().map(|program| {
+        let haproxy = named(program.pid);
+        Holder {
+            pid: program.pid,
+            program: program.name.clone(),
+            haproxy: haproxy.map(|(name, _)| name.to_owned()),
+            generation: haproxy.map(|(_, process)| process.generation),
+            state: haproxy.and_then(|(_, process)| process.state),
+        }
+    });
+    let peer_listens = socket.remote.is_some_and(|(address, port)| {
+        network.bound.iter().flatten().any(|bound| {
+            bound.protocol == socket.protocol
+                && bound.port == port
+                && (bound.address == address || bound.address.is_unspecified())
+                // The address is of this host: both ends are here.
+                && (address.is_loopback() || address == socket.address || bound.address == address)
+        })
+    });
+    HeldUse { holders: holders.collect(), peer_listens, socket }
+}
+
+/// Where the configurations on disk declare the number, and whether that is known.
+fn declared<'a>(members: impl Iterator<Item = &'a Process>, port: u16) -> (Vec<String>, bool) {
+    let mut places = BTreeSet::new();
+    let mut known = false;
+    for configuration in members.filter_map(|process| process.configuration.as_ref()) {
+        let declared = &configuration.declared;
+        let uncertain = declared
+            .uncertain
+            .iter()
+            .flat_map(|line| &line.may_bind)
+            .any(|possible| possible.ports.is_none_or(|ports| ports.contains(port)));
+        known |= configuration.complete && !uncertain;
+        for listener in declared.listeners.iter().filter(|l| l.ports.contains(port)) {
+            let place = &listener.place;
+            places.insert(format!(
+                "{}:{} ({} {})",
+                place.file.display(),
+                place.line,
+                listener.section,
+                listener.protocol
+            ));
+        }
+    }
+    (places.into_iter().collect(), known)
+}

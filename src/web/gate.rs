@@ -1,0 +1,112 @@
+//! What a request passes before it is answered: rate, credentials, number at once.
+//!
+//! `/-/healthy` and `/-/ready` need no credentials: they tell nothing of the host, and a probe of
+//! an orchestrator or a load balancer has none. TLS, client certificates and the rate limit hold
+//! for them too.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::{Semaphore, watch};
+
+use super::auth::{Keeper, Pass};
+use super::connection::{Connection, Connections};
+use super::lifecycle::Reloader;
+use super::limits::{Bucket, Chunks};
+use super::routes::{self, RELOAD, text};
+use super::security::Security;
+use super::{LastPage, Settings};
+
+/// All that a request meets.
+#[derive(Debug)]
+pub struct Gate {
+    /// How to serve.
+    pub settings: Settings,
+    /// The last page.
+    pub page: LastPage,
+    /// The web configuration in force.
+    pub security: watch::Receiver<Arc<Security>>,
+    /// Credentials seen.
+    pub keeper: Keeper,
+    /// Requests each time.
+    pub bucket: Bucket,
+    /// Requests at once.
+    pub permits: Option<Arc<Semaphore>>,
+    /// Connections at once.
+    pub connections: Connections,
+    /// Reads the configuration again.
+    pub reloader: Reloader,
+}
+
+impl Gate {
+    /// The web configuration in force.
+    pub fn security(&self) -> Arc<Security> {
+        Arc::clone(&self.security.borrow())
+    }
+
+    /// Answers a request.
+    pub async fn answer<B>(
+        &self,
+        request: Request<B>,
+        connection: &Arc<Connection>,
+    ) -> Response<Chunks> {
+        let flight = connection.begin();
+        let security = self.security();
+        let mut response = self.pass(&request, &security).await;
+        if response.status().is_success() {
+            connection.mark_served();
+        }
+        for (name, value) in &security.headers {
+            response.headers_mut().insert(name.clone(), value.clone());
+        }
+        response.body_mut().fly(flight);
+        response
+    }
+
+    async fn pass<B>(&self, request: &Request<B>, security: &Security) -> Response<Chunks> {
+        if !self.bucket.take(security.rate_limit, Instant::now()) {
+            return text(StatusCode::TOO_MANY_REQUESTS, "too many requests; see rate_limit\n");
+        }
+        let path = request.uri().path();
+        if !security.users.is_empty() && !routes::is_probe(path) {
+            match self.keeper.check(request.headers(), &security.users).await {
+                Pass::Yes => {}
+                Pass::No => {
+                    let mut response = text(StatusCode::UNAUTHORIZED, "credentials are needed\n");
+                    let scheme = HeaderValue::from_static("Basic realm=\"haproxy-host-exporter\"");
+                    response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+                    return response;
+                }
+                Pass::Busy => return busy("too many credentials are being checked\n"),
+            }
+        }
+        let permit = match &self.permits {
+            None => None,
+            Some(permits) => match Arc::clone(permits).try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => return busy("too many requests at once; see --web.max-requests\n"),
+            },
+        };
+        let lifecycle = self.settings.enable_lifecycle;
+        let mut response = if path == RELOAD && lifecycle && request.method() == Method::POST {
+            match self.reloader.reload().await {
+                Ok(()) => text(StatusCode::OK, "configuration read again\n"),
+                Err(why) => routes::failed(format!("the last good configuration stays: {why}\n")),
+            }
+        } else {
+            routes::answer(request, &self.settings, self.page.borrow().as_deref())
+        };
+        if let Some(permit) = permit {
+            response.body_mut().hold(permit);
+        }
+        response
+    }
+}
+
+fn busy(why: &'static str) -> Response<Chunks> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}

@@ -1,0 +1,359 @@
+//! `check` against the real HAProxy: what it says of a configuration is what the reload then does.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use support::*;
+
+/// Takes connections on port 8002 and passes them to port 9000 once the client has sent a byte, and
+/// leaves no TIME_WAIT behind.
+const PATIENT_ECHO: &str = "
+listen echo
+    mode tcp
+    bind 127.0.0.1:8002
+    option nolinger
+    tcp-request inspect-delay 1h
+    tcp-request content accept if { req.len gt 0 }
+    server echo 127.0.0.1:9000
+";
+
+/// Takes connections on port 8001 and keeps them.
+const WAITING: &str = "
+listen waiting
+    mode tcp
+    bind 127.0.0.1:8001
+    tcp-request inspect-delay 1h
+    tcp-request content accept if WAIT_END
+    server nobody 127.0.0.1:9
+";
+
+fn check(bed: &Bed, arguments: &[&str]) -> (Output, String) {
+    let output = Exporter::command(bed, &[&["check"], arguments].concat());
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(!said.contains("panicked"), "{said}");
+    (output, said)
+}
+
+#[track_caller]
+fn assert_exit(bed: &Bed, arguments: &[&str], code: i32, words: &[&str]) -> String {
+    let (output, said) = check(bed, arguments);
+    assert_eq!(output.status.code(), Some(code), "check {arguments:?}:\n{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in:\n{said}");
+    }
+    said
+}
+
+fn json(bed: &Bed, arguments: &[&str]) -> Value {
+    let (output, said) = check(bed, &[arguments, &["--output", "json"]].concat());
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+fn path(service: &Service<'_>) -> String {
+    service.path("haproxy.cfg").display().to_string()
+}
+
+/// The incident that began it all: HAProxy's own outgoing connection got the number of a mapping
+/// that is yet to be made. `haproxy -c` sees nothing, and the reload fails.
+fn an_outgoing_connection_has_the_port(version: Version, manner: Manner) {
+    let bed = Bed::new();
+    let service = Service::new(&bed, version, manner);
+    service.configure(PATIENT_ECHO);
+    let _echo = EchoServer::start(&bed, "127.0.0.1:9000");
+    let serving = service.start();
+    let mut flow = Flow::held_by(&bed, "127.0.0.1:8002", serving);
+    // From here on the kernel has but one number to give.
+    bed.sysctl("ipv4/ip_local_port_range", "59044 59045");
+    bed.sysctl("ipv4/ip_local_reserved_ports", "59045");
+    flow.prove();
+    await_true("the connection from 59044", || bed.connections(serving) == 2);
+    let mapping = format!("{PATIENT_ECHO}\nfrontend mapping\n    mode tcp\n    bind :59044\n");
+    service.configure(&mapping);
+    let file = path(&service);
+
+    let config = bed.run(service.binary.display().to_string(), &["-c", "-q", "-f", &file]);
+    assert!(config.status.success(), "haproxy -c is content: {}", text(&config.stderr));
+    let connection = "127.0.0.1:59044→127.0.0.1:9000";
+    let said = assert_exit(
+        &bed,
+        &["-f", &file],
+        1,
+        &["error[port_blocked]", connection, &format!("this haproxy itself (pid {serving})")],
+    );
+    assert!(said.contains("bind :59044"), "the line is shown: {said}");
+    let report = json(&bed, &[]);
+    let blocked: Vec<_> = report["anomalies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|anomaly| anomaly["kind"] == "port_blocked")
+        .collect();
+    assert_eq!(blocked.len(), 1, "{report:#}");
+    assert_eq!(blocked[0]["severity"], "error");
+    assert_eq!(blocked[0]["haproxy"], "haproxy");
+    assert_eq!(blocked[0]["holder"], "haproxy outgoing");
+    assert_eq!((&blocked[0]["port"], &blocked[0]["protocol"]), (&59044.into(), &"tcp".into()));
+    let failed = service.try_reload();
+    assert!(!failed.status.success(), "the reload fails, as it was said");
+    assert!(text(&failed.stderr).to_lowercase().contains("address"), "{}", text(&failed.stderr));
+    assert_eq!(service.serving(), serving);
+
+    flow.reset();
+    await_true("the connection to end", || bed.connections(serving) == 0);
+    assert_exit(
+        &bed,
+        &["-f", &file],
+        0,
+        &["warning[port_ephemeral]", "ip_local_reserved_ports=59044-59045"],
+    );
+    assert_ne!(service.reload(), serving);
+    assert_exit(&bed, &["-f", &file], 0, &[]);
+}
+
+for_each_version! {
+    founding_incident => |version| an_outgoing_connection_has_the_port(version, Manner::Daemon);
+    founding_incident_with_transfer => |version| an_outgoing_connection_has_the_port(version, Manner::DaemonTransfer);
+    a_good_reload => good_reload;
+    holders => what_is_said_is_what_haproxy_does;
+}
+
+/// As a guard it lets every good reload pass, whoever holds what by then.
+fn good_reload(version: Version) {
+    for manner in [Manner::Daemon, Manner::DaemonTransfer, Manner::Master] {
+        let bed = Bed::new();
+        let service = Service::new(&bed, version, manner);
+        let mut quic = "frontend wild\n    mode tcp\n    bind :8080-8089\n".to_owned();
+        let mut global = "";
+        if version >= Version::V3_0 {
+            global = "    limited-quic\n"; // where the SSL library knows no better
+            let pem = certificate(&bed).display().to_string();
+            quic = format!(
+                "frontend wild\n    mode http\n    bind quic4@:8443 ssl crt {pem}\n    bind :8080-8089\n"
+            );
+        }
+        let proxies = format!("{WAITING}{quic}");
+        service.configure_with(global, &proxies);
+        let first = service.start();
+        let file = path(&service);
+        let _held = Flow::held_by(&bed, "127.0.0.1:8001", first);
+        for arguments in [&["-f", file.as_str(), "--strict"][..], &["--strict"][..]] {
+            assert_exit(&bed, arguments, 0, &["haproxy: "]);
+        }
+        // A narrower address, and a new port.
+        service
+            .configure_with(global, &format!("{proxies}    bind 127.0.0.1:8080\n    bind :8090\n"));
+        assert_exit(&bed, &["-f", &file], 0, &[]);
+        let second = service.reload();
+        // Its predecessor drains, and holds accepted connections on a listener's port.
+        assert!(bed.is_alive(first), "{manner:?}");
+        assert_exit(&bed, &["-f", &file], 0, &[]);
+        // A port that comes back while accepted connections of the old one still use it.
+        service.configure_with(global, &quic);
+        let third = service.reload();
+        assert_ne!(second, third);
+        service.configure_with(global, &proxies);
+        assert_exit(&bed, &["-f", &file], 0, &[]);
+        service.reload();
+    }
+}
+
+/// For each holder of a port: the verdict of `check`, and whether HAProxy then starts.
+fn what_is_said_is_what_haproxy_does(version: Version) {
+    let table = [
+        ("TCP-LISTEN:9053,reuseaddr,fork PIPE", "bind :9053", 1, "is held by socat (pid "),
+        ("TCP-LISTEN:9053,reuseport,fork PIPE", "bind :9053", 0, "would be shared with socat"),
+        ("TCP-LISTEN:9053,bind=127.0.0.1,fork PIPE", "bind :9053", 1, "is held by socat"),
+        ("TCP-LISTEN:9053,bind=127.0.0.2,fork PIPE", "bind 127.0.0.1:9053", 0, "nothing wrong"),
+        ("TCP6-LISTEN:9053,ipv6only=0,fork PIPE", "bind :9053", 1, "is held by socat"),
+        ("TCP6-LISTEN:9053,ipv6only=1,fork PIPE", "bind :9053", 0, "nothing wrong"),
+        ("TCP-LISTEN:9053,fork PIPE", "bind :::9053", 1, "is held by socat"),
+        ("TCP-LISTEN:9053,fork PIPE", "bind :::9053 v6only", 0, "nothing wrong"),
+        ("UDP-RECV:9053 PIPE", "bind :9053", 0, "nothing wrong"),
+    ];
+    for (holder, bind, code, words) in table {
+        let bed = Bed::new();
+        let mut command = bed.command(tool("socat"));
+        command.args(holder.split(' '));
+        let _holder = bed.start(command, "socat.log");
+        await_true("the port to be held", || {
+            bed.shell("ss -Haunlt").lines().any(|line| line.contains(":9053 "))
+        });
+        let service = Service::new(&bed, version, Manner::Daemon);
+        service.configure(&format!("frontend a\n    mode tcp\n    {bind}\n"));
+        assert_exit(&bed, &["-f", &path(&service)], code, &[words]);
+        let started = service.launch(&[]).status.success();
+        assert_eq!(started, code == 0, "{holder} {bind}: HAProxy disagrees");
+    }
+}
+
+/// A listener of another user is in the way whatever options it set.
+#[test]
+fn another_users_listener() {
+    let bed = Bed::new();
+    let mut command = bed.command(tool("setpriv"));
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "socat"]);
+    command.args(["TCP-LISTEN:9053,reuseport,fork", "PIPE"]);
+    let _holder = bed.start(command, "socat.log");
+    await_true("the port to be held", || bed.shell("ss -Hanlt").contains(":9053 "));
+    let service = Service::new(&bed, Version::V3_2, Manner::Daemon);
+    service.configure("frontend a\n    mode tcp\n    bind :9053\n");
+    assert_exit(&bed, &["-f", &path(&service)], 1, &["is held by socat", "another user"]);
+    assert!(!service.launch(&[]).status.success());
+}
+
+#[test]
+fn policy_and_the_ephemeral_range() {
+    let bed = Bed::new();
+    bed.sysctl("ipv4/ip_local_reserved_ports", "8080");
+    let yaml = "defaults: {allowed_ports: [\"80-90\", \"50000-50009\"]}\n\
+                haproxys: [{name: other, match: {config: /nowhere}, allowed_ports: [\"22\"]}]\n";
+    let yaml = bed.write("exporter.yaml", yaml).display().to_string();
+    let file = bed.write("a.cfg", "frontend a\n    bind :88-92\n    bind :50000-50001,:50005\n");
+    let file = file.display().to_string();
+    let with = |more: &[&'static str]| [&["--config.file", &yaml, "-f", &file], more].concat();
+    let said = assert_exit(
+        &bed,
+        &with(&[]),
+        1,
+        &["error[port_out_of_range]: port 91-92 is not allowed", "a.cfg:2:10", "^^^^^^"],
+    );
+    assert!(!said.contains("50001 is not allowed"), "{said}");
+    assert_exit(
+        &bed,
+        &with(&["--haproxy", "other"]),
+        1,
+        &["port 88-92 is not allowed", "50000-50001"],
+    );
+    assert_exit(&bed, &with(&["--haproxy", "nobody"]), 2, &["no haproxy is called \"nobody\""]);
+
+    let file =
+        bed.write("a.cfg", "frontend a\n    bind :50000-50001,:50005\n").display().to_string();
+    let line = "sysctl -w net.ipv4.ip_local_reserved_ports=8080,50000-50001,50005";
+    assert_exit(&bed, &["-f", &file], 0, &["warning[port_ephemeral]", line]);
+    assert_exit(&bed, &["-f", &file, "--strict"], 1, &["error[port_ephemeral]", line]);
+    assert_exit(&bed, &["-f", &file, "--strict", "--offline"], 0, &["nothing wrong"]);
+    // The line, word for word.
+    bed.shell(line);
+    assert_exit(&bed, &["-f", &file, "--strict"], 0, &["nothing wrong"]);
+}
+
+#[test]
+fn offline_asks_nothing_of_this_host() {
+    let bed = Bed::new();
+    let mut command = bed.command(tool("socat"));
+    command.args(["TCP-LISTEN:9053,fork", "PIPE"]);
+    let _holder = bed.start(command, "socat.log");
+    await_true("the port to be held", || bed.shell("ss -Hanlt").contains(":9053 "));
+    let file = bed.write("a.cfg", "frontend a\n    bind :9053\n    bind 192.0.2.7:80\n");
+    let file = file.display().to_string();
+    assert_exit(&bed, &["-f", &file], 1, &["error[address_not_local]", "error[port_blocked]"]);
+    assert_exit(&bed, &["-f", &file, "--offline"], 0, &["2 ports in 1 file: nothing wrong"]);
+    bed.sysctl("ipv4/ip_nonlocal_bind", "1");
+    let said = assert_exit(&bed, &["-f", &file], 1, &["error[port_blocked]"]);
+    assert!(!said.contains("address_not_local"), "{said}");
+}
+
+/// Nothing anybody writes into a file makes it long, slow, loud or wrong.
+#[test]
+fn hostile_configurations() {
+    let bed = Bed::new();
+    let cases: [(&str, Vec<u8>, i32); 7] = [
+        (
+            "long",
+            [b"frontend a\n    bind :80 ".to_vec(), vec![b'x'; 1 << 20], b"\n".to_vec()].concat(),
+            0,
+        ),
+        ("binary", (0..=255u8).cycle().take(1 << 20).collect(), 1),
+        ("quote", b"frontend a\n    bind \":80\n".to_vec(), 1),
+        ("escape", b"frontend a\n    bind \x1b[2J\x07:80\"\n".to_vec(), 1),
+        ("deep", [b".if 1\n".repeat(1000), b"bind :80\n".to_vec()].concat(), 1),
+        ("nul", b"frontend a\n    bind :80\0junk\n".to_vec(), 1),
+        ("backwards", b"frontend a\n    bind :90-80\n".to_vec(), 1),
+    ];
+    for (name, content, code) in cases {
+        let file = bed.directory().join(format!("{name}.cfg"));
+        fs::write(&file, content).unwrap();
+        let begun = std::time::Instant::now();
+        let (output, said) = check(&bed, &["-f", &file.display().to_string()]);
+        assert!(begun.elapsed().as_secs() < 10, "{name}: {:?}", begun.elapsed());
+        assert!(said.len() < 64 << 10, "{name}: {} bytes", said.len());
+        assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{name}: {said:?}");
+        if name != "long" {
+            assert_eq!(output.status.code(), Some(code), "{name}: {said}");
+            assert!(said.contains(&format!("{name}.cfg:")), "{name} has a position: {said}");
+        }
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let bed = Bed::new();
+    let directory = bed.directory().join("d");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("a.cfg"), "frontend a\n    bind :80\n").unwrap();
+    std::os::unix::fs::symlink("..", directory.join("loop.cfg")).unwrap();
+    let name = |path: &Path| path.display().to_string();
+    assert_exit(&bed, &["-f", &name(&directory)], 0, &["1 port in 1 file: nothing wrong"]);
+    assert_exit(&bed, &["-C", &name(&directory), "-f", "a.cfg"], 0, &["1 port in 1 file"]);
+    assert_exit(&bed, &["-f", &name(&directory.join("no.cfg"))], 2, &["no such file or directory"]);
+    std::os::unix::fs::symlink("nowhere", directory.join("b.cfg")).unwrap();
+    assert_exit(&bed, &["-f", &name(&directory)], 1, &["error[config_invalid]", "b.cfg"]);
+    fs::remove_file(directory.join("b.cfg")).unwrap();
+    bed.shell(&format!("mkfifo {}", name(&directory.join("pipe.cfg"))));
+    let pipe = name(&directory.join("pipe.cfg"));
+    assert_exit(&bed, &["-f", &pipe], 3, &["not a regular file"]);
+}
+
+/// A user without rights is told what he could not see, and which right is missing.
+#[test]
+fn without_rights() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V3_0, Manner::Master);
+    service.configure(WAITING);
+    service.start();
+    let binary = bed.directory().join("exporter");
+    fs::copy(Exporter::binary(), &binary).unwrap();
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = bed.command(tool("setpriv"));
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&binary);
+        let output = command.arg("check").args(arguments).output().unwrap();
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        (output.status.code(), said)
+    };
+    let file = path(&service);
+    let (code, said) = as_nobody(&["-f", &file]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("CAP_"), "{said}");
+    let (code, said) = as_nobody(&[]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("CAP_"), "{said}");
+    // Where nobody is in the way there is nothing to see.
+    let free = bed.write("free.cfg", "frontend a\n    bind :8099\n").display().to_string();
+    let (code, said) = as_nobody(&["-f", &free]);
+    assert_eq!(code, Some(0), "{said}");
+    let secret = bed.write("secret.cfg", "frontend a\n    bind :8099\n").display().to_string();
+    bed.shell(&format!("chmod 600 {secret}"));
+    let (code, said) = as_nobody(&["-f", &secret]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("CAP_DAC_READ_SEARCH"), "{said}");
+}
+
+#[test]
+fn a_host_without_haproxy() {
+    let bed = Bed::new();
+    assert_exit(&bed, &[], 0, &["no HAProxy runs on this host"]);
+    assert_eq!(json(&bed, &[])["listeners"], Value::Array(vec![]));
+    let file = bed.write("a.cfg", "frontend a\n    bind :80-82\n    bind :::443 v6only\n");
+    let report = json(&bed, &["-f", &file.display().to_string()]);
+    let listeners = report["listeners"].as_array().unwrap();
+    assert_eq!(listeners.len(), 4, "{report:#}");
+    assert_eq!(listeners[1]["port"], 81);
+    assert_eq!(listeners[0]["address"], "0.0.0.0");
+    assert_eq!((&listeners[3]["address"], &listeners[3]["line"]), (&"::".into(), &3.into()));
+    assert_eq!(listeners[3]["section"], "frontend a");
+}

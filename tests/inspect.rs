@@ -1,0 +1,139 @@
+//! `inspect` as a person at a terminal meets it, beside the real HAProxy.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::process::Output;
+
+use serde_json::Value;
+use support::*;
+
+const ECHO: &str = "
+listen echo
+    mode tcp
+    bind 127.0.0.1:8002
+    option nolinger
+    server echo 127.0.0.1:9000
+";
+
+fn inspect(bed: &Bed, arguments: &[&str]) -> Output {
+    Exporter::command(bed, &[&["inspect"], arguments].concat())
+}
+
+#[test]
+fn a_table_that_fits_and_says_what_to_do() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V2_6, Manner::Daemon);
+    service.configure(ECHO);
+    let _echo = EchoServer::start(&bed, "127.0.0.1:9000");
+    let first = service.start();
+    let flow = Flow::echoing(&bed, "127.0.0.1:8002");
+    service.reload();
+    let output = inspect(&bed, &[]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
+    for word in
+        ["no anomalies", "haproxy haproxy  up", "current", "draining", "2 established", "8002"]
+    {
+        assert!(said.contains(word), "{word:?} is not in:\n{said}");
+    }
+    assert!(!said.contains('\x1b'), "no colour where there is no terminal: {said}");
+    assert!(said.lines().all(|line| line.chars().count() <= 120), "{said}");
+    drop(flow);
+    await_true("the old one to go", || !bed.is_alive(first));
+
+    // One that nobody told to stop keeps its listener.
+    let stranded = service.serving();
+    let launched = service.launch(&["-sf"]);
+    assert!(launched.status.success(), "{}", text(&launched.stderr));
+    let yaml = bed.write("exporter.yaml", "defaults: {stale_grace: 1s}\n").display().to_string();
+    let output = await_some("the stranded one to be seen", || {
+        let output = inspect(&bed, &["--config.file", &yaml]);
+        (output.status.code() == Some(1)).then_some(output)
+    });
+    let said = text(&output.stdout);
+    for word in
+        ["CRITICAL port_s", "127.0.0.1:8002", "    why  ", &format!("→    kill -USR1 {stranded}")]
+    {
+        assert!(said.contains(word), "{word:?} is not in:\n{said}");
+    }
+    assert!(said.find("CRITICAL") < said.find("haproxy haproxy"), "anomalies first:\n{said}");
+}
+
+/// The number that began it all: not a listener, and here is why it is taken.
+#[test]
+fn a_number_and_all_that_holds_it() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V3_2, Manner::Daemon);
+    service.configure(ECHO);
+    let _echo = EchoServer::start(&bed, "127.0.0.1:9000");
+    let serving = service.start();
+    let _flow = Flow::echoing(&bed, "127.0.0.1:8002");
+    let source = bed.shell("ss -Htn state established dport = :9000");
+    let source = source.split_whitespace().nth(2).unwrap().rsplit(':').next().unwrap().to_owned();
+    let output = inspect(&bed, &["--port", &source]);
+    // What does not fit goes on below.
+    let said = text(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
+    let why = format!(
+        "source port of 127.0.0.1:{source}→127.0.0.1:9000, an outgoing connection of haproxy pid \
+         {serving} (current)"
+    );
+    for word in [why.as_str(), "ephemeral (32768-60999) and not reserved", "not declared"] {
+        assert!(said.contains(word), "{word:?} is not in:\n{said}");
+    }
+    let output = inspect(&bed, &["--port", &source, "--output", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = &report["networks"][0]["uses"][0];
+    assert_eq!(
+        (&found["outgoing"], &found["listener"]),
+        (&true.into(), &false.into()),
+        "{report:#}"
+    );
+    assert_eq!(found["holders"][0]["pid"], serving);
+    assert_eq!(report["haproxys"][0]["declared"], false);
+
+    let output = inspect(&bed, &["--port", "8002", "--output", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let uses = report["networks"][0]["uses"].as_array().unwrap();
+    assert_eq!((&uses[0]["listener"], &uses[0]["state"]), (&true.into(), &"listen".into()));
+    assert!(uses.iter().any(|used| used["outgoing"] == false && used["state"] == "established"));
+    assert_eq!(report["haproxys"][0]["declared"], true, "{report:#}");
+
+    assert_eq!(inspect(&bed, &["--port", "0"]).status.code(), Some(2));
+    let said = text(&inspect(&bed, &["--port", "7"]).stdout);
+    assert!(said.contains("nothing uses it"), "{said}");
+}
+
+/// A log socket looks like a UDP listener in every other tool.
+#[test]
+fn a_log_socket_is_called_one() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V2_6, Manner::Daemon);
+    service.configure(&format!("{ECHO}    log 127.0.0.1:514 local0\n    option tcplog\n"));
+    let _echo = EchoServer::start(&bed, "127.0.0.1:9000");
+    service.start();
+    drop(Flow::echoing(&bed, "127.0.0.1:8002"));
+    let port = await_some("the log socket", || {
+        let sockets = bed.shell("ss -Huanp");
+        let line = sockets.lines().find(|line| line.contains("haproxy"))?.to_owned();
+        Some(line.split_whitespace().nth(3)?.rsplit(':').next()?.to_owned())
+    });
+    let said = text(&inspect(&bed, &["--port", &port]).stdout);
+    assert!(said.contains("log socket of haproxy pid"), "{said}");
+}
+
+#[test]
+fn watching_repaints_until_it_is_interrupted() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V2_6, Manner::Daemon);
+    service.configure(ECHO);
+    service.start();
+    let mut command = bed.command(Exporter::binary());
+    command.args(["inspect", "--watch"]);
+    let running = bed.start(command, "watch.log");
+    await_true("two looks", || running.log().matches("haproxy haproxy  up").count() >= 2);
+    running.signal(rustix::process::Signal::INT);
+    let mut running = running;
+    await_true("its end", || running.has_ended());
+}

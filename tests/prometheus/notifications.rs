@@ -1,0 +1,298 @@
+//! End to end: something happens to a real HAProxy, the right people are told the right thing, they
+//! are told when it is over, and nobody is told anything else.
+
+use super::chain::{Chain, Programs};
+use super::support::*;
+
+/// Takes TCP connections on port 8001 and keeps them.
+const WAITING_ROOM: &str = "
+listen waiting-room
+    mode tcp
+    bind 127.0.0.1:8001
+    tcp-request inspect-delay 1h
+    tcp-request content accept if WAIT_END
+    server nobody 127.0.0.1:9
+";
+/// Connects to the echo server only when the client has sent something.
+const PATIENT_ECHO: &str = "
+listen echo
+    mode tcp
+    bind 127.0.0.1:8002
+    option tcplog
+    option nolinger
+    log global
+    tcp-request inspect-delay 1h
+    tcp-request content accept if { req.len gt 0 }
+    server echo 127.0.0.1:9000
+";
+const HOST: &str = "/d/haproxy-host-host?var-instance=localhost";
+const LBAGENT: &str = "/d/haproxy-host-host?var-instance=localhost&var-haproxy=lbagent";
+
+fn listener(port: u16) -> String {
+    format!(
+        "\nlisten on-{port}\n    mode tcp\n    bind 127.0.0.1:{port}\n    server nobody 127.0.0.1:9\n"
+    )
+}
+
+/// The exporter's configuration for a service it is told of.
+fn lbagent(service: &Service<'_>) -> String {
+    format!(
+        "defaults: {{stale_grace: 1s, thresholds: {{stale_processes: 2}}}}\n\
+         haproxys: [{{name: lbagent, match: {{pidfile: {}}}}}]\n",
+        service.pidfile().display()
+    )
+}
+
+macro_rules! with_oldest_and_newest {
+    ($($name:ident),+ $(,)?) => { $(mod $name {
+        use super::*;
+        #[test] fn oldest() { super::$name(&Programs::oldest()); }
+        #[test] fn newest() { super::$name(&Programs::newest()); }
+    })+ };
+}
+with_oldest_and_newest!(founding, blocked_while_down, stranded, failed_reload, lost_rights);
+
+/// Old processes pile up behind held connections, HAProxy's own connection to a server gets the
+/// number of a mapping that is yet to be made, and the reload that is to make it fails.
+fn founding(programs: &Programs) {
+    let bed = Bed::new();
+    bed.sysctl("ipv4/ip_local_port_range", "59000 59999");
+    bed.sysctl("ipv4/ip_local_reserved_ports", "59044");
+    let _echo = EchoServer::start(&bed, "127.0.0.1:9000");
+    let mut service = Service::new(&bed, programs.haproxy, Manner::DaemonTransfer);
+    let directory = service.path("").display().to_string();
+    let pidfile = service.pidfile().display().to_string();
+    service.arguments =
+        ["-p", &pidfile, "-C", &directory, "-f", &directory].map(str::to_owned).to_vec();
+    let log = "    log 127.0.0.1:514 local0\n";
+    service.configure_with(log, PATIENT_ECHO).start();
+    let exporter = Exporter::configured(&bed, &lbagent(&service));
+    let chain = Chain::start(&bed, programs);
+
+    let mut held = Vec::new();
+    for old in 1..=3 {
+        // A connection that ends is logged, which opens the log socket.
+        drop(Flow::echoing(&bed, "127.0.0.1:8002"));
+        held.push(Flow::echoing(&bed, "127.0.0.1:8002"));
+        service.reload();
+        exporter.await_page(&format!("{old} draining"), |page| {
+            page.stale("draining") == f64::from(old)
+        });
+    }
+    chain.assert_told(&[]);
+    let serving = service.serving();
+    let mut flow = Flow::held_by(&bed, "127.0.0.1:8002", serving);
+    // For a moment the kernel has but one number to give.
+    bed.sysctl("ipv4/ip_local_port_range", "59044 59045");
+    bed.sysctl("ipv4/ip_local_reserved_ports", "59045");
+    flow.prove();
+    await_true("the connection from 59044", || bed.connections(serving) == 2);
+    bed.sysctl("ipv4/ip_local_port_range", "59000 59999");
+    bed.shell("echo >/proc/sys/net/ipv4/ip_local_reserved_ports");
+    service.configure_with(log, &format!("{PATIENT_ECHO}{}", listener(59044)));
+    assert!(!service.try_reload().status.success(), "the number is taken");
+
+    let told = chain.await_told("firing", "HAProxyPortBlocked");
+    told.assert_labels(&[
+        ("severity", "critical"),
+        ("haproxy", "lbagent"),
+        ("kind", "port_blocked"),
+        ("protocol", "tcp"),
+        ("address", "127.0.0.1"),
+        ("port", "59044"),
+        ("holder", "haproxy outgoing"),
+    ]);
+    told.assert_annotations(
+        LBAGENT,
+        &[
+            "lbagent on localhost declares tcp port 59044 (address 127.0.0.1), but it is held by haproxy outgoing.",
+            "`haproxy-host-exporter inspect --haproxy lbagent --port 59044`",
+        ],
+    );
+    let told = chain.await_told("firing", "HAProxyStaleProcessesPilingUp");
+    told.assert_labels(&[("severity", "warning"), ("haproxy", "lbagent")]);
+    told.assert_annotations(
+        LBAGENT,
+        &["lbagent on localhost has 4 generations alive; stale processes: 3 draining. Memory goes"],
+    );
+    let told = chain.await_told("firing", "HAProxyPortEphemeral");
+    told.assert_labels(&[("severity", "info"), ("haproxy", "lbagent"), ("kind", "port_ephemeral")]);
+    told.assert_annotations(
+        LBAGENT,
+        &["1 listening address(es) of lbagent on localhost lie in the ephemeral range (tcp 59044):"],
+    );
+
+    // What the messages say to do.
+    flow.reset();
+    await_true("the connection to end", || bed.connections(serving) == 0);
+    bed.sysctl("ipv4/ip_local_reserved_ports", "59044");
+    service.reload();
+    drop(held);
+    for alert in ["HAProxyPortBlocked", "HAProxyStaleProcessesPilingUp", "HAProxyPortEphemeral"] {
+        chain.await_told("resolved", alert);
+    }
+    chain.assert_told(&[
+        "chat firing HAProxyPortEphemeral",
+        "chat resolved HAProxyPortEphemeral",
+        "haproxy firing HAProxyPortBlocked",
+        "haproxy resolved HAProxyPortBlocked",
+        "mail firing HAProxyStaleProcessesPilingUp",
+        "mail resolved HAProxyStaleProcessesPilingUp",
+    ]);
+}
+
+/// An agent kills HAProxy to start it anew, and another program has its port by then.
+fn blocked_while_down(programs: &Programs) {
+    let bed = Bed::new();
+    let service = Service::new(&bed, programs.haproxy, Manner::Daemon);
+    service.configure(WAITING_ROOM);
+    let serving = service.start();
+    let exporter = Exporter::configured(&bed, &lbagent(&service));
+    exporter.await_page("its configuration", |page| {
+        page.is("haproxy_host_declared_ports", &[("protocol", "tcp")], 1.0)
+    });
+    let chain = Chain::start(&bed, programs);
+    bed.kill("KILL", serving);
+    await_true("its end", || !bed.is_alive(serving));
+    let mut command = bed.command(tool("socat"));
+    command.args(["TCP-LISTEN:8001,bind=127.0.0.1,fork", "PIPE"]);
+    let thief = bed.start(command, "socat.log");
+    await_true("the port taken", || bed.listens(thief.pid()));
+    assert!(!service.launch(&[]).status.success(), "the port is taken");
+
+    let told = chain.await_told("firing", "HAProxyPortBlocked");
+    told.assert_labels(&[
+        ("severity", "critical"),
+        ("haproxy", "lbagent"),
+        ("kind", "port_blocked"),
+        ("protocol", "tcp"),
+        ("address", "127.0.0.1"),
+        ("port", "8001"),
+        ("holder", "socat"),
+    ]);
+    told.assert_annotations(LBAGENT, &["but it is held by socat. The port is not served"]);
+    let told = chain.await_told("firing", "HAProxyDown");
+    told.assert_labels(&[
+        ("severity", "critical"),
+        ("haproxy", "lbagent"),
+        ("origin", "configured"),
+    ]);
+    told.assert_annotations(LBAGENT, &["lbagent on localhost is down"]);
+
+    drop(thief);
+    service.start();
+    chain.await_told("resolved", "HAProxyPortBlocked");
+    chain.await_told("resolved", "HAProxyDown");
+    chain.assert_told(&[
+        "haproxy firing HAProxyDown",
+        "haproxy firing HAProxyPortBlocked",
+        "haproxy resolved HAProxyDown",
+        "haproxy resolved HAProxyPortBlocked",
+    ]);
+}
+
+/// The old daemon cannot hear that it is to stop and goes on with a port nobody asks for any more.
+fn stranded(programs: &Programs) {
+    let bed = Bed::new();
+    let service = Service::new(&bed, programs.haproxy, Manner::Daemon);
+    service.configure(WAITING_ROOM);
+    let old = service.start();
+    let _exporter = Exporter::configured(&bed, &lbagent(&service));
+    let chain = Chain::start(&bed, programs);
+    bed.kill("STOP", old);
+    service.configure(&listener(8005));
+    service.reload();
+
+    let told = chain.await_told("firing", "HAProxyStaleListener");
+    told.assert_labels(&[
+        ("severity", "critical"),
+        ("haproxy", "lbagent"),
+        ("kind", "port_stale_listener"),
+        ("protocol", "tcp"),
+        ("address", "127.0.0.1"),
+        ("port", "8001"),
+        ("holder", "haproxy stale"),
+    ]);
+    told.assert_annotations(
+        LBAGENT,
+        &[
+            "A stale process of lbagent on localhost still listens on tcp port 8001 (address 127.0.0.1), long after",
+            "`haproxy-host-exporter inspect --haproxy lbagent --port 8001`",
+            "`kill -USR1 PID`",
+        ],
+    );
+    chain.assert_told(&["haproxy firing HAProxyStaleListener"]);
+
+    bed.kill("CONT", old);
+    chain.await_told("resolved", "HAProxyStaleListener");
+    chain.assert_told(&[
+        "haproxy firing HAProxyStaleListener",
+        "haproxy resolved HAProxyStaleListener",
+    ]);
+}
+
+/// A reload with a configuration that HAProxy refuses.
+fn failed_reload(programs: &Programs) {
+    let bed = Bed::new();
+    let service = Service::new(&bed, programs.haproxy, Manner::Master);
+    service.configure(WAITING_ROOM);
+    let worker = service.start();
+    let _exporter = Exporter::configured(&bed, &lbagent(&service));
+    let chain = Chain::start(&bed, programs);
+    service.configure("\nlisten broken\n    nonsense here\n");
+    service.signal_reload();
+
+    let told = chain.await_told("firing", "HAProxyReloadFailed");
+    told.assert_labels(&[
+        ("severity", "warning"),
+        ("haproxy", "lbagent"),
+        ("kind", "reload_failed"),
+    ]);
+    told.assert_annotations(
+        LBAGENT,
+        &[
+            "The last reload of lbagent on localhost did not land: the previous configuration still serves",
+            "`haproxy-host-exporter check --haproxy lbagent`",
+        ],
+    );
+    assert!(bed.listens(worker), "the old worker goes on");
+    chain.assert_told(&["mail firing HAProxyReloadFailed"]);
+
+    service.configure(WAITING_ROOM);
+    service.reload();
+    chain.await_told("resolved", "HAProxyReloadFailed");
+    chain.assert_told(&["mail firing HAProxyReloadFailed", "mail resolved HAProxyReloadFailed"]);
+}
+
+/// An exporter that comes back from a restart without its rights sees too little, and says so.
+fn lost_rights(programs: &Programs) {
+    let bed = Bed::new();
+    let service = Service::new(&bed, programs.haproxy, Manner::Master);
+    service.configure(WAITING_ROOM).start();
+    let config = lbagent(&service);
+    let exporter = Exporter::configured(&bed, &config);
+    let chain = Chain::start(&bed, programs);
+    chain.assert_told(&[]);
+
+    drop(exporter);
+    let exporter = Exporter::launched(&bed, Exporter::as_nobody(&bed), &config);
+    let told = chain.await_told("firing", "HAProxyHostExporterBlind");
+    told.assert_labels(&[("severity", "warning")]);
+    told.assert_annotations(
+        HOST,
+        &[
+            "The exporter on localhost sees too little.",
+            "Unreadable: descriptors (2).",
+            "cap_dac_read_search and cap_sys_ptrace",
+        ],
+    );
+    chain.assert_told(&["mail firing HAProxyHostExporterBlind"]);
+
+    drop(exporter);
+    let _exporter = Exporter::configured(&bed, &config);
+    chain.await_told("resolved", "HAProxyHostExporterBlind");
+    chain.assert_told(&[
+        "mail firing HAProxyHostExporterBlind",
+        "mail resolved HAProxyHostExporterBlind",
+    ]);
+}
