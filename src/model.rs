@@ -410,6 +410,9 @@ pub struct CollectorRun {
 pub struct Snapshot {
     /// When.
     pub taken: UnixSeconds,
+    /// HAProxys came and went whenever it was tried: what nobody seems to do may be done by one
+    /// that is not in it.
+    pub torn: bool,
     /// Every `HAProxy` process, oldest first.
     pub processes: Vec<Process>,
     /// Names (comm) of their parents that are not `HAProxy` themselves, by pid.

@@ -56,7 +56,9 @@ impl Identity {
             },
             unit: process.cgroup.as_deref().and_then(unit_of),
             config: line.files.first().map(resolve),
-            pidfile: line.pidfile.as_ref().map(resolve),
+            // As it was found: by -p, else by the configuration.
+            pidfile: (process.pidfile.as_ref().map(|pidfile| pidfile.path.clone()))
+                .or_else(|| line.pidfile.as_ref().map(resolve)),
             master_socket: line.master_socket.as_deref().map(socket_path),
             cgroup: process.cgroup.clone(),
             version: speakers.iter().find_map(versions),

@@ -156,7 +156,7 @@ fn judge_one(
         name: scene.name.clone(),
         origin: scene.origin,
         identity: scene.identity.clone(),
-        up: scene.generations.up,
+        up: scene.generations.up.filter(|up| *up || !scene.snapshot.torn),
         processes: scene.processes(),
         generations: known.then_some(scene.generations.count),
         generation_start: serving().map(|member| member.process.started).reduce(f64::min),

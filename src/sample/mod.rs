@@ -112,6 +112,7 @@ impl Sampler {
             }
             (snapshot, torn) = self.attempt();
         }
+        snapshot.torn = torn || self.has_lost_a_listener(&snapshot);
         self.listeners = held_listeners(&snapshot);
         snapshot
     }
