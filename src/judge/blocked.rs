@@ -13,7 +13,6 @@ use super::scene::Scene;
 use super::verdict::{PortKey, Subject};
 use crate::haproxy::generations::Generation;
 use crate::haproxy::listeners;
-use crate::haproxy::roles::Role;
 use crate::model::{
     Configuration, NamespaceId, PortRole, PortUse, Protocol, Snapshot, SocketInode,
 };
@@ -91,14 +90,6 @@ impl Owners {
         }
         owners
     }
-}
-
-/// The network namespace a haproxy's serving processes live in.
-#[must_use]
-pub fn network_of(scene: &Scene<'_>) -> Option<NamespaceId> {
-    let mut current: Vec<_> = scene.living(Generation::Current).collect();
-    current.sort_by_key(|member| member.role == Role::Master);
-    current.first().and_then(|member| member.process.net_namespace)
 }
 
 /// Declared ports that nobody of the claim has bound, and who has them instead.
@@ -395,6 +386,22 @@ mod tests {
         let cured = film.see_uses(1040.0, &[], &[]);
         assert!(cured.one().findings().is_empty());
         assert!(film.see_uses(2000.0, &[], &taken).haproxys.is_empty());
+    }
+
+    #[test]
+    fn a_start_that_fails_does_not_interrupt_it() {
+        let taken = [tcp(PortRole::Listening, "0.0.0.0:80", 5, 99)];
+        let mut film = Film::default();
+        film.see(1000.0, &[serving()]);
+        film.see_uses(1010.0, &[], &taken);
+        film.see_uses(1030.0, &[], &taken);
+        // It reads its files, and in the next sample it is dying.
+        let trying = || actor(20, 1034, LINE).configured(WANTED, 200);
+        for actors in [vec![trying()], vec![actor(20, 1034, LINE)], vec![]] {
+            let verdict = film.see_uses(1035.0, &actors, &taken);
+            assert_eq!(verdict.one().findings(), ["port_blocked tcp 80 dnsmasq"]);
+            assert_eq!(verdict.one().observed.get(&Kind::PortBlocked), Some(&1));
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn claim<'c>(case: &'c Case<'_>) -> Option<Claim<'c>> {
     Some(Claim {
         name: &scene.name,
         configuration: scene.configuration.as_deref()?,
-        network: blocked::network_of(scene)?,
+        network: scene.network?,
         tcp_ports: &scene.tcp_ports,
         bound: bound(case.ports),
         owners: case.owners,

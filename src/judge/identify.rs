@@ -12,7 +12,7 @@ use crate::haproxy::listeners::Holding;
 use crate::haproxy::names::Identity;
 use crate::haproxy::roles::{self, Member, Role};
 use crate::haproxy::services::{self, Service};
-use crate::model::{Configuration, ProcessId, Protocol, Snapshot};
+use crate::model::{Configuration, NamespaceId, ProcessId, Protocol, Snapshot};
 
 /// Processes that are no haproxy yet: just being started, or just dying.
 pub type Stranger<'a> = (Service<'a>, Generations);
@@ -60,6 +60,9 @@ pub fn identify<'a>(
         let before = memory.haproxys.get(&name);
         let mut scene = Scene {
             configuration: configuration(&known.service, &known.generations),
+            network: network(&known.service, &known.generations)
+                .or_else(|| before.and_then(|before| before.network))
+                .or_else(|| known.service.members.iter().find_map(|m| m.process.net_namespace)),
             rules: policy.rules(&name),
             udp_ports: before.map(|before| before.udp_ports.clone()).unwrap_or_default(),
             tcp_ports: before.map(|before| before.tcp_ports.clone()).unwrap_or_default(),
@@ -84,6 +87,17 @@ pub fn identify<'a>(
     (scenes.collect(), census.strangers)
 }
 
+/// The network namespace of what serves.
+fn network(service: &Service<'_>, generations: &Generations) -> Option<NamespaceId> {
+    let mut current: Vec<_> = service
+        .members
+        .iter()
+        .filter(|m| m.lives() && generations.get(m.id()) == Generation::Current)
+        .collect();
+    current.sort_by_key(|member| member.role == Role::Master);
+    current.first().and_then(|member| member.process.net_namespace)
+}
+
 /// The configuration of what speaks for the service: its master, else what serves.
 fn configuration(service: &Service<'_>, generations: &Generations) -> Option<Arc<Configuration>> {
     let mut speakers: Vec<&Member<'_>> = service.members.iter().rev().collect();
@@ -92,6 +106,13 @@ fn configuration(service: &Service<'_>, generations: &Generations) -> Option<Arc
         (member.role != Role::Master, !current)
     });
     speakers.iter().find_map(|member| member.process.configuration.clone())
+}
+
+/// Some of it could not be looked at, or was just being executed and had no arguments yet, so
+/// what is configured may not be recognised.
+fn is_unseen(service: &Service<'_>) -> bool {
+    let unseen = |member: &Member<'_>| member.process.root.is_none() || member.line.is_none();
+    service.members.iter().any(|member| member.lives() && unseen(member))
 }
 
 /// Gathers services and gives them names. Names go first to what has a configured one, then to
@@ -115,16 +136,21 @@ impl<'a> Census<'a> {
                 self.strangers.push((service, generations));
                 continue;
             }
-            let origin = match configured {
-                Some(_) => Origin::Configured,
-                None => Origin::Discovered,
-            };
             let name = match (configured, known) {
                 (Some(configured), _) if self.is_free(&configured.name) => {
                     Some(configured.name.clone())
                 }
-                (None, Some(name)) if !self.policy.names(&name) => Some(name),
+                // What cannot be looked at cannot be matched either, and is what it was.
+                (None, Some(name)) if !self.policy.names(&name) || is_unseen(&service) => {
+                    Some(name)
+                }
                 _ => None,
+            };
+            let is_configured = name.as_ref().is_some_and(|name| self.policy.names(name));
+            let origin = if configured.is_some() || is_configured {
+                Origin::Configured
+            } else {
+                Origin::Discovered
             };
             let known = Known { service, generations, identity, origin };
             match name {
@@ -169,7 +195,7 @@ impl<'a> Census<'a> {
             return members().filter_map(|member| pasts.get(&member.id())?.zombie_since).any(stays);
         }
         let living = || members().filter(|member| member.lives());
-        let unseen = living().any(|m| generations.get(m.id()) == Generation::Unknown);
+        let unseen = generations.up.is_none();
         generations.up == Some(true) || unseen || living().all(|m| stays(m.process.started))
     }
 

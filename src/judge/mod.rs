@@ -19,6 +19,7 @@ pub mod verdict;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use self::blocked::{Claim, MOST_ENDPOINTS, Owners};
 use self::memory::HaproxyMemory;
@@ -33,7 +34,7 @@ use crate::haproxy::listeners;
 use crate::haproxy::names::Identity;
 use crate::haproxy::past;
 use crate::haproxy::roles::{self, Role};
-use crate::model::{Headroom, NamespaceId, ProcessId, Protocol, Snapshot};
+use crate::model::{Configuration, Headroom, NamespaceId, ProcessId, Protocol, Snapshot};
 
 /// The living stale processes of a sample: those whose connections are worth reading.
 #[must_use]
@@ -58,7 +59,7 @@ pub fn unbound_ports(
     let mut wanted: BTreeMap<NamespaceId, BTreeSet<u16>> = BTreeMap::new();
     for scene in &scenes {
         let Some(configuration) = &scene.configuration else { continue };
-        let Some(network) = blocked::network_of(scene) else { continue };
+        let Some(network) = scene.network else { continue };
         let bound = configs::bound(&scene.port_sockets());
         let declared = configuration.ports.iter().take(MOST_ENDPOINTS);
         let unbound = declared.filter(|endpoint| !bound.contains(endpoint));
@@ -147,8 +148,8 @@ fn judge_one(
         drops: drops.clone(),
         udp_ports: scene.udp_ports.clone(),
         tcp_ports: scene.tcp_ports.clone(),
-        configuration: scene.configuration.clone(),
-        network: blocked::network_of(scene).or_else(|| before.and_then(|before| before.network)),
+        configuration: last_complete(scene, before),
+        network: scene.network,
     };
     let serving = || scene.living(Generation::Current).filter(|m| m.role != Role::Master);
     let known = scene.living(Generation::Unknown).next().is_none();
@@ -178,6 +179,13 @@ fn judge_one(
         ..unseen(&scene.name, scene.rules)
     };
     (haproxy, memory)
+}
+
+/// A dying process may show a configuration in part: the last whole one is worth more.
+fn last_complete(scene: &Scene<'_>, before: Option<&HaproxyMemory>) -> Option<Arc<Configuration>> {
+    let now = scene.configuration.as_ref();
+    let known = before.and_then(|before| before.configuration.as_ref());
+    now.filter(|configuration| configuration.complete).or(known).or(now).cloned()
 }
 
 /// The smaller of what the host has left and what each process's cgroup has.
@@ -217,6 +225,17 @@ fn unseen(name: &str, rules: &policy::Rules) -> Haproxy {
         headroom: Headroom::default(),
         thresholds: rules.thresholds,
         allowed_ports: both.into_iter().map(|p| (p, rules.allowed_count(p))).collect(),
+    }
+}
+
+/// A haproxy of which nobody can say whether it lives.
+fn unknown(name: &str, rules: &policy::Rules) -> Haproxy {
+    Haproxy {
+        up: None,
+        generations: None,
+        protocols_known: BTreeSet::new(),
+        judged: BTreeSet::new(),
+        ..unseen(name, rules)
     }
 }
 
@@ -262,6 +281,8 @@ fn add_the_gone(
     remembered: &mut Memory,
 ) {
     let present: BTreeSet<String> = verdict.haproxys.iter().map(|h| h.name.clone()).collect();
+    // One that could not be looked at may be what a configured name stands for.
+    let hidden = now.processes.iter().any(|p| !p.is_zombie() && p.root.is_none());
     for (name, before) in &memory.haproxys {
         let rules = policy.rules(name);
         let configured = policy.names(name);
@@ -270,16 +291,17 @@ fn add_the_gone(
             continue;
         }
         let (held, judged) = judge_gone(name, before, rules, owners, now);
+        let absent = if configured && hidden { unknown(name, rules) } else { unseen(name, rules) };
         verdict.haproxys.push(Haproxy {
             anomalies: held.anomalies,
-            judged,
+            judged: if configured && hidden { BTreeSet::new() } else { judged },
             configuration: before.configuration.clone(),
             origin: if configured { Origin::Configured } else { Origin::Discovered },
             identity: before.identity.clone(),
             observed: observed(before, &held.began),
             reloads: before.reloads.clone(),
             drops: before.drops.totals.clone(),
-            ..unseen(name, rules)
+            ..absent
         });
         let kept = HaproxyMemory {
             standings: held.standings,
@@ -291,7 +313,59 @@ fn add_the_gone(
     for configured in &policy.haproxys {
         let name = &configured.name;
         if !present.contains(name) && !memory.haproxys.contains_key(name) {
-            verdict.haproxys.push(unseen(name, &configured.rules));
+            let absent = if hidden { unknown } else { unseen };
+            verdict.haproxys.push(absent(name, &configured.rules));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::policy::{Configured, Match, Rules};
+    use crate::stage::{Film, actor};
+
+    fn configured() -> Policy {
+        let matching = Match { pidfile: Some("/run/p".into()), ..Match::default() };
+        let haproxy = Configured { name: "lb".to_owned(), matching, rules: Rules::default() };
+        Policy { haproxys: vec![haproxy], ..Policy::default() }
+    }
+
+    #[test]
+    fn a_configured_one_that_is_gone_is_down() {
+        let verdict = Film::with(configured()).see(1000.0, &[]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", Some(false)));
+    }
+
+    #[test]
+    fn one_that_cannot_be_looked_at_may_be_the_configured_one() {
+        let hidden = actor(10, 995, "haproxy -D -f a.cfg -p p").unseen();
+        let verdict = Film::with(configured()).see(1000.0, &[hidden]);
+        let lb = verdict.haproxys.iter().find(|haproxy| haproxy.name == "lb").unwrap();
+        assert_eq!((lb.up, lb.generations, lb.judged.len()), (None, None, 0));
+        assert_eq!(verdict.haproxys.len(), 2, "it is seen, under a name of its own");
+    }
+
+    #[test]
+    fn what_was_known_keeps_its_name_when_rights_are_lost() {
+        let mut film = Film::with(configured());
+        let seen = actor(10, 1, "haproxy -D -f /a.cfg -p /run/p").pidfile(&[10]).tcp(80, 1);
+        film.see(1000.0, &[seen.clone()]);
+        let verdict = film.see(1005.0, &[seen.change(|p| p.pidfile = None).unseen()]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", None));
+    }
+
+    #[test]
+    fn what_is_being_executed_keeps_its_name() {
+        let mut film = Film::with(configured());
+        let master = || actor(10, 1, "haproxy -W -f /a.cfg -p /run/p").pidfile(&[10]);
+        let worker = || actor(11, 2, "haproxy -W -f /a.cfg -p /run/p").child_of(10).tcp(80, 1);
+        film.see(1000.0, &[master(), worker()]);
+        let executing = master().change(|process| {
+            process.arguments = None;
+            process.pidfile = None;
+        });
+        let verdict = film.see(1005.0, &[executing, worker()]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", Some(true)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::blocked::{self, MOST_ENDPOINTS};
+use super::blocked::MOST_ENDPOINTS;
 use super::processes::instance;
 use super::rules::{Case, Finding, Judgement};
 use super::scene::{PortSockets, Scene};
@@ -178,7 +178,7 @@ pub fn port_ephemeral(case: &Case<'_>) -> Judgement {
         let network = scene.member(port.holder).and_then(|member| scene.network(member));
         candidates.push((port.key.clone(), network));
     }
-    let network = blocked::network_of(scene).and_then(|id| scene.snapshot.networks.get(&id));
+    let network = scene.network.and_then(|id| scene.snapshot.networks.get(&id));
     if let (Some(configuration), Some(network)) = (&scene.configuration, network) {
         for (protocol, address, port) in configuration.ports.iter().take(MOST_ENDPOINTS) {
             let (interface, netns) = (String::new(), network.label.clone());

@@ -12,8 +12,8 @@ use crate::haproxy::past::Pasts;
 use crate::haproxy::roles::{Member, Role};
 use crate::haproxy::services::Service;
 use crate::model::{
-    BoundSocket, Configuration, Connection, ConnectionState, NetworkNamespace, ProcessId, Protocol,
-    Snapshot,
+    BoundSocket, Configuration, Connection, ConnectionState, NamespaceId, NetworkNamespace,
+    ProcessId, Protocol, Snapshot,
 };
 
 /// One haproxy of a sample, with its name.
@@ -37,6 +37,8 @@ pub struct Scene<'a> {
     pub pasts: &'a Pasts,
     /// Its configuration as it is on disk, where it could be read.
     pub configuration: Option<Arc<Configuration>>,
+    /// The network namespace it binds in: of what serves, else as it was, else of what starts.
+    pub network: Option<NamespaceId>,
     /// Its rules.
     pub rules: &'a Rules,
     /// UDP ports it listens on, or did.

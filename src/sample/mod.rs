@@ -178,7 +178,9 @@ impl Sampler {
             let none = living.peek().is_none();
             let outcomes: Vec<Descriptors> =
                 living.map(|found| read_descriptors(found, snapshot)).collect();
-            torn |= outcomes.contains(&Descriptors::Gone) || self.has_company(&listed);
+            torn |= outcomes.contains(&Descriptors::Gone)
+                || found.iter().any(is_being_executed)
+                || self.has_company(&listed);
             none || outcomes.contains(&Descriptors::Read)
         });
         snapshot.processes = found.into_iter().map(|found| found.process).collect();
@@ -268,6 +270,12 @@ impl Sampler {
             self.clock.boot = boot;
         }
     }
+}
+
+/// In the middle of execve(2), as a master is at each reload: it has no arguments yet, and
+/// nothing that is read of it belongs together.
+fn is_being_executed(found: &Found) -> bool {
+    !found.process.is_zombie() && found.process.arguments.is_none()
 }
 
 fn bound_inodes(snapshot: &Snapshot) -> impl Iterator<Item = SocketInode> {
