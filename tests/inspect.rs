@@ -72,7 +72,8 @@ fn a_number_and_all_that_holds_it() {
     let source = bed.shell("ss -Htn state established dport = :9000");
     let source = source.split_whitespace().nth(2).unwrap().rsplit(':').next().unwrap().to_owned();
     let output = inspect(&bed, &["--port", &source]);
-    let said = text(&output.stdout);
+    // What does not fit goes on below.
+    let said = text(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
     let why = format!(
         "source port of 127.0.0.1:{source}→127.0.0.1:9000, an outgoing connection of haproxy pid \

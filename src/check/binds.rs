@@ -290,7 +290,7 @@ mod tests {
             ("running QUIC", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, current()), "", 0),
             ("somebody's UDP", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, program()), may, 0),
             ("the other protocol", ":443", held(Peerless, "0.0.0.0:443", 0, program()), "", 0),
-            ("who knows", ":80", held(Listening, "0.0.0.0:80", 0, Owner::Unknown), may, 1),
+            ("who knows", ":80", held(Listening, "0.0.0.0:80", 0, Owner::Unknown), may, 0),
         ];
         for (what, bind, used, expected, questions) in table {
             let answer = judge(bind, "", vec![used], None);

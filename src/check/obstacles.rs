@@ -147,7 +147,11 @@ fn help(used: &Use, network: &Network) -> Vec<String> {
                 "choose another port or address, or take it from haproxy {name} first"
             ));
         }
-        (_, Owner::Unknown | Owner::Stranger) => {
+        (_, Owner::Unknown) => help.push(format!(
+            "run this with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, or look as root: \
+             {inside}ss -Htulnp sport = {port}"
+        )),
+        (_, Owner::Stranger) => {
             help.push(format!("as root: {inside}ss -Htulnp sport = {port}"));
         }
         (PortRole::Peerless, Owner::Current(_)) => {

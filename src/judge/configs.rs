@@ -322,6 +322,20 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_may_be_one_by_its_configuration_alone() {
+        let text = "global\n daemon\nfrontend a\n bind :80\n";
+        let line = "haproxy -f /a.cfg";
+        let launcher = actor(10, 100, line).configured(text, 50).change(|p| p.session = 5);
+        let daemon = || actor(11, 100, line).configured(text, 50).tcp(80, 1);
+        let mut film = Film::default();
+        film.see(100.5, &[launcher, daemon().child_of(10)]);
+        film.see(101.0, &[daemon()]);
+        let verdict = film.see(200.0, &[daemon()]);
+        assert_eq!(verdict.one().findings(), [""; 0], "no worker that lost its master");
+        assert_eq!(verdict.one().identity.mode, "daemon");
+    }
+
+    #[test]
     fn a_date_tells_of_an_edit_nobody_watched() {
         let at = |modified| actor(10, 1000, LINE).configured("frontend a\n bind :80\n", modified);
         for (what, modified, fires) in [

@@ -23,6 +23,15 @@ pub struct Configurations {
     sources: BTreeMap<ProcessId, Source>,
 }
 
+/// How the reading went.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    /// All there is could be read.
+    pub success: bool,
+    /// A process ended meanwhile, perhaps a launcher: without its configuration nobody knows.
+    pub gone: bool,
+}
+
 #[derive(Debug)]
 struct Reading {
     stamps: Vec<Stamp>,
@@ -42,13 +51,13 @@ pub struct Source {
 }
 
 impl Configurations {
-    /// Gives every living process its configuration. `false`: some could not be read.
+    /// Gives every living process its configuration.
     pub fn read(
         &mut self,
         procfs: &Path,
         found: &mut [Found],
         unreadable: &mut Vec<Unreadable>,
-    ) -> bool {
+    ) -> Outcome {
         let sources: Vec<_> =
             found.iter().map(|f| (f.process.id, source(procfs, f, found))).collect();
         self.sources.clear();
@@ -60,6 +69,7 @@ impl Configurations {
                 Err(_) => {}
             }
         }
+        let mut gone = false;
         let mut kept: BTreeMap<u64, Reading> = BTreeMap::new();
         for found in found.iter_mut() {
             let Some(source) = self.sources.get(&found.process.id) else { continue };
@@ -69,6 +79,7 @@ impl Configurations {
                     let reading = renew(self.readings.remove(slot.key()), source);
                     // The files were looked for through a process that has ended meanwhile.
                     if !reading.unreadable.is_empty() && source.is_gone() {
+                        gone = true;
                         continue;
                     }
                     slot.insert(reading)
@@ -80,7 +91,7 @@ impl Configurations {
         let problems = self.readings.values().flat_map(|reading| reading.unreadable.clone());
         let before = unreadable.len();
         unreadable.extend(problems.chain(hidden));
-        unreadable.len() == before
+        Outcome { success: unreadable.len() == before, gone }
     }
 
     /// The source of a process of the last sample.

@@ -163,20 +163,21 @@ impl Sampler {
             }
             true
         });
+        let mut torn = false;
         run(&mut snapshot, "config", |snapshot| {
             let unreadable = &mut snapshot.unreadable;
-            let success = self.configurations.read(&self.paths.procfs, &mut found, unreadable);
+            let outcome = self.configurations.read(&self.paths.procfs, &mut found, unreadable);
+            torn = outcome.gone;
             pidfiles::read(&self.paths.procfs, &mut found, unreadable);
-            success
+            outcome.success
         });
         run(&mut snapshot, "sockets", |snapshot| self.read_networks(&found, snapshot));
-        let mut torn = false;
         run(&mut snapshot, "ownership", |snapshot| {
             let mut living = found.iter_mut().filter(|f| !f.process.is_zombie()).peekable();
             let none = living.peek().is_none();
             let outcomes: Vec<Descriptors> =
                 living.map(|found| read_descriptors(found, snapshot)).collect();
-            torn = outcomes.contains(&Descriptors::Gone) || self.has_company(&listed);
+            torn |= outcomes.contains(&Descriptors::Gone) || self.has_company(&listed);
             none || outcomes.contains(&Descriptors::Read)
         });
         snapshot.processes = found.into_iter().map(|found| found.process).collect();

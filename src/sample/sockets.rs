@@ -182,12 +182,8 @@ impl Netlink {
         let listening = state::mask(state::LISTEN);
         self.inet(Transport::Tcp, listening, |socket| raw.push((Protocol::Tcp, socket)))?;
         match self.inet(Transport::Mptcp, listening, |socket| raw.push((Protocol::Tcp, socket))) {
-            // A kernel without MPTCP, or without its diag module; one where only CAP_NET_ADMIN
-            // may ask, a right that watching does not have.
-            Err(e)
-                if [Errno::NOENT, Errno::PERM]
-                    .map(|n| Some(n.raw_os_error()))
-                    .contains(&e.raw_os_error()) => {}
+            // A kernel without MPTCP, or without its diag module.
+            Err(e) if e.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
             other => other?,
         }
         let peerless = state::mask(state::CLOSE);

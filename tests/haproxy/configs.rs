@@ -361,7 +361,7 @@ fn own_grace(version: Version, manner: Manner) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, manner);
     // A worker that shares its listeners with an older one counts as starting for its first 10 s.
-    let grace = if manner == Manner::Master { "13s" } else { "4s" };
+    let grace = if manner == Manner::Master { "13s" } else { "8s" };
     service.configure_with(&format!("    grace {grace}\n"), WAITING_ROOM);
     let old = service.start();
     let exporter = Exporter::configured(&bed, GRACES);

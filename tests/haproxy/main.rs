@@ -10,6 +10,7 @@ mod gate;
 mod generations;
 mod incidents;
 mod ordinary_day;
+mod pages;
 mod ports;
 mod processes;
 mod proxies;

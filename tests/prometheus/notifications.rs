@@ -76,7 +76,7 @@ fn founding(programs: &Programs) {
         held.push(Flow::echoing(&bed, "127.0.0.1:8002"));
         service.reload();
         exporter.await_page(&format!("{old} draining"), |page| {
-            page.stale("draining") == f64::from(old)
+            page.is("haproxy_host_stale_processes", &[("state", "draining")], f64::from(old))
         });
     }
     chain.assert_told(&[]);
@@ -252,7 +252,7 @@ fn failed_reload(programs: &Programs) {
         LBAGENT,
         &[
             "The last reload of lbagent on localhost did not land: the previous configuration still serves",
-            "`haproxy-host-exporter check --haproxy lbagent`",
+            "`haproxy -c -f FILE` with its configuration on the host, then `haproxy-host-exporter check --haproxy lbagent`",
         ],
     );
     assert!(bed.listens(worker), "the old worker goes on");

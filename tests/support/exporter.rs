@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -160,6 +160,8 @@ impl<'b> Exporter<'b> {
 /// Scrapes all the time and keeps what it saw, to prove that something never was on a page.
 pub struct Recorder {
     pages: Arc<Mutex<Vec<Page>>>,
+    /// How often it began anew: a scrape that was under way then is not kept.
+    begun: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -168,20 +170,25 @@ impl Recorder {
     fn new(bed: &Bed) -> Self {
         let enter = bed.door();
         let pages = Arc::new(Mutex::new(Vec::new()));
+        let begun = Arc::new(AtomicUsize::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
-            let (pages, stop) = (pages.clone(), stop.clone());
+            let (pages, begun, stop) = (pages.clone(), begun.clone(), stop.clone());
             move || {
                 enter();
                 while !stop.load(Ordering::Relaxed) {
+                    let before = begun.load(Ordering::SeqCst);
                     if let Some(page) = scrape() {
-                        pages.lock().unwrap().push(page);
+                        let mut pages = pages.lock().unwrap();
+                        if begun.load(Ordering::SeqCst) == before {
+                            pages.push(page);
+                        }
                     }
                     std::thread::sleep(Duration::from_millis(70));
                 }
             }
         });
-        Self { pages, stop, thread: Some(thread) }
+        Self { pages, begun, stop, thread: Some(thread) }
     }
 
     /// # Panics
@@ -197,7 +204,9 @@ impl Recorder {
 
     /// Begins anew.
     pub fn forget(&self) {
-        self.pages.lock().unwrap().clear();
+        let mut pages = self.pages.lock().unwrap();
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        pages.clear();
     }
 }
 

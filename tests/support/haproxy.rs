@@ -104,7 +104,10 @@ impl<'b> Service<'b> {
 
     /// Writes the configuration as it is.
     pub fn configure_raw(&self, text: &str) -> &Self {
-        fs::write(self.path("haproxy.cfg"), text).unwrap();
+        // In one step: on a busy disk a file just truncated may stay empty for seconds.
+        let new = self.path("haproxy.cfg.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, self.path("haproxy.cfg")).unwrap();
         self
     }
 
