@@ -350,7 +350,7 @@ mod tests {
     fn what_was_known_keeps_its_name_when_rights_are_lost() {
         let mut film = Film::with(configured());
         let seen = actor(10, 1, "haproxy -D -f /a.cfg -p /run/p").pidfile(&[10]).tcp(80, 1);
-        film.see(1000.0, &[seen.clone()]);
+        film.see(1000.0, std::slice::from_ref(&seen));
         let verdict = film.see(1005.0, &[seen.change(|p| p.pidfile = None).unseen()]);
         assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", None));
     }

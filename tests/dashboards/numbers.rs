@@ -19,8 +19,14 @@ const SILENT_IN_HEALTH: [(&str, &str); 4] = [
     ("Longest stale", "A"),
 ];
 
+/// With `DRAW_FOR_README` set it only draws the pictures of the README, in five minutes, so that
+/// there is a past to see in them.
 #[test]
 fn the_numbers_tell_what_is_wrong() {
+    if std::env::var_os("DRAW_FOR_README").is_some() {
+        let pace = Pace { pause: Duration::from_secs(20), hasty: false };
+        return with_fleet(pace, |fleet| pictures(fleet, &root().join("dashboards")));
+    }
     let pace = Pace { pause: Duration::from_millis(1200), hasty: true };
     with_fleet(pace, |fleet| {
         // First, so that they are there to look at when something below fails.
@@ -73,14 +79,6 @@ fn the_numbers_tell_what_is_wrong() {
             }
         }
     });
-}
-
-/// The pictures of the README; takes five minutes, so that there is a past to see.
-#[test]
-#[ignore = "draws dashboards/*.png anew"]
-fn draw_for_the_readme() {
-    let pace = Pace { pause: Duration::from_secs(20), hasty: false };
-    with_fleet(pace, |fleet| pictures(fleet, &root().join("dashboards")));
 }
 
 fn pictures(fleet: &Fleet, directory: &Path) {
