@@ -11,6 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use support::*;
 
 const LISTENER: &str =
@@ -181,6 +182,35 @@ fn each_right_is_needed() {
             .filter_map(|line| line.split("right=\"").nth(1)?.split('"').next())
             .collect();
         assert_eq!(named, missing.iter().copied().collect(), "{rights}: {log}");
+    }
+}
+
+/// HAProxy in another network namespace: without the right to enter it procfs still shows its
+/// listeners, and what it does not show is named.
+#[test]
+fn entering_a_foreign_network_namespace_takes_one_right_more() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V2_6, Manner::Daemon);
+    service.configure(LISTENER).start();
+    let binary = bed.directory().join("exporter");
+    fs::copy(Exporter::binary(), &binary).unwrap();
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(bed.directory(), fs::Permissions::from_mode(0o755)).unwrap();
+    let watching = "-all,+sys_ptrace,+dac_read_search";
+    for (rights, code) in [(watching.to_owned(), 3), (format!("{watching},+sys_admin"), 0)] {
+        let mut command = bed.command(tool("unshare"));
+        command.args(["--net", "--", tool("setpriv")]);
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.args(["--inh-caps", &rights, "--ambient-caps", &rights]);
+        command.args(["--bounding-set", &rights, "--"]).arg(&binary);
+        let output = command.args(["inspect", "--output", "json"]).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{rights}: {said}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let haproxy = &answer["haproxys"][0];
+        assert_eq!((&haproxy["up"], &haproxy["ports"][0]["port"]), (&json!(true), &json!(8001)));
+        assert_ne!(haproxy["ports"][0]["netns"], "", "it is not the exporter's own");
+        assert_eq!(said.contains("network namespace"), code == 3, "{said}");
     }
 }
 
