@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::environment;
 use super::listeners::Holding;
 use super::past::{Past, Pasts};
 use super::roles::Role;
@@ -80,7 +81,11 @@ pub fn tell(
     let mut generations = Generations {
         up: match current.and_then(|current| units.get(current)) {
             // The old one has let go, and the new one has yet to detach from who holds them.
-            _ if units.iter().any(|unit| unit.launches_with_listeners) => Some(true),
+            _ if units.iter().any(|unit| unit.launches_with_listeners)
+                || is_held_by_a_loading_master(service, holdings) =>
+            {
+                Some(true)
+            }
             Some(unit) => unit.serves,
             None if units.iter().any(|unit| unit.serves.is_none()) => None,
             None => Some(false),
@@ -110,6 +115,20 @@ pub fn tell(
         }
     }
     generations
+}
+
+/// From 2.5 to 3.0 the master binds, tells the old worker to stop, and then forks the new one.
+fn is_held_by_a_loading_master(
+    service: &Service<'_>,
+    holdings: &BTreeMap<ProcessId, Holding<'_>>,
+) -> bool {
+    service.members.iter().any(|member| {
+        let environment = member.process.environment.as_ref();
+        let listens = holdings.get(&member.id()).is_some_and(|held| !held.listeners.is_empty());
+        member.role == Role::Master
+            && listens
+            && environment.is_some_and(environment::master_is_loading)
+    })
 }
 
 /// The unit that serves: the one the pidfile names, unless a serving one was started to
@@ -346,6 +365,19 @@ mod tests {
         for (what, actors, cast) in table {
             assert_eq!(Film::default().see(1000.0, &actors).one().cast(), cast, "{what}");
         }
+    }
+
+    #[test]
+    fn a_master_that_loads_holds_the_listeners_for_a_moment() {
+        let line = "haproxy -sf 1001 -x sockpair@3 -W -f /a";
+        let loading = actor(1000, 100, line)
+            .variable("HAPROXY_PROCESSES", "|type=m;pid=1;reloads=1|type=w;pid=2")
+            .variable("HAPROXY_MWORKER_REEXEC", "1")
+            .variable("HAPROXY_STARTUP_VERSION", "2.6.12")
+            .tcp(80, 2);
+        let old = actor(1001, 200, line).child_of(1000).reload(0).connected(9, Established);
+        let verdict = Film::default().see(1000.0, &[loading, old]);
+        assert_eq!(verdict.one().up, Some(true));
     }
 
     #[test]
