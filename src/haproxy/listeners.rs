@@ -102,6 +102,17 @@ fn is_listener(
     receives.map(|receives| receives && !chosen)
 }
 
+/// A process that runs one of these configurations, or none of them, may listen through it.
+#[must_use]
+pub fn may_be_one<'a>(
+    socket: &BoundSocket,
+    network: &NetworkNamespace,
+    mut configured: impl Iterator<Item = &'a Configuration>,
+) -> bool {
+    is_listener(socket, network, None) != Some(false)
+        || configured.any(|known| is_listener(socket, network, Some(known)) != Some(false))
+}
+
 /// The kernel may give `port` to an outgoing connection. `None`: the range is not known.
 #[must_use]
 pub fn is_ephemeral(port: u16, network: &NetworkNamespace) -> Option<bool> {
