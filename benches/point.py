@@ -144,19 +144,15 @@ class Bench:
         """How long scrapes take, one at a time, while fresh processes sample all the time.
 
         A fresh process has no page until its first sample, the costly one: it answers 503 then, and
-        those answers are also told by themselves.
+        those answers are told by themselves. What they take of a process at rest is the machine's
+        own: other work on it makes all of them worse.
         """
-        during, later = [], []
-        for _ in range(10):
-            with self.sampler("100ms") as daemon:
-                await_true("the exporter to listen", lambda: listens(daemon.port), every=0.001)
-                client = http.client.HTTPConnection("127.0.0.1", daemon.port)
-                deadline = time.monotonic() + self.window / 10
-                while time.monotonic() < deadline:
-                    seconds, status = timed_scrape(client)
-                    (later if status == 200 else during).append(seconds)
-                    time.sleep(0.002)
-        return {"first_sample": percentiles(during), "later": percentiles(later)}
+        phases = {"first_sample": [], "later": [], "at_rest": []}
+        for interval, later in [("100ms", "later")] * 10 + [("1h", "at_rest")] * 2:
+            with self.sampler(interval) as daemon:
+                for seconds, status in timed_scrapes(daemon, self.window / 10):
+                    phases[later if status == 200 else "first_sample"].append(seconds)
+        return {phase: percentiles(seconds) for phase, seconds in phases.items()}
 
     def scrapes_per_second(self) -> dict[str, float]:
         daemons = {
@@ -168,7 +164,7 @@ class Bench:
         with daemons["this"], daemons["process-exporter"], daemons["node-exporter"]:
             for name, daemon in daemons.items():
                 daemon.await_ready()
-                rates[name] = wrk(daemon.port, connections=4, seconds=max(2, self.window // 4))
+                rates[name] = wrk(daemon.port, connections=4, seconds=self.window // 2)
         return rates
 
     # Its peers.
@@ -235,12 +231,18 @@ def listens(port: int) -> bool:
     return True
 
 
-def timed_scrape(client: http.client.HTTPConnection) -> tuple[float, int]:
-    start = time.perf_counter()
-    client.request("GET", "/metrics")
-    response = client.getresponse()
-    response.read()
-    return time.perf_counter() - start, response.status
+def timed_scrapes(daemon: Daemon, duration: float):
+    """Scrapes over one kept connection, from the moment the daemon listens: seconds and status."""
+    await_true("the exporter to listen", lambda: listens(daemon.port), every=0.001)
+    client = http.client.HTTPConnection("127.0.0.1", daemon.port)
+    deadline = time.monotonic() + duration
+    while time.monotonic() < deadline:
+        start = time.perf_counter()
+        client.request("GET", "/metrics")
+        response = client.getresponse()
+        response.read()
+        yield time.perf_counter() - start, response.status
+        time.sleep(0.002)
 
 
 def percentiles(seconds: list[float]) -> dict:
