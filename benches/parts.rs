@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use haproxy_host_exporter::config::Config;
-use haproxy_host_exporter::metrics::{self, Exporter};
+use haproxy_host_exporter::metrics::{Exporter, Renderer};
 use haproxy_host_exporter::sample::Paths;
 use haproxy_host_exporter::watch::Watcher;
 use haproxy_host_exporter::web::Page;
@@ -28,10 +28,11 @@ struct Part {
 fn main() {
     let paths = Paths { procfs: "/proc".into(), sysfs: "/sys".into() };
     let mut watcher = Watcher::new(paths, Config::default()).expect("there is a procfs");
+    let mut renderer = Renderer::default();
     let mut samples: Vec<[Part; 3]> = (0..WARM_UP + SAMPLES)
         .map(|_| {
             thread::sleep(Duration::from_secs(1));
-            sample(&mut watcher)
+            sample(&mut watcher, &mut renderer)
         })
         .skip(WARM_UP)
         .collect();
@@ -42,10 +43,10 @@ fn main() {
 }
 
 /// What `serve` does each interval.
-fn sample(watcher: &mut Watcher) -> [Part; 3] {
+fn sample(watcher: &mut Watcher, renderer: &mut Renderer) -> [Part; 3] {
     let limit = watcher.policy().max_port_series;
     let (verdict, look) = part("look and judge", || watcher.look());
-    let (text, render) = part("metrics", || metrics::render(&verdict, &Exporter::default(), limit));
+    let (text, render) = part("metrics", || renderer.render(&verdict, &Exporter::default(), limit));
     let (_, pages) = part("pages", || Page::new(text, &verdict, "/metrics"));
     [look, render, pages]
 }

@@ -225,9 +225,9 @@ impl Play {
             // Rarely: what is young is walked anyhow.
             _ if self.dice.below(3) > 0 => None,
             96 => Some(self.fork(who)),
-            97 => self.execute(who),
-            98 => self.replace(who),
-            _ => self.share_with_a_newcomer(who, listener),
+            97 => Some(self.execute(who)),
+            98 => Some(self.replace(who)),
+            _ => self.share_with_a_newcomer(who, listener.as_ref()),
         };
         if let Some(done) = done {
             self.log.push(format!("{pid} {done}"));
@@ -314,15 +314,15 @@ impl Play {
         format!("forks {pid}")
     }
 
-    fn execute(&mut self, who: usize) -> Option<String> {
+    fn execute(&mut self, who: usize) -> String {
         let actor = &mut self.actors[who];
         assert_eq!(actor.tell("execute"), "ready");
         actor.tell(MANY);
-        Some("executes itself".to_owned())
+        "executes itself".to_owned()
     }
 
     /// Another process with the same pid.
-    fn replace(&mut self, who: usize) -> Option<String> {
+    fn replace(&mut self, who: usize) -> String {
         let old = self.actors.swap_remove(who);
         let pid = old.pid;
         reaped(old);
@@ -335,18 +335,18 @@ impl Play {
         let same = if new.pid == pid { "the same pid" } else { "another pid" };
         new.listen("tcp");
         self.actors.push(new);
-        Some(format!("is replaced by one with {same}"))
+        format!("is replaced by one with {same}")
     }
 
     /// As at a reload: a process that starts is handed listeners that the old one keeps.
-    fn share_with_a_newcomer(&mut self, who: usize, listener: Option<String>) -> Option<String> {
+    fn share_with_a_newcomer(&mut self, who: usize, listener: Option<&String>) -> Option<String> {
         if self.actors.len() > 7 {
             return None;
         }
         let mut new = self.stage.actor();
         let pid = new.pid;
         new.tell(MANY);
-        if let Some(number) = &listener {
+        if let Some(number) = listener {
             self.actors[who].tell(&format!("send {number} {pid}"));
             new.listen("receive");
         }
