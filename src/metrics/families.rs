@@ -1,6 +1,6 @@
 //! Gathers samples by metric, each label set once, and encodes them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use prometheus::TextEncoder;
@@ -18,6 +18,9 @@ pub const CAPPED: [&Row; 6] = [
     &row::ANOMALY_START,
 ];
 
+/// So far ahead a series of the last page is looked for, when it is not the next one.
+const NEAR: usize = 8;
+
 /// Samples by metric. It can be filled again and again: a series that was there the last time is
 /// used again, with the text of all its labels.
 #[derive(Debug, Default)]
@@ -26,37 +29,60 @@ pub struct Families {
     dropped: BTreeMap<&'static str, usize>,
 }
 
-/// The samples of one metric, found by a hash of their label values.
+/// The samples of one metric.
 #[derive(Debug, Default)]
 struct Family {
     metrics: Vec<Metric>,
-    places: HashMap<u64, usize>,
-    /// Those of the last time that were not used again yet.
-    before: HashMap<u64, Metric>,
+    /// The series of the last time that have not been used again, in their order.
+    before: VecDeque<Metric>,
+    /// The samples by a hash of their labels: made when they first differ from the last time, for
+    /// until then they are as distinct as those were.
+    places: Option<HashMap<u64, usize>>,
+}
+
+impl Family {
+    fn begin(&mut self) {
+        self.before = self.metrics.drain(..).collect();
+        self.places = None;
+    }
+
+    /// `None`: there is a sample with these labels.
+    fn metric(&mut self, row: &Row, labels: &[&str]) -> Option<Metric> {
+        if self.places.is_none() && self.before.front().is_some_and(|next| has_labels(next, labels))
+        {
+            return self.before.pop_front();
+        }
+        let metrics = &self.metrics;
+        let places = self.places.get_or_insert_with(|| {
+            let values = metrics.iter().map(|metric| metric.get_label().iter());
+            let hashes = values.map(|pairs| hash(pairs.map(LabelPair::value)));
+            hashes.zip(0..).collect()
+        });
+        let hash = hash(labels.iter().copied());
+        let known = places.get(&hash).and_then(|&place| metrics.get(place));
+        if known.is_some_and(|known| has_labels(known, labels)) {
+            return None;
+        }
+        places.insert(hash, metrics.len());
+        // Series have come or gone: usually a few.
+        let near = self.before.iter().take(NEAR).position(|metric| has_labels(metric, labels));
+        let same = near.and_then(|place| self.before.drain(..=place).next_back());
+        Some(same.unwrap_or_else(|| labelled(row, labels)))
+    }
 }
 
 impl Families {
     /// Begins a page.
     pub fn begin(&mut self) {
         self.dropped.clear();
-        for family in self.families.values_mut() {
-            let mut metrics: Vec<_> = family.metrics.drain(..).map(Some).collect();
-            let place = |(hash, place): (u64, usize)| Some((hash, metrics.get_mut(place)?.take()?));
-            family.before = family.places.drain().filter_map(place).collect();
-        }
+        self.families.values_mut().for_each(Family::begin);
     }
 
     /// Adds a sample; of equal label sets the first stands.
     pub fn add(&mut self, row: &'static Row, labels: &[&str], value: f64) {
         debug_assert_eq!(row.labels.len(), labels.len(), "{}", row.name);
         let family = self.families.entry(row.name).or_default();
-        let hash = hash(labels);
-        let known = family.places.get(&hash).and_then(|&place| family.metrics.get(place));
-        if known.is_some_and(|known| has_labels(known, labels)) {
-            return;
-        }
-        let before = family.before.remove(&hash).filter(|metric| has_labels(metric, labels));
-        let mut metric = before.unwrap_or_else(|| labelled(row, labels));
+        let Some(mut metric) = family.metric(row, labels) else { return };
         if row.kind == MetricType::COUNTER {
             let mut counter = Counter::default();
             counter.set_value(value);
@@ -66,7 +92,6 @@ impl Families {
             gauge.set_value(value);
             metric.set_gauge(gauge);
         }
-        family.places.insert(hash, family.metrics.len());
         family.metrics.push(metric);
     }
 
@@ -94,7 +119,7 @@ impl Families {
         let mut page = String::new();
         for row in row::ALL {
             let Some(kept) = self.families.get_mut(row.name) else { continue };
-            kept.before = HashMap::new();
+            kept.before = VecDeque::new();
             if kept.metrics.is_empty() {
                 continue;
             }
@@ -112,9 +137,9 @@ impl Families {
     }
 }
 
-fn hash(labels: &[&str]) -> u64 {
+fn hash<'a>(labels: impl Iterator<Item = &'a str>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    labels.hash(&mut hasher);
+    labels.for_each(|label| label.hash(&mut hasher));
     hasher.finish()
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -160,6 +160,8 @@ impl UnixConnections {
 #[derive(Debug)]
 pub struct Netlink {
     socket: OwnedFd,
+    /// `/proc/thread-self/net/protocols` of its namespace; `None`: not to be had.
+    protocols: Option<File>,
     sequence: u32,
     buffer: Vec<u8>,
 }
@@ -174,17 +176,30 @@ impl Netlink {
             Some(netlink::SOCK_DIAG),
         )?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        Ok(Netlink { socket, sequence: 0, buffer: vec![0; BUFFER_BYTES] })
+        let protocols = File::open("/proc/thread-self/net/protocols").ok();
+        Ok(Netlink { socket, protocols, sequence: 0, buffer: vec![0; BUFFER_BYTES] })
+    }
+
+    /// There are multipath sockets in its namespace. A dump of them walks a large table even where
+    /// there are none.
+    fn has_multipath(&self) -> bool {
+        let mut text = String::new();
+        let Some(mut file) = self.protocols.as_ref() else { return true };
+        let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+        read.is_err() || wire::counts_multipath(&text) != Some(0)
     }
 
     fn bound(&mut self) -> io::Result<Vec<BoundSocket>> {
         let mut raw = Vec::new();
         let listening = state::mask(state::LISTEN);
         self.inet(Transport::Tcp, listening, |socket| raw.push((Protocol::Tcp, socket)))?;
-        match self.inet(Transport::Mptcp, listening, |socket| raw.push((Protocol::Tcp, socket))) {
-            // A kernel without MPTCP, or without its diag module.
-            Err(e) if e.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
-            other => other?,
+        if self.has_multipath() {
+            let mut each = |socket| raw.push((Protocol::Tcp, socket));
+            match self.inet(Transport::Mptcp, listening, &mut each) {
+                // A kernel without MPTCP, or without its diag module.
+                Err(e) if e.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
+                other => other?,
+            }
         }
         let peerless = state::mask(state::CLOSE);
         self.inet(Transport::Udp, peerless, |socket| raw.push((Protocol::Udp, socket)))?;

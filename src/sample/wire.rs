@@ -338,6 +338,22 @@ fn proc_endpoint(text: &str) -> Option<(IpAddr, u16)> {
     Some((address, u16::from_str_radix(port, 16).ok()?))
 }
 
+/// How many multipath sockets `/proc/net/protocols` counts: the third column of the lines `MPTCP`
+/// and `MPTCPv6`. `None`: it is not the text expected.
+#[must_use]
+pub fn counts_multipath(text: &str) -> Option<u64> {
+    let mut lines = text.lines();
+    let heading = lines.next()?.split_ascii_whitespace().take(3);
+    if !heading.eq(["protocol", "size", "sockets"]) {
+        return None;
+    }
+    lines
+        .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
+        .filter(|words| words.first().is_some_and(|name| name.starts_with("MPTCP")))
+        .map(|words| words.get(2)?.parse::<u64>().ok())
+        .sum()
+}
+
 /// Reads a line of `/proc/net/unix`; `None` for the heading. The peer is not in it.
 #[must_use]
 pub fn proc_unix_line(line: &str) -> Option<UnixSocket> {
@@ -391,6 +407,24 @@ mod tests {
         message.extend([0; 4]);
         message.extend((-errno).to_ne_bytes());
         message
+    }
+
+    #[test]
+    fn multipath_sockets_are_counted() {
+        let heading = "protocol  size sockets  memory press maxhdr  slab module     cl co\n";
+        let table = [
+            ("MPTCP     2072      2       1   no       0   yes  kernel      n\n", Some(2)),
+            (
+                "MPTCPv6   2104      1       1   no       0   yes  kernel      n\nMPTCP     2072      2       1   no\n",
+                Some(3),
+            ),
+            ("TCPv6     2488      6       1   no     320   yes  kernel      y\n", Some(0)),
+            ("MPTCP     2072      -1      1   no\n", None),
+        ];
+        for (lines, count) in table {
+            assert_eq!(counts_multipath(&format!("{heading}{lines}")), count, "{lines}");
+        }
+        assert_eq!(counts_multipath(""), None);
     }
 
     #[test]
