@@ -140,8 +140,8 @@ fn current_unit(service: &Service<'_>, units: &[Unit]) -> Option<usize> {
             // Blind: only a process without a rival can be placed.
             return (units.len() == 1).then_some(0);
         }
-        // Nobody serves: what served last is current still, unless it has yet to begin.
-        return units.iter().rposition(|unit| !unit.unborn);
+        // Nobody serves: what served last is current still. What was superseded before is not.
+        return units.iter().rposition(|unit| !unit.unborn && !unit.superseded);
     };
     let named = units.iter().rposition(|unit| serving(unit) && unit.named);
     let taken_over = (0..=latest).rev().find(|&index| has_taken_over(index, units));
@@ -180,8 +180,11 @@ fn is_overtaken(service: &Service<'_>, units: &[Unit], named: usize) -> bool {
 
 fn generation(index: usize, unit: &Unit, current: Option<usize>, now: UnixSeconds) -> Generation {
     let Some(current) = current else {
-        let unborn = unit.serves == Some(false);
-        return if unborn { Generation::Starting } else { Generation::Unknown };
+        return match unit.serves {
+            _ if unit.superseded => Generation::Stale,
+            Some(false) => Generation::Starting,
+            _ => Generation::Unknown,
+        };
     };
     let age = now - unit.started;
     match unit.serves {

@@ -323,6 +323,34 @@ mod tests {
         assert_eq!(see(1007.0, &[master(3), third()]), (1, 2, Some(true)));
     }
 
+    /// Of a daemon's reload a sample may see only the child that has yet to detach, beside one that
+    /// was superseded long ago and drains: that one is no more current than before.
+    #[test]
+    fn a_drain_is_not_current_while_nobody_has_detached() {
+        let mut film = Film::default();
+        let line = |sf: &str| format!("haproxy -D -f /a.cfg -p /run/p {sf}");
+        let first = || actor(10, 100, &line("-sf 9")).connected(7, Established);
+        let second = || actor(11, 900, &line("-sf 10")).tcp(80, 2);
+        let child = || actor(13, 1034, &line("-sf 11")).tcp(80, 3);
+        film.settle(800.0, &[first().tcp(80, 1)]);
+        let verdict = film.settle(1000.0, &[first(), second()]);
+        assert_eq!(
+            (verdict.one().reloads.successes, &*verdict.one().cast()),
+            (1, "10 stale, 11 current")
+        );
+        let verdict = film.see(1035.0, &[first(), child().change(|p| p.session = 5)]);
+        assert_eq!(
+            (verdict.one().up, &*verdict.one().cast()),
+            (Some(true), "10 stale, 13 starting")
+        );
+        assert_eq!(verdict.one().reloads.successes, 1);
+        let verdict = film.see(1036.0, &[first(), child()]);
+        assert_eq!(
+            (verdict.one().reloads.successes, &*verdict.one().cast()),
+            (2, "10 stale, 13 current")
+        );
+    }
+
     #[test]
     fn a_restart_is_no_reload() {
         let mut film = Film::default();
