@@ -35,14 +35,23 @@ defaults
 
 """
 
+# Takes a connection and makes one to another service, as a load balancer does.
+FORWARDING = """listen f{port}
+    bind 127.0.0.1:{port}
+    server next 127.0.0.1:{next}
+
+"""
+
 # Waits for a first byte that never comes: a connection is held without a server behind it, and a
 # reload leaves it to the old process, as it does any TCP connection.
-FRONTEND = """frontend f{port}
+HOLDING = """frontend f{port}
     bind 127.0.0.1:{port}
     tcp-request inspect-delay 1h
     tcp-request content accept if {{ req.len gt 0 }}
 
 """
+# A client's end, two of the forwarding service, and that of the holding one.
+SOCKETS_PER_CLIENT = 4
 
 
 def await_true(what: str, condition, every: float = 0.05) -> None:
@@ -56,7 +65,7 @@ def await_true(what: str, condition, every: float = 0.05) -> None:
 
 @dataclass
 class Size:
-    """How large a load is. Both ends of a connection are on this host: two sockets each."""
+    """How large a load is. HAProxys hold three of four sockets, clients on this host the fourth."""
 
     processes: int
     listeners: int
@@ -80,6 +89,16 @@ class Service:
     name: str
     has_master: bool
     ports: range
+    size: Size
+
+    def frontend(self, port: int) -> str:
+        """Every second forwards, to one of the next service that holds."""
+        place = port - FIRST_PORT
+        if place % 2 == 1:
+            return HOLDING.format(port=port)
+        after = (place + self.size.listeners // self.size.services) | 1
+        following = FIRST_PORT + (after if after < self.size.listeners else 1)
+        return FORWARDING.format(port=port, next=following)
 
     def command(self, *arguments: str) -> list[str]:
         mode = ["-W"] if self.has_master else []
@@ -93,7 +112,7 @@ class Service:
     def start(self) -> None:
         self.directory.mkdir()
         text = CONFIGURATION.format(directory=self.directory)
-        text += "".join(FRONTEND.format(port=port) for port in self.ports)
+        text += "".join(map(self.frontend, self.ports))
         (self.directory / f"{self.name}.cfg").write_text(text)
         self.run()
 
@@ -142,13 +161,13 @@ class Load:
             last = FIRST_PORT + (number + 1) * size.listeners // size.services
             name = f"lb{number + 1}"
             ports = range(first, last)
-            service = Service(self.directory / name, name, number < size.masters, ports)
+            service = Service(self.directory / name, name, number < size.masters, ports, size)
             service.start()
             self.services.append(service)
         self.connect()
 
     def connect(self) -> None:
-        wanted = self.size.sockets // 2
+        wanted = self.size.sockets // SOCKETS_PER_CLIENT
         arguments = [
             (first, min(wanted, first + CONNECTIONS_PER_HOLDER))
             for first in range(0, wanted, CONNECTIONS_PER_HOLDER)
@@ -166,15 +185,15 @@ class Load:
                 raise RuntimeError("a holder of connections failed")
         await_true(
             "HAProxy to accept the connections",
-            lambda: sum(service.connections() for service in self.services) == wanted,
+            lambda: sum(service.connections() for service in self.services) == 2 * wanted,
         )
 
 
 def hold(first: int, last: int, listeners: int) -> None:
-    """Holds the connections with these numbers, spread over all listeners, until it is killed."""
+    """Holds the connections with these numbers, to all that forward, until it is killed."""
     held = []
     for number in range(first, last):
-        address = ("127.0.0.1", FIRST_PORT + number % listeners)
+        address = ("127.0.0.1", FIRST_PORT + 2 * (number % ((listeners + 1) // 2)))
         held.append(socket.create_connection(address, timeout=PATIENCE))
     os.write(1, b"held\n")
     while True:
