@@ -1,11 +1,15 @@
 //! What the kernel allows and has left: ephemeral ports, memory, pids, cgroup limits.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::ops::RangeInclusive;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::model::Headroom;
+
+/// More than a list of every other port takes.
+const LONGEST_SYSCTL: usize = 256 * 1024;
 
 /// Ports given to outgoing connections, and those exempt from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,11 +20,45 @@ pub struct EphemeralPorts {
     pub reserved: Vec<RangeInclusive<u16>>,
 }
 
-/// The ephemeral ports of the calling thread's network namespace (ip(7)).
-pub fn ephemeral_ports(procfs: &Path) -> io::Result<EphemeralPorts> {
-    let sysctl = |name| fs::read_to_string(procfs.join("sys/net/ipv4").join(name));
-    parse_ephemeral(&sysctl("ip_local_port_range")?, &sysctl("ip_local_reserved_ports")?)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected sysctl text"))
+/// The sysctls of ephemeral ports (ip(7)) of one network namespace, held open.
+///
+/// An open sysctl goes on telling of the namespace it was opened in, from any thread, and does
+/// not keep that namespace alive (`proc_sys_make_inode()`, `fs/proc/proc_sysctl.c`).
+#[derive(Debug)]
+pub struct EphemeralSysctls {
+    range: File,
+    reserved: File,
+}
+
+impl EphemeralSysctls {
+    /// Opens them in the network namespace of the calling thread.
+    pub fn open(procfs: &Path) -> io::Result<EphemeralSysctls> {
+        let sysctl = |name| File::open(procfs.join("sys/net/ipv4").join(name));
+        Ok(EphemeralSysctls {
+            range: sysctl("ip_local_port_range")?,
+            reserved: sysctl("ip_local_reserved_ports")?,
+        })
+    }
+
+    /// What they say now.
+    pub fn read(&self) -> io::Result<EphemeralPorts> {
+        parse_ephemeral(&whole(&self.range)?, &whole(&self.reserved)?)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected sysctl text"))
+    }
+}
+
+/// A sysctl answers one read with all it has room for, and nothing to the next: the room must do.
+fn whole(sysctl: &File) -> io::Result<String> {
+    let mut room = 4096;
+    loop {
+        let mut text = vec![0; room];
+        let length = sysctl.read_at(&mut text, 0)?;
+        if length < room || room >= LONGEST_SYSCTL {
+            text.truncate(length);
+            return Ok(String::from_utf8_lossy(&text).into_owned());
+        }
+        room *= 8;
+    }
 }
 
 fn parse_ephemeral(range: &str, reserved: &str) -> Option<EphemeralPorts> {

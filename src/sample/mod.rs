@@ -5,6 +5,8 @@ mod configurations;
 mod doorway;
 pub mod kernel;
 mod namespaces;
+mod network_tables;
+mod network_uses;
 pub mod own;
 mod pidfiles;
 mod port_uses;
@@ -15,8 +17,9 @@ mod sockets;
 pub mod surroundings;
 pub mod wire;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rustix::fs::PROC_SUPER_MAGIC;
@@ -24,13 +27,15 @@ use rustix::time::{ClockId, clock_gettime};
 
 use self::configurations::Configurations;
 pub use self::configurations::Source;
-use self::namespaces::{Network, Networks};
+use self::namespaces::Networks;
+use self::network_tables::table_unreadable;
+use self::network_uses::NetworkUses;
 use self::proc_dir::{ProcDir, ReadError};
 pub use self::processes::Discovery;
 use self::processes::{Clock, Found};
 use crate::model::{
-    CollectorRun, Connection, NamespaceId, NetworkNamespace, Process, ProcessId, Program, Snapshot,
-    SocketInode, UnixSeconds, Unreadable, What,
+    CollectorRun, Connection, Process, ProcessId, Program, Snapshot, SocketInode, UnixSeconds,
+    Unreadable, What,
 };
 
 /// A sample that a reload has torn is taken again, so often at most.
@@ -64,8 +69,8 @@ pub struct Sampler {
     paths: Paths,
     discovery: Discovery,
     clock: Clock,
-    own_network: Option<NamespaceId>,
     networks: Networks,
+    network_uses: NetworkUses,
     configurations: Configurations,
     /// The listeners HAProxys held in the last sample.
     listeners: BTreeSet<SocketInode>,
@@ -80,15 +85,15 @@ impl Sampler {
         if stat.f_type != PROC_SUPER_MAGIC {
             return Err(no_procfs(String::new()));
         }
-        let own_network = own_namespace(&paths.procfs);
+        let networks = Networks::new(&paths.procfs);
         let ticks_per_second = rustix::param::clock_ticks_per_second();
         let clock = Clock { boot: boot_time(), ticks_per_second };
         Ok(Sampler {
             paths,
             discovery,
             clock,
-            own_network,
-            networks: Networks::default(),
+            networks,
+            network_uses: NetworkUses::default(),
             configurations: Configurations::default(),
             listeners: BTreeSet::new(),
             programs: BTreeMap::new(),
@@ -132,7 +137,7 @@ impl Sampler {
     /// A sample, and whether HAProxys came or went while it was taken.
     fn attempt(&mut self) -> (Snapshot, bool) {
         let mut snapshot =
-            Snapshot { taken: now(), own_network: self.own_network, ..Snapshot::default() };
+            Snapshot { taken: now(), own_network: self.networks.own(), ..Snapshot::default() };
         self.follow_clock();
         let mut found = Vec::new();
         let mut listed = BTreeSet::new();
@@ -172,7 +177,7 @@ impl Sampler {
             pidfiles::read(&self.paths.procfs, &mut found, unreadable);
             outcome.success
         });
-        run(&mut snapshot, "sockets", |snapshot| self.read_networks(&found, snapshot));
+        run(&mut snapshot, "sockets", |snapshot| self.read_networks(&mut found, snapshot));
         run(&mut snapshot, "ownership", |snapshot| {
             let mut living = found.iter_mut().filter(|f| !f.process.is_zombie()).peekable();
             let none = living.peek().is_none();
@@ -197,30 +202,38 @@ impl Sampler {
 
     /// Adds the connections of the processes `of` to a sample: a walk of whole socket tables.
     pub fn read_connections(&mut self, snapshot: &mut Snapshot, of: &BTreeSet<ProcessId>) {
-        let mut by_network: BTreeMap<NamespaceId, Vec<&Process>> = BTreeMap::new();
-        for process in snapshot.processes.iter().filter(|process| of.contains(&process.id)) {
-            if let (Some(network), Some(_)) = (process.net_namespace, &process.sockets) {
-                by_network.entry(network).or_default().push(process);
-            }
-        }
-        for (id, processes) in by_network {
+        let asked = || snapshot.processes.iter().filter(|process| of.contains(&process.id));
+        let known = |process: &&Process| {
+            process.sockets.is_some()
+                && process.networks().iter().all(|id| snapshot.networks.contains_key(id))
+        };
+        let processes: Vec<&Process> = asked().filter(known).collect();
+        let mut tables = BTreeMap::new();
+        let mut unreadable = Vec::new();
+        for id in processes.iter().flat_map(|process| process.networks()) {
+            let Entry::Vacant(slot) = tables.entry(id) else { continue };
             let Some(network) = self.networks.get_mut(id) else { continue };
-            let sockets = |process: &Process| process.sockets.clone().unwrap_or_default();
-            let wanted = processes.iter().flat_map(|process| sockets(process)).collect();
-            match network.table.connections(&wanted) {
-                Ok((connections, listed)) => {
-                    for process in processes {
-                        let held = sockets(process);
-                        let own = connections.iter().filter(|c| held.contains(&c.inode()));
-                        let hidden: BTreeSet<_> = held.difference(&listed).copied().collect();
-                        let elsewhere = self.unix_elsewhere(process, &hidden);
-                        let own = own.cloned().chain(elsewhere).collect();
-                        snapshot.connections.insert(process.id, own);
-                    }
-                }
-                Err(error) => snapshot.unreadable.push(table_unreadable(network, &error)),
+            let inside = processes.iter().filter(|process| process.networks().contains(&id));
+            let held = inside.filter_map(|process| process.sockets.as_ref());
+            match network.table.connections(&held.flatten().copied().collect()) {
+                Ok(table) => drop(slot.insert(table)),
+                Err(error) => unreadable.push(table_unreadable(network, &error)),
             }
         }
+        let mut found = Vec::new();
+        for process in processes {
+            let read = |id| tables.get(&id).ok_or(());
+            let own: Result<Vec<_>, ()> = process.networks().into_iter().map(read).collect();
+            let (Ok(own), Some(held)) = (own, &process.sockets) else { continue };
+            let listed: BTreeSet<_> = own.iter().flat_map(|(_, listed)| listed).copied().collect();
+            let hidden: BTreeSet<_> = held.difference(&listed).copied().collect();
+            let connections = own.iter().flat_map(|(connections, _)| connections);
+            let connections = connections.filter(|c| held.contains(&c.inode())).cloned();
+            let elsewhere = self.unix_elsewhere(process, &hidden);
+            found.push((process.id, connections.chain(elsewhere).collect()));
+        }
+        snapshot.connections.extend(found);
+        snapshot.unreadable.append(&mut unreadable);
     }
 
     /// Unix streams that are in no table of its namespace: an accepted one is in its client's.
@@ -239,28 +252,6 @@ impl Sampler {
     #[must_use]
     pub fn source(&self, id: ProcessId) -> Option<&Source> {
         self.configurations.source(id)
-    }
-
-    fn read_networks(&mut self, found: &[Found], snapshot: &mut Snapshot) -> bool {
-        let mut inhabitants: BTreeMap<NamespaceId, i32> = found
-            .iter()
-            .filter_map(|f| Some((f.process.net_namespace?, f.process.id.pid)))
-            .collect();
-        if let Some(own) = self.own_network {
-            inhabitants.insert(own, 0);
-        }
-        self.networks.retain(|id| inhabitants.contains_key(&id));
-        let mut success = true;
-        for (&id, &pid) in &inhabitants {
-            let procfs = &self.paths.procfs;
-            let network = if Some(id) == self.own_network {
-                self.networks.refresh_own(id, procfs)
-            } else {
-                self.networks.refresh_foreign(id, procfs, pid)
-            };
-            success &= read_network(id, network, snapshot);
-        }
-        success
     }
 
     /// A set clock moves the boot time; its slewing must not make start times waver.
@@ -299,48 +290,6 @@ fn run(snapshot: &mut Snapshot, collector: &'static str, work: impl FnOnce(&mut 
     snapshot.collectors.push(CollectorRun { collector, duration_seconds, success });
 }
 
-fn read_network(id: NamespaceId, network: &mut Network, snapshot: &mut Snapshot) -> bool {
-    let mut values = NetworkNamespace { label: network.label.clone(), ..Default::default() };
-    if let Some(ports) = &network.ephemeral {
-        values.ephemeral = Some(ports.range.clone());
-        values.reserved.clone_from(&ports.reserved);
-    }
-    if let Some(handicap) = &network.handicap {
-        snapshot.unreadable.push(Unreadable {
-            what: What::Sockets,
-            subject: subject_of(network),
-            reason: format!(
-                "sock_diag: {handicap}; /proc/net does not tell UDP listeners from other UDP sockets"
-            ),
-        });
-    }
-    let mut failures = Vec::new();
-    match network.table.bound() {
-        Ok(bound) => values.bound = Some(bound),
-        Err(error) => failures.push(table_unreadable(network, &error)),
-    }
-    match network.table.unix_listeners() {
-        Ok(listeners) => values.unix_listeners = Some(listeners),
-        Err(error) => failures.push(table_unreadable(network, &error)),
-    }
-    let success = failures.is_empty();
-    snapshot.unreadable.append(&mut failures);
-    snapshot.networks.insert(id, values);
-    success
-}
-
-fn table_unreadable(network: &Network, error: &std::io::Error) -> Unreadable {
-    let reason = error.to_string();
-    Unreadable { what: What::Sockets, subject: subject_of(network), reason }
-}
-
-fn subject_of(network: &Network) -> String {
-    match network.label.as_str() {
-        "" => "own network namespace".to_owned(),
-        label => format!("network namespace {label}"),
-    }
-}
-
 /// How the reading of a process's descriptors ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Descriptors {
@@ -366,14 +315,6 @@ fn read_descriptors(found: &mut Found, snapshot: &mut Snapshot) -> Descriptors {
             Descriptors::Denied
         }
     }
-}
-
-fn own_namespace(procfs: &Path) -> Option<NamespaceId> {
-    let own = |procfs: &Path| {
-        let pid = std::fs::read_link(procfs.join("self")).ok()?.to_str()?.parse().ok()?;
-        ProcDir::open(procfs, pid).ok()?.namespace("net").ok()
-    };
-    own(procfs).or_else(|| own(Path::new("/proc")))
 }
 
 #[allow(clippy::cast_precision_loss)] // seconds of this era fit

@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use super::network_tables::table_unreadable;
 use super::sockets::{Netlink, SocketTable, procfs_inet, unmapped};
 use super::wire::{InetSocket, Transport, state};
 use super::{Sampler, programs};
@@ -27,7 +28,7 @@ impl Sampler {
             match network.table.port_uses(ports) {
                 Ok(uses) => drop(snapshot.port_uses.insert(*id, uses)),
                 Err(error) => {
-                    snapshot.unreadable.push(super::table_unreadable(network, &error));
+                    snapshot.unreadable.push(table_unreadable(network, &error));
                 }
             }
         }

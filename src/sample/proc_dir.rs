@@ -19,6 +19,9 @@ use crate::model::{NamespaceId, SocketInode};
 /// Most that is read of one file: what others write there has no bound of ours.
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
 
+/// File system type of namespaces (`linux/magic.h`).
+const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
+
 /// Why something of a process could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -208,6 +211,62 @@ impl ProcDir {
         read_up_to(file, limit)
     }
 
+    /// Its network namespace, and a file of it.
+    pub fn network(&self) -> Result<(NamespaceId, OwnedFd), ReadError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, "ns/net", flags, Mode::empty())?;
+        namespace_of(&file)?.map(|id| (id, file)).ok_or(ReadError::Gone)
+    }
+
+    /// The network namespace that has this name below the root this process sees, and its file.
+    ///
+    /// Gone: there is no such name, or nothing is mounted on it here.
+    pub fn named_network(&self, path: &Path) -> Result<(NamespaceId, OwnedFd), ReadError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(&self.directory, "root", flags, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let path = path.strip_prefix("/").unwrap_or(path);
+        // Not within the root only: the name may be a link to /proc/PID/ns/net.
+        let resolve = ResolveFlags::IN_ROOT;
+        let file = rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), resolve)?;
+        namespace_of(&file)?.map(|id| (id, file)).ok_or(ReadError::Gone)
+    }
+
+    /// The network namespaces its first `count` descriptors lead to, and by which of them.
+    pub fn held_networks(&self, count: i32) -> Result<BTreeMap<NamespaceId, i32>, ReadError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&self.directory, "fd", flags, Mode::empty())?;
+        let mut held = BTreeMap::new();
+        let mut target = [MaybeUninit::uninit(); 4096];
+        for number in 0..count {
+            let name = number.to_string();
+            let link = match rustix::fs::readlinkat_raw(&directory, &name, &mut target) {
+                Ok((link, _)) => link,
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            if link.starts_with(b"net:[") {
+                held.extend(bracketed_number(link).map(|id| (NamespaceId(id), number)));
+            } else if may_be_named_network(link) {
+                let file = self.network_behind(number);
+                held.extend(file.ok().map(|(id, _)| (id, number)));
+            }
+        }
+        Ok(held)
+    }
+
+    /// The network namespace one of its descriptors leads to, and a file of it.
+    pub fn network_behind(&self, descriptor: i32) -> Result<(NamespaceId, OwnedFd), ReadError> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let name = format!("fd/{descriptor}");
+        // Not to be opened in earnest before it is known to be no device and no FIFO.
+        let what = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())?;
+        let id = namespace_of(&what)?.ok_or(ReadError::Gone)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())?;
+        (namespace_of(&file)? == Some(id)).then_some((id, file)).ok_or(ReadError::Gone)
+    }
+
     fn bytes(&self, name: &str) -> Result<Vec<u8>, ReadError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?;
@@ -219,6 +278,18 @@ fn read_up_to(file: File, limit: u64) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// A name below /run/netns, or what is left of one that `ip netns del` has unmounted.
+fn may_be_named_network(link: &[u8]) -> bool {
+    link == b"/" || link.windows(7).any(|part| part == b"/netns/")
+}
+
+/// `None`: it is no namespace.
+fn namespace_of(file: impl AsFd) -> Result<Option<NamespaceId>, ReadError> {
+    let is_one = rustix::fs::fstatfs(&file)?.f_type == NSFS_MAGIC;
+    let number = rustix::fs::fstat(&file)?.st_ino;
+    Ok(is_one.then_some(NamespaceId(number)))
 }
 
 /// The number in `socket:[123]` or `net:[4026531840]`.

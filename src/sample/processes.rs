@@ -9,7 +9,8 @@ use super::kernel::CgroupPaths;
 use super::proc_dir::{ProcDir, ReadError};
 use crate::haproxy::command_line::CommandLine;
 use crate::model::{
-    Environment, Executable, Process, ProcessId, Signals, UnixSeconds, Unreadable, What,
+    Environment, Executable, OtherNetworks, Process, ProcessId, Signals, UnixSeconds, Unreadable,
+    What,
 };
 
 /// The name of the program, of its file and in the kernel.
@@ -198,6 +199,7 @@ impl Reader<'_> {
             uid: Some(status.euid),
             pid_namespace,
             net_namespace,
+            other_networks: OtherNetworks::default(),
             mount_namespace,
             namespace_pids: status.nspid.unwrap_or_else(|| vec![self.pid]),
             signals: Some(Signals {

@@ -8,10 +8,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::kernel::{self, EphemeralPorts};
+use super::kernel::{EphemeralPorts, EphemeralSysctls};
 use super::namespaces::{NAMED_NAMESPACES, enter};
 use super::sockets::{Netlink, SocketTable};
 use crate::model::PortUse;
@@ -35,7 +36,10 @@ impl Location {
     fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         match self {
             Location::Own => work(),
-            Location::At(path) => enter(path, work),
+            Location::At(path) => {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                enter(rustix::fs::open(path, flags, Mode::empty())?, work)
+            }
         }
     }
 }
@@ -68,7 +72,9 @@ pub fn look(
         let local = |address: &IpAddr| Some((*address, is_local(*address)?));
         Ok(Surroundings {
             uses: table.port_uses(ports),
-            ephemeral: kernel::ephemeral_ports(Path::new("/proc")).ok(),
+            ephemeral: EphemeralSysctls::open(Path::new("/proc"))
+                .and_then(|sysctls| sysctls.read())
+                .ok(),
             v6only: v6only.is_ok_and(|text| text.trim() == "1"),
             local: addresses.iter().filter_map(local).collect(),
         })

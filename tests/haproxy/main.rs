@@ -9,6 +9,7 @@ mod configs;
 mod gate;
 mod generations;
 mod incidents;
+mod namespaces;
 mod ordinary_day;
 mod pages;
 mod ports;
