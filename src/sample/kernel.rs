@@ -126,6 +126,19 @@ impl CgroupPaths {
         paths
     }
 
+    /// The paths from the root of each hierarchy, where the reader, in a cgroup namespace of its
+    /// own, sees them from its place: `/../..` leads from there. How far up the root is, is told by
+    /// what it sees of `init`, whose cgroup is below no container's.
+    #[must_use]
+    pub fn from_root(self, init: &CgroupPaths) -> CgroupPaths {
+        CgroupPaths {
+            unified: from_root(self.unified, init.unified.as_deref()),
+            systemd: from_root(self.systemd, init.systemd.as_deref()),
+            memory: from_root(self.memory, init.memory.as_deref()),
+            pids: from_root(self.pids, init.pids.as_deref()),
+        }
+    }
+
     /// The path that says most: the first that is not the root.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
@@ -150,6 +163,17 @@ impl CgroupPaths {
             pids: v2(pids_left).min_known(v1("pids", &self.pids, pids_left)),
         }
     }
+}
+
+fn from_root(path: Option<String>, init: Option<&str>) -> Option<String> {
+    let ups = |path: &str| path.split('/').skip(1).take_while(|part| *part == "..").count();
+    let (own, whole) = (ups(path.as_deref()?), ups(init.unwrap_or_default()));
+    if own == 0 || own != whole {
+        return path; // beside the reader, or below a cgroup whose name it cannot know
+    }
+    let path = path?;
+    let rest = path.get("/..".len() * own..).filter(|rest| !rest.is_empty());
+    Some(rest.unwrap_or("/").to_owned())
 }
 
 /// The smallest of what `left` says of the cgroup and of each of its ancestors.
@@ -227,6 +251,23 @@ mod tests {
         ];
         for (text, name) in table {
             assert_eq!(CgroupPaths::parse(text).name(), name, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn cgroups_are_told_from_the_root() {
+        let init = CgroupPaths::parse("4:memory:/../..\n0::/../../../init.scope\n");
+        let table = [
+            ("0::/../../../system.slice/a.service\n", "/system.slice/a.service"),
+            ("4:memory:/../../lb\n", "/lb"),
+            ("4:memory:/../..\n", "/"),
+            ("0::/../neighbour\n", "/../neighbour"), // below what it shares with the reader
+            ("0::/mine\n", "/mine"),
+            ("8:pids:/../x\n", "/../x"), // init is not in that hierarchy
+        ];
+        for (text, path) in table {
+            let paths = CgroupPaths::parse(text).from_root(&init);
+            assert_eq!(paths.name(), Some(path), "{text:?}");
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod config_files;
 mod configurations;
 mod doorway;
+mod host_names;
 pub mod kernel;
 mod namespaces;
 mod network_tables;

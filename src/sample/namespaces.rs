@@ -1,6 +1,6 @@
 //! A socket table for each network namespace, opened once and kept while it is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -47,6 +47,8 @@ pub struct Networks {
     /// The host's, whose ports have no label: that of init of the procfs, as far as it tells.
     home: Option<NamespaceId>,
     open: BTreeMap<NamespaceId, Network>,
+    /// Those that were not needed last time.
+    idle: BTreeSet<NamespaceId>,
     /// Where a right is missing to enter, and there is no other way: no use in trying again.
     refused: BTreeMap<NamespaceId, Unreadable>,
 }
@@ -62,6 +64,7 @@ impl Networks {
             own,
             home: init.or(own),
             open: BTreeMap::new(),
+            idle: BTreeSet::new(),
             refused: BTreeMap::new(),
         }
     }
@@ -108,9 +111,12 @@ impl Networks {
         self.open.iter_mut().map(|(&id, network)| (id, &mut network.table))
     }
 
-    /// Closes all others: an open socket keeps its namespace alive.
+    /// Closes all that were not needed last time either: an open socket keeps its namespace alive,
+    /// and a sample that a reload has torn may show nobody there.
     pub fn retain(&mut self, needed: impl Fn(NamespaceId) -> bool) {
-        self.open.retain(|&id, _| needed(id));
+        let idle = self.open.keys().copied().filter(|&id| !needed(id)).collect();
+        let before = std::mem::replace(&mut self.idle, idle);
+        self.open.retain(|id, _| !(self.idle.contains(id) && before.contains(id)));
         self.refused.retain(|&id, _| needed(id));
     }
 
@@ -123,7 +129,7 @@ impl Networks {
             Ok(Inside::look_around(&self.procfs))
         } else {
             let file = open_one(id, doors, &self.procfs)?;
-            enter(file, || Ok(Inside::look_around(&self.procfs)))
+            enter(file, LinkNameSpaceType::Network, || Ok(Inside::look_around(&self.procfs)))
         };
         let (sysctls, what, why) = match inside {
             Ok(Inside { netlink: Ok(netlink), sysctls }) => {
@@ -208,14 +214,15 @@ fn inhabited(procfs: &Path, doors: &[Door]) -> Option<PathBuf> {
     })
 }
 
-/// Does `work` inside a network namespace, on a thread that ends with it (setns(2)).
+/// Does `work` inside a namespace, on a thread that ends with it (setns(2)).
 pub(super) fn enter<T: Send>(
     namespace: OwnedFd,
+    kind: LinkNameSpaceType,
     work: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
     thread::scope(|scope| {
         let entered = scope.spawn(move || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            move_into_link_name_space(namespace.as_fd(), Some(kind))?;
             work()
         });
         entered.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended early")))

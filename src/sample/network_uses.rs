@@ -32,7 +32,7 @@ impl Door {
     /// Opens it: which namespace it leads to now, and the file to enter it by.
     pub fn open(&self, procfs: &Path) -> Result<(NamespaceId, OwnedFd), ReadError> {
         match self {
-            Door::Inhabitant(pid) => ProcDir::open(procfs, *pid)?.network(),
+            Door::Inhabitant(pid) => ProcDir::open(procfs, *pid)?.open_namespace("net"),
             Door::Name(pid, name) => named(procfs, *pid, name),
             Door::Descriptor(pid, number) => ProcDir::open(procfs, *pid)?.network_behind(*number),
         }

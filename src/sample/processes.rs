@@ -82,7 +82,23 @@ pub fn discover(
         }
     }
     found.sort_by_key(|found| found.process.id);
+    see_cgroups_from_root(procfs, &mut found);
     found
+}
+
+/// A container may have a cgroup namespace of its own, and the host's /proc: cgroups are then told
+/// from the container's place.
+fn see_cgroups_from_root(procfs: &Path, found: &mut [Found]) {
+    let outside = |found: &Found| found.cgroups.name().is_some_and(|name| name.starts_with("/.."));
+    if !found.iter().any(outside) {
+        return;
+    }
+    let init = ProcDir::open(procfs, 1).and_then(|init| init.text("cgroup"));
+    let init = CgroupPaths::parse(&init.unwrap_or_default());
+    for found in found {
+        found.cgroups = std::mem::take(&mut found.cgroups).from_root(&init);
+        found.process.cgroup = found.cgroups.name().map(str::to_owned);
+    }
 }
 
 /// Names of the parents that are not HAProxy, by pid.

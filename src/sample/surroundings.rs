@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::thread::LinkNameSpaceType;
 
 use super::kernel::{EphemeralPorts, EphemeralSysctls};
 use super::namespaces::{NAMED_NAMESPACES, enter};
@@ -27,10 +28,14 @@ pub enum Location {
 }
 
 impl Location {
-    /// The namespace `ip netns` knows by this name.
+    /// The namespace `ip netns` knows by this name, within a root or this process's own.
     #[must_use]
-    pub fn named(name: &str) -> Location {
-        Location::At(Path::new(NAMED_NAMESPACES).join(name))
+    pub fn named(root: Option<&Path>, name: &str) -> Location {
+        let root = root.unwrap_or(Path::new("/"));
+        // HAProxy asks for /var/run, which is a link to /run where both are there.
+        let within = |place: &str| root.join(place.trim_start_matches('/')).join(name);
+        let (usual, other) = (within(NAMED_NAMESPACES), within("/var/run/netns"));
+        Location::At(if !usual.exists() && other.exists() { other } else { usual })
     }
 
     fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
@@ -38,7 +43,8 @@ impl Location {
             Location::Own => work(),
             Location::At(path) => {
                 let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-                enter(rustix::fs::open(path, flags, Mode::empty())?, work)
+                let file = rustix::fs::open(path, flags, Mode::empty())?;
+                enter(file, LinkNameSpaceType::Network, work)
             }
         }
     }

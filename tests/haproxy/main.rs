@@ -6,6 +6,7 @@
 mod support;
 
 mod configs;
+mod containers;
 mod gate;
 mod generations;
 mod incidents;

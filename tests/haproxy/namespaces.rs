@@ -130,6 +130,26 @@ fn bound_elsewhere(version: Version, manner: Manner) {
     recorder.never("a haproxy down", something_down);
 }
 
+/// In a jail the process sees no names any more; what is near it does.
+#[test]
+fn bound_elsewhere_from_a_jail() {
+    let bed = Bed::new();
+    add_blue(&bed);
+    let service = Service::new(&bed, Version::V3_0, Manner::Daemon);
+    let jail = service.path("jail");
+    std::fs::create_dir(&jail).unwrap();
+    service.configure_with(&format!("    chroot {}\n", jail.display()), HERE_AND_THERE).start();
+    let exporter = Exporter::start(&bed);
+    let recorder = exporter.record();
+    let page = exporter.await_samples(7);
+    assert_eq!(bound(&page), ["8001@", "8001@blue", "8002@blue"], "{}", page.brief());
+    assert_eq!(unreadable(&page), 0.0, "{}", page.brief());
+    service.reload();
+    exporter.await_samples(7);
+    recorder.never("an anomaly", something_wrong);
+    recorder.never("a haproxy down", something_down);
+}
+
 /// Each namespace has its own ephemeral range, and it is followed.
 #[test]
 fn ephemeral_elsewhere() {
