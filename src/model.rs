@@ -83,7 +83,8 @@ pub struct Process {
     pub open_fds: Option<u64>,
     /// Soft limit on descriptors (`/proc/PID/limits`).
     pub max_fds: Option<u64>,
-    /// Every socket it holds. `None`: its descriptors could not be read.
+    /// Of the sockets that may be listeners, or were when they were last listed, those it holds;
+    /// and of those on ports that were asked about. `None`: its descriptors could not be read.
     pub sockets: Option<BTreeSet<SocketInode>>,
     /// The pidfile its command line or its configuration names.
     pub pidfile: Option<Pidfile>,

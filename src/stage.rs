@@ -283,7 +283,15 @@ impl Film {
 
     /// Beside the actors, these sockets use ports; those of programs are named `dnsmasq`.
     pub fn see_uses(&mut self, taken: f64, actors: &[Actor], uses: &[PortUse]) -> Verdict {
-        let mut snapshot = snapshot(taken, actors);
+        self.judge(snapshot(taken, actors), uses)
+    }
+
+    /// A sample that a reload has torn.
+    pub fn see_torn(&mut self, taken: f64, actors: &[Actor]) -> Verdict {
+        self.judge(Snapshot { torn: true, ..snapshot(taken, actors) }, &[])
+    }
+
+    fn judge(&mut self, mut snapshot: Snapshot, uses: &[PortUse]) -> Verdict {
         let held: BTreeSet<u64> =
             snapshot.processes.iter().filter_map(|p| p.sockets.clone()).flatten().collect();
         let both = uses.iter().chain(&self.uses_in_blue);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::places::{Endpoint, Places};
 use crate::model::{
-    BoundSocket, NamespaceId, NetworkNamespace, Process, ProcessId, Protocol, Snapshot, SocketInode,
+    BoundSocket, Configuration, NamespaceId, NetworkNamespace, Process, ProcessId, Protocol,
+    Snapshot, SocketInode,
 };
 
 /// Receive buffer of a UDP socket that only sends: HAProxy's log sockets ask for 0 and get the
@@ -132,6 +133,20 @@ fn is_listener(socket: &BoundSocket, network: &NetworkNamespace, declared: bool)
     }
     let chosen = is_ephemeral(socket.port, network) == Some(true);
     receives.map(|receives| receives && !chosen)
+}
+
+/// A process that runs one of these configurations, or none of them, may listen through it.
+#[must_use]
+pub fn may_be_one<'a>(
+    socket: &BoundSocket,
+    network: &NetworkNamespace,
+    mut configured: impl Iterator<Item = &'a Configuration>,
+) -> bool {
+    let (protocol, address, port) = (socket.protocol, socket.address, socket.port);
+    // Whatever the namespaces are called that this one is.
+    let declared = configured.any(|known| known.ports.has(protocol, address, port));
+    is_listener(socket, network, false) != Some(false)
+        || (declared && is_listener(socket, network, true) != Some(false))
 }
 
 /// The kernel may give `port` to an outgoing connection. `None`: the range is not known.

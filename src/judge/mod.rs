@@ -295,10 +295,11 @@ fn add_the_gone(
             continue;
         }
         let (held, judged) = judge_gone(name, before, rules, owners, now);
-        let absent = if configured && hidden { unknown(name, rules) } else { unseen(name, rules) };
+        let overlooked = now.torn || (configured && hidden);
+        let absent = if overlooked { unknown(name, rules) } else { unseen(name, rules) };
         verdict.haproxys.push(Haproxy {
             anomalies: held.anomalies,
-            judged: if configured && hidden { BTreeSet::new() } else { judged },
+            judged: if overlooked { BTreeSet::new() } else { judged },
             configuration: before.configuration.clone(),
             origin: if configured { Origin::Configured } else { Origin::Discovered },
             identity: before.identity.clone(),
@@ -317,7 +318,7 @@ fn add_the_gone(
     for configured in &policy.haproxys {
         let name = &configured.name;
         if !present.contains(name) && !memory.haproxys.contains_key(name) {
-            let absent = if hidden { unknown } else { unseen };
+            let absent = if hidden || now.torn { unknown } else { unseen };
             verdict.haproxys.push(absent(name, &configured.rules));
         }
     }
@@ -348,6 +349,17 @@ mod tests {
         let lb = verdict.haproxys.iter().find(|haproxy| haproxy.name == "lb").unwrap();
         assert_eq!((lb.up, lb.generations, lb.judged.len()), (None, None, 0));
         assert_eq!(verdict.haproxys.len(), 2, "it is seen, under a name of its own");
+    }
+
+    /// Between the end of the old one and the detaching of the new one there may be nobody to see.
+    #[test]
+    fn one_that_a_torn_sample_misses_is_not_down() {
+        let mut film = Film::default();
+        let serving = actor(10, 100, "haproxy -D -f a.cfg -p p").tcp(80, 1);
+        assert_eq!(film.settle(1000.0, &[serving]).one().up, Some(true));
+        let torn = film.see_torn(1035.0, &[]);
+        assert_eq!((torn.one().up, torn.one().judged.len()), (None, 0));
+        assert_eq!(film.see(1040.0, &[]).one().up, Some(false));
     }
 
     #[test]

@@ -285,6 +285,12 @@ impl PortIndex {
         ranges.is_some_and(|ranges| ranges.contains(protocol, address, port))
     }
 
+    /// A listener is declared there in some namespace.
+    #[must_use]
+    pub fn has(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
+        self.all().any(|(_, ranges)| ranges.contains(protocol, address, port))
+    }
+
     /// How many listeners are declared: distinct namespace, address and port.
     #[must_use]
     pub fn count(&self, protocol: Protocol) -> usize {

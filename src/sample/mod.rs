@@ -1,7 +1,10 @@
 //! Takes samples of the host: the only rooms that read `/proc` and the kernel's socket tables.
 
+mod census;
 pub mod config_files;
 mod configurations;
+mod connections;
+mod descriptors;
 mod doorway;
 mod host_names;
 pub mod kernel;
@@ -9,6 +12,8 @@ mod namespaces;
 mod network_tables;
 mod network_uses;
 pub mod own;
+mod ownership;
+mod pace;
 mod pidfiles;
 mod port_uses;
 mod proc_dir;
@@ -18,24 +23,27 @@ mod sockets;
 pub mod surroundings;
 pub mod wire;
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::PROC_SUPER_MAGIC;
 use rustix::time::{ClockId, clock_gettime};
 
+use self::census::Census;
 use self::configurations::Configurations;
 pub use self::configurations::Source;
+use self::connections::Connections;
 use self::namespaces::Networks;
-use self::network_tables::table_unreadable;
 use self::network_uses::NetworkUses;
-use self::proc_dir::{ProcDir, ReadError};
+use self::ownership::{Outcome, Ownership, Wanted};
+use self::port_uses::PortUses;
 pub use self::processes::Discovery;
 use self::processes::{Clock, Found};
+use crate::haproxy::listeners;
 use crate::model::{
-    CollectorRun, Connection, Process, ProcessId, Program, Snapshot, SocketInode, UnixSeconds,
+    CollectorRun, Configuration, ProcessId, Protocol, Snapshot, SocketInode, UnixSeconds,
     Unreadable, What,
 };
 
@@ -73,9 +81,14 @@ pub struct Sampler {
     networks: Networks,
     network_uses: NetworkUses,
     configurations: Configurations,
+    census: Census,
+    ownership: Ownership,
+    connections: Connections,
+    port_uses: PortUses,
     /// The listeners HAProxys held in the last sample.
     listeners: BTreeSet<SocketInode>,
-    programs: BTreeMap<SocketInode, Option<Program>>,
+    /// The TCP listeners of the last sample that no HAProxy held.
+    unowned: BTreeSet<SocketInode>,
 }
 
 impl Sampler {
@@ -96,14 +109,19 @@ impl Sampler {
             networks,
             network_uses: NetworkUses::default(),
             configurations: Configurations::default(),
+            census: Census::default(),
+            ownership: Ownership::default(),
+            connections: Connections::default(),
+            port_uses: PortUses::default(),
             listeners: BTreeSet::new(),
-            programs: BTreeMap::new(),
+            unowned: BTreeSet::new(),
         })
     }
 
     /// Changes what counts as HAProxy, from the next sample on.
     pub fn set_discovery(&mut self, discovery: Discovery) {
         self.discovery = discovery;
+        self.census.forget();
     }
 
     /// Takes one sample; connections are not in it, see [`Sampler::read_connections`].
@@ -120,7 +138,23 @@ impl Sampler {
         }
         snapshot.torn = torn || self.has_lost_a_listener(&snapshot);
         self.listeners = held_listeners(&snapshot);
+        self.look_for_owners(&snapshot);
         snapshot
+    }
+
+    /// A new listener that no HAProxy holds may be that of a process which was seen before it
+    /// executed HAProxy: the next sample looks at all of them.
+    fn look_for_owners(&mut self, snapshot: &Snapshot) {
+        let tables = snapshot.networks.values().filter_map(|network| network.bound.as_ref());
+        let listening = tables.flatten().filter(|socket| socket.protocol == Protocol::Tcp);
+        let unowned: BTreeSet<SocketInode> = listening
+            .map(|socket| socket.inode)
+            .filter(|inode| !self.listeners.contains(inode))
+            .collect();
+        if !unowned.is_subset(&self.unowned) {
+            self.census.review();
+        }
+        self.unowned = unowned;
     }
 
     /// A listener of the last sample is in the tables, and nobody holds it any more: it was closed
@@ -141,22 +175,23 @@ impl Sampler {
             Snapshot { taken: now(), own_network: self.networks.own(), ..Snapshot::default() };
         self.follow_clock();
         let mut found = Vec::new();
-        let mut listed = BTreeSet::new();
         run(&mut snapshot, "processes", |snapshot| {
             let procfs = &self.paths.procfs;
-            match processes::pids(procfs) {
-                Ok(pids) => listed = pids,
-                Err(error) => {
-                    snapshot.unreadable.push(Unreadable {
-                        what: What::Process,
-                        subject: procfs.display().to_string(),
-                        reason: error.to_string(),
-                    });
-                    return false;
-                }
+            if let Err(error) = self.census.refresh(procfs) {
+                snapshot.unreadable.push(Unreadable {
+                    what: What::Process,
+                    subject: procfs.display().to_string(),
+                    reason: error.to_string(),
+                });
+                return false;
             }
-            let unreadable = &mut snapshot.unreadable;
-            found = processes::discover(procfs, &listed, &self.discovery, self.clock, unreadable);
+            let due = self.census.due();
+            let discovered = self.census.look(&due, || {
+                let unreadable = &mut snapshot.unreadable;
+                processes::discover(procfs, &due, &self.discovery, self.clock, unreadable)
+            });
+            self.census.put_off(&discovered.others);
+            found = discovered.found;
             snapshot.parents = processes::parents(procfs, &found);
             snapshot.host = kernel::host_headroom(procfs);
             for found in &found {
@@ -180,73 +215,32 @@ impl Sampler {
         });
         run(&mut snapshot, "sockets", |snapshot| self.read_networks(&mut found, snapshot));
         run(&mut snapshot, "ownership", |snapshot| {
-            let mut living = found.iter_mut().filter(|f| !f.process.is_zombie()).peekable();
-            let none = living.peek().is_none();
-            let outcomes: Vec<Descriptors> =
-                living.map(|found| read_descriptors(found, snapshot)).collect();
-            torn |= outcomes.contains(&Descriptors::Gone)
+            let wanted = wanted(snapshot, &found);
+            let outcomes = self.ownership.read(&mut found, &wanted, snapshot.taken);
+            torn |= outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Gone))
                 || found.iter().any(is_being_executed)
-                || self.has_company(&listed);
-            none || outcomes.contains(&Descriptors::Read)
+                || self.has_company();
+            let any_read = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Read));
+            let nobody = outcomes.is_empty();
+            for (id, outcome) in outcomes {
+                if let Outcome::Failed(error) = outcome {
+                    let entry = processes::denied(What::Descriptors, id.pid, "fd", &error);
+                    snapshot.unreadable.push(entry);
+                }
+            }
+            nobody || any_read
         });
         snapshot.processes = found.into_iter().map(|found| found.process).collect();
         (snapshot, torn)
     }
 
-    /// There is an HAProxy that is not among `listed`.
-    fn has_company(&self, listed: &BTreeSet<i32>) -> bool {
+    /// There is an HAProxy that was not there when the pids were listed.
+    fn has_company(&mut self) -> bool {
         let procfs = &self.paths.procfs;
-        let Ok(now) = processes::pids(procfs) else { return false };
-        let new: BTreeSet<i32> = now.difference(listed).copied().collect();
-        !processes::discover(procfs, &new, &self.discovery, self.clock, &mut Vec::new()).is_empty()
-    }
-
-    /// Adds the connections of the processes `of` to a sample: a walk of whole socket tables.
-    pub fn read_connections(&mut self, snapshot: &mut Snapshot, of: &BTreeSet<ProcessId>) {
-        let asked = || snapshot.processes.iter().filter(|process| of.contains(&process.id));
-        let known = |process: &&Process| {
-            process.sockets.is_some()
-                && process.networks().iter().all(|id| snapshot.networks.contains_key(id))
-        };
-        let processes: Vec<&Process> = asked().filter(known).collect();
-        let mut tables = BTreeMap::new();
-        let mut unreadable = Vec::new();
-        for id in processes.iter().flat_map(|process| process.networks()) {
-            let Entry::Vacant(slot) = tables.entry(id) else { continue };
-            let Some(network) = self.networks.get_mut(id) else { continue };
-            let inside = processes.iter().filter(|process| process.networks().contains(&id));
-            let held = inside.filter_map(|process| process.sockets.as_ref());
-            match network.table.connections(&held.flatten().copied().collect()) {
-                Ok(table) => drop(slot.insert(table)),
-                Err(error) => unreadable.push(table_unreadable(network, &error)),
-            }
-        }
-        let mut found = Vec::new();
-        for process in processes {
-            let read = |id| tables.get(&id).ok_or(());
-            let own: Result<Vec<_>, ()> = process.networks().into_iter().map(read).collect();
-            let (Ok(own), Some(held)) = (own, &process.sockets) else { continue };
-            let listed: BTreeSet<_> = own.iter().flat_map(|(_, listed)| listed).copied().collect();
-            let hidden: BTreeSet<_> = held.difference(&listed).copied().collect();
-            let connections = own.iter().flat_map(|(connections, _)| connections);
-            let connections = connections.filter(|c| held.contains(&c.inode())).cloned();
-            let elsewhere = self.unix_elsewhere(process, &hidden);
-            found.push((process.id, connections.chain(elsewhere).collect()));
-        }
-        snapshot.connections.extend(found);
-        snapshot.unreadable.append(&mut unreadable);
-    }
-
-    /// Unix streams that are in no table of its namespace: an accepted one is in its client's.
-    fn unix_elsewhere(&self, process: &Process, hidden: &BTreeSet<SocketInode>) -> Vec<Connection> {
-        if hidden.is_empty() {
-            return Vec::new();
-        }
-        let directory = ProcDir::open(&self.paths.procfs, process.id.pid);
-        let protocols = directory.and_then(|directory| directory.socket_protocols(hidden));
-        let Ok(protocols) = protocols else { return Vec::new() };
-        let streams = protocols.into_iter().filter(|(_, name)| name.starts_with("UNIX"));
-        streams.map(|(inode, _)| Connection::Unix { inode, pair: Some(false) }).collect()
+        let Ok(new) = self.census.refresh(procfs) else { return false };
+        let ignored = &mut Vec::new();
+        let company = processes::discover(procfs, &new, &self.discovery, self.clock, ignored);
+        !company.found.is_empty()
     }
 
     /// Where the configuration of a process of the last sample is, and how it is understood.
@@ -270,6 +264,23 @@ fn is_being_executed(found: &Found) -> bool {
     !found.process.is_zombie() && found.process.arguments.is_none()
 }
 
+/// The sockets whose holders matter: all that may be listeners.
+fn wanted(snapshot: &Snapshot, found: &[Found]) -> Wanted {
+    let mut configurations: Vec<&Arc<Configuration>> =
+        found.iter().filter_map(|found| found.process.configuration.as_ref()).collect();
+    configurations.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    let mut wanted = Wanted::new();
+    for network in snapshot.networks.values() {
+        let configured = || configurations.iter().map(|configuration| &***configuration);
+        let bound = network.bound.iter().flatten();
+        let bound = bound.filter(|s| listeners::may_be_one(s, network, configured()));
+        wanted.extend(bound.map(|socket| (socket.inode, socket.cookie)));
+        let unix = network.unix_listeners.iter().flatten();
+        wanted.extend(unix.map(|&inode| (inode, None)));
+    }
+    wanted
+}
+
 fn bound_inodes(snapshot: &Snapshot) -> impl Iterator<Item = SocketInode> {
     let tables = snapshot.networks.values().filter_map(|network| network.bound.as_ref());
     tables.flatten().map(|socket| socket.inode)
@@ -289,33 +300,6 @@ fn run(snapshot: &mut Snapshot, collector: &'static str, work: impl FnOnce(&mut 
     let success = work(snapshot);
     let duration_seconds = start.elapsed().as_secs_f64();
     snapshot.collectors.push(CollectorRun { collector, duration_seconds, success });
-}
-
-/// How the reading of a process's descriptors ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Descriptors {
-    Read,
-    Gone,
-    Denied,
-}
-
-fn read_descriptors(found: &mut Found, snapshot: &mut Snapshot) -> Descriptors {
-    match found.directory.sockets() {
-        Ok((sockets, count)) => {
-            found.process.open_fds = Some(count);
-            found.process.sockets = Some(sockets);
-            Descriptors::Read
-        }
-        Err(ReadError::Gone) => Descriptors::Gone,
-        Err(error) => {
-            let counted = found.directory.fd_count().ok().filter(|&count| count > 0);
-            found.process.open_fds = counted;
-            let pid = found.process.id.pid;
-            let entry = processes::denied(What::Descriptors, pid, "fd", &error);
-            snapshot.unreadable.push(entry);
-            Descriptors::Denied
-        }
-    }
 }
 
 #[allow(clippy::cast_precision_loss)] // seconds of this era fit

@@ -6,49 +6,120 @@ use std::io;
 use rustix::io::Errno;
 
 use super::network_tables::table_unreadable;
+use super::pace::Pace;
+use super::proc_dir::ProcDir;
 use super::sockets::{Netlink, SocketTable, procfs_inet, unmapped};
 use super::wire::{InetSocket, Transport, state};
 use super::{Sampler, programs};
 use crate::model::{
-    ConnectionState, NamespaceId, PortRole, PortUse, Protocol, Snapshot, SocketInode,
+    ConnectionState, NamespaceId, PortRole, PortUse, Program, Protocol, Snapshot, SocketInode,
 };
 
 /// For up to this many ports the kernel is asked for each: it walks its table for every question.
 const MOST_QUESTIONS: usize = 16;
 
+/// Asking takes this share of a processor at most; in between the last answer stands.
+const SHARE: f64 = 1.0 / 100.0;
+/// The same where a port is asked about that was not before.
+const FIRST_SHARE: f64 = 1.0 / 20.0;
+
+/// Who uses the ports that were asked about, as it was last seen.
+#[derive(Debug, Default)]
+pub struct PortUses {
+    known: BTreeMap<NamespaceId, Answer>,
+    asking: Pace,
+    /// Holders of sockets that no HAProxy was known to hold.
+    holders: BTreeMap<SocketInode, BTreeSet<Program>>,
+    searching: Pace,
+}
+
+#[derive(Debug)]
+struct Answer {
+    ports: BTreeSet<u16>,
+    uses: Vec<PortUse>,
+}
+
+impl PortUses {
+    fn covers(&self, network: NamespaceId, ports: &BTreeSet<u16>) -> bool {
+        self.known.get(&network).is_some_and(|answer| ports.is_subset(&answer.ports))
+    }
+}
+
 impl Sampler {
-    /// Adds to a sample who uses these ports, and whose each socket is that no HAProxy holds.
+    /// Adds to a sample who uses these ports, and whose each socket is.
+    ///
+    /// A namespace of which nothing could be learned is absent.
     pub fn read_port_uses(
         &mut self,
         snapshot: &mut Snapshot,
         ports: &BTreeMap<NamespaceId, BTreeSet<u16>>,
     ) {
+        self.port_uses.known.retain(|id, _| ports.contains_key(id));
+        let answered = ports.iter().all(|(&id, ports)| self.port_uses.covers(id, ports));
+        let share = if answered { SHARE } else { FIRST_SHARE };
+        if !ports.is_empty() && self.port_uses.asking.allows(share) {
+            let mut asking = std::mem::take(&mut self.port_uses.asking);
+            asking.spend(|| self.ask(snapshot, ports));
+            self.port_uses.asking = asking;
+        }
+        for (&id, ports) in ports {
+            if let Some(answer) = self.port_uses.known.get(&id)
+                && ports.is_subset(&answer.ports)
+            {
+                let asked = answer.uses.iter().filter(|used| ports.contains(&used.port));
+                snapshot.port_uses.insert(id, asked.cloned().collect());
+            }
+        }
+        self.name_holders(snapshot);
+    }
+
+    fn ask(&mut self, snapshot: &mut Snapshot, ports: &BTreeMap<NamespaceId, BTreeSet<u16>>) {
         for (id, ports) in ports {
             let Some(network) = self.networks.get_mut(*id) else { continue };
             match network.table.port_uses(ports) {
-                Ok(uses) => drop(snapshot.port_uses.insert(*id, uses)),
+                Ok(uses) => {
+                    let answer = Answer { ports: ports.clone(), uses };
+                    self.port_uses.known.insert(*id, answer);
+                }
                 Err(error) => {
+                    self.port_uses.known.remove(id);
                     snapshot.unreadable.push(table_unreadable(network, &error));
                 }
             }
         }
+    }
+
+    /// HAProxys' sockets are added to what they hold; for the others a program is named.
+    fn name_holders(&mut self, snapshot: &mut Snapshot) {
         let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
         let known: BTreeSet<SocketInode> = held.flatten().copied().collect();
         let uses = snapshot.port_uses.values().flatten();
         let strange: BTreeSet<SocketInode> =
             uses.filter_map(|used| used.inode).filter(|inode| !known.contains(inode)).collect();
+        let PortUses { holders, searching, .. } = &mut self.port_uses;
+        let procfs = &self.paths.procfs;
+        let lives = |program: &Program| ProcDir::open(procfs, program.pid).is_ok();
+        holders.retain(|inode, programs| strange.contains(inode) && programs.iter().all(lives));
         // A walk of every process's descriptors: made once for each socket.
-        self.programs.retain(|inode, _| strange.contains(inode));
-        if strange.iter().any(|inode| !self.programs.contains_key(inode)) {
-            let holders = programs::holders(&self.paths.procfs, &strange);
-            for inode in strange {
-                let program = holders.programs.get(&inode).and_then(|held| held.first().cloned());
-                self.programs.insert(inode, program);
+        let unnamed = strange.iter().any(|inode| !holders.contains_key(inode));
+        if unnamed && searching.allows(FIRST_SHARE) {
+            let mut found = searching.spend(|| programs::holders(procfs, &strange)).programs;
+            *holders = strange
+                .into_iter()
+                .map(|inode| (inode, found.remove(&inode).unwrap_or_default()))
+                .collect();
+        }
+        for (&inode, programs) in holders.iter() {
+            for program in programs {
+                let mut own = snapshot.processes.iter_mut();
+                let own = own.find(|process| process.id.pid == program.pid);
+                if let Some(sockets) = own.and_then(|process| process.sockets.as_mut()) {
+                    sockets.insert(inode);
+                } else {
+                    snapshot.programs.entry(inode).or_insert_with(|| program.clone());
+                }
             }
         }
-        let named = self.programs.iter();
-        snapshot.programs =
-            named.filter_map(|(inode, program)| Some((*inode, program.clone()?))).collect();
     }
 
     /// What uses `port` in each network namespace of the last sample.

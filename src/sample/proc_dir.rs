@@ -1,20 +1,21 @@
 //! One process's directory in procfs, held open: it never shows another process that got the pid.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use procfs::FromRead;
 use procfs::process::{Limits, Stat, Status};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::model::{NamespaceId, SocketInode};
+use super::descriptors::Descriptors;
+use crate::model::{NamespaceId, ProcessId};
 
 /// Most that is read of one file: what others write there has no bound of ours.
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
@@ -73,6 +74,13 @@ pub struct ProcDir {
 }
 
 impl ProcDir {
+    /// Opens the directory of a process that was seen before; another may have its pid by now.
+    pub fn of(procfs: &Path, id: ProcessId) -> Result<ProcDir, ReadError> {
+        let directory = ProcDir::open(procfs, id.pid)?;
+        let same = directory.stat()?.starttime == id.start_ticks;
+        if same { Ok(directory) } else { Err(ReadError::Gone) }
+    }
+
     /// Opens the directory of `pid` below `procfs`.
     pub fn open(procfs: &Path, pid: i32) -> Result<ProcDir, ReadError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -133,60 +141,15 @@ impl ProcDir {
             .ok_or_else(|| ReadError::Other(format!("unexpected namespace link {target:?}")))
     }
 
-    /// Inodes of every socket among its descriptors, and how many descriptors it has.
-    pub fn sockets(&self) -> Result<(BTreeSet<SocketInode>, u64), ReadError> {
+    /// `fd`; needs the right to trace the process, and to read its directories.
+    pub fn descriptors(&self) -> Result<Descriptors, ReadError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(&self.directory, "fd", flags, Mode::empty())?;
-        let mut inodes = BTreeSet::new();
-        let mut count = 0;
-        let mut target = [MaybeUninit::uninit(); 64];
-        for entry in Dir::read_from(&directory)? {
-            let entry = entry?;
-            if entry.file_name().to_bytes().starts_with(b".") {
-                continue;
-            }
-            count += 1;
-            match rustix::fs::readlinkat_raw(&directory, entry.file_name(), &mut target) {
-                Ok((link, _)) if link.starts_with(b"socket:") => {
-                    inodes.extend(bracketed_number(link));
-                }
-                Ok(_) | Err(Errno::NOENT) => {} // not a socket, or closed meanwhile
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok((inodes, count))
+        Ok(Descriptors::new(directory))
     }
 
-    /// Names of the protocols of sockets among its descriptors (`system.sockprotoname`,
-    /// `net/socket.c`), of those in `wanted`: `TCP`, `UNIX-STREAM`, …
-    ///
-    /// It tells what a socket is that no table of its namespace lists.
-    pub fn socket_protocols(
-        &self,
-        wanted: &BTreeSet<SocketInode>,
-    ) -> Result<BTreeMap<SocketInode, String>, ReadError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(&self.directory, "fd", flags, Mode::empty())?;
-        let mut protocols = BTreeMap::new();
-        for entry in Dir::read_from(&directory)? {
-            let entry = entry?;
-            let link = rustix::fs::readlinkat(&directory, entry.file_name(), Vec::new());
-            let inode = link.ok().and_then(|link| bracketed_number(link.as_bytes()));
-            let Some(inode) = inode.filter(|inode| wanted.contains(inode)) else { continue };
-            // The magic link leads to the socket itself; /proc/self/fd reaches it from here.
-            let here = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
-            let path = here.join(OsStr::from_bytes(entry.file_name().to_bytes()));
-            let mut name = [0; 32];
-            if let Ok(length) = rustix::fs::getxattr(&path, "system.sockprotoname", &mut name) {
-                let name = name.get(..length).unwrap_or_default();
-                let name = name.split(|&b| b == 0).next().unwrap_or_default();
-                protocols.insert(inode, String::from_utf8_lossy(name).into_owned());
-            }
-        }
-        Ok(protocols)
-    }
-
-    /// How many descriptors it has, by the size of `fd` (Linux 6.2); 0 where that says nothing.
+    /// How many descriptors it has, by the size of `fd` (Linux 6.2); 0 where that says nothing. It
+    /// can be had where the directory may not be read.
     pub fn fd_count(&self) -> Result<u64, ReadError> {
         let stat = rustix::fs::statat(&self.directory, "fd", AtFlags::empty())?;
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
@@ -328,7 +291,7 @@ fn namespace_of(file: impl AsFd) -> Result<Option<NamespaceId>, ReadError> {
 }
 
 /// The number in `socket:[123]` or `net:[4026531840]`.
-fn bracketed_number(link: &[u8]) -> Option<u64> {
+pub(super) fn bracketed_number(link: &[u8]) -> Option<u64> {
     let open = link.iter().position(|&b| b == b'[')?;
     let digits = link.get(open + 1..)?.strip_suffix(b"]")?;
     std::str::from_utf8(digits).ok()?.parse().ok()

@@ -34,6 +34,9 @@ pub struct Found {
     pub directory: ProcDir,
     /// Its place in each cgroup hierarchy.
     pub cgroups: CgroupPaths,
+    /// Where the kernel has put its program, stack, arguments and environment: changes with each
+    /// execve(2) (`/proc/PID/stat`, fields 26, 28, 47, 48 and 50).
+    pub layout: [Option<u64>; 5],
 }
 
 /// Turns start ticks into time.
@@ -52,27 +55,28 @@ impl Clock {
     }
 }
 
-/// The pids listed in `procfs`.
-pub fn pids(procfs: &Path) -> std::io::Result<BTreeSet<i32>> {
-    let mut pids = BTreeSet::new();
-    for entry in std::fs::read_dir(procfs)? {
-        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
-    }
-    Ok(pids)
+/// What became of the pids that were looked at.
+#[derive(Debug, Default)]
+pub struct Discovered {
+    /// The HAProxys, oldest first.
+    pub found: Vec<Found>,
+    /// Pids that are not HAProxy's.
+    pub others: Vec<i32>,
 }
 
-/// Those of `pids` that are HAProxy, oldest first.
+/// Those of `pids` that are HAProxy.
 pub fn discover(
     procfs: &Path,
-    pids: &BTreeSet<i32>,
+    pids: &[i32],
     discovery: &Discovery,
     clock: Clock,
     unreadable: &mut Vec<Unreadable>,
-) -> Vec<Found> {
-    let mut found = Vec::new();
+) -> Discovered {
+    let mut discovered = Discovered::default();
     for &pid in pids {
         match read(procfs, pid, discovery, clock, unreadable) {
-            Ok(process) => found.extend(process),
+            Ok(Some(process)) => discovered.found.push(process),
+            Ok(None) => discovered.others.push(pid),
             Err(ReadError::Gone) => {}
             Err(error) => unreadable.push(Unreadable {
                 what: What::Process,
@@ -81,9 +85,9 @@ pub fn discover(
             }),
         }
     }
-    found.sort_by_key(|found| found.process.id);
-    see_cgroups_from_root(procfs, &mut found);
-    found
+    discovered.found.sort_by_key(|found| found.process.id);
+    see_cgroups_from_root(procfs, &mut discovered.found);
+    discovered
 }
 
 /// A container may have a cgroup namespace of its own, and the host's /proc: cgroups are then told
@@ -183,6 +187,8 @@ impl Reader<'_> {
         let stat = self.directory.stat()?;
         let status = self.directory.status()?;
         let alive = stat.state != 'Z' && stat.state != 'X';
+        let (code, stack) = (Some(stat.startcode), Some(stat.startstack));
+        let layout = [code, stack, stat.start_brk, stat.arg_start, stat.env_start];
         let cgroups = CgroupPaths::parse(&self.directory.text("cgroup").unwrap_or_default());
         let executable = self.of_living(alive, exe, What::Process, "exe")?;
         let link = |this: &mut Self, name| {
@@ -229,7 +235,7 @@ impl Reader<'_> {
             pidfile: None,
             configuration: None,
         };
-        Ok(Found { process, directory: self.directory, cgroups })
+        Ok(Found { process, directory: self.directory, cgroups, layout })
     }
 
     /// What a living process would not show is unreadable; a zombie has none of it.

@@ -27,8 +27,8 @@ pub fn holders(procfs: &Path, wanted: &BTreeSet<SocketInode>) -> Holders {
             continue;
         };
         let Ok(directory) = ProcDir::open(procfs, pid) else { continue };
-        match directory.sockets() {
-            Ok((held, _)) => {
+        match directory.descriptors().and_then(|descriptors| descriptors.sockets()) {
+            Ok(held) => {
                 let mut held = held.intersection(wanted).peekable();
                 if held.peek().is_none() {
                     continue;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::proxies::{listeners, something_down, something_wrong, stale};
+use super::proxies::{WAITING_ROOM, listeners, something_down, something_wrong, stale};
 use crate::support::*;
 
 for_each_version! {
@@ -146,6 +146,35 @@ fn bound_elsewhere_from_a_jail() {
     assert_eq!(unreadable(&page), 0.0, "{}", page.brief());
     service.reload();
     exporter.await_samples(7);
+    recorder.never("an anomaly", something_wrong);
+    recorder.never("a haproxy down", something_down);
+}
+
+/// What a listener in another namespace accepts is there too: such a process drains, it is not idle.
+#[test]
+fn draining_elsewhere() {
+    let bed = Bed::new();
+    add_blue(&bed);
+    let service = Service::new(&bed, Version::V2_8, Manner::Daemon);
+    service.configure(&WAITING_ROOM.replace("8001", "8001 namespace blue"));
+    service.start();
+    let exporter = Exporter::start(&bed);
+    let recorder = exporter.record();
+    let line = "exec socat -u TCP:127.0.0.1:8001 OPEN:/dev/null";
+    let mut client = bed.start(in_blue(&bed, line), "client.log");
+    await_true("the connection", || {
+        let established =
+            in_blue(&bed, "ss -Htn state established sport = :8001").output().unwrap();
+        !established.stdout.is_empty()
+    });
+    service.reload();
+    exporter.await_page("one draining", |page| page.stale("draining") == 1.0);
+    let page = exporter.await_samples(7);
+    let established = [("state", "established")];
+    assert_eq!(page.sum("haproxy_host_stale_connections", &established), 1.0, "{}", page.brief());
+    client.signal(rustix::process::Signal::TERM);
+    client.exit_code();
+    exporter.await_page("its end", |page| stale(page) == 0.0);
     recorder.never("an anomaly", something_wrong);
     recorder.never("a haproxy down", something_down);
 }

@@ -198,9 +198,10 @@ impl<'b> Service<'b> {
     fn expect_success(&self, output: &Output) {
         assert!(
             output.status.success(),
-            "{:?} {:?}: {}",
+            "{:?} {:?}: {}: {}",
             self.version,
             self.manner,
+            output.status,
             text(&output.stderr)
         );
     }

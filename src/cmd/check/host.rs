@@ -187,35 +187,48 @@ impl Host {
         }
     }
 
-    /// Whose each socket is: HAProxys' from the sample, others' by a walk if there are any.
+    /// Whose each socket is: listeners' from the sample, the others' by a walk if there are any.
     fn owners(
         &self,
         options: &Options,
         target: &Target,
         seen: &BTreeMap<Option<String>, (String, Surroundings)>,
     ) -> Owners {
-        let mut known = BTreeMap::new();
+        let members = self.members(target);
+        let mut owners = Owners::default();
+        for process in &self.snapshot.processes {
+            let Some(owner) = members.get(&process.id.pid) else { continue };
+            for &inode in process.sockets.iter().flatten() {
+                owners.claim(inode, owner);
+            }
+        }
+        let uses = seen.values().filter_map(|(_, s)| s.uses.as_ref().ok()).flatten();
+        let inodes = uses.filter_map(|used| used.inode);
+        let unknown = inodes.filter(|inode| !owners.known.contains_key(inode)).collect();
+        let holders = programs::holders(&options.procfs, &unknown);
+        for (&inode, programs) in &holders.programs {
+            for owner in programs.iter().filter_map(|program| members.get(&program.pid)) {
+                owners.claim(inode, owner);
+            }
+        }
+        Owners { others: holders, ..owners }
+    }
+
+    /// The HAProxy processes as the candidate sees them, by pid.
+    fn members(&self, target: &Target) -> BTreeMap<i32, Owner> {
+        let mut members = BTreeMap::new();
         for running in &self.haproxys {
             let own = target.haproxy.as_ref() == Some(&running.name);
-            for (id, _, generation) in &running.processes {
-                let process = self.snapshot.processes.iter().find(|p| p.id == *id);
+            members.extend(running.processes.iter().map(|(id, _, generation)| {
                 let owner = match (own, generation) {
                     (false, _) => Owner::Haproxy(running.name.clone(), id.pid),
                     (true, Generation::Stale) => Owner::Stale(id.pid),
                     (true, _) => Owner::Current(id.pid),
                 };
-                for &inode in process.iter().flat_map(|p| p.sockets.iter().flatten()) {
-                    let entry = known.entry(inode).or_insert_with(|| owner.clone());
-                    if rank(&owner) < rank(entry) {
-                        *entry = owner.clone();
-                    }
-                }
-            }
+                (id.pid, owner)
+            }));
         }
-        let uses = seen.values().filter_map(|(_, s)| s.uses.as_ref().ok()).flatten();
-        let unknown: BTreeSet<SocketInode> =
-            uses.filter_map(|used| used.inode).filter(|inode| !known.contains_key(inode)).collect();
-        Owners { known, others: programs::holders(&options.procfs, &unknown) }
+        members
     }
 }
 
@@ -228,12 +241,20 @@ fn rank(owner: &Owner) -> u8 {
     }
 }
 
+#[derive(Default)]
 struct Owners {
     known: BTreeMap<SocketInode, Owner>,
     others: Holders,
 }
 
 impl Owners {
+    fn claim(&mut self, inode: SocketInode, owner: &Owner) {
+        let known = self.known.entry(inode).or_insert_with(|| owner.clone());
+        if rank(owner) < rank(known) {
+            known.clone_from(owner);
+        }
+    }
+
     fn of(&self, socket: &PortUse) -> Owner {
         let Some(inode) = socket.inode else { return Owner::Nobody };
         if let Some(owner) = self.known.get(&inode) {

@@ -1,0 +1,58 @@
+//! How often something costly is done: so that it takes no more than a share of one processor.
+
+use super::{ClockId, seconds};
+
+/// Remembers what some work cost the last time, and when that was.
+#[derive(Debug, Default)]
+pub struct Pace {
+    last: Option<Round>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    ended: f64,
+    cost_seconds: f64,
+}
+
+impl Pace {
+    /// The work may be done again, if it is to take this share of a processor's time at most.
+    #[must_use]
+    pub fn allows(&self, share: f64) -> bool {
+        self.last.is_none_or(|last| {
+            let idle = seconds(ClockId::Monotonic) - last.ended;
+            last.cost_seconds <= idle * share
+        })
+    }
+
+    /// Seconds since the work was last done; infinite before that.
+    #[must_use]
+    pub fn age(&self) -> f64 {
+        self.last.map_or(f64::INFINITY, |last| seconds(ClockId::Monotonic) - last.ended)
+    }
+
+    /// Does the work and takes note of the processor time it took (`CLOCK_THREAD_CPUTIME_ID`).
+    pub fn spend<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let begun = seconds(ClockId::ThreadCPUTime);
+        let outcome = work();
+        let cost_seconds = seconds(ClockId::ThreadCPUTime) - begun;
+        self.last = Some(Round { ended: seconds(ClockId::Monotonic), cost_seconds });
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dear_work_waits_for_its_share() {
+        let mut pace = Pace::default();
+        assert!(pace.allows(0.0), "the first time costs what it costs");
+        pace.spend(|| ());
+        pace.last = pace.last.map(|round| Round { cost_seconds: 3600.0, ..round });
+        assert!(!pace.allows(0.5));
+        pace.last = pace.last.map(|round| Round { ended: round.ended - 7300.0, ..round });
+        assert!(pace.allows(0.5));
+        assert!(!pace.allows(0.4));
+    }
+}
