@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::{Error, OK};
 use crate::cli::Options;
 use crate::judge::verdict::Verdict;
-use crate::metrics::{self, Exporter};
+use crate::metrics::{Exporter, Renderer};
 use crate::rights;
 use crate::sample::own;
 use crate::watch::Watcher;
@@ -62,6 +62,7 @@ fn sample(
     orders: &mpsc::Receiver<Reloaded>,
 ) {
     let mut journal = Journal::default();
+    let mut renderer = Renderer::default();
     let mut exporter =
         Exporter { own: None, config_successful: true, config_success_timestamp: unix_now() };
     loop {
@@ -70,7 +71,7 @@ fn sample(
         journal.write(&verdict);
         exporter.own = own::own_process();
         let limit = watcher.policy().max_port_series;
-        let metrics = metrics::render(&verdict, &exporter, limit);
+        let metrics = renderer.render(&verdict, &exporter, limit);
         let page = Page::new(metrics, &verdict, &settings.telemetry_path);
         pages.send_replace(Some(Arc::new(page)));
         let left = settings.sample_interval.saturating_sub(start.elapsed());

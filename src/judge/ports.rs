@@ -120,9 +120,9 @@ pub fn port_split(case: &Case<'_>) -> Judgement {
     let mut findings = Vec::new();
     for (key, current) in case.by_port(Generation::Current) {
         let own: BTreeSet<u64> = current.iter().flat_map(|port| port.inodes()).collect();
-        let separate =
-            |port: &&PortSockets<'_>| port.key == *key && own.is_disjoint(&port.inodes());
-        for stale in case.of(Generation::Stale).filter(separate) {
+        let separate = |port: &&PortSockets<'_>| own.is_disjoint(&port.inodes());
+        let stale = on_port(case.ports, key).iter().filter(|p| p.generation == Generation::Stale);
+        for stale in stale.filter(separate) {
             let Some(member) = scene.member(stale.holder) else { continue };
             let mut evidence = vec![format!(
                 "{} of the current generation and stale pid {} accept through separate sockets",
@@ -140,7 +140,7 @@ pub fn port_split(case: &Case<'_>) -> Judgement {
             });
         }
         for (name, ports) in case.others {
-            let theirs: Vec<_> = ports
+            let theirs: Vec<_> = on_port(ports, key)
                 .iter()
                 .filter(|port| port.generation == Generation::Current)
                 .filter(separate)
@@ -167,6 +167,14 @@ pub fn port_split(case: &Case<'_>) -> Judgement {
     let complete =
         case.knows_ports_of(Generation::Current) && case.knows_ports_of(Generation::Stale);
     Judgement::if_known(complete, findings)
+}
+
+/// Those of a port; they are in the order of their ports.
+fn on_port<'a, 'b>(ports: &'a [PortSockets<'b>], key: &PortKey) -> &'a [PortSockets<'b>] {
+    let first = ports.partition_point(|port| port.key < *key);
+    let from_there = ports.get(first..).unwrap_or_default();
+    let count = from_there.partition_point(|port| port.key == *key);
+    from_there.get(..count).unwrap_or_default()
 }
 
 /// A declared or bound port may be given to an outgoing connection while HAProxy is down.

@@ -91,7 +91,7 @@ impl<'a> Scene<'a> {
         self.service.members.iter().find(|member| member.id() == id)
     }
 
-    /// What its processes listen on, by process and port.
+    /// What its processes listen on, in the order of port and process.
     #[must_use]
     pub fn port_sockets(&self) -> Vec<PortSockets<'a>> {
         let mut found: BTreeMap<(PortKey, ProcessId), PortSockets<'a>> = BTreeMap::new();

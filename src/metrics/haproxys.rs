@@ -164,31 +164,38 @@ fn add_ports(page: &mut Families, haproxy: &Haproxy, max_port_series: usize) {
         let labels = [name, protocol, address, number, interface, netns, generation];
         page.add(&row::PORT_INFO, &labels, 1.0);
     }
-    let tcp = fullest_queues(&ports);
+    let tcp: Vec<_> =
+        fullest_queues(&ports).into_iter().map(|queue| (port_labels(queue.key), queue)).collect();
     for metric in [&row::LISTEN_QUEUE_LENGTH, &row::LISTEN_QUEUE_LIMIT, &row::LISTEN_DROPS] {
-        for &(key, length, limit) in capped(page, metric, &tcp, max_port_series) {
+        for (labels, queue) in capped(page, metric, &tcp, max_port_series) {
             let value = match metric.name {
-                name if name == row::LISTEN_QUEUE_LENGTH.name => length.map(f64::from),
-                name if name == row::LISTEN_QUEUE_LIMIT.name => limit.map(f64::from),
-                _ => haproxy.drops.get(key).copied().map(number),
+                name if name == row::LISTEN_QUEUE_LENGTH.name => queue.length.map(f64::from),
+                name if name == row::LISTEN_QUEUE_LIMIT.name => queue.limit.map(f64::from),
+                _ => haproxy.drops.get(queue.key).copied().map(number),
             };
-            let [protocol, address, number, interface, netns] = &port_labels(key);
+            let [protocol, address, number, interface, netns] = labels;
             let labels = [name, protocol, address, number, interface, netns];
             page.add_known(metric, &labels, value);
         }
     }
 }
 
+/// The accept queue of a port.
+struct Queue<'a> {
+    key: &'a PortKey,
+    length: Option<u32>,
+    limit: Option<u32>,
+}
+
 /// For each TCP port the fullest queue of all generations, ports in the order given.
-fn fullest_queues<'a>(ports: &[&'a Port]) -> Vec<(&'a PortKey, Option<u32>, Option<u32>)> {
-    let mut queues: Vec<(&PortKey, Option<u32>, Option<u32>)> = Vec::new();
+fn fullest_queues<'a>(ports: &[&'a Port]) -> Vec<Queue<'a>> {
+    let mut queues: Vec<Queue<'a>> = Vec::new();
     for port in ports.iter().filter(|port| port.key.protocol == Protocol::Tcp) {
-        match queues.last_mut().filter(|(key, ..)| **key == port.key) {
-            Some(queue) if port.queue_length > queue.1 => {
-                (queue.1, queue.2) = (port.queue_length, port.queue_limit);
-            }
+        let (length, limit) = (port.queue_length, port.queue_limit);
+        match queues.last_mut().filter(|queue| *queue.key == port.key) {
+            Some(queue) if length > queue.length => (queue.length, queue.limit) = (length, limit),
             Some(_) => {}
-            None => queues.push((&port.key, port.queue_length, port.queue_limit)),
+            None => queues.push(Queue { key: &port.key, length, limit }),
         }
     }
     queues

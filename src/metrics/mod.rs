@@ -24,14 +24,32 @@ pub struct Exporter {
 pub const BUILD: [&str; 3] =
     [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTVERSION")];
 
-/// Renders the page in Prometheus' text format 0.0.4.
-#[must_use]
-pub fn render(verdict: &Verdict, exporter: &Exporter, max_port_series: usize) -> String {
-    let mut page = Families::default();
+/// Renders one page after the other; what pages have in common is kept from one to the next.
+#[derive(Debug, Default)]
+pub struct Renderer {
+    page: Families,
+}
+
+impl Renderer {
+    /// Renders a page in Prometheus' text format 0.0.4.
+    #[must_use]
+    pub fn render(
+        &mut self,
+        verdict: &Verdict,
+        exporter: &Exporter,
+        max_port_series: usize,
+    ) -> String {
+        self.page.begin();
+        fill(&mut self.page, verdict, exporter, max_port_series);
+        self.page.encode()
+    }
+}
+
+fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, max_port_series: usize) {
     let living = verdict.haproxys.iter().filter(|haproxy| !haproxy.is_gone()).count();
     page.add(&row::HAPROXYS, &[], count(living));
     for haproxy in &verdict.haproxys {
-        haproxys::add(&mut page, haproxy, max_port_series);
+        haproxys::add(page, haproxy, max_port_series);
     }
     for metric in families::CAPPED {
         page.add(&row::SERIES_DROPPED, &[metric.name], count(page.dropped(metric)));
@@ -45,8 +63,7 @@ pub fn render(verdict: &Verdict, exporter: &Exporter, max_port_series: usize) ->
         page.add(&row::SAMPLE_SUCCESS, &[run.collector], f64::from(u8::from(run.success)));
     }
     page.add(&row::SAMPLE_TIMESTAMP, &[], verdict.taken);
-    add_exporter(&mut page, exporter);
-    page.encode()
+    add_exporter(page, exporter);
 }
 
 fn add_exporter(page: &mut Families, exporter: &Exporter) {

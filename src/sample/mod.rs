@@ -8,6 +8,7 @@ mod descriptors;
 mod doorway;
 mod host_names;
 pub mod kernel;
+mod lasting;
 mod namespaces;
 mod network_tables;
 mod network_uses;
@@ -35,6 +36,7 @@ use self::census::Census;
 use self::configurations::Configurations;
 pub use self::configurations::Source;
 use self::connections::Connections;
+use self::lasting::Lastings;
 use self::namespaces::Networks;
 use self::network_uses::NetworkUses;
 use self::ownership::{Outcome, Ownership, Wanted};
@@ -82,6 +84,7 @@ pub struct Sampler {
     network_uses: NetworkUses,
     configurations: Configurations,
     census: Census,
+    lastings: Lastings,
     ownership: Ownership,
     connections: Connections,
     port_uses: PortUses,
@@ -110,6 +113,7 @@ impl Sampler {
             network_uses: NetworkUses::default(),
             configurations: Configurations::default(),
             census: Census::default(),
+            lastings: Lastings::default(),
             ownership: Ownership::default(),
             connections: Connections::default(),
             port_uses: PortUses::default(),
@@ -187,11 +191,13 @@ impl Sampler {
             }
             let due = self.census.due();
             let discovered = self.census.look(&due, || {
-                let unreadable = &mut snapshot.unreadable;
-                processes::discover(procfs, &due, &self.discovery, self.clock, unreadable)
+                let (known, unreadable) = (&mut self.lastings, &mut snapshot.unreadable);
+                processes::discover(procfs, &due, &self.discovery, self.clock, known, unreadable)
             });
             self.census.put_off(&discovered.others);
             found = discovered.found;
+            let living: BTreeSet<ProcessId> = found.iter().map(|f| f.process.id).collect();
+            self.lastings.retain(|id| living.contains(&id));
             snapshot.parents = processes::parents(procfs, &found);
             snapshot.host = kernel::host_headroom(procfs);
             for found in &found {
@@ -238,8 +244,9 @@ impl Sampler {
     fn has_company(&mut self) -> bool {
         let procfs = &self.paths.procfs;
         let Ok(new) = self.census.refresh(procfs) else { return false };
-        let ignored = &mut Vec::new();
-        let company = processes::discover(procfs, &new, &self.discovery, self.clock, ignored);
+        let (known, ignored) = (&mut self.lastings, &mut Vec::new());
+        let company =
+            processes::discover(procfs, &new, &self.discovery, self.clock, known, ignored);
         !company.found.is_empty()
     }
 

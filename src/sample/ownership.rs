@@ -9,7 +9,8 @@
 //!   takes those only while it starts (`sock_get_old_sockets()`); how long that lasts shows in
 //!   that it holds none yet;
 //! - a descriptor is no longer what it was: the socket may have another number now;
-//! - a socket is in the tables that was not there before: anybody may have made it;
+//! - a socket is in the tables that was not there before, or whose last known holder has let go:
+//!   anybody may have it;
 //! - it is its turn: should an old process be handed a listener that another one keeps, nothing
 //!   of the above would tell.
 //!
@@ -33,8 +34,10 @@ const FEW: u64 = 64;
 /// The same for one that was never seen to listen: it may be starting, or be a stale one that let
 /// go before anybody looked. Threads have a few descriptors each.
 const FEW_WHILE_STARTING: u64 = 512;
-/// Walks in search of a new socket's holders take this share of a processor at most.
+/// Walks in search of a new socket's holders take this share of a processor at most,
 const SEARCH_SHARE: f64 = 1.0 / 100.0;
+/// unless they are as short as this.
+const SHORT_SEARCH_SECONDS: f64 = 0.02;
 /// Walks in turn.
 const TURN_SHARE: f64 = 1.0 / 20_000.0;
 /// Where the kernel does not count descriptors (before Linux 6.2), a walk counts them.
@@ -64,6 +67,13 @@ pub struct Ownership {
     turn: Pace,
 }
 
+/// One process's reading; `walked`: it told of every socket, those that are new among them.
+#[derive(Debug)]
+struct Reading {
+    outcome: Outcome,
+    walked: bool,
+}
+
 /// One process, as it was when it was last walked.
 #[derive(Debug, Default)]
 struct Holder {
@@ -90,44 +100,48 @@ impl Ownership {
         wanted: &Wanted,
         now: UnixSeconds,
     ) -> Vec<(ProcessId, Outcome)> {
-        let living: BTreeSet<ProcessId> =
-            found.iter().filter(|f| !f.process.is_zombie()).map(|f| f.process.id).collect();
-        self.holders.retain(|id, _| living.contains(id));
-        let news = wanted.iter().any(|(inode, cookie)| self.explained.get(inode) != Some(cookie));
-        let search = news && self.search.allows(SEARCH_SHARE);
-        let turn = self.turn.allows(TURN_SHARE).then(|| self.longest_unwalked()).flatten();
-        let mut all_answered = true;
-        let mut read_all = |this: &mut Self| {
-            let living = found.iter_mut().filter(|f| !f.process.is_zombie());
-            let outcomes = living.map(|found| {
-                let asked = search || turn == Some(found.process.id);
-                let (outcome, answered) = this.read_one(found, wanted, now, asked);
-                all_answered &= answered;
-                (found.process.id, outcome)
-            });
-            outcomes.collect()
+        let mut living: Vec<&mut Found> =
+            found.iter_mut().filter(|f| !f.process.is_zombie()).collect();
+        let ids: BTreeSet<ProcessId> = living.iter().map(|found| found.process.id).collect();
+        let owned = self.owned();
+        self.holders.retain(|id, _| ids.contains(id));
+        let mut readings: BTreeMap<ProcessId, Reading> = living
+            .iter_mut()
+            .map(|found| (found.process.id, self.read_one(found, wanted, now, false)))
+            .collect();
+        let now_owned = self.owned();
+        let is_lost = |inode: &SocketInode| owned.contains(inode) && !now_owned.contains(inode);
+        let is_known = |(inode, cookie): (&SocketInode, &Option<u64>)| {
+            self.explained.get(inode) == Some(cookie) && !is_lost(inode)
         };
-        let outcomes = match (search, turn) {
-            (true, _) => paced(self, |this| &mut this.search, &mut read_all),
-            (false, Some(_)) => paced(self, |this| &mut this.turn, &mut read_all),
-            (false, None) => read_all(self),
-        };
-        self.remember(wanted, all_answered);
-        outcomes
+        let search = !wanted.iter().all(is_known);
+        for candidate in self.candidates(&readings, search) {
+            let found = living.iter_mut().find(|found| found.process.id == candidate);
+            if let Some(found) = found {
+                readings.insert(candidate, self.read_one(found, wanted, now, true));
+            }
+        }
+        let all_walked = readings.values().all(|reading| reading.walked);
+        self.remember(wanted, all_walked, is_lost);
+        readings.into_iter().map(|(id, reading)| (id, reading.outcome)).collect()
     }
 
-    /// Also answers whether the process would have told of every socket that is new.
+    fn owned(&self) -> BTreeSet<SocketInode> {
+        let held = self.holders.values().flat_map(|holder| &holder.held);
+        held.map(|held| held.inode).collect()
+    }
+
     fn read_one(
         &mut self,
         found: &mut Found,
         wanted: &Wanted,
         now: UnixSeconds,
         asked: bool,
-    ) -> (Outcome, bool) {
+    ) -> Reading {
         let id = found.process.id;
         let descriptors = match found.directory.descriptors() {
             Ok(descriptors) => descriptors,
-            Err(error) => return (self.lose(found, error), true),
+            Err(error) => return self.lose(found, error),
         };
         let count = descriptors.count();
         let holder = self.holders.entry(id).or_default();
@@ -138,61 +152,71 @@ impl Ownership {
             let since = if first { found.process.started } else { now };
             *holder = Holder { incarnation, young_since: since, ..Holder::default() };
         }
-        let walk =
+        let walked =
             asked || is_new || holder.is_to_be_walked(count, now) || !holder.verify(&descriptors);
-        let done = if walk { holder.walk(&descriptors, wanted, now) } else { Ok(()) };
+        let done = if walked { holder.walk(&descriptors, wanted, now) } else { Ok(()) };
         if let Err(error) = done {
-            return (self.lose(found, error), true);
+            return self.lose(found, error);
         }
         found.process.open_fds = Some(count.unwrap_or(holder.open));
         found.process.sockets = Some(holder.held.iter().map(|held| held.inode).collect());
-        (Outcome::Read, walk)
+        Reading { outcome: Outcome::Read, walked }
     }
 
     /// Nothing is known of it any more.
-    fn lose(&mut self, found: &mut Found, error: ReadError) -> Outcome {
+    fn lose(&mut self, found: &mut Found, error: ReadError) -> Reading {
         self.holders.remove(&found.process.id);
-        if matches!(error, ReadError::Gone) {
-            return Outcome::Gone;
-        }
-        found.process.open_fds = found.directory.fd_count().ok().filter(|&count| count > 0);
-        Outcome::Failed(error)
+        let outcome = if matches!(error, ReadError::Gone) {
+            Outcome::Gone
+        } else {
+            found.process.open_fds = found.directory.fd_count().ok().filter(|&count| count > 0);
+            Outcome::Failed(error)
+        };
+        Reading { outcome, walked: true }
     }
 
-    fn remember(&mut self, wanted: &Wanted, all_answered: bool) {
+    /// Those to be walked though nothing shows at them: all that were not, if a socket's holder is
+    /// searched for and there is time for it; else the one whose turn it is.
+    fn candidates(
+        &mut self,
+        readings: &BTreeMap<ProcessId, Reading>,
+        search: bool,
+    ) -> Vec<ProcessId> {
+        let verified = || readings.iter().filter(|(_, r)| !r.walked).map(|(&id, _)| id);
+        let cost = |id: &ProcessId| self.holders.get(id).map_or(0.0, |holder| holder.walk.cost());
+        let short = self.search.cost() <= SHORT_SEARCH_SECONDS;
+        if search && (short || self.search.allows(SEARCH_SHARE)) {
+            let candidates: Vec<_> = verified().collect();
+            self.search.book(candidates.iter().map(cost).sum());
+            return candidates;
+        }
+        if !self.turn.allows(TURN_SHARE) {
+            return Vec::new();
+        }
+        let age = |id: &ProcessId| self.holders.get(id).map_or(0.0, |holder| holder.walk.age());
+        let oldest = verified().max_by(|a, b| age(a).total_cmp(&age(b)));
+        self.turn.book(oldest.iter().map(cost).sum());
+        oldest.into_iter().collect()
+    }
+
+    fn remember(
+        &mut self,
+        wanted: &Wanted,
+        all_walked: bool,
+        is_lost: impl Fn(&SocketInode) -> bool,
+    ) {
         let before = std::mem::take(&mut self.explained);
-        let held = self.holders.values().flat_map(|holder| &holder.held);
-        let held: BTreeSet<SocketInode> = held.map(|held| held.inode).collect();
-        // A listener that is paused comes back into the tables as the one it was.
-        self.explained = before
-            .into_iter()
-            .filter(|(inode, cookie)| match wanted.get(inode) {
-                Some(wanted) => wanted == cookie,
-                None => held.contains(inode),
-            })
-            .collect();
-        if all_answered {
-            self.explained.extend(wanted);
+        if all_walked {
+            self.explained.clone_from(wanted);
         }
+        let owned = self.owned();
+        // A listener that is paused comes back into the tables as the one it was.
+        let still = before.into_iter().filter(|(inode, cookie)| match wanted.get(inode) {
+            Some(wanted) => wanted == cookie && !is_lost(inode),
+            None => owned.contains(inode),
+        });
+        self.explained.extend(still);
     }
-
-    fn longest_unwalked(&self) -> Option<ProcessId> {
-        let oldest =
-            self.holders.iter().max_by(|(_, a), (_, b)| a.walk.age().total_cmp(&b.walk.age()));
-        oldest.map(|(id, _)| *id)
-    }
-}
-
-/// Does the work at the expense of one of the paces.
-fn paced<T>(
-    ownership: &mut Ownership,
-    pace: impl Fn(&mut Ownership) -> &mut Pace,
-    work: impl FnOnce(&mut Ownership) -> T,
-) -> T {
-    let mut spent = std::mem::take(pace(ownership));
-    let outcome = spent.spend(|| work(ownership));
-    *pace(ownership) = spent;
-    outcome
 }
 
 impl Holder {

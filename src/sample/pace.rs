@@ -30,12 +30,22 @@ impl Pace {
         self.last.map_or(f64::INFINITY, |last| seconds(ClockId::Monotonic) - last.ended)
     }
 
+    /// What it took the last time, seconds of processor time.
+    #[must_use]
+    pub fn cost(&self) -> f64 {
+        self.last.map_or(0.0, |last| last.cost_seconds)
+    }
+
+    /// Takes note of work that is done now, at a cost that is known from before.
+    pub fn book(&mut self, cost_seconds: f64) {
+        self.last = Some(Round { ended: seconds(ClockId::Monotonic), cost_seconds });
+    }
+
     /// Does the work and takes note of the processor time it took (`CLOCK_THREAD_CPUTIME_ID`).
     pub fn spend<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let begun = seconds(ClockId::ThreadCPUTime);
         let outcome = work();
-        let cost_seconds = seconds(ClockId::ThreadCPUTime) - begun;
-        self.last = Some(Round { ended: seconds(ClockId::Monotonic), cost_seconds });
+        self.book(seconds(ClockId::ThreadCPUTime) - begun);
         outcome
     }
 }

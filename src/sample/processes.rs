@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use procfs::process::Stat;
 use regex::Regex;
 
 use super::kernel::CgroupPaths;
+use super::lasting::{Lasting, Lastings, Layout};
 use super::proc_dir::{ProcDir, ReadError};
 use crate::haproxy::command_line::CommandLine;
 use crate::model::{
@@ -34,9 +36,8 @@ pub struct Found {
     pub directory: ProcDir,
     /// Its place in each cgroup hierarchy.
     pub cgroups: CgroupPaths,
-    /// Where the kernel has put its program, stack, arguments and environment: changes with each
-    /// execve(2) (`/proc/PID/stat`, fields 26, 28, 47, 48 and 50).
-    pub layout: [Option<u64>; 5],
+    /// Tells the program it executes from others it has executed.
+    pub layout: Layout,
 }
 
 /// Turns start ticks into time.
@@ -70,11 +71,12 @@ pub fn discover(
     pids: &[i32],
     discovery: &Discovery,
     clock: Clock,
+    known: &mut Lastings,
     unreadable: &mut Vec<Unreadable>,
 ) -> Discovered {
     let mut discovered = Discovered::default();
     for &pid in pids {
-        match read(procfs, pid, discovery, clock, unreadable) {
+        match read(procfs, pid, discovery, clock, known, unreadable) {
             Ok(Some(process)) => discovered.found.push(process),
             Ok(None) => discovered.others.push(pid),
             Err(ReadError::Gone) => {}
@@ -122,6 +124,7 @@ fn read(
     pid: i32,
     discovery: &Discovery,
     clock: Clock,
+    known: &mut Lastings,
     unreadable: &mut Vec<Unreadable>,
 ) -> Result<Option<Found>, ReadError> {
     let directory = ProcDir::open(procfs, pid)?;
@@ -143,9 +146,11 @@ fn read(
         return Ok(None);
     }
     let before = directory.stat()?;
-    let mut found = Reader { directory, pid, unreadable, missing: Vec::new() }.read(exe, clock)?;
+    let reader = Reader { directory, pid, unreadable, missing: Vec::new() };
+    let mut found = reader.read(before, exe, clock, known)?;
     let after = found.directory.stat()?;
-    if after.starttime != before.starttime || (after.state == 'Z' && before.state != 'Z') {
+    let process = &found.process;
+    if after.starttime != process.id.start_ticks || (after.state == 'Z' && !process.is_zombie()) {
         return Err(ReadError::Gone);
     }
     found.process.arguments =
@@ -183,30 +188,35 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(mut self, exe: Result<PathBuf, ReadError>, clock: Clock) -> Result<Found, ReadError> {
-        let stat = self.directory.stat()?;
+    fn read(
+        mut self,
+        stat: Stat,
+        exe: Result<PathBuf, ReadError>,
+        clock: Clock,
+        known: &mut Lastings,
+    ) -> Result<Found, ReadError> {
         let status = self.directory.status()?;
         let alive = stat.state != 'Z' && stat.state != 'X';
         let (code, stack) = (Some(stat.startcode), Some(stat.startstack));
         let layout = [code, stack, stat.start_brk, stat.arg_start, stat.env_start];
-        let cgroups = CgroupPaths::parse(&self.directory.text("cgroup").unwrap_or_default());
+        let id = ProcessId { start_ticks: stat.starttime, pid: self.pid };
         let executable = self.of_living(alive, exe, What::Process, "exe")?;
         let link = |this: &mut Self, name| {
             let target = this.directory.link(name);
             this.of_living(alive, target, What::Process, name)
         };
         let (working_directory, root) = (link(&mut self, "cwd")?, link(&mut self, "root")?);
-        let namespace = |this: &mut Self, name| {
-            let id = this.directory.namespace(name);
-            this.of_living(alive, id, What::Namespace, name)
+        let lasting = if let Some(lasting) = known.get(id, layout) {
+            lasting
+        } else {
+            let lasting = self.read_lasting(alive)?;
+            if self.missing.is_empty() {
+                known.put(id, layout, lasting.clone());
+            }
+            lasting
         };
-        let net_namespace = namespace(&mut self, "net")?;
-        let pid_namespace = namespace(&mut self, "pid")?;
-        let mount_namespace = namespace(&mut self, "mnt")?;
-        let environ = self.directory.strings("environ");
-        let environment = self.of_living(alive, environ, What::Environment, "environ")?;
         let process = Process {
-            id: ProcessId { start_ticks: stat.starttime, pid: self.pid },
+            id,
             started: clock.time_of(stat.starttime),
             parent: stat.ppid,
             session: stat.session,
@@ -216,13 +226,13 @@ impl Reader<'_> {
             executable: executable.map(|path| executable_of(&path)),
             working_directory,
             root,
-            environment: environment.map(|strings| environment_of(&strings)),
-            cgroup: cgroups.name().map(str::to_owned),
+            environment: lasting.environment,
+            cgroup: lasting.cgroups.name().map(str::to_owned),
             uid: Some(status.euid),
-            pid_namespace,
-            net_namespace,
+            pid_namespace: lasting.pid_namespace,
+            net_namespace: lasting.net_namespace,
             other_networks: OtherNetworks::default(),
-            mount_namespace,
+            mount_namespace: lasting.mount_namespace,
             namespace_pids: status.nspid.unwrap_or_else(|| vec![self.pid]),
             signals: Some(Signals {
                 pending: status.sigpnd | status.shdpnd,
@@ -230,12 +240,32 @@ impl Reader<'_> {
             }),
             anonymous_memory_bytes: status.rssanon.map(|kibibytes| kibibytes * 1024),
             open_fds: None,
-            max_fds: self.directory.max_fds().ok().flatten(),
+            max_fds: lasting.max_fds,
             sockets: None,
             pidfile: None,
             configuration: None,
         };
-        Ok(Found { process, directory: self.directory, cgroups, layout })
+        Ok(Found { process, directory: self.directory, cgroups: lasting.cgroups, layout })
+    }
+
+    fn read_lasting(&mut self, alive: bool) -> Result<Lasting, ReadError> {
+        let namespace = |this: &mut Self, name| {
+            let id = this.directory.namespace(name);
+            this.of_living(alive, id, What::Namespace, name)
+        };
+        let net_namespace = namespace(self, "net")?;
+        let pid_namespace = namespace(self, "pid")?;
+        let mount_namespace = namespace(self, "mnt")?;
+        let environ = self.directory.strings("environ");
+        let environment = self.of_living(alive, environ, What::Environment, "environ")?;
+        Ok(Lasting {
+            environment: environment.map(|strings| environment_of(&strings)),
+            net_namespace,
+            pid_namespace,
+            mount_namespace,
+            cgroups: CgroupPaths::parse(&self.directory.text("cgroup").unwrap_or_default()),
+            max_fds: self.directory.max_fds().ok().flatten(),
+        })
     }
 
     /// What a living process would not show is unreadable; a zombie has none of it.

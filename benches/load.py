@@ -1,0 +1,185 @@
+"""Builds the load that is measured: real HAProxys, connections they hold, other processes.
+
+Runs in namespaces of its own (see bench.py), so whatever it starts ends with them.
+"""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Below the kernel's ephemeral range, whose ports the clients take.
+FIRST_PORT = 20_000
+# A process may have 20,000 descriptors on many machines, and not every root may raise that.
+CONNECTIONS_PER_HOLDER = 15_000
+# What else runs on a host: `ss` and `lsof` ask each of these for its descriptors too.
+OTHERS = 100
+PATIENCE = 120.0
+
+CONFIGURATION = """global
+    stats socket {directory}/admin.sock mode 600 level admin expose-fd listeners
+    nbthread 1
+    maxconn 18500
+    no strict-limits
+
+defaults
+    mode tcp
+    maxconn 18500
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+
+"""
+
+# Waits for a first byte that never comes: a connection is held without a server behind it, and a
+# reload leaves it to the old process, as it does any TCP connection.
+FRONTEND = """frontend f{port}
+    bind 127.0.0.1:{port}
+    tcp-request inspect-delay 1h
+    tcp-request content accept if {{ req.len gt 0 }}
+
+"""
+
+
+def await_true(what: str, condition, every: float = 0.05) -> None:
+    """Polls `condition` until it holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {PATIENCE:.0f} s in vain for {what}")
+        time.sleep(every)
+
+
+@dataclass
+class Size:
+    """How large a load is. Both ends of a connection are on this host: two sockets each."""
+
+    processes: int
+    listeners: int
+    sockets: int
+
+    @property
+    def masters(self) -> int:
+        """Every fifth process is the master of a worker, the others are daemons."""
+        return self.processes // 5
+
+    @property
+    def services(self) -> int:
+        return self.processes - self.masters
+
+
+@dataclass
+class Service:
+    """One HAProxy service: its configuration, its pidfile and the command that starts it."""
+
+    directory: Path
+    name: str
+    has_master: bool
+    ports: range
+
+    def command(self, *arguments: str) -> list[str]:
+        mode = ["-W"] if self.has_master else []
+        files = ["-f", f"{self.directory}/{self.name}.cfg", "-p", str(self.pidfile)]
+        return ["haproxy", "-D", *mode, *files, *arguments]
+
+    @property
+    def pidfile(self) -> Path:
+        return self.directory / f"{self.name}.pid"
+
+    def start(self) -> None:
+        self.directory.mkdir()
+        text = CONFIGURATION.format(directory=self.directory)
+        text += "".join(FRONTEND.format(port=port) for port in self.ports)
+        (self.directory / f"{self.name}.cfg").write_text(text)
+        self.run()
+
+    def run(self, *arguments: str) -> None:
+        # To a file: a daemon keeps its standard error for a while, and would keep a pipe waiting.
+        log = self.directory / "log"
+        with log.open("w") as output:
+            status = subprocess.call(self.command(*arguments), stdout=output, stderr=output)
+        if status != 0:
+            raise RuntimeError(f"haproxy {self.name} did not start: {log.read_text()}")
+
+    def reload(self) -> None:
+        """Reloads a daemon; the connections stay with the process that has them."""
+        old = self.pidfile.read_text().strip()
+        self.run("-sf", old, "-x", f"{self.directory}/admin.sock")
+        await_true("the reload", lambda: self.pidfile.read_text().strip() not in ("", old))
+
+    def connections(self) -> int:
+        """How many connections its serving process has accepted."""
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.settimeout(PATIENCE)
+            try:
+                stream.connect(f"{self.directory}/admin.sock")
+            except (FileNotFoundError, ConnectionRefusedError):
+                return 0
+            stream.sendall(b"show info\n")
+            answer = b"".join(iter(lambda: stream.recv(65_536), b""))
+        found = re.search(rb"^CurrConns: (\d+)", answer, re.MULTILINE)
+        return int(found[1]) if found else 0
+
+
+@dataclass
+class Load:
+    """Everything a tool meets when it looks at this host."""
+
+    directory: Path
+    size: Size
+    services: list[Service] = field(default_factory=list)
+
+    def build(self) -> None:
+        for _ in range(OTHERS):
+            subprocess.Popen(["sleep", "infinity"])
+        size = self.size
+        for number in range(size.services):
+            first = FIRST_PORT + number * size.listeners // size.services
+            last = FIRST_PORT + (number + 1) * size.listeners // size.services
+            name = f"lb{number + 1}"
+            ports = range(first, last)
+            service = Service(self.directory / name, name, number < size.masters, ports)
+            service.start()
+            self.services.append(service)
+        self.connect()
+
+    def connect(self) -> None:
+        wanted = self.size.sockets // 2
+        arguments = [
+            (first, min(wanted, first + CONNECTIONS_PER_HOLDER))
+            for first in range(0, wanted, CONNECTIONS_PER_HOLDER)
+        ]
+        holders = [
+            subprocess.Popen(
+                [sys.executable, __file__, str(first), str(last), str(self.size.listeners)],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for first, last in arguments
+        ]
+        for holder in holders:
+            if holder.stdout.readline() != "held\n":
+                raise RuntimeError("a holder of connections failed")
+        await_true(
+            "HAProxy to accept the connections",
+            lambda: sum(service.connections() for service in self.services) == wanted,
+        )
+
+
+def hold(first: int, last: int, listeners: int) -> None:
+    """Holds the connections with these numbers, spread over all listeners, until it is killed."""
+    held = []
+    for number in range(first, last):
+        address = ("127.0.0.1", FIRST_PORT + number % listeners)
+        held.append(socket.create_connection(address, timeout=PATIENCE))
+    os.write(1, b"held\n")
+    while True:
+        time.sleep(3600)
+
+
+if __name__ == "__main__":
+    hold(*map(int, sys.argv[1:]))

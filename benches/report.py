@@ -1,0 +1,225 @@
+"""What the results say: tables, what has to hold, and the picture of the growth."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from picture import draw
+
+# Name in the results → name for people.
+SUBJECTS = {
+    "steady": "**haproxy-host-exporter, a sample**",
+    "cold": "haproxy-host-exporter, the first sample",
+    "ss": "`ss -tlnp`",
+    "lsof": "`lsof -nP -iTCP -sTCP:LISTEN`",
+    "process-exporter": "process-exporter, a scrape",
+    "node-exporter": "node-exporter, a scrape",
+}
+SIZES = ["processes", "listeners", "sockets"]
+MIB = 1 << 20
+
+
+class Results:
+    """The results of a run. The first point is the one where things have to hold."""
+
+    def __init__(self, raw: dict):
+        self.machine = raw["machine"]
+        self.versions = raw["versions"]
+        self.points = raw["points"]
+        self.must = self.points[0]
+        self.extras = self.must["extras"]
+
+    def growth(self, size: str) -> list[dict]:
+        """The points that differ in this size only, from small to large: the largest such set."""
+        alike: dict[tuple, list[dict]] = {}
+        for point in self.points:
+            others = tuple(point["size"][other] for other in SIZES if other != size)
+            alike.setdefault(others, []).append(point)
+        return sorted(max(alike.values(), key=len), key=lambda point: point["size"][size])
+
+
+def cpu(point: dict, subject: str) -> float:
+    return point["costs"][subject]["cpu_seconds"]
+
+
+@dataclass
+class Verdict:
+    """Something that has to hold, or an aim, which may be missed."""
+
+    what: str
+    value: str
+    bound: str
+    holds: bool
+    is_aim: bool = False
+
+    @property
+    def word(self) -> str:
+        if self.holds:
+            return "PASS"
+        return "MISSED" if self.is_aim else "FAIL"
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """What has to hold, and what came out."""
+    costs = results.must["costs"]
+    sockets = results.growth("sockets")
+    samples = [cpu(point, "steady") for point in sockets]
+    spread = max(samples) / min(samples) - 1
+    resident = costs["steady"]["resident_bytes"]
+    p99 = max(results.extras["latency"][phase]["p99"] for phase in ("first_sample", "later"))
+    range_of = f"{sockets[0]['size']['sockets']:,} to {sockets[-1]['size']['sockets']:,} sockets"
+    return [
+        times_less(results, "ss", 100),
+        times_less(results, "process-exporter", 20),
+        times_less(results, "node-exporter", 40),
+        Verdict(f"CPU of a sample, {range_of}", percent(spread), "≤ 20 %", spread <= 0.2),
+        first_sample(results),
+        Verdict("resident memory", f"{resident / MIB:.1f} MiB", "< 12 MiB", resident < 12 * MIB),
+        Verdict("p99 of a scrape while sampling", f"{p99 * 1e3:.2f} ms", "< 2 ms", p99 < 0.002),
+        times_less(results, "ss", 300, is_aim=True),
+    ]
+
+
+def percent(share: float) -> str:
+    return f"within {share * 100:.0f} %"
+
+
+def times_less(results: Results, other: str, times: int, is_aim: bool = False) -> Verdict:
+    """A sample costs so many times less CPU than the other tool."""
+    ratio = cpu(results.must, other) / cpu(results.must, "steady")
+    what = f"CPU of a sample against {SUBJECTS[other]}"
+    bound = f"{'aim' if is_aim else '≤'} 1/{times}"
+    value = f"1/{ratio:.3g}" if ratio > 1 else f"{1 / ratio:.1f} times as much"
+    return Verdict(what, value, bound, ratio >= times, is_aim)
+
+
+def first_sample(results: Results) -> Verdict:
+    ratio = cpu(results.must, "cold") / cpu(results.must, "ss")
+    what = f"CPU of the first sample against {SUBJECTS['ss']}"
+    return Verdict(what, f"{ratio:.2f}", "≤ 0.6", ratio <= 0.6)
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """A table of Markdown, aligned so that it can be read as text too."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows)]
+
+    def line(cells: list[str]) -> str:
+        numbers = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]
+        return "| " + " | ".join([cells[0].ljust(widths[0]), *numbers]) + " |"
+
+    first, *others = widths
+    rule = f"|{'-' * (first + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in others)
+    return "\n".join([line(heads), rule, *map(line, rows)]) + "\n"
+
+
+def milliseconds(seconds: float) -> str:
+    """Three digits are all that a repetition confirms."""
+    value = seconds * 1e3
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def costs_table(costs: dict) -> str:
+    heads = ["", "wall ms", "CPU ms", "peak MiB", "system calls", "measured"]
+    rows = [
+        [
+            SUBJECTS[subject],
+            milliseconds(cost["wall_seconds"]),
+            milliseconds(cost["cpu_seconds"]),
+            f"{cost['peak_bytes'] / MIB:.1f}",
+            f"{cost['system_calls']:,}",
+            f"{cost['times']}×",
+        ]
+        for subject, cost in costs.items()
+    ]
+    return table(heads, rows)
+
+
+def growth_table(results: Results, size: str) -> str:
+    points = results.growth(size)
+    heads = ["CPU ms"] + [f"{point['size'][size]:,}" for point in points]
+    rows = [
+        [name] + [milliseconds(cpu(point, subject)) for point in points]
+        for subject, name in SUBJECTS.items()
+    ]
+    calls = [f"{point['costs']['steady']['system_calls']:,}" for point in points]
+    return table(heads, [*rows, ["system calls of a sample", *calls]])
+
+
+def described(size: dict, but: str = "") -> str:
+    return ", ".join(f"{size[name]:,} {name}" for name in SIZES if name != but)
+
+
+def extras_text(results: Results) -> str:
+    extras = results.extras
+    rates = extras["scrapes_per_second"]
+    latency = [
+        [
+            name,
+            *(f"{phase[value] * 1e3:.2f}" for value in ("p50", "p99", "worst")),
+            f"{phase['scrapes']:,}",
+        ]
+        for name, phase in (
+            ("during the first sample (503)", extras["latency"]["first_sample"]),
+            ("later, sampling every 100 ms", extras["latency"]["later"]),
+            ("at rest, for comparison", extras["latency"]["at_rest"]),
+        )
+    ]
+    parts = [
+        [
+            part["name"],
+            milliseconds(part["cpu_seconds"]),
+            f"{part['bytes']:,}",
+            f"{part['blocks']:,}",
+        ]
+        for part in extras["parts"]
+    ]
+    steady = results.must["costs"]["steady"]
+    return "\n".join(
+        [
+            "Scrapes a second (wrk, 4 connections):\n",
+            table(["", "scrapes/s"], [[name, f"{rate:,.1f}"] for name, rate in rates.items()]),
+            "One scrape at a time while a fresh process samples:\n",
+            table(["", "p50 ms", "p99 ms", "worst ms", "scrapes"], latency),
+            "Where a sample's CPU time and allocations go (under a counting allocator):\n",
+            table(["", "CPU ms", "bytes", "blocks"], parts),
+            f"Resident after {steady['times']} samples: {steady['resident_bytes'] / MIB:.1f} MiB.",
+        ]
+    )
+
+
+def verdicts_table(results: Results) -> str:
+    rows = [[v.what, v.value, v.bound, v.word] for v in verdicts(results)]
+    return table(["", "measured", "has to be", ""], rows)
+
+
+def text(results: Results) -> str:
+    """All of it, as Markdown."""
+    about = {**results.machine, **results.versions}
+    parts = [
+        "# What it costs\n",
+        "Written by `benches/run`; [README.md](README.md) says how each figure is taken.\n",
+        "\n".join(f"- {name}: {what}" for name, what in about.items()) + "\n",
+        f"## At {described(results.must['size'])}\n",
+        costs_table(results.must["costs"]),
+        verdicts_table(results),
+        extras_text(results) + "\n",
+        "## How it grows\n",
+        "![CPU time against processes, listeners and sockets](growth.svg)\n",
+    ]
+    for size in SIZES:
+        fixed = described(results.growth(size)[0]["size"], but=size)
+        parts += [f"By {size}, at {fixed}:\n", growth_table(results, size)]
+    parts += [
+        "## Beside a stale process that drains\n",
+        f"At {described(results.must['size'])}; one of the daemons was reloaded, so the old process"
+        " holds its connections, and their states are read from the table of all sockets.\n",
+        costs_table(results.must["draining"]),
+    ]
+    return "\n".join(parts)
+
+
+def write(results: Results, folder: Path) -> str:
+    """Writes the report and the picture; gives the report."""
+    report = text(results)
+    (folder / "RESULTS.md").write_text(report)
+    draw({size: results.growth(size) for size in SIZES}, folder / "growth.svg")
+    return report

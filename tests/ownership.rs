@@ -1,0 +1,437 @@
+//! The incremental ownership beside a walk of everything, after each of many random changes.
+//!
+//! Runs in namespaces of its own, so that pids can be given again, and nobody else is seen.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use haproxy_host_exporter::model::{ProcessId, Snapshot, SocketInode};
+use haproxy_host_exporter::sample::{Discovery, Paths, Sampler};
+use support::{await_true, tool};
+
+/// A process is young for 10 s: most of the time most of them are not.
+const DURATION: Duration = Duration::from_secs(40);
+/// Descriptors of a process that is dearer to walk than to reason about.
+const MANY: &str = "fill 100";
+/// Below the kernel's choice, so that UDP sockets there are listeners.
+const FIRST_UDP_PORT: u32 = 20_000;
+
+/// Runs the test of this name again in new namespaces; `false` there.
+fn moved_out(test: &str) -> bool {
+    const STAGE: &str = "OWNERSHIP_STAGE";
+    if std::env::var_os(STAGE).is_some() {
+        assert!(
+            Command::new(tool("ip")).args(["link", "set", "lo", "up"]).status().unwrap().success()
+        );
+        return false;
+    }
+    let status = Command::new(tool("unshare"))
+        .args(["--net", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(STAGE, "")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    true
+}
+
+/// Where actors are made: a Python that is called haproxy.
+struct Stage {
+    directory: PathBuf,
+    made: u32,
+}
+
+/// A process that can be told what to do with sockets.
+struct Actor {
+    pid: i32,
+    commands: Box<dyn std::io::Write>,
+    answers: Box<dyn std::io::BufRead>,
+    /// Its listeners: descriptors that are open, and those that are paused.
+    listeners: BTreeSet<String>,
+    paused: BTreeSet<String>,
+}
+
+impl Stage {
+    fn new(test: &str) -> Stage {
+        let directory = std::env::temp_dir().join(format!("ownership-{test}"));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        fs::copy("/usr/bin/python3", directory.join("haproxy")).unwrap();
+        let actor = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/actor.py");
+        fs::copy(actor, directory.join("sitecustomize.py")).unwrap();
+        Stage { directory, made: 0 }
+    }
+
+    #[allow(clippy::zombie_processes)] // `reap` waits for all there are
+    fn actor(&mut self) -> Actor {
+        let mut child = Command::new(self.directory.join("haproxy"))
+            .arg("-q")
+            .env("PYTHONHOME", "/usr")
+            .env("PYTHONPATH", &self.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id().cast_signed();
+        let commands = Box::new(child.stdin.take().unwrap());
+        let answers = Box::new(BufReader::new(child.stdout.take().unwrap()));
+        Actor::ready(pid, commands, answers)
+    }
+
+    fn fork(&mut self, parent: &mut Actor) -> Actor {
+        self.made += 1;
+        let [commands, answers] = ["commands", "answers"]
+            .map(|name| self.directory.join(format!("{name}-{}", self.made)));
+        for fifo in [&commands, &answers] {
+            assert!(Command::new("mkfifo").arg(fifo).status().unwrap().success());
+        }
+        let pid = parent.tell(&format!("fork {} {}", commands.display(), answers.display()));
+        let commands = fs::File::options().write(true).open(commands).unwrap();
+        let answers = BufReader::new(fs::File::open(answers).unwrap());
+        let mut child = Actor::ready(pid.parse().unwrap(), Box::new(commands), Box::new(answers));
+        child.listeners.clone_from(&parent.listeners);
+        child.paused.clone_from(&parent.paused);
+        child
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Actor {
+    fn ready(
+        pid: i32,
+        commands: Box<dyn std::io::Write>,
+        answers: Box<dyn std::io::BufRead>,
+    ) -> Actor {
+        let (listeners, paused) = (BTreeSet::new(), BTreeSet::new());
+        let mut actor = Actor { pid, commands, answers, listeners, paused };
+        assert_eq!(actor.answer(), "ready");
+        actor
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn tell(&mut self, command: &str) -> String {
+        writeln!(self.commands, "{command}").unwrap();
+        self.commands.flush().unwrap();
+        let answer = self.answer();
+        assert!(!answer.is_empty(), "{} did not survive {command:?}", self.pid);
+        answer
+    }
+
+    fn listen(&mut self, how: &str) {
+        let number = self.tell(how);
+        self.listeners.insert(number);
+    }
+
+    fn close(&mut self, number: &str) {
+        self.tell(&format!("close {number}"));
+        self.listeners.remove(number);
+        self.paused.remove(number);
+    }
+}
+
+/// Chance, the same again for the same seed (xorshift64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
+
+    fn of<'a>(&mut self, all: &'a BTreeSet<String>) -> Option<&'a String> {
+        if all.is_empty() { None } else { all.iter().nth(self.below(all.len())) }
+    }
+}
+
+fn sampler() -> Sampler {
+    let paths = Paths { procfs: "/proc".into(), sysfs: "/sys".into() };
+    Sampler::new(paths, Discovery::default()).unwrap()
+}
+
+/// Which of the sockets in the tables each process holds.
+fn held(snapshot: &Snapshot) -> BTreeMap<ProcessId, BTreeSet<SocketInode>> {
+    let tables = snapshot.networks.values();
+    let listed: BTreeSet<SocketInode> = tables
+        .flat_map(|network| {
+            let unix = network.unix_listeners.iter().flatten().copied();
+            unix.chain(network.bound.iter().flatten().map(|socket| socket.inode))
+        })
+        .collect();
+    let held = snapshot.processes.iter().map(|process| {
+        let sockets = process.sockets.as_ref().unwrap_or_else(|| panic!("{process:?} is unread"));
+        (process.id, sockets.intersection(&listed).copied().collect())
+    });
+    held.collect()
+}
+
+/// Reaps what was orphaned: whoever is first in a pid namespace has to.
+fn reap() {
+    use rustix::process::{WaitOptions, wait};
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+}
+
+fn reaped(actor: Actor) {
+    let directory = PathBuf::from(format!("/proc/{}", actor.pid));
+    drop(actor);
+    await_true("the end of an actor", || {
+        reap();
+        !directory.exists()
+    });
+}
+
+struct Play {
+    stage: Stage,
+    dice: Dice,
+    actors: Vec<Actor>,
+    next_udp_port: u32,
+    log: Vec<String>,
+}
+
+impl Play {
+    /// Does something to somebody.
+    fn step(&mut self) {
+        let who = self.dice.below(self.actors.len());
+        let act = self.dice.below(100);
+        let pid = self.actors[who].pid;
+        let listener = self.dice.of(&self.actors[who].listeners).cloned();
+        let done = match act {
+            0..24 => Some(self.listen(who)),
+            24..40 => listener.map(|number| self.double(who, &number)),
+            40..62 => listener.map(|number| self.close(who, &number)),
+            62..72 => self.pause_or_resume(who, listener),
+            72..96 => listener.and_then(|number| self.hand_over(who, &number)),
+            // Rarely: what is young is walked anyhow.
+            _ if self.dice.below(3) > 0 => None,
+            96 => Some(self.fork(who)),
+            97 => Some(self.execute(who)),
+            98 => Some(self.replace(who)),
+            _ => self.share_with_a_newcomer(who, listener.as_ref()),
+        };
+        if let Some(done) = done {
+            self.log.push(format!("{pid} {done}"));
+        }
+    }
+
+    fn listen(&mut self, who: usize) -> String {
+        self.next_udp_port += 1;
+        let how = ["tcp".to_owned(), format!("udp {}", self.next_udp_port), "unix".to_owned()];
+        let how = &how[self.dice.below(3)];
+        self.actors[who].listen(how);
+        format!("listens: {how}")
+    }
+
+    fn double(&mut self, who: usize, number: &str) -> String {
+        let actor = &mut self.actors[who];
+        actor.listen(&format!("dup {number}"));
+        if self.dice.below(2) == 0 {
+            return format!("duplicates {number}");
+        }
+        actor.close(number);
+        format!("moves {number}")
+    }
+
+    fn close(&mut self, who: usize, number: &str) -> String {
+        self.actors[who].close(number);
+        format!("closes {number}")
+    }
+
+    /// Only what nobody else has: it is paused for all of them.
+    fn pause_or_resume(&mut self, who: usize, listener: Option<String>) -> Option<String> {
+        if let Some(number) = self.dice.of(&self.actors[who].paused).cloned() {
+            let actor = &mut self.actors[who];
+            actor.tell(&format!("resume {number}"));
+            actor.paused.remove(&number);
+            actor.listeners.insert(number.clone());
+            return Some(format!("resumes {number}"));
+        }
+        let number = listener?;
+        let actor = &mut self.actors[who];
+        // UDP and unix sockets cannot be.
+        if !is_tcp(actor.pid, &number) {
+            return None;
+        }
+        actor.tell(&format!("pause {number}"));
+        actor.listeners.remove(&number);
+        actor.paused.insert(number.clone());
+        Some(format!("pauses {number}"))
+    }
+
+    /// Gives a listener away that nobody else has. (One that somebody keeps, given to an old
+    /// process, is found in its turn.)
+    fn hand_over(&mut self, who: usize, number: &str) -> Option<String> {
+        let to = self.dice.below(self.actors.len());
+        let shared = |actors: &[Actor]| {
+            let inode = |actor: &Actor, number: &str| {
+                fs::read_link(format!("/proc/{}/fd/{number}", actor.pid)).ok()
+            };
+            let given = inode(&actors[who], number);
+            let same = actors.iter().flat_map(|actor| {
+                let all = actor.listeners.iter().chain(&actor.paused);
+                all.filter(|number| inode(actor, number) == given).collect::<Vec<_>>()
+            });
+            same.count() > 1
+        };
+        if to == who || shared(&self.actors) {
+            return None;
+        }
+        let receiver = self.actors[to].pid;
+        self.actors[who].tell(&format!("send {number} {receiver}"));
+        self.actors[who].close(number);
+        self.actors[to].listen("receive");
+        Some(format!("gives {number} to {receiver}"))
+    }
+
+    fn fork(&mut self, who: usize) -> String {
+        if self.actors.len() > 7 {
+            reaped(self.actors.swap_remove(who));
+            return "ends".to_owned();
+        }
+        let child = self.stage.fork(&mut self.actors[who]);
+        let pid = child.pid;
+        self.actors.push(child);
+        format!("forks {pid}")
+    }
+
+    fn execute(&mut self, who: usize) -> String {
+        let actor = &mut self.actors[who];
+        assert_eq!(actor.tell("execute"), "ready");
+        actor.tell(MANY);
+        "executes itself".to_owned()
+    }
+
+    /// Another process with the same pid.
+    fn replace(&mut self, who: usize) -> String {
+        let old = self.actors.swap_remove(who);
+        let pid = old.pid;
+        reaped(old);
+        let before = (pid - 1).to_string();
+        fs::write("/proc/sys/kernel/ns_last_pid", before).unwrap();
+        let mut new = self.stage.actor();
+        if self.dice.below(2) == 0 {
+            new.tell(MANY);
+        }
+        let same = if new.pid == pid { "the same pid" } else { "another pid" };
+        new.listen("tcp");
+        self.actors.push(new);
+        format!("is replaced by one with {same}")
+    }
+
+    /// As at a reload: a process that starts is handed listeners that the old one keeps.
+    fn share_with_a_newcomer(&mut self, who: usize, listener: Option<&String>) -> Option<String> {
+        if self.actors.len() > 7 {
+            return None;
+        }
+        let mut new = self.stage.actor();
+        let pid = new.pid;
+        new.tell(MANY);
+        if let Some(number) = listener {
+            self.actors[who].tell(&format!("send {number} {pid}"));
+            new.listen("receive");
+        }
+        self.actors.push(new);
+        Some(format!("shares {listener:?} with a new {pid}"))
+    }
+}
+
+fn is_tcp(pid: i32, number: &str) -> bool {
+    let mut name = [0; 32];
+    let path = format!("/proc/{pid}/fd/{number}");
+    let length = rustix::fs::getxattr(path, "system.sockprotoname", &mut name).unwrap();
+    name[..length].starts_with(b"TCP")
+}
+
+#[test]
+fn never_other_than_a_walk() {
+    const TEST: &str = "never_other_than_a_walk";
+    if moved_out(TEST) {
+        return;
+    }
+    let seed = std::env::var("SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish() | 1);
+    println!("SEED={seed}");
+    let mut stage = Stage::new(TEST);
+    let actors = (0..5).map(|_| stage.actor()).collect();
+    let dice = Dice(seed);
+    let mut play = Play { stage, dice, actors, next_udp_port: FIRST_UDP_PORT, log: Vec::new() };
+    for actor in &mut play.actors {
+        actor.tell(MANY);
+        actor.listen("tcp");
+    }
+    let mut incremental = sampler();
+    let begun = Instant::now();
+    let mut compared = 0;
+    while begun.elapsed() < DURATION {
+        for _ in 0..=play.dice.below(3) {
+            play.step();
+        }
+        reap();
+        let (kept, walked) = (incremental.sample(), sampler().sample());
+        assert_eq!(
+            held(&kept),
+            held(&walked),
+            "SEED={seed}, after {compared} samples and\n{}",
+            play.log[play.log.len().saturating_sub(20)..].join("\n")
+        );
+        assert_eq!(walked.processes.len(), play.actors.len());
+        compared += 1;
+    }
+    println!("{compared} samples compared, {} changes", play.log.len());
+    assert!(compared > 50, "only {compared} samples in {DURATION:?}");
+}
+
+/// HAProxy takes listeners only while it starts. Should one be handed to an old process, and the
+/// giver keep it, nothing would tell but that the process is walked in its turn.
+#[test]
+fn a_late_gift_is_found_in_its_turn() {
+    const TEST: &str = "a_late_gift_is_found_in_its_turn";
+    if moved_out(TEST) {
+        return;
+    }
+    let mut stage = Stage::new(TEST);
+    let [mut giver, mut receiver] = [stage.actor(), stage.actor()];
+    for actor in [&mut giver, &mut receiver] {
+        actor.tell("fill 40");
+        actor.listen("tcp");
+    }
+    let mut incremental = sampler();
+    let holds = |sampler: &mut Sampler, pid: i32| {
+        let held = held(&sampler.sample());
+        held.into_iter().find(|(id, _)| id.pid == pid).map_or(0, |(_, sockets)| sockets.len())
+    };
+    assert_eq!(holds(&mut incremental, receiver.pid), 1);
+    let young = Instant::now();
+    await_true("old age", || {
+        holds(&mut incremental, receiver.pid);
+        young.elapsed() > Duration::from_secs(12)
+    });
+    let number = giver.listeners.first().unwrap().clone();
+    giver.tell(&format!("send {number} {}", receiver.pid));
+    receiver.listen("receive");
+    let since = Instant::now();
+    while holds(&mut incremental, receiver.pid) != 2 {
+        assert!(since.elapsed() < Duration::from_secs(90), "its turn did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
