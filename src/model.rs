@@ -69,6 +69,8 @@ pub struct Process {
     pub pid_namespace: Option<NamespaceId>,
     /// Network namespace.
     pub net_namespace: Option<NamespaceId>,
+    /// Other network namespaces it listens in.
+    pub other_networks: OtherNetworks,
     /// Mount namespace.
     pub mount_namespace: Option<NamespaceId>,
     /// Its pid in each pid namespace, from the reader's to its own (`NSpid`).
@@ -117,11 +119,31 @@ impl Process {
         Some(Path::new("/").join(directory.strip_prefix(root).unwrap_or(directory)))
     }
 
+    /// Every network namespace its listeners may be in, as far as they are known.
+    #[must_use]
+    pub fn networks(&self) -> BTreeSet<NamespaceId> {
+        let others = &self.other_networks;
+        let named = others.named.values().flatten();
+        let held = others.held.iter().flatten();
+        named.chain(held).copied().chain(self.net_namespace).collect()
+    }
+
     /// Its pid as it and its configuration know it.
     #[must_use]
     pub fn own_pid(&self) -> i32 {
         self.namespace_pids.last().copied().unwrap_or(self.id.pid)
     }
+}
+
+/// Network namespaces besides its own that a process listens in, or may (`bind … namespace X`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OtherNetworks {
+    /// Those its configuration names, as its mount namespace has them (`/run/netns/X`). `None`:
+    /// there is no such name, or it could not be looked up.
+    pub named: BTreeMap<String, Option<NamespaceId>>,
+    /// Those its descriptors lead to: HAProxy keeps each open that its configuration named when
+    /// it was started, whatever has become of file and name since. `None`: could not be read.
+    pub held: Option<BTreeSet<NamespaceId>>,
 }
 
 /// The file a process executes.
@@ -321,7 +343,7 @@ impl Connection {
 /// What one network namespace holds.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkNamespace {
-    /// Label: empty for the exporter's own, else its name under `/run/netns`, else its number.
+    /// Label: empty for the host's, else its name under `/run/netns`, else its number.
     pub label: String,
     /// TCP listeners and peerless UDP sockets of every program. `None`: could not be read.
     pub bound: Option<Vec<BoundSocket>>,
@@ -418,7 +440,7 @@ pub struct Snapshot {
     pub processes: Vec<Process>,
     /// Names (comm) of their parents that are not `HAProxy` themselves, by pid.
     pub parents: BTreeMap<i32, String>,
-    /// Every network namespace with an `HAProxy` in it, and the exporter's own.
+    /// Every network namespace an `HAProxy` lives or listens in, and the exporter's own.
     pub networks: BTreeMap<NamespaceId, NetworkNamespace>,
     /// The exporter's own network namespace.
     pub own_network: Option<NamespaceId>,

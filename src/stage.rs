@@ -11,17 +11,21 @@ use crate::judge::{self, Memory, Policy};
 use crate::model::declared::PortIndex;
 use crate::model::{
     BoundSocket, Configuration, Connection, ConnectionState, Environment, Executable, NamespaceId,
-    NetworkNamespace, Pidfile, PidfileContent, PortUse, Process, ProcessId, Program, Protocol,
-    Signals, Snapshot,
+    NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortUse, Process, ProcessId, Program,
+    Protocol, Signals, Snapshot,
 };
 
-const HERE: NamespaceId = NamespaceId(1);
+pub const HERE: NamespaceId = NamespaceId(1);
+/// Another network namespace, called blue; it gives other ports to outgoing connections.
+const BLUE: NamespaceId = NamespaceId(2);
 
 /// One process of a staged host.
 #[derive(Clone)]
 pub struct Actor {
     pub process: Process,
     pub bound: Vec<BoundSocket>,
+    bound_in_blue: Vec<BoundSocket>,
+    blue_is_shut: bool,
     unix: Vec<u64>,
     connections: Vec<Connection>,
 }
@@ -45,6 +49,10 @@ pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
             uid: Some(0),
             pid_namespace: Some(HERE),
             net_namespace: Some(HERE),
+            other_networks: OtherNetworks {
+                held: Some(BTreeSet::new()),
+                ..OtherNetworks::default()
+            },
             mount_namespace: Some(HERE),
             namespace_pids: vec![pid],
             signals: Some(Signals::default()),
@@ -56,6 +64,8 @@ pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
             configuration: None,
         },
         bound: Vec::new(),
+        bound_in_blue: Vec::new(),
+        blue_is_shut: false,
         unix: Vec::new(),
         connections: Vec::new(),
     }
@@ -63,24 +73,30 @@ pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
 
 impl Actor {
     fn listens(mut self, protocol: Protocol, port: u16, inode: u64) -> Actor {
-        self.bound.push(BoundSocket {
-            protocol,
-            address: "0.0.0.0".parse().unwrap(),
-            port,
-            interface: None,
-            inode,
-            cookie: Some(inode),
-            uid: 0,
-            receive_buffer_bytes: Some(212_992),
-            queue_length: Some(0),
-            queue_limit: Some(128),
-            drops: Some(0),
-        });
+        self.bound.push(listener(protocol, port, inode));
         self.holds(inode)
     }
 
     pub fn tcp(self, port: u16, inode: u64) -> Actor {
         self.listens(Protocol::Tcp, port, inode)
+    }
+
+    /// What `bind … namespace blue` leaves.
+    pub fn tcp_in_blue(mut self, port: u16, inode: u64) -> Actor {
+        self.bound_in_blue.push(listener(Protocol::Tcp, port, inode));
+        self.holds(inode).names("blue", Some(BLUE))
+    }
+
+    /// A namespace its configuration names leads there, or nowhere.
+    pub fn names(mut self, name: &str, network: Option<NamespaceId>) -> Actor {
+        self.process.other_networks.named.insert(name.to_owned(), network);
+        self
+    }
+
+    /// It names blue, and the exporter may not enter there.
+    pub fn shut_out_of_blue(mut self) -> Actor {
+        self.blue_is_shut = true;
+        self.names("blue", Some(BLUE))
     }
 
     pub fn udp(self, port: u16, inode: u64) -> Actor {
@@ -189,6 +205,36 @@ impl Actor {
     }
 }
 
+fn listener(protocol: Protocol, port: u16, inode: u64) -> BoundSocket {
+    BoundSocket {
+        protocol,
+        address: "0.0.0.0".parse().unwrap(),
+        port,
+        interface: None,
+        inode,
+        cookie: Some(inode),
+        uid: 0,
+        receive_buffer_bytes: Some(212_992),
+        queue_length: Some(0),
+        queue_limit: Some(128),
+        drops: Some(0),
+    }
+}
+
+fn blue(actors: &[Actor]) -> Option<(NamespaceId, NetworkNamespace)> {
+    let used = actors.iter().any(|actor| actor.process.networks().contains(&BLUE));
+    let shut = actors.iter().any(|actor| actor.blue_is_shut);
+    let bound = actors.iter().flat_map(|actor| actor.bound_in_blue.clone());
+    let network = NetworkNamespace {
+        label: "blue".to_owned(),
+        bound: Some(bound.collect()),
+        unix_listeners: Some(BTreeSet::new()),
+        ephemeral: Some(10000..=20000),
+        reserved: vec![],
+    };
+    (used && !shut).then_some((BLUE, network))
+}
+
 /// A sample of these actors.
 pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
     let mut processes: Vec<Process> = actors.iter().map(|a| a.process.clone()).collect();
@@ -206,7 +252,7 @@ pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
         taken,
         processes,
         parents: BTreeMap::from([(1, "init".to_owned())]),
-        networks: BTreeMap::from([(HERE, network)]),
+        networks: [(HERE, network)].into_iter().chain(blue(actors)).collect(),
         own_network: Some(HERE),
         connections: actors
             .iter()
@@ -221,12 +267,14 @@ pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
 #[derive(Default)]
 pub struct Film {
     pub policy: Policy,
+    /// Sockets that use ports in the network namespace blue.
+    pub uses_in_blue: Vec<PortUse>,
     memory: Memory,
 }
 
 impl Film {
     pub fn with(policy: Policy) -> Film {
-        Film { policy, memory: Memory::default() }
+        Film { policy, ..Film::default() }
     }
 
     pub fn see(&mut self, taken: f64, actors: &[Actor]) -> Verdict {
@@ -246,12 +294,16 @@ impl Film {
     fn judge(&mut self, mut snapshot: Snapshot, uses: &[PortUse]) -> Verdict {
         let held: BTreeSet<u64> =
             snapshot.processes.iter().filter_map(|p| p.sockets.clone()).flatten().collect();
-        for inode in uses.iter().filter_map(|used| used.inode).filter(|i| !held.contains(i)) {
+        let both = uses.iter().chain(&self.uses_in_blue);
+        for inode in both.filter_map(|used| used.inode).filter(|i| !held.contains(i)) {
             let program = Program { pid: 77, name: "dnsmasq".to_owned() };
             snapshot.programs.insert(inode, program);
         }
         for network in judge::unbound_ports(&snapshot, &self.memory, &self.policy).into_keys() {
-            snapshot.port_uses.insert(network, uses.to_vec());
+            let there = if network == BLUE { self.uses_in_blue.as_slice() } else { uses };
+            if snapshot.networks.contains_key(&network) {
+                snapshot.port_uses.insert(network, there.to_vec());
+            }
         }
         let (verdict, memory) = judge::judge(&snapshot, &self.memory, &self.policy);
         self.memory = memory;
@@ -282,12 +334,14 @@ impl Haproxy {
         self.processes.iter().map(view).collect::<Vec<_>>().join(", ")
     }
 
-    /// Standing anomalies: `port_split tcp 80 haproxy stale`.
+    /// Standing anomalies: `port_split tcp 80 haproxy stale`, `port_missing tcp 80@blue`.
     pub fn findings(&self) -> Vec<String> {
         let text = |anomaly: &Anomaly| {
             let port = anomaly.subject.port.as_ref();
-            let port =
-                port.map(|key| format!(" {} {}", key.protocol, key.port)).unwrap_or_default();
+            let netns = port.map(|key| key.netns.as_str()).filter(|netns| !netns.is_empty());
+            let netns = netns.map(|netns| format!("@{netns}")).unwrap_or_default();
+            let port = port.map(|key| format!(" {} {}{netns}", key.protocol, key.port));
+            let port = port.unwrap_or_default();
             let holder = &anomaly.subject.holder;
             let holder = if holder.is_empty() { String::new() } else { format!(" {holder}") };
             format!("{}{port}{holder}", anomaly.kind.as_str())

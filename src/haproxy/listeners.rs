@@ -1,55 +1,60 @@
 //! Which of the sockets a process holds are listeners, and whether it serves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::places::{Endpoint, Places};
 use crate::model::{
-    BoundSocket, Configuration, NetworkNamespace, Process, ProcessId, Protocol, Snapshot,
-    SocketInode,
+    BoundSocket, Configuration, NamespaceId, NetworkNamespace, Process, ProcessId, Protocol,
+    Snapshot, SocketInode,
 };
 
 /// Receive buffer of a UDP socket that only sends: HAProxy's log sockets ask for 0 and get the
 /// kernel's minimum (`SOCK_MIN_RCVBUF`, 2304 on 64 bits).
 const SENDERS_BUFFER_BYTES: u32 = 2304;
 
+/// A listener and the network namespace it is in, which need not be its process's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Listening<'a> {
+    /// Where.
+    pub network: NamespaceId,
+    /// The socket.
+    pub socket: &'a BoundSocket,
+}
+
 /// What a process holds of what a listener is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Holding<'a> {
     /// Its TCP and UDP listeners; one port may stand there more than once.
-    pub listeners: Vec<&'a BoundSocket>,
+    pub listeners: Vec<Listening<'a>>,
     /// It accepts connections on a unix stream socket.
     pub unix: bool,
     /// It may hold UDP listeners that could not be told from other UDP sockets.
     pub udp_unknown: bool,
+    /// It may hold listeners in a network namespace that could not be read.
+    pub elsewhere_unknown: bool,
 }
 
 impl Holding<'_> {
-    /// It takes clients.
+    /// It takes clients. `None`: nowhere that could be read.
     #[must_use]
-    pub fn serves(&self) -> bool {
-        self.unix || !self.listeners.is_empty()
+    pub fn serves(&self) -> Option<bool> {
+        let serves = self.unix || !self.listeners.is_empty();
+        (serves || !self.elsewhere_unknown).then_some(serves)
     }
 }
 
-/// What each process holds; a process whose descriptors, or whose namespace's sockets, could
+/// What each process holds; a process whose descriptors, or whose own namespace's sockets, could
 /// not be read is absent.
 #[must_use]
 pub fn holdings(snapshot: &Snapshot) -> BTreeMap<ProcessId, Holding<'_>> {
-    let mut tables = BTreeMap::new();
-    let mut holdings = BTreeMap::new();
-    for process in &snapshot.processes {
-        let Some((id, network)) = network_of(snapshot, process) else { continue };
-        let (Some(held), Some(bound), Some(unix)) =
-            (&process.sockets, &network.bound, &network.unix_listeners)
-        else {
-            continue;
-        };
-        let table: &BTreeMap<SocketInode, &BoundSocket> = tables
-            .entry(id)
-            .or_insert_with(|| bound.iter().map(|socket| (socket.inode, socket)).collect());
-        let configured = process.configuration.as_deref();
-        holdings.insert(process.id, holding(held, network, table, unix, configured));
-    }
-    holdings
+    let tables = Tables::of(snapshot);
+    let held = snapshot.processes.iter().filter_map(|process| {
+        let (_, own) = network_of(snapshot, process)?;
+        own.bound.as_ref()?;
+        own.unix_listeners.as_ref()?;
+        Some((process.id, tables.holding(process)?))
+    });
+    held.collect()
 }
 
 /// The network namespace a process lives in, where that was read.
@@ -57,44 +62,72 @@ pub fn holdings(snapshot: &Snapshot) -> BTreeMap<ProcessId, Holding<'_>> {
 pub fn network_of<'a>(
     snapshot: &'a Snapshot,
     process: &Process,
-) -> Option<(crate::model::NamespaceId, &'a NetworkNamespace)> {
+) -> Option<(NamespaceId, &'a NetworkNamespace)> {
     let id = process.net_namespace?;
     Some((id, snapshot.networks.get(&id)?))
 }
 
-fn holding<'a>(
-    held: &BTreeSet<SocketInode>,
-    network: &NetworkNamespace,
-    table: &BTreeMap<SocketInode, &'a BoundSocket>,
-    unix: &BTreeSet<SocketInode>,
-    configured: Option<&Configuration>,
-) -> Holding<'a> {
-    let mut holding = Holding { unix: !held.is_disjoint(unix), ..Holding::default() };
-    for socket in held.iter().filter_map(|inode| table.get(inode).copied()) {
-        match is_listener(socket, network, configured) {
-            Some(true) => holding.listeners.push(socket),
-            Some(false) => {}
-            None => holding.udp_unknown = true,
-        }
+/// The sockets of all namespaces: an inode stands for one socket of the host, wherever it is, and
+/// who holds it may be in another namespace (`bind … namespace X`, or a socket handed down).
+struct Tables<'a> {
+    snapshot: &'a Snapshot,
+    bound: BTreeMap<SocketInode, Listening<'a>>,
+}
+
+impl<'a> Tables<'a> {
+    fn of(snapshot: &'a Snapshot) -> Tables<'a> {
+        let bound = snapshot.networks.iter().flat_map(|(&network, table)| {
+            let sockets = table.bound.iter().flatten();
+            sockets.map(move |socket| (socket.inode, Listening { network, socket }))
+        });
+        Tables { snapshot, bound: bound.collect() }
     }
-    holding
+
+    /// `None`: its descriptors could not be read.
+    fn holding(&self, process: &Process) -> Option<Holding<'a>> {
+        let held = process.sockets.as_ref()?;
+        let networks = &self.snapshot.networks;
+        let mut unix = networks.values().filter_map(|network| network.unix_listeners.as_ref());
+        let mut holding = Holding {
+            unix: unix.any(|unix| !held.is_disjoint(unix)),
+            elsewhere_unknown: !self.has_read_all(process),
+            ..Holding::default()
+        };
+        let places = Places::of(process);
+        for listening in held.iter().filter_map(|inode| self.bound.get(inode)) {
+            let Listening { network: id, socket } = *listening;
+            let Some(network) = networks.get(&id) else { continue };
+            let (protocol, address, port) = (socket.protocol, socket.address, socket.port);
+            let endpoint = Endpoint { network: id, protocol, address, port };
+            let configuration = process.configuration.as_deref();
+            let declared = configuration.and_then(|c| places.declares(&c.ports, &endpoint));
+            match is_listener(socket, network, declared == Some(true)) {
+                Some(true) => holding.listeners.push(*listening),
+                Some(false) => {}
+                None => holding.udp_unknown = true,
+            }
+        }
+        Some(holding)
+    }
+
+    /// Every namespace it may listen in is known, and its sockets too.
+    fn has_read_all(&self, process: &Process) -> bool {
+        let read = |id| self.snapshot.networks.get(id).is_some_and(|n| n.bound.is_some());
+        let others = &process.other_networks;
+        (others.held.is_some() || others.named.values().all(Option::is_some))
+            && process.networks().iter().all(read)
+    }
 }
 
 /// Every TCP socket in state LISTEN is one. Of UDP sockets without a peer those are not that
 /// never receive (logs) or that sit on a port the kernel chose (resolvers): a port in the
 /// ephemeral range is taken for such unless the configuration declares it. `None`: the buffer is
 /// not known.
-fn is_listener(
-    socket: &BoundSocket,
-    network: &NetworkNamespace,
-    configured: Option<&Configuration>,
-) -> Option<bool> {
+fn is_listener(socket: &BoundSocket, network: &NetworkNamespace, declared: bool) -> Option<bool> {
     if socket.protocol == Protocol::Tcp {
         return Some(true);
     }
     let receives = socket.receive_buffer_bytes.map(|bytes| bytes > SENDERS_BUFFER_BYTES);
-    let declared =
-        configured.is_some_and(|c| c.ports.contains(socket.protocol, socket.address, socket.port));
     if declared {
         return Some(receives.unwrap_or(true));
     }
@@ -109,8 +142,11 @@ pub fn may_be_one<'a>(
     network: &NetworkNamespace,
     mut configured: impl Iterator<Item = &'a Configuration>,
 ) -> bool {
-    is_listener(socket, network, None) != Some(false)
-        || configured.any(|known| is_listener(socket, network, Some(known)) != Some(false))
+    let (protocol, address, port) = (socket.protocol, socket.address, socket.port);
+    // Whatever the namespaces are called that this one is.
+    let declared = configured.any(|known| known.ports.has(protocol, address, port));
+    is_listener(socket, network, false) != Some(false)
+        || (declared && is_listener(socket, network, true) != Some(false))
 }
 
 /// The kernel may give `port` to an outgoing connection. `None`: the range is not known.
@@ -160,10 +196,10 @@ mod tests {
             (Udp, 59044, None, None),
         ];
         for (protocol, port, buffer, expected) in table {
-            let judged = is_listener(&socket(protocol, port, buffer), &network, None);
+            let judged = is_listener(&socket(protocol, port, buffer), &network, false);
             assert_eq!(judged, expected, "{protocol} {port} {buffer:?}");
         }
         let nowhere = NetworkNamespace::default();
-        assert_eq!(is_listener(&socket(Udp, 443, Some(212_992)), &nowhere, None), Some(true));
+        assert_eq!(is_listener(&socket(Udp, 443, Some(212_992)), &nowhere, false), Some(true));
     }
 }

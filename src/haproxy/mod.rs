@@ -9,6 +9,7 @@ pub mod generations;
 pub mod listeners;
 pub mod names;
 pub mod past;
+pub mod places;
 pub mod roles;
 pub mod services;
 pub mod units;

@@ -54,12 +54,12 @@ pub fn remember(
     let id = member.id();
     let age = now - member.process.started;
     let configuration = member.process.configuration.as_deref();
-    let holds = holding.is_some_and(Holding::serves);
+    let holds = holding.and_then(Holding::serves) == Some(true);
     let earlier = past.and_then(|past| past.held_since);
     let first_seen_old = past.is_none() && age >= YOUNG_SECONDS;
     let begun = if first_seen_old { member.process.started } else { now };
     let listeners: BTreeSet<_> =
-        holding.iter().flat_map(|h| h.listeners.iter().map(|socket| socket.inode)).collect();
+        holding.iter().flat_map(|h| h.listeners.iter().map(|held| held.socket.inode)).collect();
     Past {
         haproxy: haproxy.map(str::to_owned).or_else(|| past.and_then(|p| p.haproxy.clone())),
         own_pid: member.process.own_pid(),

@@ -129,7 +129,7 @@ fn join_leftovers(
     holdings: &BTreeMap<ProcessId, Holding<'_>>,
     sets: &mut Sets,
 ) {
-    let serves = |member: &Member<'_>| holdings.get(&member.id()).is_some_and(Holding::serves);
+    let serves = |member: &Member<'_>| holdings.get(&member.id()).and_then(Holding::serves);
     let hidden = |member: &Member<'_>| {
         member.role == Role::Daemon
             && member.lives()
@@ -137,11 +137,11 @@ fn join_leftovers(
             && Key::of(member).is_none()
     };
     for (i, left) in members.iter().enumerate() {
-        if !hidden(left) || serves(left) || sets.size(i) > 1 {
+        if !hidden(left) || serves(left) == Some(true) || sets.size(i) > 1 {
             continue;
         }
         let alike = members.iter().enumerate().filter(|(_, other)| {
-            other.role == Role::Daemon && serves(other) && same_arguments(left, other)
+            other.role == Role::Daemon && serves(other) == Some(true) && same_arguments(left, other)
         });
         let heads: BTreeSet<usize> = alike.map(|(j, _)| sets.find(j)).collect();
         if let (1, Some(&head)) = (heads.len(), heads.first()) {
@@ -189,7 +189,7 @@ fn share_a_listener(
 ) -> bool {
     let inodes = |member: &Member<'_>| -> BTreeSet<SocketInode> {
         let held = holdings.get(&member.id()).into_iter();
-        held.flat_map(|holding| holding.listeners.iter().map(|socket| socket.inode)).collect()
+        held.flat_map(|holding| holding.listeners.iter().map(|held| held.socket.inode)).collect()
     };
     !inodes(a).is_disjoint(&inodes(b))
 }

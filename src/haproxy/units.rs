@@ -54,7 +54,7 @@ impl Unit {
         now: UnixSeconds,
     ) -> Unit {
         let process = member.process;
-        let holds = holding.map(Holding::serves);
+        let holds = holding.and_then(Holding::serves);
         let serves = holds.map(|holds| {
             !member.launching && (holds || past.is_some_and(|past| is_paused(process, past, now)))
         });

@@ -9,10 +9,11 @@ use std::net::IpAddr;
 use super::configs::declared_at;
 use super::ports::STALE_HOLDER;
 use super::rules::{Finding, Judgement};
-use super::scene::Scene;
-use super::verdict::{PortKey, Subject};
+use super::scene::{Scene, port_key};
+use super::verdict::Subject;
 use crate::haproxy::generations::Generation;
 use crate::haproxy::listeners;
+use crate::haproxy::places::{Endpoint, Places};
 use crate::model::{
     Configuration, NamespaceId, PortRole, PortUse, Protocol, Snapshot, SocketInode,
 };
@@ -22,9 +23,6 @@ pub const MOST_ENDPOINTS: usize = 200_000;
 /// Receive buffer of a UDP socket that only sends (`SOCK_MIN_RCVBUF`).
 const SENDERS_BUFFER_BYTES: u32 = 2304;
 
-/// A declared port.
-pub type Endpoint = (Protocol, IpAddr, u16);
-
 /// A haproxy whose declared ports may be blocked: one that lives, or the memory of one.
 #[derive(Debug)]
 pub struct Claim<'a> {
@@ -32,10 +30,10 @@ pub struct Claim<'a> {
     pub name: &'a str,
     /// Its last known configuration.
     pub configuration: &'a Configuration,
-    /// The network namespace it binds in.
-    pub network: NamespaceId,
+    /// The network namespaces it binds in.
+    pub places: &'a Places,
     /// TCP ports it listens on, or did: a connection there was accepted.
-    pub tcp_ports: &'a BTreeSet<u16>,
+    pub tcp_ports: &'a BTreeSet<(NamespaceId, u16)>,
     /// What it has bound.
     pub bound: BTreeSet<Endpoint>,
     /// Every haproxy's sockets.
@@ -45,7 +43,7 @@ pub struct Claim<'a> {
 impl Claim<'_> {
     /// Declared ports it has not bound.
     pub fn unbound(&self) -> impl Iterator<Item = Endpoint> {
-        let declared = self.configuration.ports.iter().take(MOST_ENDPOINTS);
+        let declared = self.places.endpoints(&self.configuration.ports).take(MOST_ENDPOINTS);
         declared.filter(|endpoint| !self.bound.contains(endpoint))
     }
 }
@@ -82,7 +80,7 @@ impl Owners {
                     }
                 }
                 let held = scene.holdings.get(&member.id()).into_iter();
-                let uid = held.flat_map(|held| &held.listeners).map(|socket| socket.uid).next();
+                let uid = held.flat_map(|held| &held.listeners).map(|held| held.socket.uid).next();
                 if let (Some(uid), Generation::Current) = (uid, generation) {
                     owners.starters.insert(scene.name.clone(), uid);
                 }
@@ -95,35 +93,42 @@ impl Owners {
 /// Declared ports that nobody of the claim has bound, and who has them instead.
 #[must_use]
 pub fn port_blocked(claim: &Claim<'_>, snapshot: &Snapshot) -> Judgement {
-    let unbound: BTreeSet<Endpoint> = claim.unbound().collect();
-    if unbound.is_empty() {
-        return Judgement::of(Vec::new());
+    let mut complete = claim.places.know_all(&claim.configuration.ports);
+    let mut unbound: BTreeMap<NamespaceId, BTreeSet<Endpoint>> = BTreeMap::new();
+    for endpoint in claim.unbound() {
+        unbound.entry(endpoint.network).or_default().insert(endpoint);
     }
-    let Some(uses) = snapshot.port_uses.get(&claim.network) else {
-        return Judgement::if_known(false, Vec::new());
-    };
+    let mut findings = Vec::new();
+    for (network, unbound) in unbound {
+        match snapshot.port_uses.get(&network) {
+            Some(uses) => findings.extend(blocked_in(claim, snapshot, &unbound, uses)),
+            None => complete = false,
+        }
+    }
+    Judgement::if_known(complete, findings)
+}
+
+/// The same in one network namespace, by who uses its ports.
+fn blocked_in(
+    claim: &Claim<'_>,
+    snapshot: &Snapshot,
+    unbound: &BTreeSet<Endpoint>,
+    uses: &[PortUse],
+) -> Vec<Finding> {
     let mut by_port: BTreeMap<(Protocol, u16), Vec<&PortUse>> = BTreeMap::new();
     for used in uses {
         by_port.entry((used.protocol, used.port)).or_default().push(used);
     }
-    let mut findings = Vec::new();
-    for (protocol, address, port) in unbound {
-        let on_port = by_port.get(&(protocol, port)).map(Vec::as_slice).unwrap_or_default();
-        let mut overlapping = on_port.iter().filter(|used| overlaps(used, address));
-        let found = overlapping
-            .find_map(|other| Some((*other, obstacle(claim, snapshot, other, on_port)?)));
-        let Some((in_the_way, holder)) = found else { continue };
-        let netns = snapshot.networks.get(&claim.network).map(|network| network.label.clone());
-        let key = PortKey {
-            protocol,
-            address,
-            port,
-            interface: String::new(),
-            netns: netns.unwrap_or_default(),
-        };
-        findings.push(finding(claim, snapshot, key, in_the_way, holder));
-    }
-    Judgement::of(findings)
+    let found = unbound.iter().filter_map(|endpoint| {
+        let at = (endpoint.protocol, endpoint.port);
+        let on_port = by_port.get(&at).map(Vec::as_slice).unwrap_or_default();
+        let mut overlapping = on_port.iter().filter(|used| overlaps(used, endpoint.address));
+        let (in_the_way, holder) = overlapping.find_map(|other| {
+            Some((*other, obstacle(claim, snapshot, endpoint.network, other, on_port)?))
+        })?;
+        Some(finding(claim, snapshot, endpoint, in_the_way, holder))
+    });
+    found.collect()
 }
 
 /// An address that a bind to the other would collide with.
@@ -151,6 +156,7 @@ fn overlaps(used: &PortUse, address: IpAddr) -> bool {
 fn obstacle(
     claim: &Claim<'_>,
     snapshot: &Snapshot,
+    network: NamespaceId,
     used: &PortUse,
     on_port: &[&PortUse],
 ) -> Option<String> {
@@ -182,9 +188,9 @@ fn obstacle(
             }
         }
         (PortRole::Connected(_), ..) => {
-            let network = snapshot.networks.get(&claim.network)?;
-            let chosen = listeners::is_ephemeral(used.port, network) == Some(true);
-            let accepted = claim.tcp_ports.contains(&used.port)
+            let table = snapshot.networks.get(&network)?;
+            let chosen = listeners::is_ephemeral(used.port, table) == Some(true);
+            let accepted = claim.tcp_ports.contains(&(network, used.port))
                 || on_port.iter().any(|other| other.role == PortRole::Listening);
             let outgoing = chosen && !accepted && used.protocol == Protocol::Tcp;
             let who = if own.is_some() { "haproxy".to_owned() } else { name() };
@@ -197,10 +203,11 @@ fn obstacle(
 fn finding(
     claim: &Claim<'_>,
     snapshot: &Snapshot,
-    key: PortKey,
+    endpoint: &Endpoint,
     used: &PortUse,
     holder: String,
 ) -> Finding {
+    let key = port_key(snapshot, endpoint);
     let inode = used.inode.unwrap_or_default();
     let who = match (claim.owners.by_inode.get(&inode), snapshot.programs.get(&inode)) {
         (Some(owner), _) => {
@@ -228,7 +235,7 @@ fn finding(
         ),
     };
     let mut evidence = vec![what, "the next start or reload fails with Address in use".to_owned()];
-    evidence.extend(declared_at(claim.configuration, &key));
+    evidence.extend(declared_at(claim.configuration, claim.places, endpoint));
     Finding { subject: Subject { port: Some(key), holder }, evidence, advice, ..Finding::default() }
 }
 
@@ -371,6 +378,21 @@ mod tests {
         for (what, actors, uses, expected) in table {
             assert_eq!(blocked(&actors, &uses), expected, "{what}");
         }
+    }
+
+    /// The same number is another port in another network namespace.
+    #[test]
+    fn only_who_is_in_the_same_network_namespace_is_in_the_way() {
+        let wanted = "frontend a\n bind :80\n bind :53 namespace blue\n";
+        let actor = || actor(10, 100, LINE).configured(wanted, 200).tcp(80, 1).tcp_in_blue(81, 2);
+        let taken = || tcp(PortRole::Listening, "0.0.0.0:53", 5, 99);
+        assert_eq!(blocked(&[actor()], &[taken()]), [""; 0]);
+        let mut film = Film::default();
+        film.uses_in_blue = vec![taken()];
+        let verdict = film.settle(1000.0, &[actor()]);
+        let mut found = verdict.one().findings();
+        found.retain(|finding| finding.starts_with("port_blocked"));
+        assert_eq!(found, ["port_blocked tcp 53@blue dnsmasq"]);
     }
 
     #[test]

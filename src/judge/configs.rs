@@ -1,14 +1,15 @@
 //! Rules about what the configuration declares and what is bound.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::blocked::{self, Claim, Endpoint, MOST_ENDPOINTS};
+use super::blocked::{self, Claim, MOST_ENDPOINTS};
 use super::ports::pids;
 use super::rules::{Case, Finding, Judgement};
-use super::scene::PortSockets;
+use super::scene::{PortSockets, port_key};
 use super::verdict::{PortKey, Subject};
 use crate::haproxy::generations::Generation;
-use crate::model::{Configuration, Protocol};
+use crate::haproxy::places::{Endpoint, Places};
+use crate::model::{Configuration, NamespaceId, Protocol};
 
 /// So many changes are told.
 const MOST_CHANGES: usize = 10;
@@ -16,10 +17,8 @@ const MOST_CHANGES: usize = 10;
 /// The current generation listens on what no configuration on disk declares.
 pub fn port_undeclared(case: &Case<'_>) -> Judgement {
     let Some((configuration, false)) = settled(case) else { return unsettled(case) };
-    let undeclared = case.by_port(Generation::Current).into_iter().filter(|(key, _)| {
-        let at = (key.protocol, key.address, key.port);
-        !configuration.ports.contains(at.0, at.1, at.2)
-            && !configuration.declared.may_bind(at.0, at.1, at.2)
+    let undeclared = case.by_port(Generation::Current).into_iter().filter(|(_, holders)| {
+        holders.first().is_some_and(|port| is_undeclared(case, configuration, port))
     });
     let findings = undeclared.map(|(key, holders)| Finding {
         subject: Subject { port: Some(key.clone()), ..Subject::default() },
@@ -32,7 +31,16 @@ pub fn port_undeclared(case: &Case<'_>) -> Judgement {
             .to_owned(),
         ..Finding::default()
     });
-    Judgement::if_known(case.knows_ports_of(Generation::Current), findings.collect())
+    let places_known = case.scene.places.know_all(&configuration.ports);
+    let complete = places_known && case.knows_ports_of(Generation::Current);
+    Judgement::if_known(complete, findings.collect())
+}
+
+/// No line of the configuration can be the cause of it.
+fn is_undeclared(case: &Case<'_>, configuration: &Configuration, port: &PortSockets<'_>) -> bool {
+    let key = &port.key;
+    let declared = case.scene.places.declares(&configuration.ports, &port.endpoint());
+    declared == Some(false) && !configuration.declared.may_bind(key.protocol, key.address, key.port)
 }
 
 /// A declared port that no current process listens on, while one serves.
@@ -43,43 +51,45 @@ pub fn port_missing(case: &Case<'_>, blocked: &Judgement) -> Judgement {
     if case.scene.generations.up != Some(true) {
         return Judgement::if_known(case.scene.generations.up == Some(false), Vec::new());
     }
-    let known: BTreeSet<Protocol> = [Protocol::Tcp, Protocol::Udp]
-        .into_iter()
-        .filter(|&protocol| case.scene.listeners_known(protocol, Generation::Current))
-        .collect();
-    let netns = case.netns();
-    let held: BTreeSet<Endpoint> = blocked
-        .findings
-        .iter()
-        .filter_map(|finding| finding.subject.port.as_ref())
-        .map(|key| (key.protocol, key.address, key.port))
-        .collect();
-    let missing = unbound(case, configuration)
-        .into_iter()
-        .filter(|endpoint| known.contains(&endpoint.0) && !held.contains(endpoint));
-    let findings = missing.map(|(protocol, address, port)| {
-        let key =
-            PortKey { protocol, address, port, interface: String::new(), netns: netns.clone() };
+    let scene = case.scene;
+    let mut complete = blocked.complete
+        && case.knows_ports_of(Generation::Current)
+        && scene.places.know_all(&configuration.ports)
+        && configuration.ports.iter().nth(MOST_ENDPOINTS).is_none();
+    let held: BTreeSet<&PortKey> =
+        blocked.findings.iter().filter_map(|finding| finding.subject.port.as_ref()).collect();
+    let mut known: BTreeMap<(NamespaceId, Protocol), bool> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for endpoint in unbound(case, configuration) {
+        let (network, protocol) = (endpoint.network, endpoint.protocol);
+        let known = known
+            .entry((network, protocol))
+            .or_insert_with(|| scene.listeners_known_in(network, protocol, Generation::Current));
+        let key = port_key(scene.snapshot, &endpoint);
+        if !*known || held.contains(&key) {
+            complete &= *known;
+            continue;
+        }
         let mut evidence = vec!["it is declared, and no current process listens on it".to_owned()];
-        evidence.extend(declared_at(configuration, &key));
-        Finding {
+        evidence.extend(declared_at(configuration, &scene.places, &endpoint));
+        findings.push(Finding {
             subject: Subject { port: Some(key), ..Subject::default() },
             evidence,
             advice: "see whether the frontend was disabled or shut down at run time \
                      (show stat, enable frontend); else reload"
                 .to_owned(),
             ..Finding::default()
-        }
-    });
-    let complete = blocked.complete
-        && known.len() == 2
-        && configuration.ports.iter().nth(MOST_ENDPOINTS).is_none();
-    Judgement::if_known(complete, findings.collect())
+        });
+    }
+    Judgement::if_known(complete, findings)
 }
 
 /// A declared port that is not bound is held by something else: now, or for the next reload.
 pub fn port_blocked(case: &Case<'_>) -> Judgement {
-    let known = case.knows_ports_of(Generation::Current);
+    // Of a namespace that was not read nobody can say who uses its ports either.
+    let known = [Protocol::Tcp, Protocol::Udp]
+        .into_iter()
+        .all(|protocol| case.scene.attributed(protocol, Generation::Current));
     match claim(case).filter(|claim| claim.configuration.complete) {
         Some(claim) if known => blocked::port_blocked(&claim, case.scene.snapshot),
         _ => Judgement::if_known(false, Vec::new()),
@@ -136,7 +146,7 @@ fn claim<'c>(case: &'c Case<'_>) -> Option<Claim<'c>> {
     Some(Claim {
         name: &scene.name,
         configuration: scene.configuration.as_deref()?,
-        network: scene.network?,
+        places: &scene.places,
         tcp_ports: &scene.tcp_ports,
         bound: bound(case.ports),
         owners: case.owners,
@@ -146,56 +156,56 @@ fn claim<'c>(case: &'c Case<'_>) -> Option<Claim<'c>> {
 /// What the current generation has bound.
 pub fn bound(ports: &[PortSockets<'_>]) -> BTreeSet<Endpoint> {
     let current = ports.iter().filter(|port| port.generation == Generation::Current);
-    current.map(|port| (port.key.protocol, port.key.address, port.key.port)).collect()
+    current.map(PortSockets::endpoint).collect()
 }
 
 /// Declared ports without a current listener.
 fn unbound(case: &Case<'_>, configuration: &Configuration) -> Vec<Endpoint> {
     let bound = bound(case.ports);
-    let declared = configuration.ports.iter().take(MOST_ENDPOINTS);
+    let declared = case.scene.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
     declared.filter(|endpoint| !bound.contains(endpoint)).collect()
 }
 
 /// What a reload would bind and give back.
 fn changes(case: &Case<'_>, configuration: &Configuration) -> Vec<String> {
-    let added = unbound(case, configuration).into_iter().map(|(protocol, address, port)| {
-        format!("a reload would bind {protocol} {address} port {port}")
+    let added = unbound(case, configuration).into_iter().map(|endpoint| {
+        format!("a reload would bind {}", in_words(&port_key(case.scene.snapshot, &endpoint)))
     });
-    let removed = case.by_port(Generation::Current).into_keys().filter(|key| {
+    let current = case.by_port(Generation::Current).into_iter();
+    let removed = current.filter(|(_, holders)| {
         configuration.complete
-            && !configuration.ports.contains(key.protocol, key.address, key.port)
-            && !configuration.declared.may_bind(key.protocol, key.address, key.port)
+            && holders.first().is_some_and(|port| is_undeclared(case, configuration, port))
     });
-    let removed = removed.map(|key| {
-        format!("a reload would give back {} {} port {}", key.protocol, key.address, key.port)
-    });
+    let removed = removed.map(|(key, _)| format!("a reload would give back {}", in_words(key)));
     added.chain(removed).take(MOST_CHANGES).collect()
 }
 
+fn in_words(key: &PortKey) -> String {
+    let PortKey { protocol, address, port, netns, .. } = key;
+    let place = if netns.is_empty() { String::new() } else { format!(" in netns {netns}") };
+    format!("{protocol} {address} port {port}{place}")
+}
+
 /// Where in the files a port is declared.
-pub fn declared_at(configuration: &Configuration, key: &PortKey) -> Option<String> {
+pub fn declared_at(
+    configuration: &Configuration,
+    places: &Places,
+    endpoint: &Endpoint,
+) -> Option<String> {
     let listener = configuration.declared.listeners.iter().find(|listener| {
-        listener.protocol == key.protocol
-            && listener.address == key.address
-            && listener.ports.contains(key.port)
+        listener.protocol == endpoint.protocol
+            && listener.address == endpoint.address
+            && listener.ports.contains(endpoint.port)
+            && places.network(listener.namespace.as_deref()) == Some(endpoint.network)
     })?;
     let place = &listener.place;
     Some(format!("declared at {}:{} ({})", place.file.display(), place.line, listener.section))
 }
 
-impl Case<'_> {
-    /// Label of the network namespace the haproxy's processes live in.
-    fn netns(&self) -> String {
-        let serving = self.scene.living(Generation::Current).next();
-        let network = serving.and_then(|member| self.scene.network(member));
-        network.map(|network| network.label.clone()).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::judge::verdict::Kind;
-    use crate::stage::{Actor, Film, actor};
+    use crate::stage::{Actor, Film, HERE, actor};
 
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
     const TWO: &str = "frontend a\n bind :80\n bind :81\n";
@@ -261,6 +271,88 @@ mod tests {
             let found = verdict.one().findings();
             assert_eq!(found, expected, "{what}");
         }
+    }
+
+    const BLUE_TOO: &str = "frontend a\n bind :80\n bind :80 namespace blue\n";
+
+    /// One number in two namespaces is two ports.
+    #[test]
+    fn ports_in_another_network_namespace() {
+        let high = "frontend a\n bind :15000\n bind :40000\n bind :15000 namespace blue\n bind \
+                    :40000 namespace blue\n";
+        let table: [(&str, Actor, &[&str]); 7] = [
+            ("both bound", serving(BLUE_TOO).tcp(80, 1).tcp_in_blue(80, 2), &[]),
+            (
+                "not in the other",
+                serving(BLUE_TOO).tcp(80, 1).tcp_in_blue(81, 2),
+                &["port_undeclared tcp 81@blue", "port_missing tcp 80@blue"],
+            ),
+            ("not in its own", serving(BLUE_TOO).tcp_in_blue(80, 1), &["port_missing tcp 80"]),
+            (
+                "the other way round",
+                serving("frontend a\n bind :80\n bind :81 namespace blue\n")
+                    .tcp(81, 1)
+                    .tcp_in_blue(80, 2),
+                &[
+                    "port_undeclared tcp 80@blue",
+                    "port_undeclared tcp 81",
+                    "port_missing tcp 80",
+                    "port_missing tcp 81@blue",
+                ],
+            ),
+            (
+                "a name that leads nowhere may be where it is",
+                serving("frontend a\n bind :80\n bind :81 namespace red\n")
+                    .names("red", None)
+                    .tcp(80, 1)
+                    .tcp_in_blue(81, 2),
+                &[],
+            ),
+            (
+                "a name that leads home",
+                serving("frontend a\n bind :80 namespace red\n")
+                    .names("red", Some(HERE))
+                    .tcp(80, 1),
+                &[],
+            ),
+            (
+                "each has its own ephemeral range",
+                serving(high)
+                    .tcp(15000, 1)
+                    .tcp(40000, 2)
+                    .tcp_in_blue(15000, 3)
+                    .tcp_in_blue(40000, 4),
+                &["port_ephemeral tcp 15000@blue", "port_ephemeral tcp 40000"],
+            ),
+        ];
+        for (what, actor, expected) in table {
+            let verdict = Film::default().settle(1000.0, &[actor]);
+            let mut expected = expected.to_vec();
+            let mut found = verdict.one().findings();
+            expected.sort_unstable();
+            found.sort_unstable();
+            assert_eq!(found, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_namespace_that_cannot_be_entered_is_not_judged() {
+        let shut = || serving(BLUE_TOO).shut_out_of_blue().holds(2);
+        let verdict = Film::default().settle(1000.0, &[shut().tcp(80, 1)]);
+        let haproxy = verdict.one();
+        assert_eq!((haproxy.up, haproxy.findings().len()), (Some(true), 0));
+        assert_eq!(haproxy.ports.len(), 1);
+        assert!(haproxy.protocols_known.is_empty(), "there may be more");
+        for kind in [Kind::PortMissing, Kind::PortUndeclared, Kind::PortBlocked] {
+            assert!(!haproxy.judged(kind), "{}", kind.as_str());
+        }
+        // What is missing in the namespace that was read is missing.
+        let other = serving(&format!("{BLUE_TOO} bind :81\n")).shut_out_of_blue().tcp(80, 1);
+        let verdict = Film::default().settle(1000.0, &[other]);
+        assert_eq!(verdict.one().findings(), ["port_missing tcp 81"]);
+        // All it listens on may be there: neither up nor down.
+        let verdict = Film::default().settle(1000.0, &[shut()]);
+        assert_eq!((verdict.one().up, verdict.one().cast().as_str()), (None, "10 current"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::verdict::Origin;
 use crate::haproxy::generations::{self, Generation, Generations};
 use crate::haproxy::listeners::Holding;
 use crate::haproxy::names::Identity;
+use crate::haproxy::places::Places;
 use crate::haproxy::roles::{self, Member, Role};
 use crate::haproxy::services::{self, Service};
 use crate::model::{Configuration, NamespaceId, ProcessId, Protocol, Snapshot};
@@ -60,9 +61,7 @@ pub fn identify<'a>(
         let before = memory.haproxys.get(&name);
         let mut scene = Scene {
             configuration: configuration(&known.service, &known.generations),
-            network: network(&known.service, &known.generations)
-                .or_else(|| before.and_then(|before| before.network))
-                .or_else(|| known.service.members.iter().find_map(|m| m.process.net_namespace)),
+            places: places(&known.service, &known.generations, before.map(|before| &before.places)),
             rules: policy.rules(&name),
             udp_ports: before.map(|before| before.udp_ports.clone()).unwrap_or_default(),
             tcp_ports: before.map(|before| before.tcp_ports.clone()).unwrap_or_default(),
@@ -78,13 +77,28 @@ pub fn identify<'a>(
         let ports = scene.port_sockets();
         for port in ports {
             match port.key.protocol {
-                Protocol::Tcp => scene.tcp_ports.insert(port.key.port),
+                Protocol::Tcp => scene.tcp_ports.insert((port.network, port.key.port)),
                 Protocol::Udp => scene.udp_ports.insert(port.key.port),
             };
         }
         scene
     });
     (scenes.collect(), census.strangers)
+}
+
+/// Where it binds: what its processes say now counts more than what they said before.
+fn places(service: &Service<'_>, generations: &Generations, before: Option<&Places>) -> Places {
+    let mut places = Places {
+        home: network(service, generations)
+            .or_else(|| before.and_then(|before| before.home))
+            .or_else(|| service.members.iter().find_map(|m| m.process.net_namespace)),
+        ..Places::default()
+    };
+    service.members.iter().rev().for_each(|member| places.learn(member.process));
+    for (name, network) in before.iter().flat_map(|before| &before.named) {
+        places.named.entry(name.clone()).or_insert(*network);
+    }
+    places
 }
 
 /// The network namespace of what serves.

@@ -9,6 +9,7 @@ use super::reloads::Reloads;
 use super::verdict::Kind;
 use crate::haproxy::names::Identity;
 use crate::haproxy::past::Pasts;
+use crate::haproxy::places::Places;
 use crate::model::{Configuration, NamespaceId, UnixSeconds};
 
 /// What is remembered between samples.
@@ -33,10 +34,10 @@ pub(super) struct HaproxyMemory {
     pub drops: Drops,
     /// Its configuration when it was last seen.
     pub configuration: Option<Arc<Configuration>>,
-    /// The network namespace it was in.
-    pub network: Option<NamespaceId>,
+    /// The network namespaces it bound in.
+    pub places: Places,
     /// TCP ports it has listened on: what is connected there was accepted.
-    pub tcp_ports: BTreeSet<u16>,
+    pub tcp_ports: BTreeSet<(NamespaceId, u16)>,
     /// UDP ports it has listened on: what is connected there is QUIC.
     pub udp_ports: BTreeSet<u16>,
 }

@@ -33,6 +33,7 @@ use crate::haproxy::generations::Generation;
 use crate::haproxy::listeners;
 use crate::haproxy::names::Identity;
 use crate::haproxy::past;
+use crate::haproxy::places::Endpoint;
 use crate::haproxy::roles::{self, Role};
 use crate::model::{Configuration, Headroom, NamespaceId, ProcessId, Protocol, Snapshot};
 
@@ -59,23 +60,26 @@ pub fn unbound_ports(
     let mut wanted: BTreeMap<NamespaceId, BTreeSet<u16>> = BTreeMap::new();
     for scene in &scenes {
         let Some(configuration) = &scene.configuration else { continue };
-        let Some(network) = scene.network else { continue };
         let bound = configs::bound(&scene.port_sockets());
-        let declared = configuration.ports.iter().take(MOST_ENDPOINTS);
-        let unbound = declared.filter(|endpoint| !bound.contains(endpoint));
-        wanted.entry(network).or_default().extend(unbound.map(|(_, _, port)| port));
+        let declared = scene.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
+        want(&mut wanted, declared.filter(|endpoint| !bound.contains(endpoint)));
     }
     for (name, before) in &memory.haproxys {
         let alive = scenes.iter().any(|scene| scene.name == *name);
-        if let (false, Some(configuration), Some(network)) =
-            (alive, &before.configuration, before.network)
-        {
-            let declared = configuration.ports.iter().take(MOST_ENDPOINTS);
-            wanted.entry(network).or_default().extend(declared.map(|(_, _, port)| port));
+        if let (false, Some(configuration)) = (alive, &before.configuration) {
+            want(&mut wanted, before.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS));
         }
     }
-    wanted.retain(|_, ports| !ports.is_empty());
     wanted
+}
+
+fn want(
+    wanted: &mut BTreeMap<NamespaceId, BTreeSet<u16>>,
+    endpoints: impl Iterator<Item = Endpoint>,
+) {
+    for endpoint in endpoints {
+        wanted.entry(endpoint.network).or_default().insert(endpoint.port);
+    }
 }
 
 /// Judges a sample in the light of what is remembered, and answers what to remember.
@@ -149,7 +153,7 @@ fn judge_one(
         udp_ports: scene.udp_ports.clone(),
         tcp_ports: scene.tcp_ports.clone(),
         configuration: last_complete(scene, before),
-        network: scene.network,
+        places: scene.places.clone(),
     };
     let serving = || scene.living(Generation::Current).filter(|m| m.role != Role::Master);
     let known = scene.living(Generation::Unknown).next().is_none();
@@ -248,14 +252,14 @@ fn judge_gone(
     now: &Snapshot,
 ) -> (hold::Held, BTreeSet<Kind>) {
     let configuration = before.configuration.as_deref().filter(|c| c.complete);
-    let judgement = match (configuration, before.network) {
-        (Some(configuration), Some(network)) => {
-            let bound = BTreeSet::new();
+    let judgement = match configuration {
+        Some(configuration) => {
+            let (places, bound) = (&before.places, BTreeSet::new());
             let tcp_ports = &before.tcp_ports;
-            let claim = Claim { name, configuration, network, tcp_ports, bound, owners };
+            let claim = Claim { name, configuration, places, tcp_ports, bound, owners };
             blocked::port_blocked(&claim, now)
         }
-        _ => rules::Judgement::if_known(false, Vec::new()),
+        None => rules::Judgement::if_known(false, Vec::new()),
     };
     let (findings, known) = rules::sift([(Kind::PortBlocked, judgement)], &rules.ignore);
     let grace = rules.stale_grace_seconds;

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::blocked::MOST_ENDPOINTS;
 use super::processes::instance;
 use super::rules::{Case, Finding, Judgement};
-use super::scene::{PortSockets, Scene};
+use super::scene::{PortSockets, Scene, port_key};
 use super::verdict::{PortKey, Subject};
 use super::why;
 use crate::haproxy::generations::Generation;
 use crate::haproxy::listeners;
-use crate::model::{NetworkNamespace, ProcessId, Protocol, numbers};
+use crate::model::{NamespaceId, NetworkNamespace, ProcessId, Protocol, numbers};
 
 /// The holder when it is a stale process of the same haproxy.
 pub const STALE_HOLDER: &str = "haproxy stale";
@@ -76,7 +76,7 @@ pub fn port_stale_listener(
                 ),
                 None => format!("pid {} still accepts on a unix socket", id.pid),
             }];
-            evidence.extend(port.and_then(|port| still_declared(case, &port.key)));
+            evidence.extend(port.and_then(|port| still_declared(case, port)));
             evidence.extend(why::it_lives(scene, member));
             findings.push(Finding {
                 grace_seconds: whole_grace(scene, id),
@@ -101,14 +101,15 @@ fn whole_grace(scene: &Scene<'_>, id: ProcessId) -> Option<f64> {
 }
 
 /// Whether the next reload would ask for the port again.
-fn still_declared(case: &Case<'_>, key: &PortKey) -> Option<String> {
+fn still_declared(case: &Case<'_>, port: &PortSockets<'_>) -> Option<String> {
     let configuration = case.scene.configuration.as_ref()?;
-    let declared = configuration.ports.contains(key.protocol, key.address, key.port);
+    let key = &port.key;
+    let declared = case.scene.places.declares(&configuration.ports, &port.endpoint());
     let unsure = configuration.declared.may_bind(key.protocol, key.address, key.port);
     match (declared, unsure || !configuration.complete) {
-        (true, _) => Some("the configuration on disk still declares it".to_owned()),
-        (false, false) => Some("the configuration on disk no longer declares it".to_owned()),
-        (false, true) => None,
+        (Some(true), _) => Some("the configuration on disk still declares it".to_owned()),
+        (Some(false), false) => Some("the configuration on disk no longer declares it".to_owned()),
+        _ => None,
     }
 }
 
@@ -181,19 +182,15 @@ pub fn port_ephemeral(case: &Case<'_>) -> Judgement {
     let scene = case.scene;
     let mut complete = case.knows_ports_of(Generation::Current);
     let mut exposed: BTreeMap<PortKey, &NetworkNamespace> = BTreeMap::new();
-    let mut candidates: Vec<(PortKey, Option<&NetworkNamespace>)> = Vec::new();
-    for port in case.of(Generation::Current) {
-        let network = scene.member(port.holder).and_then(|member| scene.network(member));
-        candidates.push((port.key.clone(), network));
-    }
-    let network = scene.network.and_then(|id| scene.snapshot.networks.get(&id));
-    if let (Some(configuration), Some(network)) = (&scene.configuration, network) {
-        for (protocol, address, port) in configuration.ports.iter().take(MOST_ENDPOINTS) {
-            let (interface, netns) = (String::new(), network.label.clone());
-            candidates.push((PortKey { protocol, address, port, interface, netns }, Some(network)));
-        }
+    let bound = case.of(Generation::Current).map(|port| (port.key.clone(), port.network));
+    let mut candidates: Vec<(PortKey, NamespaceId)> = bound.collect();
+    if let Some(configuration) = &scene.configuration {
+        complete &= scene.places.know_all(&configuration.ports);
+        let declared = scene.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
+        candidates.extend(declared.map(|at| (port_key(scene.snapshot, &at), at.network)));
     }
     for (key, network) in candidates {
+        let network = scene.snapshot.networks.get(&network);
         match network
             .and_then(|network| Some((listeners::is_ephemeral(key.port, network)?, network)))
         {
@@ -307,7 +304,7 @@ pub(super) fn pids(ports: &[&PortSockets<'_>]) -> String {
 #[cfg(test)]
 mod tests {
     use crate::judge::policy::{AllowedPort, Ignore, Policy, Rules};
-    use crate::judge::verdict::Kind;
+    use crate::judge::verdict::{Kind, StaleState};
     use crate::model::ConnectionState::Established;
     use crate::stage::{Actor, Film, actor};
 
@@ -369,7 +366,12 @@ mod tests {
 
     #[test]
     fn port_stale_listener() {
-        let table: [(&str, Vec<Actor>, &[&str]); 6] = [
+        let table: [(&str, Vec<Actor>, &[&str]); 7] = [
+            (
+                "the number the current generation has, in another network namespace",
+                vec![actor(10, 1, LINE).tcp_in_blue(80, 1), actor(11, 2, NEXT).tcp(80, 2)],
+                &["port_stale_listener tcp 80@blue haproxy stale"],
+            ),
             (
                 "shared with the current generation",
                 vec![actor(10, 1, LINE).tcp(80, 1), actor(11, 2, NEXT).tcp(80, 1)],
@@ -405,7 +407,17 @@ mod tests {
 
     #[test]
     fn port_split() {
-        let table: [(&str, Vec<Actor>, &[&str]); 4] = [
+        let table: [(&str, Vec<Actor>, &[&str]); 6] = [
+            (
+                "in another network namespace",
+                vec![actor(10, 1, LINE).tcp_in_blue(80, 1), actor(11, 2, NEXT).tcp_in_blue(80, 2)],
+                &["port_split tcp 80@blue haproxy stale"],
+            ),
+            (
+                "one number in two network namespaces",
+                vec![actor(10, 1, LINE).tcp(80, 1), actor(11, 2, OTHER).tcp_in_blue(80, 2)],
+                &[],
+            ),
             (
                 "two generations, two sockets",
                 vec![actor(10, 1, LINE).tcp(80, 1), actor(11, 2, NEXT).tcp(80, 2)],
@@ -434,6 +446,21 @@ mod tests {
         let actors = [actor(10, 1, LINE).tcp(32767, 1).tcp(50000, 2)];
         let found = findings(Policy::default(), Kind::PortEphemeral, &actors);
         assert_eq!(found, ["port_ephemeral tcp 50000"]);
+    }
+
+    /// It may still listen where nobody could look: neither idle nor draining.
+    #[test]
+    fn a_stale_one_may_listen_where_nobody_looks() {
+        let old = || actor(10, 1, LINE).shut_out_of_blue();
+        let new = || actor(11, 2, NEXT).tcp(80, 2);
+        for old in [old(), old().connected(9, Established)] {
+            let verdict = Film::default().settle(1000.0, &[old, new()]);
+            let states: Vec<_> =
+                verdict.one().processes.iter().filter_map(|process| process.state).collect();
+            assert_eq!(states, [StaleState::Unknown]);
+            assert!(verdict.one().findings().is_empty());
+            assert!(!verdict.one().judged(Kind::PortStaleListener));
+        }
     }
 
     #[test]

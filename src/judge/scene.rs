@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::policy::Rules;
 use super::verdict::{ConnectionCounts, Origin, Port, PortKey, ProcessView, StaleState};
 use crate::haproxy::generations::{Generation, Generations};
-use crate::haproxy::listeners::{self, Holding};
+use crate::haproxy::listeners::{self, Holding, Listening};
 use crate::haproxy::names::Identity;
 use crate::haproxy::past::Pasts;
+use crate::haproxy::places::{Endpoint, Places};
 use crate::haproxy::roles::{Member, Role};
 use crate::haproxy::services::Service;
 use crate::model::{
@@ -37,14 +38,14 @@ pub struct Scene<'a> {
     pub pasts: &'a Pasts,
     /// Its configuration as it is on disk, where it could be read.
     pub configuration: Option<Arc<Configuration>>,
-    /// The network namespace it binds in: of what serves, else as it was, else of what starts.
-    pub network: Option<NamespaceId>,
+    /// The network namespaces it binds in: of what serves, else as it was, else of what starts.
+    pub places: Places,
     /// Its rules.
     pub rules: &'a Rules,
     /// UDP ports it listens on, or did.
     pub udp_ports: BTreeSet<u16>,
     /// TCP ports it listens on, or did.
-    pub tcp_ports: BTreeSet<u16>,
+    pub tcp_ports: BTreeSet<(NamespaceId, u16)>,
 }
 
 /// The sockets one process listens on for one port.
@@ -52,6 +53,8 @@ pub struct Scene<'a> {
 pub struct PortSockets<'a> {
     /// The port.
     pub key: PortKey,
+    /// Its network namespace.
+    pub network: NamespaceId,
     /// Who.
     pub holder: ProcessId,
     /// Whose generation.
@@ -64,6 +67,12 @@ impl PortSockets<'_> {
     /// Inodes of its sockets.
     pub fn inodes(&self) -> BTreeSet<u64> {
         self.sockets.iter().map(|socket| socket.inode).collect()
+    }
+
+    /// The port, whatever interface it is bound to.
+    pub fn endpoint(&self) -> Endpoint {
+        let PortKey { protocol, address, port, .. } = self.key;
+        Endpoint { network: self.network, protocol, address, port }
     }
 }
 
@@ -88,18 +97,16 @@ impl<'a> Scene<'a> {
         let mut found: BTreeMap<(PortKey, ProcessId), PortSockets<'a>> = BTreeMap::new();
         for member in self.service.members.iter().filter(|m| !m.launching) {
             let Some(holding) = self.holdings.get(&member.id()) else { continue };
-            let netns = self.network(member).map_or_else(String::new, |n| n.label.clone());
-            for &socket in &holding.listeners {
+            for &Listening { network, socket } in &holding.listeners {
+                let (protocol, address, port) = (socket.protocol, socket.address, socket.port);
                 let key = PortKey {
-                    protocol: socket.protocol,
-                    address: socket.address,
-                    port: socket.port,
                     interface: socket.interface.clone().unwrap_or_default(),
-                    netns: netns.clone(),
+                    ..port_key(self.snapshot, &Endpoint { network, protocol, address, port })
                 };
                 let entry = found.entry((key.clone(), member.id()));
                 let port = entry.or_insert_with(|| PortSockets {
                     key,
+                    network,
                     holder: member.id(),
                     generation: self.generations.get(member.id()),
                     sockets: Vec::new(),
@@ -116,9 +123,28 @@ impl<'a> Scene<'a> {
         listeners::network_of(self.snapshot, member.process).map(|(_, network)| network)
     }
 
-    /// Every current process's listeners could be read; of UDP, told apart too.
+    /// The listeners of every process of a generation could be read; of UDP, told apart too.
     #[must_use]
     pub fn listeners_known(&self, protocol: Protocol, generation: Generation) -> bool {
+        let mut held = self.living(generation).filter_map(|m| self.holdings.get(&m.id()));
+        self.attributed(protocol, generation) && held.all(|holding| !holding.elsewhere_unknown)
+    }
+
+    /// The same of one network namespace, whatever is not known of others.
+    #[must_use]
+    pub fn listeners_known_in(
+        &self,
+        network: NamespaceId,
+        protocol: Protocol,
+        generation: Generation,
+    ) -> bool {
+        let table = self.snapshot.networks.get(&network);
+        self.attributed(protocol, generation) && table.is_some_and(|table| table.bound.is_some())
+    }
+
+    /// What is in the tables is known to be theirs, or not.
+    #[must_use]
+    pub fn attributed(&self, protocol: Protocol, generation: Generation) -> bool {
         let known = |member: &Member<'_>| {
             let holding = self.holdings.get(&member.id());
             holding.is_some_and(|h| protocol == Protocol::Tcp || !h.udp_unknown)
@@ -181,12 +207,13 @@ impl<'a> Scene<'a> {
         if !member.lives() {
             return StaleState::Zombie;
         }
-        match (self.holdings.get(&member.id()), self.connections(member)) {
-            (Some(holding), _) if holding.serves() => StaleState::Listening,
-            (Some(holding), Some(counts)) if counts.total() == 0 && !holding.udp_unknown => {
+        let Some(holding) = self.holdings.get(&member.id()) else { return StaleState::Unknown };
+        match (holding.serves(), self.connections(member)) {
+            (Some(true), _) => StaleState::Listening,
+            (Some(false), Some(counts)) if counts.total() == 0 && !holding.udp_unknown => {
                 StaleState::Idle
             }
-            (Some(_), Some(counts)) if counts.total() > 0 => StaleState::Draining,
+            (Some(false), Some(counts)) if counts.total() > 0 => StaleState::Draining,
             _ => StaleState::Unknown,
         }
     }
@@ -216,6 +243,15 @@ impl<'a> Scene<'a> {
         };
         self.service.members.iter().map(view).collect()
     }
+}
+
+/// A port as the metrics name it, bound to no interface.
+#[must_use]
+pub fn port_key(snapshot: &Snapshot, endpoint: &Endpoint) -> PortKey {
+    let Endpoint { network, protocol, address, port } = *endpoint;
+    let label = snapshot.networks.get(&network).map(|network| network.label.clone());
+    let netns = label.unwrap_or_else(|| network.0.to_string());
+    PortKey { protocol, address, port, interface: String::new(), netns }
 }
 
 /// Ports by generation, for the verdict.

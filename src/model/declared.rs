@@ -240,21 +240,87 @@ impl Declared {
     }
 }
 
-/// The declared ports of the process's own network namespace, for many questions in a row.
+/// The declared ports, for many questions in a row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortIndex {
-    ranges: BTreeMap<(Protocol, IpAddr), Vec<Ports>>,
+    own: Ranges,
+    named: BTreeMap<String, Ranges>,
 }
 
 impl PortIndex {
     /// Gathers the listeners of `declared`; overlapping ranges become one.
     #[must_use]
     pub fn of(declared: &Declared) -> PortIndex {
-        let mut ranges: BTreeMap<(Protocol, IpAddr), Vec<Ports>> = BTreeMap::new();
-        for listener in declared.listeners.iter().filter(|l| l.namespace.is_none()) {
-            ranges.entry((listener.protocol, listener.address)).or_default().push(listener.ports);
+        let mut index = PortIndex::default();
+        for listener in &declared.listeners {
+            let ranges = match &listener.namespace {
+                None => &mut index.own,
+                Some(name) => index.named.entry(name.clone()).or_default(),
+            };
+            ranges.add(listener);
         }
-        for list in ranges.values_mut() {
+        index.own.merge();
+        index.named.values_mut().for_each(Ranges::merge);
+        index
+    }
+
+    /// The network namespaces it names, besides the process's own.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.named.keys().map(String::as_str)
+    }
+
+    /// A listener is declared there; `namespace`: by its name, `None` is the process's own.
+    #[must_use]
+    pub fn contains(
+        &self,
+        namespace: Option<&str>,
+        protocol: Protocol,
+        address: IpAddr,
+        port: u16,
+    ) -> bool {
+        let ranges = match namespace {
+            None => Some(&self.own),
+            Some(name) => self.named.get(name),
+        };
+        ranges.is_some_and(|ranges| ranges.contains(protocol, address, port))
+    }
+
+    /// A listener is declared there in some namespace.
+    #[must_use]
+    pub fn has(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
+        self.all().any(|(_, ranges)| ranges.contains(protocol, address, port))
+    }
+
+    /// How many listeners are declared: distinct namespace, address and port.
+    #[must_use]
+    pub fn count(&self, protocol: Protocol) -> usize {
+        self.all().map(|(_, ranges)| ranges.count(protocol)).sum()
+    }
+
+    /// Each of them, those of the process's own namespace first.
+    pub fn iter(&self) -> impl Iterator<Item = (Option<&str>, Protocol, IpAddr, u16)> {
+        self.all().flat_map(|(name, ranges)| {
+            ranges.iter().map(move |(protocol, address, port)| (name, protocol, address, port))
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = (Option<&str>, &Ranges)> {
+        let named = self.named.iter().map(|(name, ranges)| (Some(name.as_str()), ranges));
+        std::iter::once((None, &self.own)).chain(named)
+    }
+}
+
+/// Declared ports of one network namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Ranges(BTreeMap<(Protocol, IpAddr), Vec<Ports>>);
+
+impl Ranges {
+    fn add(&mut self, listener: &Listener) {
+        self.0.entry((listener.protocol, listener.address)).or_default().push(listener.ports);
+    }
+
+    fn merge(&mut self) {
+        for list in self.0.values_mut() {
             list.sort_unstable();
             let mut merged: Vec<Ports> = Vec::new();
             for ports in list.drain(..) {
@@ -265,28 +331,22 @@ impl PortIndex {
             }
             *list = merged;
         }
-        PortIndex { ranges }
     }
 
-    /// A listener is declared there.
-    #[must_use]
-    pub fn contains(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
-        self.ranges.get(&(protocol, address)).is_some_and(|list| {
+    fn contains(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
+        self.0.get(&(protocol, address)).is_some_and(|list| {
             let after = list.partition_point(|ports| ports.first <= port);
             list.get(..after).and_then(<[Ports]>::last).is_some_and(|ports| ports.contains(port))
         })
     }
 
-    /// How many listeners are declared: distinct address and port.
-    #[must_use]
-    pub fn count(&self, protocol: Protocol) -> usize {
-        let lists = self.ranges.iter().filter(|((own, _), _)| *own == protocol);
+    fn count(&self, protocol: Protocol) -> usize {
+        let lists = self.0.iter().filter(|((own, _), _)| *own == protocol);
         lists.flat_map(|(_, list)| list).map(|ports| ports.count()).sum()
     }
 
-    /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = (Protocol, IpAddr, u16)> {
-        self.ranges.iter().flat_map(|(&(protocol, address), list)| {
+    fn iter(&self) -> impl Iterator<Item = (Protocol, IpAddr, u16)> {
+        self.0.iter().flat_map(|(&(protocol, address), list)| {
             list.iter().flat_map(move |ports| ports.iter().map(move |p| (protocol, address, p)))
         })
     }
@@ -318,17 +378,22 @@ mod tests {
                 listener("0.0.0.0", 200, 200),
                 listener("127.0.0.1", 80, 80),
                 Listener { namespace: Some("x".to_owned()), ..listener("0.0.0.0", 300, 300) },
+                Listener { namespace: Some("x".to_owned()), ..listener("0.0.0.0", 90, 90) },
             ],
             ..Declared::default()
         };
         let index = PortIndex::of(&declared);
         let any: IpAddr = "0.0.0.0".parse().unwrap();
         let expected: Vec<u16> = (80..=100).chain([200]).collect();
-        let found: Vec<u16> =
-            (1..1000).filter(|&port| index.contains(Protocol::Tcp, any, port)).collect();
-        assert_eq!(found, expected);
-        assert_eq!(index.count(Protocol::Tcp), 23);
-        assert_eq!(index.iter().count(), 23);
+        let within = |namespace| -> Vec<u16> {
+            (1..1000).filter(|&p| index.contains(namespace, Protocol::Tcp, any, p)).collect()
+        };
+        assert_eq!(within(None), expected);
+        assert_eq!(within(Some("x")), [90, 300], "the same number is another port there");
+        assert_eq!(within(Some("y")), [0; 0]);
+        assert_eq!(index.count(Protocol::Tcp), 25);
+        assert_eq!(index.iter().count(), 25);
+        assert_eq!(index.namespaces().collect::<Vec<_>>(), ["x"]);
         assert_eq!(index.count(Protocol::Udp), 0);
     }
 }

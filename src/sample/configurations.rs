@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config_files::{self, Base, Collected, Stamp};
-use super::doorway::{doorway, own_pid};
-use super::proc_dir::ProcDir;
+use super::doorway::doorway;
+use super::host_names::HostNames;
 use super::processes::Found;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Launch};
@@ -21,6 +21,7 @@ use crate::model::{Configuration, ProcessId, UnixSeconds, Unreadable, What};
 pub struct Configurations {
     readings: BTreeMap<u64, Reading>,
     sources: BTreeMap<ProcessId, Source>,
+    host_names: HostNames,
 }
 
 /// How the reading went.
@@ -58,8 +59,11 @@ impl Configurations {
         found: &mut [Found],
         unreadable: &mut Vec<Unreadable>,
     ) -> Outcome {
-        let sources: Vec<_> =
-            found.iter().map(|f| (f.process.id, source(procfs, f, found))).collect();
+        self.host_names.retain_those_of(found);
+        let mut sources = Vec::new();
+        for one in found.iter() {
+            sources.push((one.process.id, source(procfs, one, found, &mut self.host_names)));
+        }
         self.sources.clear();
         let mut hidden: Vec<Unreadable> = Vec::new();
         for (id, source) in sources {
@@ -130,7 +134,12 @@ fn renew(old: Option<Reading>, source: &Source) -> Reading {
 
 /// `None`: it names no files, or may not be looked at, which is told elsewhere. An error: where
 /// its files are is hidden.
-fn source(procfs: &Path, found: &Found, all: &[Found]) -> Result<Option<Source>, Unreadable> {
+fn source(
+    procfs: &Path,
+    found: &Found,
+    all: &[Found],
+    host_names: &mut HostNames,
+) -> Result<Option<Source>, Unreadable> {
     let process = &found.process;
     let line = process.arguments.as_ref().and_then(|arguments| CommandLine::parse(arguments));
     let Some(line) = line.filter(|line| !line.files.is_empty() && process.root.is_some()) else {
@@ -155,16 +164,8 @@ fn source(procfs: &Path, found: &Found, all: &[Found]) -> Result<Option<Source>,
             )
         })?;
     let root = procfs.join(door.to_string()).join("root");
-    let launch = Launch::of(process, &line, host_name(procfs, found));
+    let launch = Launch::of(process, &line, host_names.of(procfs, found));
     Ok(Some(Source { names, base: Base { root, directory }, launch }))
-}
-
-/// The host's name, if the process lives in the exporter's UTS namespace.
-fn host_name(procfs: &Path, found: &Found) -> Option<String> {
-    let own = ProcDir::open(procfs, own_pid(procfs)?).ok()?.namespace("uts").ok()?;
-    let same = found.directory.namespace("uts").ok()? == own;
-    let name = rustix::system::uname().nodename().to_str().ok()?.to_owned();
-    same.then_some(name)
 }
 
 impl Source {

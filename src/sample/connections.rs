@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::Sampler;
+use super::network_tables::table_unreadable;
 use super::pace::Pace;
 use super::proc_dir::{ProcDir, ReadError};
-use crate::model::{Connection, NamespaceId, ProcessId, Snapshot, SocketInode};
+use crate::model::{Connection, NamespaceId, Process, ProcessId, Snapshot, SocketInode};
 
 /// The share of a processor that the reading takes at most.
 const SHARE: f64 = 1.0 / 300.0;
@@ -43,55 +44,64 @@ impl Sampler {
         snapshot: &mut Snapshot,
         of: &BTreeSet<ProcessId>,
     ) -> BTreeMap<ProcessId, Vec<Connection>> {
-        let mut by_network: BTreeMap<NamespaceId, Vec<Held>> = BTreeMap::new();
+        let mut processes = Vec::new();
         for process in snapshot.processes.iter().filter(|process| of.contains(&process.id)) {
             // One whose descriptors are closed to us has been told of already.
-            let (Some(network), Some(_)) = (process.net_namespace, &process.sockets) else {
-                continue;
-            };
-            if let Ok(held) = Held::read(&self.paths.procfs, process.id) {
-                by_network.entry(network).or_default().push(held);
+            if process.sockets.is_some()
+                && let Ok(held) = Held::read(&self.paths.procfs, process)
+            {
+                processes.push(held);
             }
         }
-        let mut known = BTreeMap::new();
-        for (id, processes) in by_network {
+        let mut tables: BTreeMap<NamespaceId, Table> = BTreeMap::new();
+        let networks: BTreeSet<NamespaceId> =
+            processes.iter().flat_map(|held| &held.networks).copied().collect();
+        for id in networks {
             let Some(network) = self.networks.get_mut(id) else { continue };
-            let wanted = processes.iter().flat_map(|held| &held.sockets).copied().collect();
+            let inside = processes.iter().filter(|held| held.networks.contains(&id));
+            let wanted = inside.flat_map(|held| &held.sockets).copied().collect();
             match network.table.connections(&wanted) {
-                Ok((connections, listed)) => {
-                    let told = |held: Held| (held.id, held.connections(&connections, &listed));
-                    known.extend(processes.into_iter().map(told));
-                }
-                Err(error) => snapshot.unreadable.push(super::table_unreadable(network, &error)),
+                Ok(table) => drop(tables.insert(id, table)),
+                Err(error) => snapshot.unreadable.push(table_unreadable(network, &error)),
             }
         }
-        known
+        let told = |held: Held| Some((held.id, held.connections(&tables)?));
+        processes.into_iter().filter_map(told).collect()
     }
 }
+
+/// Connections of a network namespace, and which sockets stand in any of its tables.
+type Table = (Vec<Connection>, BTreeSet<SocketInode>);
 
 /// A process with every socket it holds.
 struct Held {
     id: ProcessId,
     directory: ProcDir,
     sockets: BTreeSet<SocketInode>,
+    /// Where they may be: what a listener in another namespace accepts is there as well.
+    networks: BTreeSet<NamespaceId>,
 }
 
 impl Held {
-    fn read(procfs: &Path, id: ProcessId) -> Result<Held, ReadError> {
+    fn read(procfs: &Path, process: &Process) -> Result<Held, ReadError> {
+        let id = process.id;
         let directory = ProcDir::of(procfs, id)?;
         let sockets = directory.descriptors()?.sockets()?;
-        Ok(Held { id, directory, sockets })
+        Ok(Held { id, directory, sockets, networks: process.networks() })
     }
 
-    /// Which of the `connections` are its; `listed` are the sockets that stand in any table.
-    fn connections(
-        &self,
-        connections: &[Connection],
-        listed: &BTreeSet<SocketInode>,
-    ) -> Vec<Connection> {
-        let own = connections.iter().filter(|c| self.sockets.contains(&c.inode())).cloned();
-        let hidden: BTreeSet<_> = self.sockets.difference(listed).copied().collect();
-        own.chain(self.unix_elsewhere(&hidden)).collect()
+    /// Which of the connections are its. `None`: a namespace where it may have some was not read.
+    fn connections(&self, tables: &BTreeMap<NamespaceId, Table>) -> Option<Vec<Connection>> {
+        let mut own = Vec::new();
+        let mut hidden = self.sockets.clone();
+        for id in &self.networks {
+            let (connections, listed) = tables.get(id)?;
+            let held = connections.iter().filter(|c| self.sockets.contains(&c.inode()));
+            own.extend(held.cloned());
+            hidden.retain(|inode| !listed.contains(inode));
+        }
+        own.extend(self.unix_elsewhere(&hidden));
+        Some(own)
     }
 
     /// Unix streams that are in no table of its namespace: an accepted one is in its client's.

@@ -1,11 +1,15 @@
 //! What the kernel allows and has left: ephemeral ports, memory, pids, cgroup limits.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::ops::RangeInclusive;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::model::Headroom;
+
+/// More than a list of every other port takes.
+const LONGEST_SYSCTL: usize = 256 * 1024;
 
 /// Ports given to outgoing connections, and those exempt from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,11 +20,45 @@ pub struct EphemeralPorts {
     pub reserved: Vec<RangeInclusive<u16>>,
 }
 
-/// The ephemeral ports of the calling thread's network namespace (ip(7)).
-pub fn ephemeral_ports(procfs: &Path) -> io::Result<EphemeralPorts> {
-    let sysctl = |name| fs::read_to_string(procfs.join("sys/net/ipv4").join(name));
-    parse_ephemeral(&sysctl("ip_local_port_range")?, &sysctl("ip_local_reserved_ports")?)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected sysctl text"))
+/// The sysctls of ephemeral ports (ip(7)) of one network namespace, held open.
+///
+/// An open sysctl goes on telling of the namespace it was opened in, from any thread, and does
+/// not keep that namespace alive (`proc_sys_make_inode()`, `fs/proc/proc_sysctl.c`).
+#[derive(Debug)]
+pub struct EphemeralSysctls {
+    range: File,
+    reserved: File,
+}
+
+impl EphemeralSysctls {
+    /// Opens them in the network namespace of the calling thread.
+    pub fn open(procfs: &Path) -> io::Result<EphemeralSysctls> {
+        let sysctl = |name| File::open(procfs.join("sys/net/ipv4").join(name));
+        Ok(EphemeralSysctls {
+            range: sysctl("ip_local_port_range")?,
+            reserved: sysctl("ip_local_reserved_ports")?,
+        })
+    }
+
+    /// What they say now.
+    pub fn read(&self) -> io::Result<EphemeralPorts> {
+        parse_ephemeral(&whole(&self.range)?, &whole(&self.reserved)?)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected sysctl text"))
+    }
+}
+
+/// A sysctl answers one read with all it has room for, and nothing to the next: the room must do.
+fn whole(sysctl: &File) -> io::Result<String> {
+    let mut room = 4096;
+    loop {
+        let mut text = vec![0; room];
+        let length = sysctl.read_at(&mut text, 0)?;
+        if length < room || room >= LONGEST_SYSCTL {
+            text.truncate(length);
+            return Ok(String::from_utf8_lossy(&text).into_owned());
+        }
+        room *= 8;
+    }
 }
 
 fn parse_ephemeral(range: &str, reserved: &str) -> Option<EphemeralPorts> {
@@ -88,6 +126,19 @@ impl CgroupPaths {
         paths
     }
 
+    /// The paths from the root of each hierarchy, where the reader, in a cgroup namespace of its
+    /// own, sees them from its place: `/../..` leads from there. How far up the root is, is told by
+    /// what it sees of `init`, whose cgroup is below no container's.
+    #[must_use]
+    pub fn from_root(self, init: &CgroupPaths) -> CgroupPaths {
+        CgroupPaths {
+            unified: from_root(self.unified, init.unified.as_deref()),
+            systemd: from_root(self.systemd, init.systemd.as_deref()),
+            memory: from_root(self.memory, init.memory.as_deref()),
+            pids: from_root(self.pids, init.pids.as_deref()),
+        }
+    }
+
     /// The path that says most: the first that is not the root.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
@@ -112,6 +163,17 @@ impl CgroupPaths {
             pids: v2(pids_left).min_known(v1("pids", &self.pids, pids_left)),
         }
     }
+}
+
+fn from_root(path: Option<String>, init: Option<&str>) -> Option<String> {
+    let ups = |path: &str| path.split('/').skip(1).take_while(|part| *part == "..").count();
+    let (own, whole) = (ups(path.as_deref()?), ups(init.unwrap_or_default()));
+    if own == 0 || own != whole {
+        return path; // beside the reader, or below a cgroup whose name it cannot know
+    }
+    let path = path?;
+    let rest = path.get("/..".len() * own..).filter(|rest| !rest.is_empty());
+    Some(rest.unwrap_or("/").to_owned())
 }
 
 /// The smallest of what `left` says of the cgroup and of each of its ancestors.
@@ -189,6 +251,23 @@ mod tests {
         ];
         for (text, name) in table {
             assert_eq!(CgroupPaths::parse(text).name(), name, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn cgroups_are_told_from_the_root() {
+        let init = CgroupPaths::parse("4:memory:/../..\n0::/../../../init.scope\n");
+        let table = [
+            ("0::/../../../system.slice/a.service\n", "/system.slice/a.service"),
+            ("4:memory:/../../lb\n", "/lb"),
+            ("4:memory:/../..\n", "/"),
+            ("0::/../neighbour\n", "/../neighbour"), // below what it shares with the reader
+            ("0::/mine\n", "/mine"),
+            ("8:pids:/../x\n", "/../x"), // init is not in that hierarchy
+        ];
+        for (text, path) in table {
+            let paths = CgroupPaths::parse(text).from_root(&init);
+            assert_eq!(paths.name(), Some(path), "{text:?}");
         }
     }
 }

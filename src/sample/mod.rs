@@ -6,9 +6,12 @@ mod configurations;
 mod connections;
 mod descriptors;
 mod doorway;
+mod host_names;
 pub mod kernel;
 mod lasting;
 mod namespaces;
+mod network_tables;
+mod network_uses;
 pub mod own;
 mod ownership;
 mod pace;
@@ -21,8 +24,8 @@ mod sockets;
 pub mod surroundings;
 pub mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,16 +37,16 @@ use self::configurations::Configurations;
 pub use self::configurations::Source;
 use self::connections::Connections;
 use self::lasting::Lastings;
-use self::namespaces::{Network, Networks};
+use self::namespaces::Networks;
+use self::network_uses::NetworkUses;
 use self::ownership::{Outcome, Ownership, Wanted};
 use self::port_uses::PortUses;
-use self::proc_dir::ProcDir;
 pub use self::processes::Discovery;
 use self::processes::{Clock, Found};
 use crate::haproxy::listeners;
 use crate::model::{
-    CollectorRun, Configuration, NamespaceId, NetworkNamespace, ProcessId, Protocol, Snapshot,
-    SocketInode, UnixSeconds, Unreadable, What,
+    CollectorRun, Configuration, ProcessId, Protocol, Snapshot, SocketInode, UnixSeconds,
+    Unreadable, What,
 };
 
 /// A sample that a reload has torn is taken again, so often at most.
@@ -77,8 +80,8 @@ pub struct Sampler {
     paths: Paths,
     discovery: Discovery,
     clock: Clock,
-    own_network: Option<NamespaceId>,
     networks: Networks,
+    network_uses: NetworkUses,
     configurations: Configurations,
     census: Census,
     lastings: Lastings,
@@ -99,15 +102,15 @@ impl Sampler {
         if stat.f_type != PROC_SUPER_MAGIC {
             return Err(no_procfs(String::new()));
         }
-        let own_network = own_namespace(&paths.procfs);
+        let networks = Networks::new(&paths.procfs);
         let ticks_per_second = rustix::param::clock_ticks_per_second();
         let clock = Clock { boot: boot_time(), ticks_per_second };
         Ok(Sampler {
             paths,
             discovery,
             clock,
-            own_network,
-            networks: Networks::default(),
+            networks,
+            network_uses: NetworkUses::default(),
             configurations: Configurations::default(),
             census: Census::default(),
             lastings: Lastings::default(),
@@ -173,7 +176,7 @@ impl Sampler {
     /// A sample, and whether HAProxys came or went while it was taken.
     fn attempt(&mut self) -> (Snapshot, bool) {
         let mut snapshot =
-            Snapshot { taken: now(), own_network: self.own_network, ..Snapshot::default() };
+            Snapshot { taken: now(), own_network: self.networks.own(), ..Snapshot::default() };
         self.follow_clock();
         let mut found = Vec::new();
         run(&mut snapshot, "processes", |snapshot| {
@@ -216,7 +219,7 @@ impl Sampler {
             pidfiles::read(&self.paths.procfs, &mut found, unreadable);
             outcome.success
         });
-        run(&mut snapshot, "sockets", |snapshot| self.read_networks(&found, snapshot));
+        run(&mut snapshot, "sockets", |snapshot| self.read_networks(&mut found, snapshot));
         run(&mut snapshot, "ownership", |snapshot| {
             let wanted = wanted(snapshot, &found);
             let outcomes = self.ownership.read(&mut found, &wanted, snapshot.taken);
@@ -251,28 +254,6 @@ impl Sampler {
     #[must_use]
     pub fn source(&self, id: ProcessId) -> Option<&Source> {
         self.configurations.source(id)
-    }
-
-    fn read_networks(&mut self, found: &[Found], snapshot: &mut Snapshot) -> bool {
-        let mut inhabitants: BTreeMap<NamespaceId, i32> = found
-            .iter()
-            .filter_map(|f| Some((f.process.net_namespace?, f.process.id.pid)))
-            .collect();
-        if let Some(own) = self.own_network {
-            inhabitants.insert(own, 0);
-        }
-        self.networks.retain(|id| inhabitants.contains_key(&id));
-        let mut success = true;
-        for (&id, &pid) in &inhabitants {
-            let procfs = &self.paths.procfs;
-            let network = if Some(id) == self.own_network {
-                self.networks.refresh_own(id, procfs)
-            } else {
-                self.networks.refresh_foreign(id, procfs, pid)
-            };
-            success &= read_network(id, network, snapshot);
-        }
-        success
     }
 
     /// A set clock moves the boot time; its slewing must not make start times waver.
@@ -326,56 +307,6 @@ fn run(snapshot: &mut Snapshot, collector: &'static str, work: impl FnOnce(&mut 
     let success = work(snapshot);
     let duration_seconds = start.elapsed().as_secs_f64();
     snapshot.collectors.push(CollectorRun { collector, duration_seconds, success });
-}
-
-fn read_network(id: NamespaceId, network: &mut Network, snapshot: &mut Snapshot) -> bool {
-    let mut values = NetworkNamespace { label: network.label.clone(), ..Default::default() };
-    if let Some(ports) = &network.ephemeral {
-        values.ephemeral = Some(ports.range.clone());
-        values.reserved.clone_from(&ports.reserved);
-    }
-    if let Some(handicap) = &network.handicap {
-        snapshot.unreadable.push(Unreadable {
-            what: What::Sockets,
-            subject: subject_of(network),
-            reason: format!(
-                "sock_diag: {handicap}; /proc/net does not tell UDP listeners from other UDP sockets"
-            ),
-        });
-    }
-    let mut failures = Vec::new();
-    match network.table.bound() {
-        Ok(bound) => values.bound = Some(bound),
-        Err(error) => failures.push(table_unreadable(network, &error)),
-    }
-    match network.table.unix_listeners() {
-        Ok(listeners) => values.unix_listeners = Some(listeners),
-        Err(error) => failures.push(table_unreadable(network, &error)),
-    }
-    let success = failures.is_empty();
-    snapshot.unreadable.append(&mut failures);
-    snapshot.networks.insert(id, values);
-    success
-}
-
-fn table_unreadable(network: &Network, error: &std::io::Error) -> Unreadable {
-    let reason = error.to_string();
-    Unreadable { what: What::Sockets, subject: subject_of(network), reason }
-}
-
-fn subject_of(network: &Network) -> String {
-    match network.label.as_str() {
-        "" => "own network namespace".to_owned(),
-        label => format!("network namespace {label}"),
-    }
-}
-
-fn own_namespace(procfs: &Path) -> Option<NamespaceId> {
-    let own = |procfs: &Path| {
-        let pid = std::fs::read_link(procfs.join("self")).ok()?.to_str()?.parse().ok()?;
-        ProcDir::open(procfs, pid).ok()?.namespace("net").ok()
-    };
-    own(procfs).or_else(|| own(Path::new("/proc")))
 }
 
 #[allow(clippy::cast_precision_loss)] // seconds of this era fit

@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use super::network_tables::table_unreadable;
 use super::pace::Pace;
 use super::proc_dir::ProcDir;
 use super::sockets::{Netlink, SocketTable, procfs_inet, unmapped};
@@ -82,7 +83,7 @@ impl Sampler {
                 }
                 Err(error) => {
                     self.port_uses.known.remove(id);
-                    snapshot.unreadable.push(super::table_unreadable(network, &error));
+                    snapshot.unreadable.push(table_unreadable(network, &error));
                 }
             }
         }

@@ -1,8 +1,10 @@
 //! One process's directory in procfs, held open: it never shows another process that got the pid.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,12 @@ use crate::model::{NamespaceId, ProcessId};
 
 /// Most that is read of one file: what others write there has no bound of ours.
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
+
+/// A process takes the lowest number that is free; so many free ones in a row, and no more follow
+/// but those it was handed.
+const WIDEST_GAP: usize = 32;
+/// File system type of namespaces (`linux/magic.h`).
+const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
 
 /// Why something of a process could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +177,75 @@ impl ProcDir {
         read_up_to(file, limit)
     }
 
+    /// A namespace in `ns`, and a file to enter it by.
+    pub fn open_namespace(&self, name: &str) -> Result<(NamespaceId, OwnedFd), ReadError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let path = format!("ns/{name}");
+        let file = rustix::fs::openat(&self.directory, path, flags, Mode::empty())?;
+        namespace_of(&file)?.map(|id| (id, file)).ok_or(ReadError::Gone)
+    }
+
+    /// The network namespace that has this name below the root this process sees, and its file.
+    ///
+    /// Gone: there is no such name, or nothing is mounted on it here.
+    pub fn named_network(&self, path: &Path) -> Result<(NamespaceId, OwnedFd), ReadError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(&self.directory, "root", flags, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let path = path.strip_prefix("/").unwrap_or(path);
+        // Not within the root only: the name may be a link to /proc/PID/ns/net.
+        let resolve = ResolveFlags::IN_ROOT;
+        let file = match rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), resolve) {
+            // It leads over a link of procfs, which cannot be followed within a root.
+            Err(Errno::XDEV) => linked_network(&root, path)?,
+            other => other?,
+        };
+        namespace_of(&file)?.map(|id| (id, file)).ok_or(ReadError::Gone)
+    }
+
+    /// The network namespaces its first descriptors lead to, at most `count` of them, and by which.
+    ///
+    /// Numbers are tried instead of listed, and only up to a gap: the whole list may be long.
+    pub fn held_networks(&self, count: i32) -> Result<BTreeMap<NamespaceId, i32>, ReadError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&self.directory, "fd", flags, Mode::empty())?;
+        let mut held = BTreeMap::new();
+        let mut target = [MaybeUninit::uninit(); 4096];
+        let mut gap = 0;
+        for number in 0..count {
+            let name = number.to_string();
+            let link = match rustix::fs::readlinkat_raw(&directory, &name, &mut target) {
+                Ok((link, _)) => link,
+                Err(Errno::NOENT) if gap < WIDEST_GAP => {
+                    gap += 1;
+                    continue;
+                }
+                Err(Errno::NOENT) => break,
+                Err(errno) => return Err(errno.into()),
+            };
+            gap = 0;
+            if link.starts_with(b"net:[") {
+                held.extend(bracketed_number(link).map(|id| (NamespaceId(id), number)));
+            } else if may_be_named_network(link) {
+                let file = self.network_behind(number);
+                held.extend(file.ok().map(|(id, _)| (id, number)));
+            }
+        }
+        Ok(held)
+    }
+
+    /// The network namespace one of its descriptors leads to, and a file of it.
+    pub fn network_behind(&self, descriptor: i32) -> Result<(NamespaceId, OwnedFd), ReadError> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let name = format!("fd/{descriptor}");
+        // Not to be opened in earnest before it is known to be no device and no FIFO.
+        let what = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())?;
+        let id = namespace_of(&what)?.ok_or(ReadError::Gone)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())?;
+        (namespace_of(&file)? == Some(id)).then_some((id, file)).ok_or(ReadError::Gone)
+    }
+
     fn bytes(&self, name: &str) -> Result<Vec<u8>, ReadError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?;
@@ -180,6 +257,37 @@ fn read_up_to(file: File, limit: u64) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// What a link like `/run/netns/X -> /proc/PID/ns/net` leads to, as made for containers whose
+/// runtime gives their networks no names.
+fn linked_network(root: &OwnedFd, path: &Path) -> Result<OwnedFd, ReadError> {
+    let open = |path: &Path, flags| {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+    };
+    let link = rustix::fs::readlinkat(open(path, OFlags::NOFOLLOW)?, "", Vec::new())?;
+    let target = PathBuf::from(OsString::from_vec(link.into_bytes()));
+    let directory = open(target.parent().ok_or(ReadError::Gone)?, OFlags::DIRECTORY)?;
+    if rustix::fs::fstatfs(&directory)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Err(ReadError::Gone);
+    }
+    let name = target.file_name().ok_or(ReadError::Gone)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(&directory, name, flags, Mode::empty())?)
+}
+
+/// A name below /run/netns, or what is left of one that `ip netns del` has unmounted.
+fn may_be_named_network(link: &[u8]) -> bool {
+    link == b"/" || link.windows(7).any(|part| part == b"/netns/")
+}
+
+/// `None`: it is no namespace.
+fn namespace_of(file: impl AsFd) -> Result<Option<NamespaceId>, ReadError> {
+    let is_one = rustix::fs::fstatfs(&file)?.f_type == NSFS_MAGIC;
+    let number = rustix::fs::fstat(&file)?.st_ino;
+    Ok(is_one.then_some(NamespaceId(number)))
 }
 
 /// The number in `socket:[123]` or `net:[4026531840]`.

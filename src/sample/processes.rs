@@ -11,7 +11,8 @@ use super::lasting::{Lasting, Lastings, Layout};
 use super::proc_dir::{ProcDir, ReadError};
 use crate::haproxy::command_line::CommandLine;
 use crate::model::{
-    Environment, Executable, Process, ProcessId, Signals, UnixSeconds, Unreadable, What,
+    Environment, Executable, OtherNetworks, Process, ProcessId, Signals, UnixSeconds, Unreadable,
+    What,
 };
 
 /// The name of the program, of its file and in the kernel.
@@ -87,7 +88,23 @@ pub fn discover(
         }
     }
     discovered.found.sort_by_key(|found| found.process.id);
+    see_cgroups_from_root(procfs, &mut discovered.found);
     discovered
+}
+
+/// A container may have a cgroup namespace of its own, and the host's /proc: cgroups are then told
+/// from the container's place.
+fn see_cgroups_from_root(procfs: &Path, found: &mut [Found]) {
+    let outside = |found: &Found| found.cgroups.name().is_some_and(|name| name.starts_with("/.."));
+    if !found.iter().any(outside) {
+        return;
+    }
+    let init = ProcDir::open(procfs, 1).and_then(|init| init.text("cgroup"));
+    let init = CgroupPaths::parse(&init.unwrap_or_default());
+    for found in found {
+        found.cgroups = std::mem::take(&mut found.cgroups).from_root(&init);
+        found.process.cgroup = found.cgroups.name().map(str::to_owned);
+    }
 }
 
 /// Names of the parents that are not HAProxy, by pid.
@@ -214,6 +231,7 @@ impl Reader<'_> {
             uid: Some(status.euid),
             pid_namespace: lasting.pid_namespace,
             net_namespace: lasting.net_namespace,
+            other_networks: OtherNetworks::default(),
             mount_namespace: lasting.mount_namespace,
             namespace_pids: status.nspid.unwrap_or_else(|| vec![self.pid]),
             signals: Some(Signals {

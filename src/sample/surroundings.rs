@@ -8,10 +8,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::thread::LinkNameSpaceType;
 
-use super::kernel::{self, EphemeralPorts};
+use super::kernel::{EphemeralPorts, EphemeralSysctls};
 use super::namespaces::{NAMED_NAMESPACES, enter};
 use super::sockets::{Netlink, SocketTable};
 use crate::model::PortUse;
@@ -26,16 +28,24 @@ pub enum Location {
 }
 
 impl Location {
-    /// The namespace `ip netns` knows by this name.
+    /// The namespace `ip netns` knows by this name, within a root or this process's own.
     #[must_use]
-    pub fn named(name: &str) -> Location {
-        Location::At(Path::new(NAMED_NAMESPACES).join(name))
+    pub fn named(root: Option<&Path>, name: &str) -> Location {
+        let root = root.unwrap_or(Path::new("/"));
+        // HAProxy asks for /var/run, which is a link to /run where both are there.
+        let within = |place: &str| root.join(place.trim_start_matches('/')).join(name);
+        let (usual, other) = (within(NAMED_NAMESPACES), within("/var/run/netns"));
+        Location::At(if !usual.exists() && other.exists() { other } else { usual })
     }
 
     fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         match self {
             Location::Own => work(),
-            Location::At(path) => enter(path, work),
+            Location::At(path) => {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                let file = rustix::fs::open(path, flags, Mode::empty())?;
+                enter(file, LinkNameSpaceType::Network, work)
+            }
         }
     }
 }
@@ -68,7 +78,9 @@ pub fn look(
         let local = |address: &IpAddr| Some((*address, is_local(*address)?));
         Ok(Surroundings {
             uses: table.port_uses(ports),
-            ephemeral: kernel::ephemeral_ports(Path::new("/proc")).ok(),
+            ephemeral: EphemeralSysctls::open(Path::new("/proc"))
+                .and_then(|sysctls| sysctls.read())
+                .ok(),
             v6only: v6only.is_ok_and(|text| text.trim() == "1"),
             local: addresses.iter().filter_map(local).collect(),
         })

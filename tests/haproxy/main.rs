@@ -6,9 +6,11 @@
 mod support;
 
 mod configs;
+mod containers;
 mod gate;
 mod generations;
 mod incidents;
+mod namespaces;
 mod ordinary_day;
 mod pages;
 mod ports;

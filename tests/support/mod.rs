@@ -4,12 +4,14 @@
 
 mod bed;
 mod clients;
+mod container;
 mod exporter;
 mod haproxy;
 mod page;
 
 pub use bed::{Bed, Running, text};
 pub use clients::{DeafServer, EchoServer, Flow, QuicFlow, Server, certificate};
+pub use container::Container;
 pub use exporter::{Exporter, Recorder, Response, SAMPLE_INTERVAL};
 pub use haproxy::{Manner, Service, Version, ask};
 pub use page::{Page, Sample};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::target::Target;
 use crate::check::facts::Question;
@@ -95,7 +96,7 @@ impl Host {
             Err(entry) => unseen.push(entry),
         }
         for name in declared.listeners.iter().filter_map(|l| l.namespace.clone()) {
-            let place = (Location::named(&name), name.clone());
+            let place = self.named_place(target, &name);
             places.insert(Some(name), place);
         }
         let mut seen = BTreeMap::new();
@@ -145,6 +146,19 @@ impl Host {
         };
         let path = options.procfs.join(process.id.pid.to_string()).join("ns/net");
         Ok((Location::At(path), process.net_namespace.map(label).unwrap_or_default()))
+    }
+
+    /// A namespace as the target's HAProxy would find it by its name, and its label.
+    fn named_place(&self, target: &Target, name: &str) -> (Location, String) {
+        let running = target.haproxy.as_deref().and_then(|name| self.running(name));
+        let mut known = running.iter().flat_map(|running| self.processes(running));
+        let known = known.find_map(|process| *process.other_networks.named.get(name)?);
+        let label = known.and_then(|id| self.snapshot.networks.get(&id)).map(|n| n.label.clone());
+        let root = running.and_then(|running| running.source.as_ref()).map(|s| &s.base.root);
+        (
+            Location::named(root.map(PathBuf::as_path), name),
+            label.unwrap_or_else(|| name.to_owned()),
+        )
     }
 
     /// Who starts it: the owner of the listeners it holds, which are made before it drops its rights;

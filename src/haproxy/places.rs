@@ -1,0 +1,122 @@
+//! In which network namespace each declared port belongs.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::model::declared::PortIndex;
+use crate::model::{NamespaceId, Process, Protocol};
+
+/// One port of one network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// Where.
+    pub network: NamespaceId,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Address; unspecified for all.
+    pub address: IpAddr,
+    /// Number.
+    pub port: u16,
+}
+
+/// What the names in a configuration mean.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The namespace it binds in unless told otherwise.
+    pub home: Option<NamespaceId>,
+    /// Those that `bind … namespace X` names, as far as they are known.
+    pub named: BTreeMap<String, NamespaceId>,
+}
+
+impl Places {
+    /// As the process itself has them.
+    #[must_use]
+    pub fn of(process: &Process) -> Places {
+        let mut places = Places { home: process.net_namespace, ..Places::default() };
+        places.learn(process);
+        places
+    }
+
+    /// Takes over the names that are not known yet.
+    pub fn learn(&mut self, process: &Process) {
+        for (name, network) in &process.other_networks.named {
+            if let Some(network) = *network {
+                self.named.entry(name.clone()).or_insert(network);
+            }
+        }
+    }
+
+    /// What a name leads to; `None` stands for no name.
+    #[must_use]
+    pub fn network(&self, namespace: Option<&str>) -> Option<NamespaceId> {
+        match namespace {
+            None => self.home,
+            Some(name) => self.named.get(name).copied(),
+        }
+    }
+
+    /// It is known where each of these ports belongs.
+    #[must_use]
+    pub fn know_all(&self, ports: &PortIndex) -> bool {
+        self.home.is_some() && ports.namespaces().all(|name| self.named.contains_key(name))
+    }
+
+    /// The declared ports whose place is known.
+    pub fn endpoints<'p>(&'p self, ports: &'p PortIndex) -> impl Iterator<Item = Endpoint> + 'p {
+        ports.iter().filter_map(|(namespace, protocol, address, port)| {
+            let network = self.network(namespace)?;
+            Some(Endpoint { network, protocol, address, port })
+        })
+    }
+
+    /// A listener is declared there. `None`: one like it is, in a namespace that is not known.
+    #[must_use]
+    pub fn declares(&self, ports: &PortIndex, endpoint: &Endpoint) -> Option<bool> {
+        let Endpoint { network, protocol, address, port } = *endpoint;
+        let mut unsure = false;
+        for namespace in std::iter::once(None).chain(ports.namespaces().map(Some)) {
+            if !ports.contains(namespace, protocol, address, port) {
+                continue;
+            }
+            match self.network(namespace) {
+                Some(place) if place == network => return Some(true),
+                Some(_) => {}
+                None => unsure = true,
+            }
+        }
+        (!unsure).then_some(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::haproxy::config::{self, Launch, SourceFile};
+
+    #[test]
+    fn the_same_number_in_two_namespaces() {
+        let (here, blue, red) = (NamespaceId(1), NamespaceId(2), NamespaceId(3));
+        let text = "frontend a\n bind :80\n bind :80 namespace blue\n bind :81 namespace blue\n \
+                    bind :82 namespace gone\n";
+        let file = SourceFile { path: "/a.cfg".into(), text: text.into() };
+        let ports = PortIndex::of(&config::read(&[file], &Launch::default()));
+        let named = BTreeMap::from([("blue".to_owned(), blue)]);
+        let places = Places { home: Some(here), named };
+        let table = [
+            (here, 80, Some(true)),
+            (blue, 80, Some(true)),
+            (red, 80, Some(false)),
+            (here, 81, Some(false)),
+            (blue, 81, Some(true)),
+            (red, 82, None), // it may be the one called gone
+            (here, 83, Some(false)),
+        ];
+        for (network, port, expected) in table {
+            let address = "0.0.0.0".parse().unwrap();
+            let endpoint = Endpoint { network, protocol: Protocol::Tcp, address, port };
+            assert_eq!(places.declares(&ports, &endpoint), expected, "{network:?} {port}");
+        }
+        assert_eq!(places.endpoints(&ports).count(), 3);
+        assert!(!places.know_all(&ports));
+    }
+}

@@ -1,0 +1,51 @@
+//! What each process knows as the host's name: the local peer is called so, unless it has another.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rustix::thread::LinkNameSpaceType;
+
+use super::doorway::own_pid;
+use super::namespaces::enter;
+use super::proc_dir::ProcDir;
+use super::processes::Found;
+use crate::model::NamespaceId;
+
+/// Names of the UTS namespaces in which HAProxys live, each asked for once: HAProxy asks only when
+/// it is started, and to look a namespace has to be entered.
+#[derive(Debug, Default)]
+pub struct HostNames {
+    known: BTreeMap<NamespaceId, Option<String>>,
+}
+
+impl HostNames {
+    /// Forgets the namespaces of which nobody lives.
+    pub fn retain_those_of(&mut self, found: &[Found]) {
+        if self.known.is_empty() {
+            return;
+        }
+        let living: Vec<_> =
+            found.iter().filter_map(|f| f.directory.namespace("uts").ok()).collect();
+        self.known.retain(|id, _| living.contains(id));
+    }
+
+    /// The name where this process lives. `None`: it lives elsewhere, and a right is missing to
+    /// enter there (`CAP_SYS_ADMIN`).
+    pub fn of(&mut self, procfs: &Path, found: &Found) -> Option<String> {
+        let id = found.directory.namespace("uts").ok()?;
+        let own = own_pid(procfs).and_then(|pid| ProcDir::open(procfs, pid).ok());
+        if own.and_then(|own| own.namespace("uts").ok()) == Some(id) {
+            return here();
+        }
+        self.known.entry(id).or_insert_with(|| there(found)).clone()
+    }
+}
+
+fn here() -> Option<String> {
+    Some(rustix::system::uname().nodename().to_str().ok()?.to_owned())
+}
+
+fn there(found: &Found) -> Option<String> {
+    let (_, file) = found.directory.open_namespace("uts").ok()?;
+    enter(file, LinkNameSpaceType::HostNameAndNISDomainName, || Ok(here())).ok()?
+}
