@@ -299,7 +299,7 @@ impl Film {
             let program = Program { pid: 77, name: "dnsmasq".to_owned() };
             snapshot.programs.insert(inode, program);
         }
-        for network in judge::unbound_ports(&snapshot, &self.memory, &self.policy).into_keys() {
+        for network in judge::questions(&snapshot, &self.memory, &self.policy).unbound.into_keys() {
             let there = if network == BLUE { self.uses_in_blue.as_slice() } else { uses };
             if snapshot.networks.contains_key(&network) {
                 snapshot.port_uses.insert(network, there.to_vec());

@@ -29,14 +29,9 @@ impl Watcher {
     /// Takes a sample and judges it; answers the sample too.
     pub fn observe(&mut self) -> (Snapshot, Verdict) {
         let mut snapshot = self.sampler.sample();
-        // Connections are read of stale processes only, and not at all while there are none.
-        let stale = judge::stale(&snapshot, &self.memory, &self.policy);
-        if !stale.is_empty() {
-            self.sampler.read_connections(&mut snapshot, &stale);
-        }
-        // Who uses a port is asked only of ports that are declared and not bound.
-        let ports = judge::unbound_ports(&snapshot, &self.memory, &self.policy);
-        self.sampler.read_port_uses(&mut snapshot, &ports);
+        let questions = judge::questions(&snapshot, &self.memory, &self.policy);
+        self.sampler.read_connections(&mut snapshot, &questions.stale);
+        self.sampler.read_port_uses(&mut snapshot, &questions.unbound);
         let (verdict, memory) = judge::judge(&snapshot, &self.memory, &self.policy);
         self.memory = memory;
         (snapshot, verdict)

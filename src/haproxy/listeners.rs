@@ -21,6 +21,15 @@ pub struct Listening<'a> {
     pub socket: &'a BoundSocket,
 }
 
+impl Listening<'_> {
+    /// What it takes of its namespace.
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
+        let BoundSocket { protocol, address, port, .. } = *self.socket;
+        Endpoint { network: self.network, protocol, address, port }
+    }
+}
+
 /// What a process holds of what a listener is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Holding<'a> {

@@ -154,7 +154,7 @@ fn claim<'c>(case: &'c Case<'_>) -> Option<Claim<'c>> {
 }
 
 /// What the current generation has bound.
-pub fn bound(ports: &[PortSockets<'_>]) -> BTreeSet<Endpoint> {
+fn bound(ports: &[PortSockets<'_>]) -> BTreeSet<Endpoint> {
     let current = ports.iter().filter(|port| port.generation == Generation::Current);
     current.map(PortSockets::endpoint).collect()
 }

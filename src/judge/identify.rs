@@ -8,7 +8,7 @@ use super::policy::Policy;
 use super::scene::Scene;
 use super::verdict::Origin;
 use crate::haproxy::generations::{self, Generation, Generations};
-use crate::haproxy::listeners::Holding;
+use crate::haproxy::listeners::{Holding, Listening};
 use crate::haproxy::names::Identity;
 use crate::haproxy::places::Places;
 use crate::haproxy::roles::{self, Member, Role};
@@ -74,11 +74,11 @@ pub fn identify<'a>(
             holdings,
             pasts,
         };
-        let ports = scene.port_sockets();
-        for port in ports {
-            match port.key.protocol {
-                Protocol::Tcp => scene.tcp_ports.insert((port.network, port.key.port)),
-                Protocol::Udp => scene.udp_ports.insert(port.key.port),
+        let listening: Vec<_> = scene.listening().map(|(_, listening)| listening).collect();
+        for Listening { network, socket } in listening {
+            match socket.protocol {
+                Protocol::Tcp => scene.tcp_ports.insert((*network, socket.port)),
+                Protocol::Udp => scene.udp_ports.insert(socket.port),
             };
         }
         scene

@@ -37,30 +37,35 @@ use crate::haproxy::places::Endpoint;
 use crate::haproxy::roles::{self, Role};
 use crate::model::{Configuration, Headroom, NamespaceId, ProcessId, Protocol, Snapshot};
 
-/// The living stale processes of a sample: those whose connections are worth reading.
+/// What a sample makes worth a closer look.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Questions {
+    /// The living stale processes: what connections do they have?
+    pub stale: BTreeSet<ProcessId>,
+    /// Ports that are declared and not bound, by network namespace: who uses them? Also those of a
+    /// haproxy that is gone, while it is remembered.
+    pub unbound: BTreeMap<NamespaceId, BTreeSet<u16>>,
+}
+
+/// What to look at closer before a sample is judged.
 #[must_use]
-pub fn stale(now: &Snapshot, memory: &Memory, policy: &Policy) -> BTreeSet<ProcessId> {
+pub fn questions(now: &Snapshot, memory: &Memory, policy: &Policy) -> Questions {
     let holdings = listeners::holdings(now);
     let (scenes, _) = identify::identify(now, &holdings, memory, policy);
     let stale = scenes.iter().flat_map(|scene| scene.living(Generation::Stale));
-    stale.map(roles::Member::id).collect()
+    Questions {
+        stale: stale.map(roles::Member::id).collect(),
+        unbound: unbound_ports(&scenes, memory),
+    }
 }
 
-/// Ports that are declared and not bound, by network namespace: it is worth looking who uses them.
-///
-/// Also those of a haproxy that is gone, while it is remembered.
-#[must_use]
-pub fn unbound_ports(
-    now: &Snapshot,
-    memory: &Memory,
-    policy: &Policy,
-) -> BTreeMap<NamespaceId, BTreeSet<u16>> {
-    let holdings = listeners::holdings(now);
-    let (scenes, _) = identify::identify(now, &holdings, memory, policy);
+fn unbound_ports(scenes: &[Scene<'_>], memory: &Memory) -> BTreeMap<NamespaceId, BTreeSet<u16>> {
     let mut wanted: BTreeMap<NamespaceId, BTreeSet<u16>> = BTreeMap::new();
-    for scene in &scenes {
+    for scene in scenes {
         let Some(configuration) = &scene.configuration else { continue };
-        let bound = configs::bound(&scene.port_sockets());
+        let current = |id: &ProcessId| scene.generations.get(*id) == Generation::Current;
+        let bound = scene.listening().filter(|(id, _)| current(id));
+        let bound: BTreeSet<Endpoint> = bound.map(|(_, listening)| listening.endpoint()).collect();
         let declared = scene.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
         want(&mut wanted, declared.filter(|endpoint| !bound.contains(endpoint)));
     }

@@ -94,27 +94,34 @@ impl<'a> Scene<'a> {
     /// What its processes listen on, in the order of port and process.
     #[must_use]
     pub fn port_sockets(&self) -> Vec<PortSockets<'a>> {
-        let mut found: BTreeMap<(PortKey, ProcessId), PortSockets<'a>> = BTreeMap::new();
-        for member in self.service.members.iter().filter(|m| !m.launching) {
-            let Some(holding) = self.holdings.get(&member.id()) else { continue };
-            for &Listening { network, socket } in &holding.listeners {
-                let (protocol, address, port) = (socket.protocol, socket.address, socket.port);
-                let key = PortKey {
-                    interface: socket.interface.clone().unwrap_or_default(),
-                    ..port_key(self.snapshot, &Endpoint { network, protocol, address, port })
-                };
-                let entry = found.entry((key.clone(), member.id()));
-                let port = entry.or_insert_with(|| PortSockets {
-                    key,
-                    network,
-                    holder: member.id(),
-                    generation: self.generations.get(member.id()),
-                    sockets: Vec::new(),
-                });
-                port.sockets.push(socket);
-            }
+        let mut found: Vec<PortSockets<'a>> = Vec::new();
+        for (id, listening) in self.listening() {
+            let &Listening { network, socket } = listening;
+            let key = PortKey {
+                interface: socket.interface.clone().unwrap_or_default(),
+                ..port_key(self.snapshot, &listening.endpoint())
+            };
+            let generation = self.generations.get(id);
+            found.push(PortSockets { key, network, holder: id, generation, sockets: vec![socket] });
         }
-        found.into_values().collect()
+        found.sort_by(|a, b| (&a.key, a.holder).cmp(&(&b.key, b.holder)));
+        found.dedup_by(|next, first| {
+            let same = next.holder == first.holder && next.key == first.key;
+            if same {
+                first.sockets.append(&mut next.sockets);
+            }
+            same
+        });
+        found
+    }
+
+    /// Every listener of its processes, launchers left out.
+    pub fn listening(&self) -> impl Iterator<Item = (ProcessId, &'a Listening<'a>)> {
+        let detached = self.service.members.iter().filter(|member| !member.launching);
+        detached.flat_map(|member| {
+            let held = self.holdings.get(&member.id()).into_iter();
+            held.flat_map(|holding| &holding.listeners).map(|listening| (member.id(), listening))
+        })
     }
 
     /// The network namespace of a process.
