@@ -44,6 +44,7 @@ struct Listing {
 struct Seen {
     /// Inode of its directory: another process with this pid has another.
     directory: u64,
+    /// When it was first seen, or last seen to be HAProxy.
     first: f64,
     next_look: f64,
 }
@@ -88,6 +89,17 @@ impl Census {
         let now = seconds(ClockId::Monotonic);
         let due = |seen: &Seen| seen.next_look <= now || now - seen.first < YOUNG_SECONDS;
         self.pids.iter().filter(|(_, seen)| due(seen)).map(|(&pid, _)| pid).collect()
+    }
+
+    /// These are HAProxy's. Should one be misread next, as in the middle of execve(2), it is looked
+    /// at again as what is young.
+    pub fn keep_looking(&mut self, pids: impl Iterator<Item = i32>) {
+        let now = seconds(ClockId::Monotonic);
+        for pid in pids {
+            if let Some(seen) = self.pids.get_mut(&pid) {
+                (seen.first, seen.next_look) = (now, now);
+            }
+        }
     }
 
     /// These were looked at and are not HAProxy's.
@@ -177,6 +189,13 @@ mod tests {
         assert!(!census.due().contains(&pid));
         census.forget();
         assert!(census.due().contains(&pid));
+        census.keep_looking([pid].into_iter());
+        census.put_off(&[pid]);
+        assert!(census.due().contains(&pid), "it was HAProxy a moment ago");
+        for seen in census.pids.values_mut() {
+            seen.first -= 2.0 * YOUNG_SECONDS;
+        }
+        assert!(!census.due().contains(&pid));
 
         // A directory of another process by that pid.
         census.put_off(&[pid]);

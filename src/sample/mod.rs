@@ -41,6 +41,7 @@ use self::namespaces::Networks;
 use self::network_uses::NetworkUses;
 use self::ownership::{Outcome, Ownership, Wanted};
 use self::port_uses::PortUses;
+use self::proc_dir::ProcDir;
 pub use self::processes::Discovery;
 use self::processes::{Clock, Found};
 use crate::haproxy::listeners;
@@ -88,7 +89,9 @@ pub struct Sampler {
     ownership: Ownership,
     connections: Connections,
     port_uses: PortUses,
-    /// The listeners HAProxys held in the last sample.
+    /// The HAProxys of the last sample.
+    processes: BTreeSet<ProcessId>,
+    /// The listeners they held.
     listeners: BTreeSet<SocketInode>,
     /// The TCP listeners of the last sample that no HAProxy held.
     unowned: BTreeSet<SocketInode>,
@@ -117,6 +120,7 @@ impl Sampler {
             ownership: Ownership::default(),
             connections: Connections::default(),
             port_uses: PortUses::default(),
+            processes: BTreeSet::new(),
             listeners: BTreeSet::new(),
             unowned: BTreeSet::new(),
         })
@@ -141,6 +145,7 @@ impl Sampler {
             (snapshot, torn) = self.attempt();
         }
         snapshot.torn = torn || self.has_lost_a_listener(&snapshot);
+        self.processes = snapshot.processes.iter().map(|process| process.id).collect();
         self.listeners = held_listeners(&snapshot);
         self.look_for_owners(&snapshot);
         snapshot
@@ -196,6 +201,7 @@ impl Sampler {
             });
             self.census.put_off(&discovered.others);
             found = discovered.found;
+            self.census.keep_looking(found.iter().map(|found| found.process.id.pid));
             let living: BTreeSet<ProcessId> = found.iter().map(|f| f.process.id).collect();
             self.lastings.retain(|id| living.contains(&id));
             snapshot.parents = processes::parents(procfs, &found);
@@ -215,7 +221,7 @@ impl Sampler {
         run(&mut snapshot, "config", |snapshot| {
             let unreadable = &mut snapshot.unreadable;
             let outcome = self.configurations.read(&self.paths.procfs, &mut found, unreadable);
-            torn = outcome.gone;
+            torn = outcome.gone || self.has_overlooked(&found);
             pidfiles::read(&self.paths.procfs, &mut found, unreadable);
             outcome.success
         });
@@ -238,6 +244,13 @@ impl Sampler {
         });
         snapshot.processes = found.into_iter().map(|found| found.process).collect();
         (snapshot, torn)
+    }
+
+    /// An HAProxy of the last sample lives and was not recognised: it is in the middle of execve(2).
+    fn has_overlooked(&self, found: &[Found]) -> bool {
+        let seen: BTreeSet<ProcessId> = found.iter().map(|found| found.process.id).collect();
+        let mut missing = self.processes.difference(&seen);
+        missing.any(|&id| ProcDir::of(&self.paths.procfs, id).is_ok())
     }
 
     /// There is an HAProxy that was not there when the pids were listed.
