@@ -28,7 +28,7 @@ pub use self::policy::Policy;
 pub use self::reloads::Reloads;
 use self::rules::Case;
 use self::scene::{PortSockets, Scene};
-use self::verdict::{Haproxy, Kind, Origin, Verdict};
+use self::verdict::{Haproxy, Kind, Origin, PortKey, Verdict};
 use crate::haproxy::generations::Generation;
 use crate::haproxy::listeners;
 use crate::haproxy::names::Identity;
@@ -101,10 +101,11 @@ pub fn judge(now: &Snapshot, memory: &Memory, policy: &Policy) -> (Verdict, Memo
         collectors: now.collectors.clone(),
     };
     let mut remembered = Memory { awake: true, ..Memory::default() };
+    let sharing = sharing(&ports);
     for (scene, own) in &ports {
         let others: Vec<(&str, &[PortSockets<'_>])> = ports
             .iter()
-            .filter(|(other, _)| other.name != scene.name)
+            .filter(|(other, _)| other.name != scene.name && sharing.contains(other.name.as_str()))
             .map(|(other, theirs)| (other.name.as_str(), theirs.as_slice()))
             .collect();
         let before = memory.haproxys.get(&scene.name);
@@ -125,6 +126,18 @@ pub fn judge(now: &Snapshot, memory: &Memory, policy: &Policy) -> (Verdict, Memo
     add_the_gone(now, memory, policy, &owners, &mut verdict, &mut remembered);
     verdict.haproxys.sort_by(|a, b| a.name.cmp(&b.name));
     (verdict, remembered)
+}
+
+/// The haproxys that have a port which another one has too.
+fn sharing<'a>(ports: &'a [(&Scene<'_>, Vec<PortSockets<'_>>)]) -> BTreeSet<&'a str> {
+    let held = ports
+        .iter()
+        .flat_map(|(scene, ports)| ports.iter().map(move |port| (&port.key, scene.name.as_str())));
+    let mut held: Vec<(&PortKey, &str)> = held.collect();
+    held.sort_unstable();
+    let pairs = held.iter().zip(held.iter().skip(1));
+    let shared = pairs.filter(|((key, name), (next, other))| key == next && name != other);
+    shared.flat_map(|((_, name), (_, other))| [*name, *other]).collect()
 }
 
 fn judge_one(

@@ -119,8 +119,8 @@ pub fn port_split(case: &Case<'_>) -> Judgement {
     let scene = case.scene;
     let mut findings = Vec::new();
     for (key, current) in case.by_port(Generation::Current) {
-        let own: BTreeSet<u64> = current.iter().flat_map(|port| port.inodes()).collect();
-        let separate = |port: &&PortSockets<'_>| own.is_disjoint(&port.inodes());
+        let is_own = |inode: &u64| current.iter().any(|port| port.inodes().contains(inode));
+        let separate = |port: &&PortSockets<'_>| !port.inodes().iter().any(is_own);
         let stale = on_port(case.ports, key).iter().filter(|p| p.generation == Generation::Stale);
         for stale in stale.filter(separate) {
             let Some(member) = scene.member(stale.holder) else { continue };

@@ -55,7 +55,7 @@ pub struct Case<'a> {
     pub scene: &'a Scene<'a>,
     /// What its processes listen on.
     pub ports: &'a [PortSockets<'a>],
-    /// Every other haproxy's name and what it listens on.
+    /// Name of every other haproxy that shares a port with one, and what it listens on.
     pub others: &'a [(&'a str, &'a [PortSockets<'a>])],
     /// Ports whose accept queue dropped connections since the last sample.
     pub dropping: &'a BTreeSet<PortKey>,

@@ -13,7 +13,8 @@ impl Sampler {
     pub(super) fn read_networks(&mut self, found: &mut [Found], snapshot: &mut Snapshot) -> bool {
         let procfs = &self.paths.procfs;
         let uses = &mut self.network_uses;
-        let mut doors = uses.read(procfs, found, snapshot.taken, &mut snapshot.unreadable);
+        let listens = |id| self.ownership.listens(id);
+        let mut doors = uses.read(procfs, found, listens, snapshot.taken, &mut snapshot.unreadable);
         if let Some(own) = self.networks.own() {
             doors.entry(own).or_default();
         }

@@ -14,8 +14,10 @@ const NAMED_FOR_HAPROXY: &str = "/var/run/netns";
 /// HAProxy opens its namespaces while it reads its configuration, before any listener: their
 /// descriptors have low numbers.
 const FIRST_DESCRIPTORS: i32 = 256;
-/// A process may read its configuration for so long at most before its descriptors are final.
-const YOUNG_SECONDS: f64 = 60.0;
+/// A process may read its configuration for so long at most before its descriptors are final,
+const LONGEST_START_SECONDS: f64 = 60.0;
+/// and for so long may one be that was given a listener at its birth.
+const YOUNG_SECONDS: f64 = 10.0;
 
 /// A file that leads to a network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +65,7 @@ impl NetworkUses {
         &mut self,
         procfs: &Path,
         found: &mut [Found],
+        listens: impl Fn(ProcessId) -> bool,
         now: UnixSeconds,
         unreadable: &mut Vec<Unreadable>,
     ) -> Doors {
@@ -79,7 +82,9 @@ impl NetworkUses {
             if let Some(id) = process.net_namespace {
                 doors.entry(id).or_default().insert(0, Door::Inhabitant(process.id.pid));
             }
-            of.read_held(one, now, &mut doors);
+            let age = now - process.started;
+            let started = if listens(process.id) { YOUNG_SECONDS } else { LONGEST_START_SECONDS };
+            of.read_held(one, age > started, &mut doors);
             let named = of.read_names(procfs, one, found, &mut doors, unreadable);
             let held = of.held.as_ref();
             let held = held.map(|held| held.keys().copied().collect::<BTreeSet<_>>());
@@ -96,7 +101,7 @@ impl NetworkUses {
 
 impl Known {
     /// What its descriptors lead to, but its own namespace; read again while it may open more.
-    fn read_held(&mut self, found: &Found, now: UnixSeconds, doors: &mut Doors) {
+    fn read_held(&mut self, found: &Found, has_started: bool, doors: &mut Doors) {
         let process = &found.process;
         if !self.held_is_final {
             let held = found.directory.held_networks(FIRST_DESCRIPTORS);
@@ -104,7 +109,7 @@ impl Known {
                 held.retain(|id, _| Some(*id) != process.net_namespace);
                 held
             });
-            self.held_is_final = self.held.is_some() && now - process.started > YOUNG_SECONDS;
+            self.held_is_final = self.held.is_some() && has_started;
         }
         for (&id, &descriptor) in self.held.iter().flatten() {
             let door = Door::Descriptor(process.id.pid, descriptor);

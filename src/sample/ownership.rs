@@ -126,6 +126,11 @@ impl Ownership {
         readings.into_iter().map(|(id, reading)| (id, reading.outcome)).collect()
     }
 
+    /// It was seen to hold what may be a listener.
+    pub fn listens(&self, id: ProcessId) -> bool {
+        self.holders.get(&id).is_some_and(|holder| !holder.held.is_empty())
+    }
+
     fn owned(&self) -> BTreeSet<SocketInode> {
         let held = self.holders.values().flat_map(|holder| &holder.held);
         held.map(|held| held.inode).collect()
