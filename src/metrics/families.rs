@@ -38,12 +38,16 @@ struct Family {
     /// The samples by a hash of their labels: made when they first differ from the last time, for
     /// until then they are as distinct as those were.
     places: Option<HashMap<u64, usize>>,
+    /// Its part of the last page, and whether that has become another since.
+    text: String,
+    changed: bool,
 }
 
 impl Family {
     fn begin(&mut self) {
         self.before = self.metrics.drain(..).collect();
         self.places = None;
+        self.changed = false;
     }
 
     /// `None`: there is a sample with these labels.
@@ -69,6 +73,23 @@ impl Family {
         let same = near.and_then(|place| self.before.drain(..=place).next_back());
         Some(same.unwrap_or_else(|| labelled(row, labels)))
     }
+
+    fn encode(&mut self, row: &Row) {
+        self.text.clear();
+        self.before.clear();
+        if self.metrics.is_empty() {
+            return;
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(row.name.to_owned());
+        family.set_help(row.help.to_owned());
+        family.set_field_type(row.kind);
+        family.set_metric(std::mem::take(&mut self.metrics));
+        TextEncoder::new()
+            .encode_utf8(std::slice::from_ref(&family), &mut self.text)
+            .expect("a family has a name and samples, and a string takes all writes");
+        self.metrics = family.take_metric();
+    }
 }
 
 impl Families {
@@ -83,15 +104,8 @@ impl Families {
         debug_assert_eq!(row.labels.len(), labels.len(), "{}", row.name);
         let family = self.families.entry(row.name).or_default();
         let Some(mut metric) = family.metric(row, labels) else { return };
-        if row.kind == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
+        let before = set_value(&mut metric, row.kind, value);
+        family.changed |= family.places.is_some() || before.to_bits() != value.to_bits();
         family.metrics.push(metric);
     }
 
@@ -119,21 +133,29 @@ impl Families {
         let mut page = String::new();
         for row in row::ALL {
             let Some(kept) = self.families.get_mut(row.name) else { continue };
-            kept.before = VecDeque::new();
-            if kept.metrics.is_empty() {
-                continue;
+            if kept.changed || !kept.before.is_empty() {
+                kept.encode(row);
             }
-            let mut family = MetricFamily::default();
-            family.set_name(row.name.to_owned());
-            family.set_help(row.help.to_owned());
-            family.set_field_type(row.kind);
-            family.set_metric(std::mem::take(&mut kept.metrics));
-            TextEncoder::new()
-                .encode_utf8(std::slice::from_ref(&family), &mut page)
-                .expect("a family has a name and samples, and a string takes all writes");
-            kept.metrics = family.take_metric();
+            page.push_str(&kept.text);
         }
         page
+    }
+}
+
+/// Answers the value it had.
+fn set_value(metric: &mut Metric, kind: MetricType, value: f64) -> f64 {
+    if kind == MetricType::COUNTER {
+        let before = metric.get_counter().get_value();
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+        before
+    } else {
+        let before = metric.get_gauge().get_value();
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+        before
     }
 }
 
@@ -165,8 +187,15 @@ mod tests {
     #[test]
     fn a_page_is_the_same_whatever_was_on_the_last() {
         let row = &row::UP;
-        let pages: [&[(&str, f64)]; 4] =
-            [&[("a", 1.0), ("b", 0.0)], &[("b", 1.0)], &[], &[("b", 0.0), ("a", 0.0), ("b", 7.0)]];
+        let pages: [&[(&str, f64)]; 7] = [
+            &[("a", 1.0), ("b", 0.0)],
+            &[("a", 1.0), ("b", 0.0)],
+            &[("a", 1.0), ("b", 1.0)],
+            &[("a", 1.0)],
+            &[],
+            &[("b", 0.0), ("a", 0.0), ("b", 7.0)],
+            &[("c", 0.0), ("b", 0.0), ("a", 0.0)],
+        ];
         let fill = |families: &mut Families, page: &[(&str, f64)]| {
             families.begin();
             for (name, value) in page {
