@@ -1,10 +1,13 @@
 //! Gathers samples by metric, each label set once, and encodes them.
+//!
+//! The text of a series is encoded once and kept from page to page; only values are written anew.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
 
 use prometheus::TextEncoder;
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{LabelPair, Metric, MetricFamily};
 
 use super::catalogue::{self as row, Row};
 
@@ -22,73 +25,88 @@ pub const CAPPED: [&Row; 6] = [
 const NEAR: usize = 8;
 
 /// Samples by metric. It can be filled again and again: a series that was there the last time is
-/// used again, with the text of all its labels.
+/// used again, with its text.
 #[derive(Debug, Default)]
 pub struct Families {
-    families: HashMap<&'static str, Family>,
+    by_name: HashMap<&'static str, Family>,
     dropped: BTreeMap<&'static str, usize>,
+    /// Keyed at random, so that nobody can name things to have the same hash.
+    hashing: RandomState,
 }
 
 /// The samples of one metric.
 #[derive(Debug, Default)]
 struct Family {
-    metrics: Vec<Metric>,
+    series: Vec<Series>,
     /// The series of the last time that have not been used again, in their order.
-    before: VecDeque<Metric>,
-    /// The samples by a hash of their labels: made when they first differ from the last time, for
-    /// until then they are as distinct as those were.
-    places: Option<HashMap<u64, usize>>,
-    /// Its part of the last page, and whether that has become another since.
-    text: String,
-    changed: bool,
+    before: VecDeque<Series>,
+    /// Hashes of the series: gathered when they first differ from the last time, for until then
+    /// they are as distinct as those were.
+    seen: Option<HashSet<u64>>,
+    /// The lines HELP and TYPE.
+    heading: String,
+}
+
+/// One label set and its value.
+#[derive(Debug)]
+struct Series {
+    /// Of the label values.
+    hash: u64,
+    /// Its line, up to the value.
+    line: Box<str>,
+    value: f64,
 }
 
 impl Family {
     fn begin(&mut self) {
-        self.before = self.metrics.drain(..).collect();
-        self.places = None;
-        self.changed = false;
-    }
-
-    /// `None`: there is a sample with these labels.
-    fn metric(&mut self, row: &Row, labels: &[&str]) -> Option<Metric> {
-        if self.places.is_none() && self.before.front().is_some_and(|next| has_labels(next, labels))
-        {
-            return self.before.pop_front();
-        }
-        let metrics = &self.metrics;
-        let places = self.places.get_or_insert_with(|| {
-            let values = metrics.iter().map(|metric| metric.get_label().iter());
-            let hashes = values.map(|pairs| hash(pairs.map(LabelPair::value)));
-            hashes.zip(0..).collect()
-        });
-        let hash = hash(labels.iter().copied());
-        let known = places.get(&hash).and_then(|&place| metrics.get(place));
-        if known.is_some_and(|known| has_labels(known, labels)) {
-            return None;
-        }
-        places.insert(hash, metrics.len());
-        // Series have come or gone: usually a few.
-        let near = self.before.iter().take(NEAR).position(|metric| has_labels(metric, labels));
-        let same = near.and_then(|place| self.before.drain(..=place).next_back());
-        Some(same.unwrap_or_else(|| labelled(row, labels)))
-    }
-
-    fn encode(&mut self, row: &Row) {
-        self.text.clear();
         self.before.clear();
-        if self.metrics.is_empty() {
-            return;
-        }
+        self.before.extend(self.series.drain(..));
+        self.seen = None;
+    }
+
+    fn add(&mut self, row: &Row, labels: &[&str], hash: u64, value: f64) {
+        let series = if self.seen.is_none() && self.before.front().is_some_and(|s| s.hash == hash) {
+            self.before.pop_front()
+        } else {
+            let series = &self.series;
+            let seen = self.seen.get_or_insert_with(|| series.iter().map(|s| s.hash).collect());
+            if !seen.insert(hash) {
+                return; // of equal label sets the first stands
+            }
+            // Series have come or gone: usually a few.
+            let near = self.before.iter().take(NEAR).position(|series| series.hash == hash);
+            near.and_then(|place| self.before.drain(..=place).next_back())
+        };
+        let line = match series {
+            Some(series) => series.line,
+            None => self.encode(row, labels),
+        };
+        self.series.push(Series { hash, line, value });
+    }
+
+    /// The line of a new series, up to its value.
+    fn encode(&mut self, row: &Row, labels: &[&str]) -> Box<str> {
+        let pairs = row.labels.iter().zip(labels).map(|(&name, &value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name(name.to_owned());
+            pair.set_value(value.to_owned());
+            pair
+        });
         let mut family = MetricFamily::default();
         family.set_name(row.name.to_owned());
         family.set_help(row.help.to_owned());
         family.set_field_type(row.kind);
-        family.set_metric(std::mem::take(&mut self.metrics));
-        TextEncoder::new()
-            .encode_utf8(std::slice::from_ref(&family), &mut self.text)
-            .expect("a family has a name and samples, and a string takes all writes");
-        self.metrics = family.take_metric();
+        family.set_metric(vec![Metric::from_label(pairs.collect())]);
+        let text = TextEncoder::new()
+            .encode_to_string(&[family])
+            .expect("a family has a name and a sample, and a string takes all writes");
+        // HELP, TYPE, and `name{labels} 0`.
+        let line_at = text.trim_end().rfind('\n').map_or(0, |end| end + 1);
+        let (heading, line) = text.split_at(line_at);
+        if self.heading.is_empty() {
+            heading.clone_into(&mut self.heading);
+        }
+        line.trim_end().trim_end_matches('0').into()
     }
 }
 
@@ -96,17 +114,14 @@ impl Families {
     /// Begins a page.
     pub fn begin(&mut self) {
         self.dropped.clear();
-        self.families.values_mut().for_each(Family::begin);
+        self.by_name.values_mut().for_each(Family::begin);
     }
 
     /// Adds a sample; of equal label sets the first stands.
     pub fn add(&mut self, row: &'static Row, labels: &[&str], value: f64) {
         debug_assert_eq!(row.labels.len(), labels.len(), "{}", row.name);
-        let family = self.families.entry(row.name).or_default();
-        let Some(mut metric) = family.metric(row, labels) else { return };
-        let before = set_value(&mut metric, row.kind, value);
-        family.changed |= family.places.is_some() || before.to_bits() != value.to_bits();
-        family.metrics.push(metric);
+        let hash = self.hashing.hash_one(labels);
+        self.by_name.entry(row.name).or_default().add(row, labels, hash, value);
     }
 
     /// Adds a sample if its value is known.
@@ -129,55 +144,25 @@ impl Families {
 
     /// The page, in the order of the catalogue.
     #[must_use]
-    pub fn encode(&mut self) -> String {
-        let mut page = String::new();
-        for row in row::ALL {
-            let Some(kept) = self.families.get_mut(row.name) else { continue };
-            if kept.changed || !kept.before.is_empty() {
-                kept.encode(row);
+    pub fn encode(&self) -> String {
+        let families = || {
+            let known = row::ALL.iter().filter_map(|row| self.by_name.get(row.name));
+            known.filter(|family| !family.series.is_empty())
+        };
+        let length = |family: &Family| {
+            // Most values are short numbers.
+            let lines = family.series.iter().map(|series| series.line.len() + 8);
+            family.heading.len() + lines.sum::<usize>()
+        };
+        let mut page = String::with_capacity(families().map(length).sum());
+        for family in families() {
+            page.push_str(&family.heading);
+            for Series { line, value, .. } in &family.series {
+                writeln!(page, "{line}{value}").expect("a string takes all writes");
             }
-            page.push_str(&kept.text);
         }
         page
     }
-}
-
-/// Answers the value it had.
-fn set_value(metric: &mut Metric, kind: MetricType, value: f64) -> f64 {
-    if kind == MetricType::COUNTER {
-        let before = metric.get_counter().get_value();
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-        before
-    } else {
-        let before = metric.get_gauge().get_value();
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
-        before
-    }
-}
-
-fn hash<'a>(labels: impl Iterator<Item = &'a str>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    labels.for_each(|label| label.hash(&mut hasher));
-    hasher.finish()
-}
-
-/// Two label sets may have the same hash.
-fn has_labels(metric: &Metric, labels: &[&str]) -> bool {
-    metric.get_label().iter().map(LabelPair::value).eq(labels.iter().copied())
-}
-
-fn labelled(row: &Row, labels: &[&str]) -> Metric {
-    let pairs = row.labels.iter().zip(labels).map(|(&name, &value)| {
-        let mut pair = LabelPair::default();
-        pair.set_name(name.to_owned());
-        pair.set_value(value.to_owned());
-        pair
-    });
-    Metric::from_label(pairs.collect())
 }
 
 #[cfg(test)]
