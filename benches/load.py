@@ -50,9 +50,6 @@ HOLDING = """frontend f{port}
     tcp-request content accept if {{ req.len gt 0 }}
 
 """
-# A client's end, two of the forwarding service, and that of the holding one.
-SOCKETS_PER_CLIENT = 4
-
 
 def await_true(what: str, condition, every: float = 0.05) -> None:
     """Polls `condition` until it holds."""
@@ -65,20 +62,20 @@ def await_true(what: str, condition, every: float = 0.05) -> None:
 
 @dataclass
 class Size:
-    """How large a load is. HAProxys hold three of four sockets, clients on this host the fourth."""
+    """How large a load is. Of a connection's sockets all but the client's are HAProxys'."""
 
     processes: int
     listeners: int
     sockets: int
 
     @property
-    def masters(self) -> int:
-        """Every fifth process is the master of a worker, the others are daemons."""
-        return self.processes // 5
+    def connections(self) -> int:
+        """A connection passes through all processes, and has two ends on each way."""
+        return self.sockets // (2 * self.processes)
 
     @property
-    def services(self) -> int:
-        return self.processes - self.masters
+    def ports_each(self) -> int:
+        return self.listeners // self.processes
 
 
 @dataclass
@@ -87,23 +84,18 @@ class Service:
 
     directory: Path
     name: str
-    has_master: bool
     ports: range
-    size: Size
+    is_last: bool
 
     def frontend(self, port: int) -> str:
-        """Every second forwards, to one of the next service that holds."""
-        place = port - FIRST_PORT
-        if place % 2 == 1:
+        """Forwards to the next service's port in the same place, or holds."""
+        if self.is_last:
             return HOLDING.format(port=port)
-        after = (place + self.size.listeners // self.size.services) | 1
-        following = FIRST_PORT + (after if after < self.size.listeners else 1)
-        return FORWARDING.format(port=port, next=following)
+        return FORWARDING.format(port=port, next=port + len(self.ports))
 
     def command(self, *arguments: str) -> list[str]:
-        mode = ["-W"] if self.has_master else []
         files = ["-f", f"{self.directory}/{self.name}.cfg", "-p", str(self.pidfile)]
-        return ["haproxy", "-D", *mode, *files, *arguments]
+        return ["haproxy", "-D", *files, *arguments]
 
     @property
     def pidfile(self) -> Path:
@@ -155,26 +147,25 @@ class Load:
     def build(self) -> None:
         for _ in range(OTHERS):
             subprocess.Popen(["sleep", "infinity"])
-        size = self.size
-        for number in range(size.services):
-            first = FIRST_PORT + number * size.listeners // size.services
-            last = FIRST_PORT + (number + 1) * size.listeners // size.services
+        for number in range(self.size.processes):
+            first = FIRST_PORT + number * self.size.ports_each
+            ports = range(first, first + self.size.ports_each)
             name = f"lb{number + 1}"
-            ports = range(first, last)
-            service = Service(self.directory / name, name, number < size.masters, ports, size)
+            is_last = number == self.size.processes - 1
+            service = Service(self.directory / name, name, ports, is_last)
             service.start()
             self.services.append(service)
         self.connect()
 
     def connect(self) -> None:
-        wanted = self.size.sockets // SOCKETS_PER_CLIENT
+        wanted = self.size.connections
         arguments = [
             (first, min(wanted, first + CONNECTIONS_PER_HOLDER))
             for first in range(0, wanted, CONNECTIONS_PER_HOLDER)
         ]
         holders = [
             subprocess.Popen(
-                [sys.executable, __file__, str(first), str(last), str(self.size.listeners)],
+                [sys.executable, __file__, str(first), str(last), str(self.size.ports_each)],
                 stdout=subprocess.PIPE,
                 text=True,
             )
@@ -185,15 +176,16 @@ class Load:
                 raise RuntimeError("a holder of connections failed")
         await_true(
             "HAProxy to accept the connections",
-            lambda: sum(service.connections() for service in self.services) == 2 * wanted,
+            lambda: sum(service.connections() for service in self.services)
+            == wanted * self.size.processes,
         )
 
 
-def hold(first: int, last: int, listeners: int) -> None:
-    """Holds the connections with these numbers, to all that forward, until it is killed."""
+def hold(first: int, last: int, ports: int) -> None:
+    """Holds the connections with these numbers, to the first service, until it is killed."""
     held = []
     for number in range(first, last):
-        address = ("127.0.0.1", FIRST_PORT + 2 * (number % ((listeners + 1) // 2)))
+        address = ("127.0.0.1", FIRST_PORT + number % ports)
         held.append(socket.create_connection(address, timeout=PATIENCE))
     os.write(1, b"held\n")
     while True:

@@ -26,6 +26,9 @@ from measure import (
 )
 
 INTERVAL = 1.0
+# HAProxys are young for so long, and so is all that the exporter sees for the first time: it is
+# looked at in every sample.
+WARM_UP = 15.0
 COMMANDS = {
     "ss": ["ss", "-tlnp"],
     "lsof": ["lsof", "-nP", "-iTCP", "-sTCP:LISTEN"],
@@ -79,7 +82,7 @@ class Bench:
         """
         with self.sampler(f"{INTERVAL:.0f}s") as daemon:
             daemon.await_ready()
-            time.sleep(3 * INTERVAL)
+            time.sleep(WARM_UP)
             before = self.in_a_pause(daemon)
             cpu = daemon.cpu()
             time.sleep(self.window * INTERVAL)

@@ -24,7 +24,7 @@ mod sockets;
 pub mod surroundings;
 pub mod wire;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -308,11 +308,9 @@ fn bound_inodes(snapshot: &Snapshot) -> impl Iterator<Item = SocketInode> {
 
 /// What HAProxys hold of the sockets that may be listeners.
 fn held_listeners(snapshot: &Snapshot) -> BTreeSet<SocketInode> {
-    let held = |inode: &SocketInode| {
-        let mut sockets = snapshot.processes.iter().filter_map(|p| p.sockets.as_ref());
-        sockets.any(|sockets| sockets.contains(inode))
-    };
-    bound_inodes(snapshot).filter(held).collect()
+    let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
+    let held: HashSet<SocketInode> = held.flatten().copied().collect();
+    bound_inodes(snapshot).filter(|inode| held.contains(inode)).collect()
 }
 
 fn run(snapshot: &mut Snapshot, collector: &'static str, work: impl FnOnce(&mut Snapshot) -> bool) {

@@ -104,13 +104,17 @@ impl Ownership {
             found.iter_mut().filter(|f| !f.process.is_zombie()).collect();
         let ids: BTreeSet<ProcessId> = living.iter().map(|found| found.process.id).collect();
         let owned = self.owned();
+        let holders = self.holders.len();
         self.holders.retain(|id, _| ids.contains(id));
         let mut readings: BTreeMap<ProcessId, Reading> = living
             .iter_mut()
             .map(|found| (found.process.id, self.read_one(found, wanted, now, false)))
             .collect();
-        let now_owned = self.owned();
-        let is_lost = |inode: &SocketInode| owned.contains(inode) && !now_owned.contains(inode);
+        // Who was not walked holds what it held.
+        let changed = self.holders.len() < holders || readings.values().any(|r| r.walked);
+        let now_owned = if changed { self.owned() } else { BTreeSet::new() };
+        let is_lost =
+            |inode: &SocketInode| changed && owned.contains(inode) && !now_owned.contains(inode);
         let is_known = |(inode, cookie): (&SocketInode, &Option<u64>)| {
             self.explained.get(inode) == Some(cookie) && !is_lost(inode)
         };
@@ -121,8 +125,10 @@ impl Ownership {
                 readings.insert(candidate, self.read_one(found, wanted, now, true));
             }
         }
-        let all_walked = readings.values().all(|reading| reading.walked);
-        self.remember(wanted, all_walked, is_lost);
+        if search || self.explained.len() != wanted.len() {
+            let all_walked = readings.values().all(|reading| reading.walked);
+            self.remember(wanted, all_walked, is_lost);
+        }
         readings.into_iter().map(|(id, reading)| (id, reading.outcome)).collect()
     }
 
