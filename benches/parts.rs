@@ -47,7 +47,7 @@ fn sample(watcher: &mut Watcher, renderer: &mut Renderer) -> [Part; 3] {
     let limit = watcher.policy().max_port_series;
     let (verdict, look) = part("look and judge", || watcher.look());
     let (text, render) = part("metrics", || renderer.render(&verdict, &Exporter::default(), limit));
-    let (_, pages) = part("pages", || Page::new(text, &verdict, "/metrics"));
+    let (_, pages) = part("pages", || Page::new(text, verdict, "/metrics"));
     [look, render, pages]
 }
 

@@ -72,7 +72,7 @@ fn sample(
         exporter.own = own::own_process();
         let limit = watcher.policy().max_port_series;
         let metrics = renderer.render(&verdict, &exporter, limit);
-        let page = Page::new(metrics, &verdict, &settings.telemetry_path);
+        let page = Page::new(metrics, verdict, &settings.telemetry_path);
         pages.send_replace(Some(Arc::new(page)));
         let left = settings.sample_interval.saturating_sub(start.elapsed());
         match orders.recv_timeout(left) {

@@ -264,16 +264,25 @@ pub fn port_key(snapshot: &Snapshot, endpoint: &Endpoint) -> PortKey {
 /// Ports by generation, for the verdict.
 #[must_use]
 pub fn ports(sockets: &[PortSockets<'_>]) -> Vec<Port> {
-    let mut ports: BTreeMap<(PortKey, Generation), Port> = BTreeMap::new();
+    let mut ports: Vec<Port> = Vec::new();
     for held in sockets {
-        let port = ports.entry((held.key.clone(), held.generation)).or_insert_with(|| Port {
-            key: held.key.clone(),
-            generation: held.generation,
-            pids: Vec::new(),
-            inodes: Vec::new(),
-            queue_length: None,
-            queue_limit: None,
-        });
+        // They are in the order of their ports.
+        let on_port = ports.iter().rev().take_while(|port| port.key == held.key).count();
+        let first = ports.len() - on_port;
+        let mut same = (first..ports.len())
+            .filter(|&place| ports.get(place).is_some_and(|p| p.generation == held.generation));
+        let place = same.next().unwrap_or(ports.len());
+        if place == ports.len() {
+            ports.push(Port {
+                key: held.key.clone(),
+                generation: held.generation,
+                pids: Vec::new(),
+                inodes: Vec::new(),
+                queue_length: None,
+                queue_limit: None,
+            });
+        }
+        let Some(port) = ports.get_mut(place) else { continue };
         port.pids.push(held.holder.pid);
         port.inodes.extend(held.inodes());
         let queues = held.sockets.iter().map(|s| (s.queue_length, s.queue_limit));
@@ -283,7 +292,7 @@ pub fn ports(sockets: &[PortSockets<'_>]) -> Vec<Port> {
             }
         }
     }
-    let mut ports: Vec<Port> = ports.into_values().collect();
+    ports.sort_by(|a, b| (&a.key, a.generation).cmp(&(&b.key, b.generation)));
     for port in &mut ports {
         port.pids.sort_unstable();
         port.inodes.sort_unstable();

@@ -137,16 +137,18 @@ impl Sampler {
     /// A reload in the middle of it can hand the listeners to a process that was not there when
     /// the list was made: then nobody would seem to serve, so it is taken again.
     pub fn sample(&mut self) -> Snapshot {
-        let (mut snapshot, mut torn) = self.attempt();
-        for _ in 1..ATTEMPTS {
-            if !torn && !self.has_lost_a_listener(&snapshot) {
-                break;
+        let mut attempts = 1;
+        let (snapshot, held) = loop {
+            let (mut snapshot, torn) = self.attempt();
+            let held = held_listeners(&snapshot);
+            snapshot.torn = torn || self.has_lost_a_listener(&snapshot, &held);
+            if !snapshot.torn || attempts == ATTEMPTS {
+                break (snapshot, held);
             }
-            (snapshot, torn) = self.attempt();
-        }
-        snapshot.torn = torn || self.has_lost_a_listener(&snapshot);
+            attempts += 1;
+        };
         self.processes = snapshot.processes.iter().map(|process| process.id).collect();
-        self.listeners = held_listeners(&snapshot);
+        self.listeners = held;
         self.look_for_owners(&snapshot);
         snapshot
     }
@@ -168,14 +170,13 @@ impl Sampler {
 
     /// A listener of the last sample is in the tables, and nobody holds it any more: it was closed
     /// after the tables were read, and who listens since then is not in them.
-    fn has_lost_a_listener(&self, snapshot: &Snapshot) -> bool {
+    fn has_lost_a_listener(&self, snapshot: &Snapshot, held: &BTreeSet<SocketInode>) -> bool {
         let living = || snapshot.processes.iter().filter(|process| !process.is_zombie());
         if living().any(|process| process.sockets.is_none()) {
             return false; // somebody not seen may hold it
         }
-        let held = held_listeners(snapshot);
-        bound_inodes(snapshot)
-            .any(|inode| self.listeners.contains(&inode) && !held.contains(&inode))
+        let lost: BTreeSet<_> = self.listeners.difference(held).collect();
+        !lost.is_empty() && bound_inodes(snapshot).any(|inode| lost.contains(&inode))
     }
 
     /// A sample, and whether HAProxys came or went while it was taken.

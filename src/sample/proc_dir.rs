@@ -254,7 +254,8 @@ impl ProcDir {
 }
 
 fn read_up_to(file: File, limit: u64) -> Result<Vec<u8>, ReadError> {
-    let mut bytes = Vec::new();
+    // Most files of procfs are smaller: one read takes all, and a second finds the end.
+    let mut bytes = Vec::with_capacity(2048);
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -30,7 +30,7 @@ mod tls;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
@@ -81,22 +81,32 @@ pub struct Page {
     pub metrics: Bytes,
     /// The same, compressed once for all who ask for it.
     pub metrics_gzip: Bytes,
-    /// The page for a person, without its first lines, which tell its age.
-    pub person: Bytes,
     /// When the sample was taken, to tell its age.
     pub rendered: Instant,
+    verdict: Verdict,
+    telemetry_path: String,
+    person: OnceLock<Bytes>,
 }
 
 impl Page {
     /// Prepares what requests will be answered with.
     #[must_use]
-    pub fn new(metrics: String, verdict: &Verdict, telemetry_path: &str) -> Page {
+    pub fn new(metrics: String, verdict: Verdict, telemetry_path: &str) -> Page {
         Page {
             metrics_gzip: gzip(metrics.as_bytes()),
             metrics: metrics.into(),
-            person: landing::content(verdict, telemetry_path).into(),
             rendered: Instant::now(),
+            verdict,
+            telemetry_path: telemetry_path.to_owned(),
+            person: OnceLock::new(),
         }
+    }
+
+    /// The page for a person, without its first lines, which tell its age. Made when the first one
+    /// asks: of most samples nobody does.
+    pub fn person(&self) -> Bytes {
+        let content = || landing::content(&self.verdict, &self.telemetry_path).into();
+        self.person.get_or_init(content).clone()
     }
 }
 

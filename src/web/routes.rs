@@ -102,7 +102,7 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
 fn person(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
     let age = page.map(|page| page.rendered.elapsed());
     let head = Bytes::from(landing::head(age, age.is_some_and(|age| age > settings.late_after())));
-    let content = page.map(|page| page.person.clone());
+    let content = page.map(super::Page::person);
     let content =
         content.unwrap_or_else(|| Bytes::from(landing::nothing(&settings.telemetry_path)));
     let mut response = respond(StatusCode::OK, HTML, [head, content]);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn page(age: u64) -> Page {
-        let mut page = Page::new("a 1\n".to_owned(), &Verdict::default(), "/metrics");
+        let mut page = Page::new("a 1\n".to_owned(), Verdict::default(), "/metrics");
         page.rendered = Instant::now().checked_sub(Duration::from_secs(age)).unwrap();
         page
     }
