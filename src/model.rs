@@ -85,7 +85,7 @@ pub struct Process {
     pub max_fds: Option<u64>,
     /// Of the sockets that may be listeners, or were when they were last listed, those it holds;
     /// and of those on ports that were asked about. `None`: its descriptors could not be read.
-    pub sockets: Option<BTreeSet<SocketInode>>,
+    pub sockets: Option<Arc<BTreeSet<SocketInode>>>,
     /// The pidfile its command line or its configuration names.
     pub pidfile: Option<Pidfile>,
     /// Its configuration as it is on disk now. `None`: it names none, or none could be read.
@@ -157,7 +157,7 @@ pub struct Executable {
 
 /// Environment of another process: hostile text, and full of secrets, so it never prints itself.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Environment(pub BTreeMap<String, String>);
+pub struct Environment(pub Arc<BTreeMap<String, String>>);
 
 impl Environment {
     /// The value of `name`.
@@ -444,12 +444,6 @@ pub struct Snapshot {
     pub networks: BTreeMap<NamespaceId, NetworkNamespace>,
     /// The exporter's own network namespace.
     pub own_network: Option<NamespaceId>,
-    /// Every socket on the ports that were asked for, by network namespace.
-    pub port_uses: BTreeMap<NamespaceId, Vec<PortUse>>,
-    /// Of those, the programs that hold what no HAProxy holds.
-    pub programs: BTreeMap<SocketInode, Program>,
-    /// Connections of the processes they were asked for; absent: not asked for or unreadable.
-    pub connections: BTreeMap<ProcessId, Vec<Connection>>,
     /// What is left on the host.
     pub host: Headroom,
     /// What is left in each cgroup of [`Process::cgroup`], its ancestors included.
@@ -458,6 +452,35 @@ pub struct Snapshot {
     pub unreadable: Vec<Unreadable>,
     /// How the collectors fared.
     pub collectors: Vec<CollectorRun>,
+}
+
+/// What was looked at closer once a sample had shown what is worth it.
+#[derive(Debug, Clone, Default)]
+pub struct CloserLook {
+    /// Connections of the processes they were asked for; absent: not asked for or unreadable.
+    pub connections: BTreeMap<ProcessId, Vec<Connection>>,
+    /// Every socket on the ports that were asked for, by network namespace.
+    pub port_uses: BTreeMap<NamespaceId, Vec<PortUse>>,
+    /// Of those, what HAProxys hold besides [`Process::sockets`].
+    pub held: BTreeSet<(SocketInode, ProcessId)>,
+    /// Of those, the programs that hold what no HAProxy holds.
+    pub programs: BTreeMap<SocketInode, Program>,
+    /// What could not be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+impl CloserLook {
+    /// Nothing was asked for.
+    #[must_use]
+    pub const fn none() -> CloserLook {
+        CloserLook {
+            connections: BTreeMap::new(),
+            port_uses: BTreeMap::new(),
+            held: BTreeSet::new(),
+            programs: BTreeMap::new(),
+            unreadable: Vec::new(),
+        }
+    }
 }
 
 /// The exporter's own standard process metrics.

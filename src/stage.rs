@@ -5,14 +5,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::haproxy::config::{self, Launch, SourceFile};
+use crate::haproxy::listeners;
 
 use crate::judge::verdict::{Anomaly, Haproxy, Kind, Verdict};
-use crate::judge::{self, Memory, Policy};
+use crate::judge::{Inquiry, Memory, Policy};
 use crate::model::declared::PortIndex;
 use crate::model::{
-    BoundSocket, Configuration, Connection, ConnectionState, Environment, Executable, NamespaceId,
-    NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortUse, Process, ProcessId, Program,
-    Protocol, Signals, Snapshot,
+    BoundSocket, CloserLook, Configuration, Connection, ConnectionState, Environment, Executable,
+    NamespaceId, NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortUse, Process,
+    ProcessId, Program, Protocol, Signals, Snapshot,
 };
 
 pub const HERE: NamespaceId = NamespaceId(1);
@@ -59,7 +60,7 @@ pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
             anonymous_memory_bytes: Some(1 << 20),
             open_fds: Some(10),
             max_fds: Some(1000),
-            sockets: Some(BTreeSet::new()),
+            sockets: Some(Arc::default()),
             pidfile: None,
             configuration: None,
         },
@@ -110,7 +111,7 @@ impl Actor {
 
     /// A descriptor that no table lists: a paused listener.
     pub fn holds(mut self, inode: u64) -> Actor {
-        self.process.sockets.get_or_insert_default().insert(inode);
+        Arc::make_mut(self.process.sockets.get_or_insert_default()).insert(inode);
         self
     }
 
@@ -131,7 +132,7 @@ impl Actor {
 
     pub fn variable(mut self, name: &str, value: &str) -> Actor {
         let variables = self.process.environment.get_or_insert_default();
-        variables.0.insert(name.to_owned(), value.to_owned());
+        Arc::make_mut(&mut variables.0).insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -236,7 +237,7 @@ fn blue(actors: &[Actor]) -> Option<(NamespaceId, NetworkNamespace)> {
 }
 
 /// A sample of these actors.
-pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
+fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
     let mut processes: Vec<Process> = actors.iter().map(|a| a.process.clone()).collect();
     processes.sort_by_key(|process| process.id);
     let bound: BTreeMap<u64, BoundSocket> =
@@ -254,13 +255,15 @@ pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
         parents: BTreeMap::from([(1, "init".to_owned())]),
         networks: [(HERE, network)].into_iter().chain(blue(actors)).collect(),
         own_network: Some(HERE),
-        connections: actors
-            .iter()
-            .filter(|actor| actor.process.sockets.is_some())
-            .map(|actor| (actor.process.id, actor.connections.clone()))
-            .collect(),
         ..Snapshot::default()
     }
+}
+
+/// Whoever is asked about shows all the connections it has.
+fn connections(actors: &[Actor]) -> CloserLook {
+    let seen = actors.iter().filter(|actor| actor.process.sockets.is_some());
+    let connections = seen.map(|actor| (actor.process.id, actor.connections.clone())).collect();
+    CloserLook { connections, ..CloserLook::none() }
 }
 
 /// Judges samples in turn, from an exporter's first one on.
@@ -283,29 +286,36 @@ impl Film {
 
     /// Beside the actors, these sockets use ports; those of programs are named `dnsmasq`.
     pub fn see_uses(&mut self, taken: f64, actors: &[Actor], uses: &[PortUse]) -> Verdict {
-        self.judge(snapshot(taken, actors), uses)
+        self.judge(&snapshot(taken, actors), connections(actors), uses)
     }
 
     /// A sample that a reload has torn.
     pub fn see_torn(&mut self, taken: f64, actors: &[Actor]) -> Verdict {
-        self.judge(Snapshot { torn: true, ..snapshot(taken, actors) }, &[])
+        let torn = Snapshot { torn: true, ..snapshot(taken, actors) };
+        self.judge(&torn, connections(actors), &[])
     }
 
-    fn judge(&mut self, mut snapshot: Snapshot, uses: &[PortUse]) -> Verdict {
-        let held: BTreeSet<u64> =
-            snapshot.processes.iter().filter_map(|p| p.sockets.clone()).flatten().collect();
+    fn judge(&mut self, snapshot: &Snapshot, mut closer: CloserLook, uses: &[PortUse]) -> Verdict {
+        let held: BTreeSet<u64> = snapshot
+            .processes
+            .iter()
+            .flat_map(|p| p.sockets.iter().flat_map(|held| held.iter()))
+            .copied()
+            .collect();
         let both = uses.iter().chain(&self.uses_in_blue);
         for inode in both.filter_map(|used| used.inode).filter(|i| !held.contains(i)) {
             let program = Program { pid: 77, name: "dnsmasq".to_owned() };
-            snapshot.programs.insert(inode, program);
+            closer.programs.insert(inode, program);
         }
-        for network in judge::questions(&snapshot, &self.memory, &self.policy).unbound.into_keys() {
+        let holdings = listeners::holdings(snapshot);
+        let inquiry = Inquiry::open(snapshot, &holdings, &self.memory, &self.policy);
+        for network in inquiry.questions().unbound.into_keys() {
             let there = if network == BLUE { self.uses_in_blue.as_slice() } else { uses };
             if snapshot.networks.contains_key(&network) {
-                snapshot.port_uses.insert(network, there.to_vec());
+                closer.port_uses.insert(network, there.to_vec());
             }
         }
-        let (verdict, memory) = judge::judge(&snapshot, &self.memory, &self.policy);
+        let (verdict, memory) = inquiry.judge(&closer);
         self.memory = memory;
         verdict
     }
@@ -338,7 +348,7 @@ impl Haproxy {
     pub fn findings(&self) -> Vec<String> {
         let text = |anomaly: &Anomaly| {
             let port = anomaly.subject.port.as_ref();
-            let netns = port.map(|key| key.netns.as_str()).filter(|netns| !netns.is_empty());
+            let netns = port.map(|key| &*key.netns).filter(|netns| !netns.is_empty());
             let netns = netns.map(|netns| format!("@{netns}")).unwrap_or_default();
             let port = port.map(|key| format!(" {} {}{netns}", key.protocol, key.port));
             let port = port.unwrap_or_default();

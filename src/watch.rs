@@ -1,8 +1,9 @@
 //! One look at the host: sample, look closer at what is stale, judge.
 
 use crate::config::Config;
+use crate::haproxy::listeners;
 use crate::judge::verdict::Verdict;
-use crate::judge::{self, Memory, Policy};
+use crate::judge::{Inquiry, Memory, Policy, Questions};
 use crate::model::Snapshot;
 use crate::sample::{Error, Paths, Sampler};
 
@@ -28,11 +29,12 @@ impl Watcher {
 
     /// Takes a sample and judges it; answers the sample too.
     pub fn observe(&mut self) -> (Snapshot, Verdict) {
-        let mut snapshot = self.sampler.sample();
-        let questions = judge::questions(&snapshot, &self.memory, &self.policy);
-        self.sampler.read_connections(&mut snapshot, &questions.stale);
-        self.sampler.read_port_uses(&mut snapshot, &questions.unbound);
-        let (verdict, memory) = judge::judge(&snapshot, &self.memory, &self.policy);
+        let snapshot = self.sampler.sample();
+        let holdings = listeners::holdings(&snapshot);
+        let inquiry = Inquiry::open(&snapshot, &holdings, &self.memory, &self.policy);
+        let Questions { stale, unbound } = inquiry.questions();
+        let closer = self.sampler.look_closer(&snapshot, &stale, &unbound);
+        let (verdict, memory) = inquiry.judge(&closer);
         self.memory = memory;
         (snapshot, verdict)
     }

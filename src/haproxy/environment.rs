@@ -59,13 +59,15 @@ fn field<'a>(entry: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     /// As seen in a 2.6 master at rest after one reload, and in a 3.2 worker.
     const MASTER_2_6: &str = "|type=w;fd=4;pid=4171;reloads=0;failedreloads=0;timestamp=1795349509;id=;version=2.6.12-1+deb12u4|type=m;fd=-1;pid=4136;reloads=1;failedreloads=0;timestamp=1795349508;id=;version=(null)";
     const WORKER_3_2: &str = "|type=m;fd=5;cfd=6;pid=4234;reloads=7;failedreloads=0;timestamp=1795349513;id=;version=|type=w;fd=3;cfd=-1;pid=4237;reloads=1;failedreloads=0;timestamp=1795349513;id=;version=3.2.26-1";
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
-        Environment(pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect())
+        let pairs = pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned()));
+        Environment(Arc::new(pairs.collect()))
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::model::{ProcessId, UnixSeconds};
 /// What was older than this when first seen has not just got its listeners.
 pub const YOUNG_SECONDS: f64 = 10.0;
 /// Where a process stands in the order of reloads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Generation {
     /// It serves, or it is the master.
     Current,

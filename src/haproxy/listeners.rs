@@ -80,16 +80,24 @@ pub fn network_of<'a>(
 /// who holds it may be in another namespace (`bind … namespace X`, or a socket handed down).
 struct Tables<'a> {
     snapshot: &'a Snapshot,
-    bound: BTreeMap<SocketInode, Listening<'a>>,
+    /// In the order of their inodes.
+    bound: Vec<Listening<'a>>,
 }
 
 impl<'a> Tables<'a> {
     fn of(snapshot: &'a Snapshot) -> Tables<'a> {
         let bound = snapshot.networks.iter().flat_map(|(&network, table)| {
             let sockets = table.bound.iter().flatten();
-            sockets.map(move |socket| (socket.inode, Listening { network, socket }))
+            sockets.map(move |socket| Listening { network, socket })
         });
-        Tables { snapshot, bound: bound.collect() }
+        let mut bound: Vec<Listening<'_>> = bound.collect();
+        bound.sort_unstable_by_key(|listening| listening.socket.inode);
+        Tables { snapshot, bound }
+    }
+
+    fn get(&self, inode: SocketInode) -> Option<&Listening<'a>> {
+        let place = self.bound.binary_search_by_key(&inode, |listening| listening.socket.inode);
+        self.bound.get(place.ok()?)
     }
 
     /// `None`: its descriptors could not be read.
@@ -103,14 +111,15 @@ impl<'a> Tables<'a> {
             ..Holding::default()
         };
         let places = Places::of(process);
-        for listening in held.iter().filter_map(|inode| self.bound.get(inode)) {
+        let declares = |listening: &Listening<'_>| {
+            let configuration = process.configuration.as_deref();
+            let declared = configuration.map(|c| places.declares(&c.ports, &listening.endpoint()));
+            declared.flatten() == Some(true)
+        };
+        for listening in held.iter().filter_map(|&inode| self.get(inode)) {
             let Listening { network: id, socket } = *listening;
             let Some(network) = networks.get(&id) else { continue };
-            let (protocol, address, port) = (socket.protocol, socket.address, socket.port);
-            let endpoint = Endpoint { network: id, protocol, address, port };
-            let configuration = process.configuration.as_deref();
-            let declared = configuration.and_then(|c| places.declares(&c.ports, &endpoint));
-            match is_listener(socket, network, declared == Some(true)) {
+            match is_listener(socket, network, || declares(listening)) {
                 Some(true) => holding.listeners.push(*listening),
                 Some(false) => {}
                 None => holding.udp_unknown = true,
@@ -132,12 +141,16 @@ impl<'a> Tables<'a> {
 /// never receive (logs) or that sit on a port the kernel chose (resolvers): a port in the
 /// ephemeral range is taken for such unless the configuration declares it. `None`: the buffer is
 /// not known.
-fn is_listener(socket: &BoundSocket, network: &NetworkNamespace, declared: bool) -> Option<bool> {
+fn is_listener(
+    socket: &BoundSocket,
+    network: &NetworkNamespace,
+    declared: impl FnOnce() -> bool,
+) -> Option<bool> {
     if socket.protocol == Protocol::Tcp {
         return Some(true);
     }
     let receives = socket.receive_buffer_bytes.map(|bytes| bytes > SENDERS_BUFFER_BYTES);
-    if declared {
+    if declared() {
         return Some(receives.unwrap_or(true));
     }
     let chosen = is_ephemeral(socket.port, network) == Some(true);
@@ -151,11 +164,13 @@ pub fn may_be_one<'a>(
     network: &NetworkNamespace,
     mut configured: impl Iterator<Item = &'a Configuration>,
 ) -> bool {
+    if is_listener(socket, network, || false) != Some(false) {
+        return true;
+    }
     let (protocol, address, port) = (socket.protocol, socket.address, socket.port);
     // Whatever the namespaces are called that this one is.
-    let declared = configured.any(|known| known.ports.has(protocol, address, port));
-    is_listener(socket, network, false) != Some(false)
-        || (declared && is_listener(socket, network, true) != Some(false))
+    let declared = || configured.any(|known| known.ports.has(protocol, address, port));
+    is_listener(socket, network, declared) != Some(false)
 }
 
 /// The kernel may give `port` to an outgoing connection. `None`: the range is not known.
@@ -205,10 +220,10 @@ mod tests {
             (Udp, 59044, None, None),
         ];
         for (protocol, port, buffer, expected) in table {
-            let judged = is_listener(&socket(protocol, port, buffer), &network, false);
+            let judged = is_listener(&socket(protocol, port, buffer), &network, || false);
             assert_eq!(judged, expected, "{protocol} {port} {buffer:?}");
         }
         let nowhere = NetworkNamespace::default();
-        assert_eq!(is_listener(&socket(Udp, 443, Some(212_992)), &nowhere, false), Some(true));
+        assert_eq!(is_listener(&socket(Udp, 443, Some(212_992)), &nowhere, || false), Some(true));
     }
 }

@@ -1,6 +1,7 @@
 //! What is remembered of a process from one sample to the next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::generations::{Generation, Generations, YOUNG_SECONDS};
 use super::listeners::Holding;
@@ -31,7 +32,7 @@ pub struct Past {
     /// When it was last seen holding one.
     pub last_held: Option<UnixSeconds>,
     /// The listeners it held then.
-    pub listeners: BTreeSet<SocketInode>,
+    pub listeners: Arc<BTreeSet<SocketInode>>,
     /// It has been current at some time.
     pub has_served: bool,
     /// Since when a later process has served in its stead.
@@ -58,8 +59,6 @@ pub fn remember(
     let earlier = past.and_then(|past| past.held_since);
     let first_seen_old = past.is_none() && age >= YOUNG_SECONDS;
     let begun = if first_seen_old { member.process.started } else { now };
-    let listeners: BTreeSet<_> =
-        holding.iter().flat_map(|h| h.listeners.iter().map(|held| held.socket.inode)).collect();
     Past {
         haproxy: haproxy.map(str::to_owned).or_else(|| past.and_then(|p| p.haproxy.clone())),
         own_pid: member.process.own_pid(),
@@ -85,12 +84,23 @@ pub fn remember(
         from_birth: past.map_or(age < YOUNG_SECONDS, |past| past.from_birth),
         held_since: earlier.or(holds.then_some(begun)),
         last_held: if holds { Some(now) } else { past.and_then(|past| past.last_held) },
-        listeners: match past {
-            Some(past) if listeners.is_empty() => past.listeners.clone(),
-            _ => listeners,
-        },
+        listeners: listeners(holding, past),
         has_served: past.is_some_and(|past| past.has_served)
             || (holds && generations.get(id) == Generation::Current),
         superseded: generations.superseded.get(&id).copied(),
+    }
+}
+
+/// What it holds now or, while it holds nothing, what it held.
+fn listeners(holding: Option<&Holding<'_>>, past: Option<&Past>) -> Arc<BTreeSet<SocketInode>> {
+    let held = || {
+        let listeners = holding.iter().flat_map(|holding| &holding.listeners);
+        listeners.map(|held| held.socket.inode)
+    };
+    match past {
+        Some(past) if held().next().is_none() || held().eq(past.listeners.iter().copied()) => {
+            Arc::clone(&past.listeners)
+        }
+        _ => Arc::new(held().collect()),
     }
 }

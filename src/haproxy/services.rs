@@ -79,19 +79,27 @@ fn join_equal(
     sets: &mut Sets,
 ) {
     let daemon = |member: &Member<'_>| member.role == Role::Daemon && member.lives();
-    join_by(members, sets, |member| {
-        let key = daemon(member).then(|| Key::of(member))??;
+    let daemons: Vec<(usize, &Member<'_>, Option<Key>)> = members
+        .iter()
+        .enumerate()
+        .filter(|(_, member)| daemon(member))
+        .map(|(index, member)| (index, member, Key::of(member)))
+        .collect();
+    let mut detached: BTreeMap<&Key, usize> = BTreeMap::new();
+    for (index, member, key) in &daemons {
         let line = member.line.as_ref();
-        let detached = line.is_some_and(|line| becomes_daemon(member.process, line));
-        detached.then_some(key)
-    });
-    for (i, older) in members.iter().enumerate().filter(|(_, m)| daemon(m)) {
-        for (j, newer) in members.iter().enumerate().skip(i + 1).filter(|(_, m)| daemon(m)) {
-            let equal = Key::of(older).is_some_and(|key| Some(key) == Key::of(newer));
+        let background = line.is_some_and(|line| becomes_daemon(member.process, line));
+        if let Some(key) = key.as_ref().filter(|_| background) {
+            sets.join(*detached.entry(key).or_insert(*index), *index);
+        }
+    }
+    for (place, (i, older, key)) in daemons.iter().enumerate() {
+        for (j, newer, other) in daemons.iter().skip(place + 1) {
+            let equal = key.is_some() && key == other;
             if (equal && newer.replaces().is_some())
                 || (same_arguments(older, newer) && share_a_listener(older, newer, holdings))
             {
-                sets.join(i, j);
+                sets.join(*i, *j);
             }
         }
     }
@@ -177,9 +185,11 @@ fn join_zombies(members: &[Member<'_>], sets: &mut Sets) {
 }
 
 fn same_arguments(a: &Member<'_>, b: &Member<'_>) -> bool {
-    let kept = |member: &Member<'_>| member.line.as_ref().map(|line| line.kept.clone());
-    let surroundings = |p: &Process| (p.pid_namespace, p.net_namespace, p.cgroup.clone());
-    surroundings(a.process) == surroundings(b.process) && kept(a) == kept(b)
+    let (p, q) = (a.process, b.process);
+    let same_surroundings = (p.pid_namespace, p.net_namespace, &p.cgroup)
+        == (q.pid_namespace, q.net_namespace, &q.cgroup);
+    let (a, b) = (a.line.as_ref(), b.line.as_ref());
+    same_surroundings && a.map(|line| &line.kept) == b.map(|line| &line.kept)
 }
 
 fn share_a_listener(

@@ -15,11 +15,10 @@ use crate::haproxy::generations::Generation;
 use crate::haproxy::listeners;
 use crate::haproxy::places::{Endpoint, Places};
 use crate::model::{
-    Configuration, NamespaceId, PortRole, PortUse, Protocol, Snapshot, SocketInode,
+    CloserLook, Configuration, NamespaceId, PortRole, PortUse, Process, Protocol, Snapshot,
+    SocketInode,
 };
 
-/// So many declared ports are looked at in one sample; HAProxy has no use for more sockets.
-pub const MOST_ENDPOINTS: usize = 200_000;
 /// Receive buffer of a UDP socket that only sends (`SOCK_MIN_RCVBUF`).
 const SENDERS_BUFFER_BYTES: u32 = 2304;
 
@@ -34,55 +33,52 @@ pub struct Claim<'a> {
     pub places: &'a Places,
     /// TCP ports it listens on, or did: a connection there was accepted.
     pub tcp_ports: &'a BTreeSet<(NamespaceId, u16)>,
-    /// What it has bound.
-    pub bound: BTreeSet<Endpoint>,
-    /// Every haproxy's sockets.
-    pub owners: &'a Owners,
-}
-
-impl Claim<'_> {
     /// Declared ports it has not bound.
-    pub fn unbound(&self) -> impl Iterator<Item = Endpoint> {
-        let declared = self.places.endpoints(&self.configuration.ports).take(MOST_ENDPOINTS);
-        declared.filter(|endpoint| !self.bound.contains(endpoint))
-    }
+    pub unbound: &'a [Endpoint],
+    /// Whose the sockets on those ports are.
+    pub owners: &'a Owners<'a>,
+    /// Who uses those ports.
+    pub closer: &'a CloserLook,
 }
 
 /// Whose socket it is, as far as a haproxy holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
-    haproxy: String,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner<'a> {
+    haproxy: &'a str,
     pid: i32,
     generation: Generation,
 }
 
-/// The sockets that haproxys hold.
+/// The sockets that haproxys hold, of those that use ports which were asked about.
 #[derive(Debug, Default)]
-pub struct Owners {
-    by_inode: BTreeMap<SocketInode, Owner>,
+pub struct Owners<'a> {
+    by_inode: BTreeMap<SocketInode, Owner<'a>>,
     /// Uid that a haproxy's current listeners were bound under.
-    starters: BTreeMap<String, u32>,
+    starters: BTreeMap<&'a str, u32>,
 }
 
-impl Owners {
+impl<'a> Owners<'a> {
     /// Gathers them; of several holders the current one counts.
     #[must_use]
-    pub fn of(scenes: &[Scene<'_>]) -> Owners {
+    pub fn of(scenes: &'a [Scene<'_>], closer: &CloserLook) -> Owners<'a> {
         let mut owners = Owners::default();
+        let uses = closer.port_uses.values().flatten();
+        let asked: BTreeSet<SocketInode> = uses.filter_map(|used| used.inode).collect();
         for scene in scenes {
             for member in scene.service.members.iter().filter(|member| member.lives()) {
-                let generation = scene.generations.get(member.id());
-                let owner = Owner { haproxy: scene.name.clone(), pid: member.id().pid, generation };
-                for &inode in member.process.sockets.iter().flatten() {
-                    let known = owners.by_inode.entry(inode).or_insert_with(|| owner.clone());
+                let id = member.id();
+                let generation = scene.generations.get(id);
+                let owner = Owner { haproxy: &scene.name, pid: id.pid, generation };
+                for inode in asked.iter().filter(|&&inode| holds(member.process, inode, closer)) {
+                    let known = owners.by_inode.entry(*inode).or_insert(owner);
                     if generation == Generation::Current {
-                        known.clone_from(&owner);
+                        *known = owner;
                     }
                 }
-                let held = scene.holdings.get(&member.id()).into_iter();
+                let held = scene.holdings.get(&id).into_iter();
                 let uid = held.flat_map(|held| &held.listeners).map(|held| held.socket.uid).next();
                 if let (Some(uid), Generation::Current) = (uid, generation) {
-                    owners.starters.insert(scene.name.clone(), uid);
+                    owners.starters.insert(&scene.name, uid);
                 }
             }
         }
@@ -90,17 +86,23 @@ impl Owners {
     }
 }
 
+/// It was seen to, when its sockets were read or at the closer look.
+fn holds(process: &Process, inode: SocketInode, closer: &CloserLook) -> bool {
+    process.sockets.as_ref().is_some_and(|sockets| sockets.contains(&inode))
+        || closer.held.contains(&(inode, process.id))
+}
+
 /// Declared ports that nobody of the claim has bound, and who has them instead.
 #[must_use]
 pub fn port_blocked(claim: &Claim<'_>, snapshot: &Snapshot) -> Judgement {
     let mut complete = claim.places.know_all(&claim.configuration.ports);
     let mut unbound: BTreeMap<NamespaceId, BTreeSet<Endpoint>> = BTreeMap::new();
-    for endpoint in claim.unbound() {
+    for &endpoint in claim.unbound {
         unbound.entry(endpoint.network).or_default().insert(endpoint);
     }
     let mut findings = Vec::new();
     for (network, unbound) in unbound {
-        match snapshot.port_uses.get(&network) {
+        match claim.closer.port_uses.get(&network) {
             Some(uses) => findings.extend(blocked_in(claim, snapshot, &unbound, uses)),
             None => complete = false,
         }
@@ -166,7 +168,7 @@ fn obstacle(
     let starter = claim.owners.starters.get(claim.name);
     let other_uid = starter.is_some_and(|uid| *uid != used.uid);
     let alone = claim.configuration.declared.globals.noreuseport;
-    let name = || match (own, owner, snapshot.programs.get(&inode)) {
+    let name = || match (own, owner, claim.closer.programs.get(&inode)) {
         (Some(own), ..) if own.generation == Generation::Stale => STALE_HOLDER.to_owned(),
         (Some(_), ..) => "haproxy".to_owned(),
         (None, Some(other), _) => format!("haproxy {}", other.haproxy),
@@ -209,7 +211,7 @@ fn finding(
 ) -> Finding {
     let key = port_key(snapshot, endpoint);
     let inode = used.inode.unwrap_or_default();
-    let who = match (claim.owners.by_inode.get(&inode), snapshot.programs.get(&inode)) {
+    let who = match (claim.owners.by_inode.get(&inode), claim.closer.programs.get(&inode)) {
         (Some(owner), _) => {
             format!("haproxy {} pid {} ({})", owner.haproxy, owner.pid, owner.generation.as_str())
         }

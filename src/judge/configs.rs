@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::blocked::{self, Claim, MOST_ENDPOINTS};
+use super::blocked::{self, Claim};
 use super::ports::pids;
 use super::rules::{Case, Finding, Judgement};
-use super::scene::{PortSockets, port_key};
+use super::scene::{MOST_ENDPOINTS, PortSockets, port_key};
 use super::verdict::{PortKey, Subject};
 use crate::haproxy::generations::Generation;
 use crate::haproxy::places::{Endpoint, Places};
@@ -17,14 +17,14 @@ const MOST_CHANGES: usize = 10;
 /// The current generation listens on what no configuration on disk declares.
 pub fn port_undeclared(case: &Case<'_>) -> Judgement {
     let Some((configuration, false)) = settled(case) else { return unsettled(case) };
-    let undeclared = case.by_port(Generation::Current).into_iter().filter(|(_, holders)| {
+    let undeclared = case.by_port(Generation::Current).filter(|(_, holders)| {
         holders.first().is_some_and(|port| is_undeclared(case, configuration, port))
     });
     let findings = undeclared.map(|(key, holders)| Finding {
         subject: Subject { port: Some(key.clone()), ..Subject::default() },
         evidence: vec![format!(
             "{} listens there, and no configuration file declares it",
-            pids(&holders)
+            pids(holders)
         )],
         advice: "something bound it at run time, or the files named on the command line are not \
                  those it was started with: compare, then reload"
@@ -60,18 +60,18 @@ pub fn port_missing(case: &Case<'_>, blocked: &Judgement) -> Judgement {
         blocked.findings.iter().filter_map(|finding| finding.subject.port.as_ref()).collect();
     let mut known: BTreeMap<(NamespaceId, Protocol), bool> = BTreeMap::new();
     let mut findings = Vec::new();
-    for endpoint in unbound(case, configuration) {
+    for endpoint in &scene.unbound {
         let (network, protocol) = (endpoint.network, endpoint.protocol);
         let known = known
             .entry((network, protocol))
             .or_insert_with(|| scene.listeners_known_in(network, protocol, Generation::Current));
-        let key = port_key(scene.snapshot, &endpoint);
+        let key = port_key(scene.snapshot, endpoint);
         if !*known || held.contains(&key) {
             complete &= *known;
             continue;
         }
         let mut evidence = vec!["it is declared, and no current process listens on it".to_owned()];
-        evidence.extend(declared_at(configuration, &scene.places, &endpoint));
+        evidence.extend(declared_at(configuration, &scene.places, endpoint));
         findings.push(Finding {
             subject: Subject { port: Some(key), ..Subject::default() },
             evidence,
@@ -148,31 +148,18 @@ fn claim<'c>(case: &'c Case<'_>) -> Option<Claim<'c>> {
         configuration: scene.configuration.as_deref()?,
         places: &scene.places,
         tcp_ports: &scene.tcp_ports,
-        bound: bound(case.ports),
+        unbound: &scene.unbound,
         owners: case.owners,
+        closer: scene.closer,
     })
-}
-
-/// What the current generation has bound.
-fn bound(ports: &[PortSockets<'_>]) -> BTreeSet<Endpoint> {
-    let current = ports.iter().filter(|port| port.generation == Generation::Current);
-    current.map(PortSockets::endpoint).collect()
-}
-
-/// Declared ports without a current listener.
-fn unbound(case: &Case<'_>, configuration: &Configuration) -> Vec<Endpoint> {
-    let bound = bound(case.ports);
-    let declared = case.scene.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
-    declared.filter(|endpoint| !bound.contains(endpoint)).collect()
 }
 
 /// What a reload would bind and give back.
 fn changes(case: &Case<'_>, configuration: &Configuration) -> Vec<String> {
-    let added = unbound(case, configuration).into_iter().map(|endpoint| {
-        format!("a reload would bind {}", in_words(&port_key(case.scene.snapshot, &endpoint)))
+    let added = case.scene.unbound.iter().map(|endpoint| {
+        format!("a reload would bind {}", in_words(&port_key(case.scene.snapshot, endpoint)))
     });
-    let current = case.by_port(Generation::Current).into_iter();
-    let removed = current.filter(|(_, holders)| {
+    let removed = case.by_port(Generation::Current).filter(|(_, holders)| {
         configuration.complete
             && holders.first().is_some_and(|port| is_undeclared(case, configuration, port))
     });

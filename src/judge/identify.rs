@@ -13,7 +13,10 @@ use crate::haproxy::names::Identity;
 use crate::haproxy::places::Places;
 use crate::haproxy::roles::{self, Member, Role};
 use crate::haproxy::services::{self, Service};
-use crate::model::{Configuration, NamespaceId, ProcessId, Protocol, Snapshot};
+use crate::model::{CloserLook, Configuration, NamespaceId, ProcessId, Protocol, Snapshot};
+
+/// What is known of it before anybody looks.
+static NOT_LOOKED: CloserLook = CloserLook::none();
 
 /// Processes that are no haproxy yet: just being started, or just dying.
 pub type Stranger<'a> = (Service<'a>, Generations);
@@ -63,8 +66,8 @@ pub fn identify<'a>(
             configuration: configuration(&known.service, &known.generations),
             places: places(&known.service, &known.generations, before.map(|before| &before.places)),
             rules: policy.rules(&name),
-            udp_ports: before.map(|before| before.udp_ports.clone()).unwrap_or_default(),
-            tcp_ports: before.map(|before| before.tcp_ports.clone()).unwrap_or_default(),
+            udp_ports: before.map(|b| Arc::clone(&b.udp_ports)).unwrap_or_default(),
+            tcp_ports: before.map(|b| Arc::clone(&b.tcp_ports)).unwrap_or_default(),
             name,
             origin: known.origin,
             identity: known.identity,
@@ -73,17 +76,31 @@ pub fn identify<'a>(
             snapshot: now,
             holdings,
             pasts,
+            unbound: Vec::new(),
+            closer: &NOT_LOOKED,
         };
-        let listening: Vec<_> = scene.listening().map(|(_, listening)| listening).collect();
-        for Listening { network, socket } in listening {
-            match socket.protocol {
-                Protocol::Tcp => scene.tcp_ports.insert((*network, socket.port)),
-                Protocol::Udp => scene.udp_ports.insert(socket.port),
-            };
-        }
+        learn_ports(&mut scene);
+        let declared = scene.configuration.as_ref();
+        scene.unbound = declared.map(|ports| scene.unbound_of(ports)).unwrap_or_default();
         scene
     });
     (scenes.collect(), census.strangers)
+}
+
+/// What it listens on is nothing new most of the time, and then nothing is copied.
+fn learn_ports(scene: &mut Scene<'_>) {
+    let (mut tcp_ports, mut udp_ports) =
+        (Arc::clone(&scene.tcp_ports), Arc::clone(&scene.udp_ports));
+    for (_, Listening { network, socket }) in scene.listening() {
+        let (tcp, udp) = ((*network, socket.port), socket.port);
+        match socket.protocol {
+            Protocol::Tcp if tcp_ports.contains(&tcp) => false,
+            Protocol::Tcp => Arc::make_mut(&mut tcp_ports).insert(tcp),
+            Protocol::Udp if udp_ports.contains(&udp) => false,
+            Protocol::Udp => Arc::make_mut(&mut udp_ports).insert(udp),
+        };
+    }
+    (scene.tcp_ports, scene.udp_ports) = (tcp_ports, udp_ports);
 }
 
 /// Where it binds: what its processes say now counts more than what they said before.

@@ -37,7 +37,7 @@ pub(super) struct HaproxyMemory {
     /// The network namespaces it bound in.
     pub places: Places,
     /// TCP ports it has listened on: what is connected there was accepted.
-    pub tcp_ports: BTreeSet<(NamespaceId, u16)>,
+    pub tcp_ports: Arc<BTreeSet<(NamespaceId, u16)>>,
     /// UDP ports it has listened on: what is connected there is QUIC.
-    pub udp_ports: BTreeSet<u16>,
+    pub udp_ports: Arc<BTreeSet<u16>>,
 }

@@ -7,6 +7,7 @@ mod blocked;
 mod configs;
 pub mod hold;
 mod identify;
+mod inquiry;
 pub mod memory;
 pub mod policy;
 mod ports;
@@ -21,112 +22,19 @@ mod why;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use self::blocked::{Claim, MOST_ENDPOINTS, Owners};
+use self::blocked::{Claim, Owners};
+pub use self::inquiry::{Inquiry, Questions};
 use self::memory::HaproxyMemory;
 pub use self::memory::Memory;
 pub use self::policy::Policy;
 pub use self::reloads::Reloads;
 use self::rules::Case;
-use self::scene::{PortSockets, Scene};
+use self::scene::{MOST_ENDPOINTS, PortSockets, Scene};
 use self::verdict::{Haproxy, Kind, Origin, PortKey, Verdict};
 use crate::haproxy::generations::Generation;
-use crate::haproxy::listeners;
 use crate::haproxy::names::Identity;
-use crate::haproxy::past;
-use crate::haproxy::places::Endpoint;
-use crate::haproxy::roles::{self, Role};
-use crate::model::{Configuration, Headroom, NamespaceId, ProcessId, Protocol, Snapshot};
-
-/// What a sample makes worth a closer look.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Questions {
-    /// The living stale processes: what connections do they have?
-    pub stale: BTreeSet<ProcessId>,
-    /// Ports that are declared and not bound, by network namespace: who uses them? Also those of a
-    /// haproxy that is gone, while it is remembered.
-    pub unbound: BTreeMap<NamespaceId, BTreeSet<u16>>,
-}
-
-/// What to look at closer before a sample is judged.
-#[must_use]
-pub fn questions(now: &Snapshot, memory: &Memory, policy: &Policy) -> Questions {
-    let holdings = listeners::holdings(now);
-    let (scenes, _) = identify::identify(now, &holdings, memory, policy);
-    let stale = scenes.iter().flat_map(|scene| scene.living(Generation::Stale));
-    Questions {
-        stale: stale.map(roles::Member::id).collect(),
-        unbound: unbound_ports(&scenes, memory),
-    }
-}
-
-fn unbound_ports(scenes: &[Scene<'_>], memory: &Memory) -> BTreeMap<NamespaceId, BTreeSet<u16>> {
-    let mut wanted: BTreeMap<NamespaceId, BTreeSet<u16>> = BTreeMap::new();
-    for scene in scenes {
-        let Some(configuration) = &scene.configuration else { continue };
-        let current = |id: &ProcessId| scene.generations.get(*id) == Generation::Current;
-        let bound = scene.listening().filter(|(id, _)| current(id));
-        let bound: BTreeSet<Endpoint> = bound.map(|(_, listening)| listening.endpoint()).collect();
-        let declared = scene.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
-        want(&mut wanted, declared.filter(|endpoint| !bound.contains(endpoint)));
-    }
-    for (name, before) in &memory.haproxys {
-        let alive = scenes.iter().any(|scene| scene.name == *name);
-        if let (false, Some(configuration)) = (alive, &before.configuration) {
-            want(&mut wanted, before.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS));
-        }
-    }
-    wanted
-}
-
-fn want(
-    wanted: &mut BTreeMap<NamespaceId, BTreeSet<u16>>,
-    endpoints: impl Iterator<Item = Endpoint>,
-) {
-    for endpoint in endpoints {
-        wanted.entry(endpoint.network).or_default().insert(endpoint.port);
-    }
-}
-
-/// Judges a sample in the light of what is remembered, and answers what to remember.
-#[must_use]
-pub fn judge(now: &Snapshot, memory: &Memory, policy: &Policy) -> (Verdict, Memory) {
-    let holdings = listeners::holdings(now);
-    let (scenes, strangers) = identify::identify(now, &holdings, memory, policy);
-    let owners = Owners::of(&scenes);
-    let ports: Vec<_> = scenes.iter().map(|scene| (scene, scene.port_sockets())).collect();
-    let mut verdict = Verdict {
-        taken: now.taken,
-        haproxys: Vec::new(),
-        unreadable: now.unreadable.clone(),
-        collectors: now.collectors.clone(),
-    };
-    let mut remembered = Memory { awake: true, ..Memory::default() };
-    let sharing = sharing(&ports);
-    for (scene, own) in &ports {
-        let others: Vec<(&str, &[PortSockets<'_>])> = ports
-            .iter()
-            .filter(|(other, _)| other.name != scene.name && sharing.contains(other.name.as_str()))
-            .map(|(other, theirs)| (other.name.as_str(), theirs.as_slice()))
-            .collect();
-        let before = memory.haproxys.get(&scene.name);
-        let (haproxy, after) = judge_one(scene, own, &others, &owners, before, !memory.awake);
-        verdict.haproxys.push(haproxy);
-        remembered.haproxys.insert(scene.name.clone(), after);
-    }
-    let known = scenes.iter().map(|s| (Some(s.name.as_str()), &s.service, &s.generations));
-    let unknown = strangers.iter().map(|(service, generations)| (None, service, generations));
-    for (name, service, generations) in known.chain(unknown) {
-        for member in &service.members {
-            let id = member.id();
-            let (holding, past) = (holdings.get(&id), memory.processes.get(&id));
-            let past = past::remember(member, name, holding, generations, past, now.taken);
-            remembered.processes.insert(id, past);
-        }
-    }
-    add_the_gone(now, memory, policy, &owners, &mut verdict, &mut remembered);
-    verdict.haproxys.sort_by(|a, b| a.name.cmp(&b.name));
-    (verdict, remembered)
-}
+use crate::haproxy::roles::Role;
+use crate::model::{CloserLook, Configuration, Headroom, Protocol, Snapshot};
 
 /// The haproxys that have a port which another one has too.
 fn sharing<'a>(ports: &'a [(&Scene<'_>, Vec<PortSockets<'_>>)]) -> BTreeSet<&'a str> {
@@ -144,7 +52,7 @@ fn judge_one(
     scene: &Scene<'_>,
     ports: &[PortSockets<'_>],
     others: &[(&str, &[PortSockets<'_>])],
-    owners: &Owners,
+    owners: &Owners<'_>,
     before: Option<&HaproxyMemory>,
     first_sample: bool,
 ) -> (Haproxy, HaproxyMemory) {
@@ -168,8 +76,8 @@ fn judge_one(
         observed: observed.clone(),
         reloads: reloads.clone(),
         drops: drops.clone(),
-        udp_ports: scene.udp_ports.clone(),
-        tcp_ports: scene.tcp_ports.clone(),
+        udp_ports: Arc::clone(&scene.udp_ports),
+        tcp_ports: Arc::clone(&scene.tcp_ports),
         configuration: last_complete(scene, before),
         places: scene.places.clone(),
     };
@@ -184,7 +92,7 @@ fn judge_one(
         generations: known.then_some(scene.generations.count),
         generation_start: serving().map(|member| member.process.started).reduce(f64::min),
         configuration: scene.configuration.clone(),
-        ports: scene::ports(ports),
+        ports: scene::ports(ports, &drops.totals),
         protocols_known: [Protocol::Tcp, Protocol::Udp]
             .into_iter()
             .filter(|&protocol| {
@@ -192,7 +100,6 @@ fn judge_one(
                 Generation::ALL.into_iter().all(known)
             })
             .collect(),
-        drops: drops.totals,
         anomalies: held.anomalies,
         judged,
         observed,
@@ -239,7 +146,6 @@ fn unseen(name: &str, rules: &policy::Rules) -> Haproxy {
         configuration: None,
         ports: Vec::new(),
         protocols_known: both.into_iter().collect(),
-        drops: BTreeMap::new(),
         anomalies: Vec::new(),
         judged: Kind::ALL.into_iter().filter(|kind| *kind != Kind::PortBlocked).collect(),
         observed: BTreeMap::new(),
@@ -266,15 +172,16 @@ fn judge_gone(
     name: &str,
     before: &HaproxyMemory,
     rules: &policy::Rules,
-    owners: &Owners,
-    now: &Snapshot,
+    owners: &Owners<'_>,
+    (now, closer): (&Snapshot, &CloserLook),
 ) -> (hold::Held, BTreeSet<Kind>) {
     let configuration = before.configuration.as_deref().filter(|c| c.complete);
     let judgement = match configuration {
         Some(configuration) => {
-            let (places, bound) = (&before.places, BTreeSet::new());
-            let tcp_ports = &before.tcp_ports;
-            let claim = Claim { name, configuration, places, tcp_ports, bound, owners };
+            let (places, tcp_ports) = (&before.places, &before.tcp_ports);
+            let declared = places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
+            let unbound = &declared.collect::<Vec<_>>();
+            let claim = Claim { name, configuration, places, tcp_ports, unbound, owners, closer };
             blocked::port_blocked(&claim, now)
         }
         None => rules::Judgement::if_known(false, Vec::new()),
@@ -295,10 +202,10 @@ fn observed(before: &HaproxyMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kin
 
 /// Keeps configured haproxys for ever, and discovered ones until they are forgotten.
 fn add_the_gone(
-    now: &Snapshot,
+    looks @ (now, _): (&Snapshot, &CloserLook),
     memory: &Memory,
     policy: &Policy,
-    owners: &Owners,
+    owners: &Owners<'_>,
     verdict: &mut Verdict,
     remembered: &mut Memory,
 ) {
@@ -312,7 +219,7 @@ fn add_the_gone(
         if present.contains(name) || (forgotten && !configured) {
             continue;
         }
-        let (held, judged) = judge_gone(name, before, rules, owners, now);
+        let (held, judged) = judge_gone(name, before, rules, owners, looks);
         let overlooked = now.torn || (configured && hidden);
         let absent = if overlooked { unknown(name, rules) } else { unseen(name, rules) };
         verdict.haproxys.push(Haproxy {
@@ -323,7 +230,6 @@ fn add_the_gone(
             identity: before.identity.clone(),
             observed: observed(before, &held.began),
             reloads: before.reloads.clone(),
-            drops: before.drops.totals.clone(),
             ..absent
         });
         let kept = HaproxyMemory {

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::blocked::MOST_ENDPOINTS;
 use super::processes::instance;
 use super::rules::{Case, Finding, Judgement};
-use super::scene::{PortSockets, Scene, port_key};
+use super::scene::{self, PortSockets, Scene, port_key};
 use super::verdict::{PortKey, Subject};
 use super::why;
 use crate::haproxy::generations::Generation;
@@ -21,11 +20,10 @@ pub fn port_out_of_range(case: &Case<'_>) -> Judgement {
     let complete = rules.allowed_ports.is_none() || case.knows_ports_of(Generation::Current);
     let outside = case
         .by_port(Generation::Current)
-        .into_iter()
         .filter(|(key, _)| !rules.allows(key.protocol, key.address, key.port));
     let findings = outside.map(|(key, holders)| Finding {
         subject: Subject { port: Some(key.clone()), ..Subject::default() },
-        evidence: vec![format!("{} listens there; allowed_ports has no entry for it", pids(&holders))],
+        evidence: vec![format!("{} listens there; allowed_ports has no entry for it", pids(holders))],
         advice: format!(
             "remove the bind of {} port {} from the configuration and reload, or add it to allowed_ports",
             key.protocol, key.port
@@ -119,8 +117,7 @@ pub fn port_split(case: &Case<'_>) -> Judgement {
     let scene = case.scene;
     let mut findings = Vec::new();
     let alone = case.others.is_empty() && case.of(Generation::Stale).next().is_none();
-    let current = if alone { BTreeMap::new() } else { case.by_port(Generation::Current) };
-    for (key, current) in current {
+    for (key, current) in case.by_port(Generation::Current).filter(|_| !alone) {
         let is_own = |inode: &u64| current.iter().any(|port| port.inodes().contains(inode));
         let separate = |port: &&PortSockets<'_>| !port.inodes().iter().any(is_own);
         let stale = on_port(case.ports, key).iter().filter(|p| p.generation == Generation::Stale);
@@ -128,7 +125,7 @@ pub fn port_split(case: &Case<'_>) -> Judgement {
             let Some(member) = scene.member(stale.holder) else { continue };
             let mut evidence = vec![format!(
                 "{} of the current generation and stale pid {} accept through separate sockets",
-                pids(&current),
+                pids(current),
                 stale.holder.pid
             )];
             evidence.extend(why::it_lives(scene, member));
@@ -154,9 +151,9 @@ pub fn port_split(case: &Case<'_>) -> Judgement {
                 subject: Subject { port: Some(key.clone()), holder: (*name).to_owned() },
                 evidence: vec![format!(
                     "{} of {} and {} of {name} accept through separate sockets; clients reach either",
-                    pids(&current),
+                    pids(current),
                     scene.name,
-                    pids(&theirs),
+                    pids(theirs),
                 )],
                 advice: format!(
                     "decide which of {} and {name} shall have the port, and remove the bind from the other",
@@ -184,22 +181,22 @@ pub fn port_ephemeral(case: &Case<'_>) -> Judgement {
     let scene = case.scene;
     let mut complete = case.knows_ports_of(Generation::Current);
     let mut exposed: BTreeMap<PortKey, &NetworkNamespace> = BTreeMap::new();
-    let bound = case.of(Generation::Current).map(|port| (port.key.clone(), port.network));
-    let mut candidates: Vec<(PortKey, NamespaceId)> = bound.collect();
-    if let Some(configuration) = &scene.configuration {
-        complete &= scene.places.know_all(&configuration.ports);
-        let declared = scene.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
-        candidates.extend(declared.map(|at| (port_key(scene.snapshot, &at), at.network)));
-    }
-    for (key, network) in candidates {
+    let mut weigh = |port: u16, network: NamespaceId, key: &dyn Fn() -> PortKey| {
         let network = scene.snapshot.networks.get(&network);
-        match network
-            .and_then(|network| Some((listeners::is_ephemeral(key.port, network)?, network)))
-        {
-            Some((true, network)) => drop(exposed.insert(key, network)),
+        match network.and_then(|network| Some((listeners::is_ephemeral(port, network)?, network))) {
+            Some((true, network)) => drop(exposed.insert(key(), network)),
             Some((false, _)) => {}
             None => complete = false,
         }
+    };
+    for port in case.of(Generation::Current) {
+        weigh(port.key.port, port.network, &|| port.key.clone());
+    }
+    for at in &scene.unbound {
+        weigh(at.port, at.network, &|| port_key(scene.snapshot, at));
+    }
+    if let Some(configuration) = &scene.configuration {
+        complete &= scene.places.know_all(&configuration.ports);
     }
     // One line of advice for each network namespace, and the same for all its ports.
     let mut advice: BTreeMap<&str, String> = BTreeMap::new();
@@ -257,9 +254,9 @@ pub fn port_backlog(case: &Case<'_>) -> Judgement {
             evidence: vec![
                 format!("{length} connections wait in an accept queue of {limit}"),
                 if case.dropping.contains(key) {
-                    format!("the kernel dropped connections there; held by {}", pids(&holders))
+                    format!("the kernel dropped connections there; held by {}", pids(holders))
                 } else {
-                    format!("{} does not accept them", pids(&holders))
+                    format!("{} does not accept them", pids(holders))
                 },
             ],
             advice: "look whether HAProxy is at maxconn, stopped or short of CPU \
@@ -281,12 +278,10 @@ impl<'a> Case<'a> {
     pub(super) fn by_port(
         &self,
         generation: Generation,
-    ) -> BTreeMap<&'a PortKey, Vec<&'a PortSockets<'a>>> {
-        let mut ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for port in self.of(generation) {
-            ports.entry(&port.key).or_default().push(port);
-        }
-        ports
+    ) -> impl Iterator<Item = (&'a PortKey, &'a [PortSockets<'a>])> {
+        let ports = scene::by_port(self.ports);
+        let of = ports.filter(move |(first, _)| first.generation == generation);
+        of.map(|(first, group)| (&first.key, group))
     }
 
     pub(super) fn knows_ports_of(&self, generation: Generation) -> bool {
@@ -297,8 +292,8 @@ impl<'a> Case<'a> {
 }
 
 /// `pid 7`, `pids 7, 8`.
-pub(super) fn pids(ports: &[&PortSockets<'_>]) -> String {
-    let pids: BTreeSet<i32> = ports.iter().map(|port| port.holder.pid).collect();
+pub(super) fn pids<'a>(ports: impl IntoIterator<Item = &'a PortSockets<'a>>) -> String {
+    let pids: BTreeSet<i32> = ports.into_iter().map(|port| port.holder.pid).collect();
     let list = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
     format!("{} {list}", if pids.len() == 1 { "pid" } else { "pids" })
 }
@@ -481,7 +476,7 @@ mod tests {
         film.see(1010.0, &queue(0, 6));
         let verdict = film.see(1020.0, &queue(0, 7));
         assert_eq!(verdict.one().findings(), ["port_backlog tcp 80"]);
-        assert_eq!(verdict.one().drops.values().copied().collect::<Vec<_>>(), [7]);
+        assert_eq!(verdict.one().ports[0].drops, Some(7));
     }
 
     #[test]

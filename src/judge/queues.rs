@@ -1,40 +1,76 @@
 //! Drops at full accept queues: the kernel counts by socket, the page by port.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::scene::PortSockets;
 use super::verdict::PortKey;
-use crate::model::Protocol;
+use crate::model::{Protocol, SocketInode};
+
+/// Totals by port; they outlive the sockets.
+pub type Totals = Arc<BTreeMap<PortKey, u64>>;
 
 /// Drop counters of one haproxy's listeners.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Drops {
-    /// Totals by port; they outlive the sockets.
-    pub totals: BTreeMap<PortKey, u64>,
-    /// The last value of each socket, by inode.
-    last: BTreeMap<u64, u32>,
+    /// Totals by port.
+    pub totals: Totals,
+    /// The last value of each socket, in the order of the ports.
+    last: Arc<Vec<Reading>>,
+}
+
+/// The counter of one socket as it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Reading {
+    inode: SocketInode,
+    value: u32,
 }
 
 /// Takes a sample's counters in. Answers the new totals, and the ports that dropped since.
 #[must_use]
 pub fn count(before: &Drops, ports: &[PortSockets<'_>]) -> (Drops, BTreeSet<PortKey>) {
-    let mut drops = Drops { totals: BTreeMap::new(), last: BTreeMap::new() };
+    if is_as_before(before, ports) {
+        return (before.clone(), BTreeSet::new());
+    }
+    let last: BTreeMap<SocketInode, u32> =
+        before.last.iter().map(|reading| (reading.inode, reading.value)).collect();
+    let mut totals: BTreeMap<PortKey, u64> = BTreeMap::new();
     let mut dropping = BTreeSet::new();
-    let mut seen = BTreeSet::new();
-    for port in ports.iter().filter(|port| port.key.protocol == Protocol::Tcp) {
-        for socket in &port.sockets {
-            let Some(value) = socket.drops.filter(|_| seen.insert(socket.inode)) else { continue };
-            let old = before.totals.get(&port.key).copied().unwrap_or(0);
-            let total = drops.totals.entry(port.key.clone()).or_insert(old);
-            let last = before.last.get(&socket.inode).copied();
-            // A smaller value is another socket with the inode.
-            let risen = value.checked_sub(last.unwrap_or(0)).unwrap_or(value);
-            *total += u64::from(risen);
-            if risen > 0 && last.is_some() {
-                dropping.insert(port.key.clone());
-            }
-            drops.last.insert(socket.inode, value);
+    let mut counted = BTreeSet::new();
+    for (port, Reading { inode, value }) in readings(ports) {
+        let old = before.totals.get(&port.key).copied().unwrap_or(0);
+        let total = totals.entry(port.key.clone()).or_insert(old);
+        if !counted.insert(inode) {
+            continue; // two processes hold it
+        }
+        // A smaller value is another socket with the inode.
+        let last = last.get(&inode).copied();
+        let risen = value.checked_sub(last.unwrap_or(0)).unwrap_or(value);
+        *total += u64::from(risen);
+        if risen > 0 && last.is_some() {
+            dropping.insert(port.key.clone());
         }
     }
-    (drops, dropping)
+    let last = readings(ports).map(|(_, reading)| reading).collect();
+    (Drops { totals: Arc::new(totals), last: Arc::new(last) }, dropping)
+}
+
+/// The same sockets at the same ports, and none has dropped anything: so it is nearly always.
+fn is_as_before(before: &Drops, ports: &[PortSockets<'_>]) -> bool {
+    let mut keys: Vec<&PortKey> = readings(ports).map(|(port, _)| &port.key).collect();
+    keys.dedup();
+    readings(ports).map(|(_, reading)| reading).eq(before.last.iter().copied())
+        && keys.into_iter().eq(before.totals.keys())
+}
+
+fn readings<'a>(
+    ports: &'a [PortSockets<'_>],
+) -> impl Iterator<Item = (&'a PortSockets<'a>, Reading)> {
+    let tcp = ports.iter().filter(|port| port.key.protocol == Protocol::Tcp);
+    tcp.flat_map(|port| {
+        let sockets = port.sockets.iter();
+        sockets.filter_map(move |socket| {
+            Some((port, Reading { inode: socket.inode, value: socket.drops? }))
+        })
+    })
 }

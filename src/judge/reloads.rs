@@ -253,6 +253,8 @@ fn count_failures(reloads: &mut Reloads, numbers: Numbers<'_>, now: UnixSeconds)
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use crate::judge::verdict::{Haproxy, Kind};
     use crate::model::ConnectionState::Established;
     use crate::stage::{Actor, Film, actor};
@@ -279,7 +281,7 @@ mod tests {
             .variable("HAPROXY_STARTUP_VERSION", "2.6.12")
             .change(|p| {
                 if let Some(environment) = &mut p.environment {
-                    environment.0.remove("HAPROXY_MWORKER_WAIT_ONLY");
+                    Arc::make_mut(&mut environment.0).remove("HAPROXY_MWORKER_WAIT_ONLY");
                 }
             });
         let pending = master(1).change(|p| p.signals.get_or_insert_default().pending = 0x800);

@@ -59,8 +59,8 @@ pub struct Case<'a> {
     pub others: &'a [(&'a str, &'a [PortSockets<'a>])],
     /// Ports whose accept queue dropped connections since the last sample.
     pub dropping: &'a BTreeSet<PortKey>,
-    /// Every haproxy's sockets.
-    pub owners: &'a Owners,
+    /// Whose the sockets on ports in question are.
+    pub owners: &'a Owners<'a>,
 }
 
 /// Judges a haproxy by every rule; answers findings, and the kinds that could be judged.

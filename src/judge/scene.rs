@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::policy::Rules;
-use super::verdict::{ConnectionCounts, Origin, Port, PortKey, ProcessView, StaleState};
+use super::verdict::{ConnectionCounts, Name, Origin, Port, PortKey, ProcessView, StaleState};
 use crate::haproxy::generations::{Generation, Generations};
 use crate::haproxy::listeners::{self, Holding, Listening};
 use crate::haproxy::names::Identity;
@@ -13,9 +13,12 @@ use crate::haproxy::places::{Endpoint, Places};
 use crate::haproxy::roles::{Member, Role};
 use crate::haproxy::services::Service;
 use crate::model::{
-    BoundSocket, Configuration, Connection, ConnectionState, NamespaceId, NetworkNamespace,
-    ProcessId, Protocol, Snapshot,
+    BoundSocket, CloserLook, Configuration, Connection, ConnectionState, NamespaceId,
+    NetworkNamespace, ProcessId, Protocol, Snapshot,
 };
+
+/// So many declared ports are looked at in one sample; HAProxy has no use for more sockets.
+pub const MOST_ENDPOINTS: usize = 200_000;
 
 /// One haproxy of a sample, with its name.
 #[derive(Debug)]
@@ -43,9 +46,13 @@ pub struct Scene<'a> {
     /// Its rules.
     pub rules: &'a Rules,
     /// UDP ports it listens on, or did.
-    pub udp_ports: BTreeSet<u16>,
+    pub udp_ports: Arc<BTreeSet<u16>>,
     /// TCP ports it listens on, or did.
-    pub tcp_ports: BTreeSet<(NamespaceId, u16)>,
+    pub tcp_ports: Arc<BTreeSet<(NamespaceId, u16)>>,
+    /// Declared ports that no current process listens on.
+    pub unbound: Vec<Endpoint>,
+    /// What was looked at closer for it.
+    pub closer: &'a CloserLook,
 }
 
 /// The sockets one process listens on for one port.
@@ -67,6 +74,11 @@ impl PortSockets<'_> {
     /// Inodes of its sockets.
     pub fn inodes(&self) -> BTreeSet<u64> {
         self.sockets.iter().map(|socket| socket.inode).collect()
+    }
+
+    /// What sorts them.
+    fn place(&self) -> (&PortKey, Generation, ProcessId) {
+        (&self.key, self.generation, self.holder)
     }
 
     /// The port, whatever interface it is bound to.
@@ -91,22 +103,22 @@ impl<'a> Scene<'a> {
         self.service.members.iter().find(|member| member.id() == id)
     }
 
-    /// What its processes listen on, in the order of port and process.
+    /// What its processes listen on, in the order of port, generation and process.
     #[must_use]
     pub fn port_sockets(&self) -> Vec<PortSockets<'a>> {
         let mut found: Vec<PortSockets<'a>> = Vec::new();
         for (id, listening) in self.listening() {
             let &Listening { network, socket } = listening;
             let key = PortKey {
-                interface: socket.interface.clone().unwrap_or_default(),
+                interface: socket.interface.as_deref().unwrap_or_default().into(),
                 ..port_key(self.snapshot, &listening.endpoint())
             };
             let generation = self.generations.get(id);
             found.push(PortSockets { key, network, holder: id, generation, sockets: vec![socket] });
         }
-        found.sort_by(|a, b| (&a.key, a.holder).cmp(&(&b.key, b.holder)));
+        found.sort_by(|a, b| a.place().cmp(&b.place()));
         found.dedup_by(|next, first| {
-            let same = next.holder == first.holder && next.key == first.key;
+            let same = next.place() == first.place();
             if same {
                 first.sockets.append(&mut next.sockets);
             }
@@ -122,6 +134,17 @@ impl<'a> Scene<'a> {
             let held = self.holdings.get(&member.id()).into_iter();
             held.flat_map(|holding| &holding.listeners).map(|listening| (member.id(), listening))
         })
+    }
+
+    /// The ports of `configuration` that no current process listens on.
+    #[must_use]
+    pub fn unbound_of(&self, configuration: &Configuration) -> Vec<Endpoint> {
+        let current = |id: &ProcessId| self.generations.get(*id) == Generation::Current;
+        let bound = self.listening().filter(|(id, _)| current(id));
+        let mut bound: Vec<Endpoint> = bound.map(|(_, held)| held.endpoint()).collect();
+        bound.sort_unstable();
+        let declared = self.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
+        declared.filter(|endpoint| bound.binary_search(endpoint).is_err()).collect()
     }
 
     /// The network namespace of a process.
@@ -182,7 +205,7 @@ impl<'a> Scene<'a> {
     pub fn connections(&self, member: &Member<'_>) -> Option<ConnectionCounts> {
         let network = self.network(member)?;
         let mut counts = ConnectionCounts::default();
-        for connection in self.snapshot.connections.get(&member.id())? {
+        for connection in self.closer.connections.get(&member.id())? {
             let slot = match connection {
                 Connection::Tcp { state, .. } => match state {
                     ConnectionState::Established => &mut counts.established,
@@ -256,47 +279,47 @@ impl<'a> Scene<'a> {
 #[must_use]
 pub fn port_key(snapshot: &Snapshot, endpoint: &Endpoint) -> PortKey {
     let Endpoint { network, protocol, address, port } = *endpoint;
-    let label = snapshot.networks.get(&network).map(|network| network.label.clone());
-    let netns = label.unwrap_or_else(|| network.0.to_string());
-    PortKey { protocol, address, port, interface: String::new(), netns }
+    let label = snapshot.networks.get(&network).map(|network| network.label.as_str().into());
+    let netns = label.unwrap_or_else(|| network.0.to_string().as_str().into());
+    PortKey { protocol, address, port, interface: Name::default(), netns }
 }
 
-/// Ports by generation, for the verdict.
+/// Those of each port and generation, from what is in the order of [`Scene::port_sockets`].
+pub fn by_port<'p, 'a>(
+    sockets: &'p [PortSockets<'a>],
+) -> impl Iterator<Item = (&'p PortSockets<'a>, &'p [PortSockets<'a>])> {
+    let groups = sockets.chunk_by(|a, b| a.generation == b.generation && a.key == b.key);
+    groups.filter_map(|group| Some((group.first()?, group)))
+}
+
+/// Ports by generation, for the verdict. `drops`: by port.
 #[must_use]
-pub fn ports(sockets: &[PortSockets<'_>]) -> Vec<Port> {
-    let mut ports: Vec<Port> = Vec::new();
-    for held in sockets {
-        // They are in the order of their ports.
-        let on_port = ports.iter().rev().take_while(|port| port.key == held.key).count();
-        let first = ports.len() - on_port;
-        let mut same = (first..ports.len())
-            .filter(|&place| ports.get(place).is_some_and(|p| p.generation == held.generation));
-        let place = same.next().unwrap_or(ports.len());
-        if place == ports.len() {
-            ports.push(Port {
-                key: held.key.clone(),
-                generation: held.generation,
-                pids: Vec::new(),
-                inodes: Vec::new(),
-                queue_length: None,
-                queue_limit: None,
-            });
-        }
-        let Some(port) = ports.get_mut(place) else { continue };
-        port.pids.push(held.holder.pid);
-        port.inodes.extend(held.inodes());
-        let queues = held.sockets.iter().map(|s| (s.queue_length, s.queue_limit));
-        for (length, limit) in queues {
-            if length >= port.queue_length {
-                (port.queue_length, port.queue_limit) = (length, limit);
-            }
-        }
+pub fn ports(sockets: &[PortSockets<'_>], drops: &BTreeMap<PortKey, u64>) -> Vec<Port> {
+    let mut drops = drops.iter().peekable();
+    let groups = by_port(sockets).map(|(first, group)| {
+        // Both are in the order of their ports.
+        while drops.next_if(|(key, _)| **key < first.key).is_some() {}
+        let drops = drops.peek().filter(|(key, _)| **key == first.key);
+        port(first, group, drops.map(|(_, drops)| **drops))
+    });
+    groups.collect()
+}
+
+fn port(first: &PortSockets<'_>, group: &[PortSockets<'_>], drops: Option<u64>) -> Port {
+    let sockets = || group.iter().flat_map(|held| &held.sockets);
+    let mut pids: Vec<i32> = group.iter().map(|held| held.holder.pid).collect();
+    pids.sort_unstable();
+    let mut inodes: Vec<u64> = sockets().map(|socket| socket.inode).collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    let fullest = sockets().max_by_key(|socket| socket.queue_length);
+    Port {
+        key: first.key.clone(),
+        generation: first.generation,
+        pids,
+        inodes,
+        queue_length: fullest.and_then(|socket| socket.queue_length),
+        queue_limit: fullest.and_then(|socket| socket.queue_limit),
+        drops,
     }
-    ports.sort_by(|a, b| (&a.key, a.generation).cmp(&(&b.key, b.generation)));
-    for port in &mut ports {
-        port.pids.sort_unstable();
-        port.inodes.sort_unstable();
-        port.inodes.dedup();
-    }
-    ports
 }

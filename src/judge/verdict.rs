@@ -1,7 +1,9 @@
 //! What a sample means, as plain values: the input of metrics, reports and the page.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::policy::Thresholds;
@@ -139,7 +141,7 @@ impl Kind {
 }
 
 /// A port as the metrics name it. Interface and netns are empty unless bound to one or foreign.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortKey {
     /// Transport.
     pub protocol: Protocol,
@@ -148,9 +150,33 @@ pub struct PortKey {
     /// Number.
     pub port: u16,
     /// Interface.
-    pub interface: String,
+    pub interface: Name,
     /// Network namespace.
-    pub netns: String,
+    pub netns: Name,
+}
+
+/// The text of a label that is empty for most ports, and then costs nothing to compare or copy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Option<Arc<str>>);
+
+impl From<&str> for Name {
+    fn from(text: &str) -> Name {
+        Name((!text.is_empty()).then(|| text.into()))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
 }
 
 /// What a kind is said of, and who stands behind it: the labels of an anomaly.
@@ -301,6 +327,8 @@ pub struct Port {
     pub queue_length: Option<u32>,
     /// That queue's limit.
     pub queue_limit: Option<u32>,
+    /// Connections dropped at full accept queues of any generation (TCP).
+    pub drops: Option<u64>,
 }
 
 /// How a haproxy came to be watched.
@@ -346,8 +374,6 @@ pub struct Haproxy {
     pub ports: Vec<Port>,
     /// Protocols whose listeners are known in full.
     pub protocols_known: BTreeSet<Protocol>,
-    /// Connections dropped at full accept queues, by port (TCP).
-    pub drops: BTreeMap<PortKey, u64>,
     /// What is wrong, pending included, in a stable order.
     pub anomalies: Vec<Anomaly>,
     /// Kinds that could be judged.

@@ -1,15 +1,11 @@
 //! Gathers samples by metric, each label set once, and encodes them.
-//!
-//! The text of a series is encoded once and kept from page to page; only values are written anew.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fmt::Write as _;
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 
-use prometheus::TextEncoder;
-use prometheus::proto::{LabelPair, Metric, MetricFamily};
-
+use super::Exposition;
 use super::catalogue::{self as row, Row};
+use super::family::Family;
 
 /// Metrics with a series for each port or anomaly.
 pub const CAPPED: [&Row; 6] = [
@@ -21,9 +17,6 @@ pub const CAPPED: [&Row; 6] = [
     &row::ANOMALY_START,
 ];
 
-/// So far ahead a series of the last page is looked for, when it is not the next one.
-const NEAR: usize = 8;
-
 /// Samples by metric. It can be filled again and again: a series that was there the last time is
 /// used again, with its text.
 #[derive(Debug, Default)]
@@ -32,82 +25,6 @@ pub struct Families {
     dropped: BTreeMap<&'static str, usize>,
     /// Keyed at random, so that nobody can name things to have the same hash.
     hashing: RandomState,
-}
-
-/// The samples of one metric.
-#[derive(Debug, Default)]
-struct Family {
-    series: Vec<Series>,
-    /// The series of the last time that have not been used again, in their order.
-    before: VecDeque<Series>,
-    /// Hashes of the series: gathered when they first differ from the last time, for until then
-    /// they are as distinct as those were.
-    seen: Option<HashSet<u64>>,
-    /// The lines HELP and TYPE.
-    heading: String,
-}
-
-/// One label set and its value.
-#[derive(Debug)]
-struct Series {
-    /// Of the label values.
-    hash: u64,
-    /// Its line, up to the value.
-    line: Box<str>,
-    value: f64,
-}
-
-impl Family {
-    fn begin(&mut self) {
-        self.before.clear();
-        self.before.extend(self.series.drain(..));
-        self.seen = None;
-    }
-
-    fn add(&mut self, row: &Row, labels: &[&str], hash: u64, value: f64) {
-        let series = if self.seen.is_none() && self.before.front().is_some_and(|s| s.hash == hash) {
-            self.before.pop_front()
-        } else {
-            let series = &self.series;
-            let seen = self.seen.get_or_insert_with(|| series.iter().map(|s| s.hash).collect());
-            if !seen.insert(hash) {
-                return; // of equal label sets the first stands
-            }
-            // Series have come or gone: usually a few.
-            let near = self.before.iter().take(NEAR).position(|series| series.hash == hash);
-            near.and_then(|place| self.before.drain(..=place).next_back())
-        };
-        let line = match series {
-            Some(series) => series.line,
-            None => self.encode(row, labels),
-        };
-        self.series.push(Series { hash, line, value });
-    }
-
-    /// The line of a new series, up to its value.
-    fn encode(&mut self, row: &Row, labels: &[&str]) -> Box<str> {
-        let pairs = row.labels.iter().zip(labels).map(|(&name, &value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name(name.to_owned());
-            pair.set_value(value.to_owned());
-            pair
-        });
-        let mut family = MetricFamily::default();
-        family.set_name(row.name.to_owned());
-        family.set_help(row.help.to_owned());
-        family.set_field_type(row.kind);
-        family.set_metric(vec![Metric::from_label(pairs.collect())]);
-        let text = TextEncoder::new()
-            .encode_to_string(&[family])
-            .expect("a family has a name and a sample, and a string takes all writes");
-        // HELP, TYPE, and `name{labels} 0`.
-        let line_at = text.trim_end().rfind('\n').map_or(0, |end| end + 1);
-        let (heading, line) = text.split_at(line_at);
-        if self.heading.is_empty() {
-            heading.clone_into(&mut self.heading);
-        }
-        line.trim_end().trim_end_matches('0').into()
-    }
 }
 
 impl Families {
@@ -119,9 +36,27 @@ impl Families {
 
     /// Adds a sample; of equal label sets the first stands.
     pub fn add(&mut self, row: &'static Row, labels: &[&str], value: f64) {
-        debug_assert_eq!(row.labels.len(), labels.len(), "{}", row.name);
-        let hash = self.hashing.hash_one(labels);
-        self.by_name.entry(row.name).or_default().add(row, labels, hash, value);
+        let identity = self.identity(labels);
+        self.add_identified(row, [(identity, value)], |_| labels.to_vec());
+    }
+
+    /// What stands for labels that are made of this, and of nothing else.
+    pub fn identity(&self, of: impl Hash) -> u64 {
+        self.hashing.hash_one(of)
+    }
+
+    /// Adds many samples of a metric: the identity and value of each. Labels are made, of the
+    /// sample's place among them, only where there was no such series the last time.
+    pub fn add_identified<L: AsRef<str>>(
+        &mut self,
+        row: &'static Row,
+        samples: impl IntoIterator<Item = (u64, f64)>,
+        labels: impl Fn(usize) -> Vec<L>,
+    ) {
+        let family = self.by_name.entry(row.name).or_default();
+        for (place, (identity, value)) in samples.into_iter().enumerate() {
+            family.add(row, identity, || labels(place), value);
+        }
     }
 
     /// Adds a sample if its value is known.
@@ -144,24 +79,15 @@ impl Families {
 
     /// The page, in the order of the catalogue.
     #[must_use]
-    pub fn encode(&self) -> String {
-        let families = || {
-            let known = row::ALL.iter().filter_map(|row| self.by_name.get(row.name));
-            known.filter(|family| !family.series.is_empty())
-        };
-        let length = |family: &Family| {
-            // Most values are short numbers.
-            let lines = family.series.iter().map(|series| series.line.len() + 8);
-            family.heading.len() + lines.sum::<usize>()
-        };
-        let mut page = String::with_capacity(families().map(length).sum());
-        for family in families() {
-            page.push_str(&family.heading);
-            for Series { line, value, .. } in &family.series {
-                writeln!(page, "{line}{value}").expect("a string takes all writes");
+    pub fn encode(&mut self) -> Exposition {
+        let mut metrics = Vec::new();
+        for row in row::ALL {
+            let text = self.by_name.get_mut(row.name).map(Family::encode).unwrap_or_default();
+            if !text.is_empty() {
+                metrics.push(text);
             }
         }
-        page
+        Exposition { metrics }
     }
 }
 
@@ -186,7 +112,7 @@ mod tests {
             for (name, value) in page {
                 families.add(row, &[name, "discovered"], *value);
             }
-            families.encode()
+            families.encode().text()
         };
         let mut kept = Families::default();
         for page in pages {

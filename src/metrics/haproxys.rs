@@ -156,27 +156,41 @@ fn add_ports(page: &mut Families, haproxy: &Haproxy, max_port_series: usize) {
     }
     let anomalous: BTreeSet<&PortKey> =
         standing(haproxy).filter_map(|anomaly| anomaly.subject.port.as_ref()).collect();
-    let mut ports: Vec<_> = haproxy.ports.iter().collect();
-    ports.sort_by_key(|port| (!anomalous.contains(&port.key), &port.key, port.generation));
-    for port in capped(page, &row::PORT_INFO, &ports, max_port_series) {
-        let [protocol, address, number, interface, netns] = &port_labels(&port.key);
-        let generation = port.generation.as_str();
-        let labels = [name, protocol, address, number, interface, netns, generation];
-        page.add(&row::PORT_INFO, &labels, 1.0);
-    }
-    let tcp: Vec<_> =
-        fullest_queues(&ports).into_iter().map(|queue| (port_labels(queue.key), queue)).collect();
-    for metric in [&row::LISTEN_QUEUE_LENGTH, &row::LISTEN_QUEUE_LIMIT, &row::LISTEN_DROPS] {
-        for (labels, queue) in capped(page, metric, &tcp, max_port_series) {
-            let value = match metric.name {
-                name if name == row::LISTEN_QUEUE_LENGTH.name => queue.length.map(f64::from),
-                name if name == row::LISTEN_QUEUE_LIMIT.name => queue.limit.map(f64::from),
-                _ => haproxy.drops.get(queue.key).copied().map(number),
-            };
-            let [protocol, address, number, interface, netns] = labels;
-            let labels = [name, protocol, address, number, interface, netns];
-            page.add_known(metric, &labels, value);
-        }
+    // In the order of their numbers, but what is wrong comes first: the cap must not hide it.
+    let (mut ports, sound): (Vec<_>, Vec<_>) =
+        haproxy.ports.iter().partition(|port| anomalous.contains(&port.key));
+    ports.extend(sound);
+    let shown = capped(page, &row::PORT_INFO, &ports, max_port_series);
+    let info: Vec<(u64, f64)> =
+        shown.iter().map(|port| (page.identity((name, &port.key, port.generation)), 1.0)).collect();
+    page.add_identified(&row::PORT_INFO, info, |place| {
+        let port = shown.get(place);
+        let generation = port.map(|port| port.generation.as_str().to_owned());
+        let labels = port.map(|port| labels_of(name, &port.key)).unwrap_or_default();
+        labels.into_iter().chain(generation).collect()
+    });
+    add_queues(page, name, &fullest_queues(&ports), max_port_series);
+}
+
+/// What a metric says of a queue.
+type Value<'a> = fn(&Queue<'a>) -> Option<f64>;
+
+fn add_queues(page: &mut Families, name: &str, queues: &[Queue<'_>], limit: usize) {
+    let identified: Vec<(u64, &Queue<'_>)> =
+        queues.iter().map(|queue| (page.identity((name, queue.key)), queue)).collect();
+    let metrics: [(&'static Row, Value<'_>); 3] = [
+        (&row::LISTEN_QUEUE_LENGTH, |queue| queue.length.map(f64::from)),
+        (&row::LISTEN_QUEUE_LIMIT, |queue| queue.limit.map(f64::from)),
+        (&row::LISTEN_DROPS, |queue| queue.drops.map(number)),
+    ];
+    for (metric, value) in metrics {
+        let shown = capped(page, metric, &identified, limit).iter();
+        let known: Vec<(u64, f64, &PortKey)> = shown
+            .filter_map(|(identity, queue)| Some((*identity, value(queue)?, queue.key)))
+            .collect();
+        let samples = known.iter().map(|&(identity, value, _)| (identity, value));
+        let labels = |place: usize| known.get(place).map(|(.., key)| labels_of(name, key));
+        page.add_identified(metric, samples, |place| labels(place).unwrap_or_default());
     }
 }
 
@@ -185,6 +199,7 @@ struct Queue<'a> {
     key: &'a PortKey,
     length: Option<u32>,
     limit: Option<u32>,
+    drops: Option<u64>,
 }
 
 /// For each TCP port the fullest queue of all generations, ports in the order given.
@@ -195,7 +210,7 @@ fn fullest_queues<'a>(ports: &[&'a Port]) -> Vec<Queue<'a>> {
         match queues.last_mut().filter(|queue| *queue.key == port.key) {
             Some(queue) if length > queue.length => (queue.length, queue.limit) = (length, limit),
             Some(_) => {}
-            None => queues.push(Queue { key: &port.key, length, limit }),
+            None => queues.push(Queue { key: &port.key, length, limit, drops: port.drops }),
         }
     }
     queues
@@ -251,12 +266,17 @@ fn capped<'a, T>(page: &mut Families, row: &'static Row, items: &'a [T], limit: 
     items.get(..limit).unwrap_or(items)
 }
 
+/// The labels of a haproxy's port.
+fn labels_of(haproxy: &str, key: &PortKey) -> Vec<String> {
+    std::iter::once(haproxy.to_owned()).chain(port_labels(key)).collect()
+}
+
 fn port_labels(key: &PortKey) -> [String; 5] {
     [
         key.protocol.as_str().to_owned(),
         key.address.to_string(),
         key.port.to_string(),
-        key.interface.clone(),
-        key.netns.clone(),
+        key.interface.to_string(),
+        key.netns.to_string(),
     ]
 }

@@ -2,7 +2,10 @@
 
 pub mod catalogue;
 mod families;
+mod family;
 mod haproxys;
+
+use bytes::Bytes;
 
 use self::catalogue as row;
 use self::families::Families;
@@ -24,6 +27,21 @@ pub struct Exporter {
 pub const BUILD: [&str; 3] =
     [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTVERSION")];
 
+/// A page in Prometheus' text format 0.0.4.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exposition {
+    /// The text of each metric; shared with the last page where it is the same.
+    pub metrics: Vec<Bytes>,
+}
+
+impl Exposition {
+    /// The whole page.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.metrics.iter().map(|text| String::from_utf8_lossy(text)).collect()
+    }
+}
+
 /// Renders one page after the other; what pages have in common is kept from one to the next.
 #[derive(Debug, Default)]
 pub struct Renderer {
@@ -38,7 +56,7 @@ impl Renderer {
         verdict: &Verdict,
         exporter: &Exporter,
         max_port_series: usize,
-    ) -> String {
+    ) -> Exposition {
         self.page.begin();
         fill(&mut self.page, verdict, exporter, max_port_series);
         self.page.encode()

@@ -155,7 +155,7 @@ impl Collector<'_> {
     fn name(&mut self, name: &Path) -> Result<(), Problem> {
         let stat = self.stat(name)?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => self.file(name),
+            FileType::RegularFile => self.file(name, &stat),
             FileType::Directory => {
                 for entry in self.entries(name)? {
                     self.entry(name, &entry)?;
@@ -175,7 +175,7 @@ impl Collector<'_> {
         let path = PathBuf::from(path);
         let outcome = self.stat(&path).and_then(|stat| {
             if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-                self.file(&path)
+                self.file(&path, &stat)
             } else {
                 Ok(())
             }
@@ -208,13 +208,13 @@ impl Collector<'_> {
         Ok(names)
     }
 
-    fn file(&mut self, path: &Path) -> Result<(), Problem> {
+    /// `stat`: what it was a moment ago.
+    fn file(&mut self, path: &Path, stat: &Stat) -> Result<(), Problem> {
         if self.collected.files.len() >= MOST_FILES {
             return Err(Problem::TooMany { path: path.into(), limit: MOST_FILES });
         }
         if !self.read {
-            let stat = self.stat(path)?;
-            self.collected.stamps.push(stamp(path, &stat));
+            self.collected.stamps.push(stamp(path, stat));
             return Ok(());
         }
         // It may be replaced by a FIFO between the look and the opening.

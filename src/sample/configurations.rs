@@ -10,17 +10,21 @@ use std::sync::Arc;
 use super::config_files::{self, Base, Collected, Stamp};
 use super::doorway::doorway;
 use super::host_names::HostNames;
+use super::proc_dir::ProcDir;
 use super::processes::Found;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Launch};
 use crate::model::declared::PortIndex;
-use crate::model::{Configuration, ProcessId, UnixSeconds, Unreadable, What};
+use crate::model::{
+    Configuration, Environment, Executable, NamespaceId, Process, ProcessId, UnixSeconds,
+    Unreadable, What,
+};
 
 /// Readings of configurations, by how they are found and what they depend on.
 #[derive(Debug, Default)]
 pub struct Configurations {
     readings: BTreeMap<u64, Reading>,
-    sources: BTreeMap<ProcessId, Source>,
+    sources: BTreeMap<ProcessId, Known>,
     host_names: HostNames,
 }
 
@@ -31,6 +35,35 @@ pub struct Outcome {
     pub success: bool,
     /// A process ended meanwhile, perhaps a launcher: without its configuration nobody knows.
     pub gone: bool,
+}
+
+/// The source of a process, and what that was concluded from.
+#[derive(Debug)]
+struct Known {
+    basis: Basis,
+    source: Source,
+    /// Equal for all processes whose configuration is one and the same.
+    key: u64,
+}
+
+/// All that a process's source depends on.
+#[derive(Debug, PartialEq)]
+struct Basis {
+    arguments: Option<Vec<String>>,
+    environment: Option<Environment>,
+    executable: Option<Executable>,
+    root: Option<PathBuf>,
+    working_directory: Option<PathBuf>,
+    door: Option<i32>,
+    view: View,
+    host_name: Option<String>,
+}
+
+/// What the door shows: its root, and its mount namespace.
+#[derive(Debug, Default, PartialEq, Hash)]
+struct View {
+    root: Option<PathBuf>,
+    mounts: Option<NamespaceId>,
 }
 
 #[derive(Debug)]
@@ -60,24 +93,14 @@ impl Configurations {
         unreadable: &mut Vec<Unreadable>,
     ) -> Outcome {
         self.host_names.retain_those_of(found);
-        let mut sources = Vec::new();
-        for one in found.iter() {
-            sources.push((one.process.id, source(procfs, one, found, &mut self.host_names)));
-        }
-        self.sources.clear();
-        let mut hidden: Vec<Unreadable> = Vec::new();
-        for (id, source) in sources {
-            match source {
-                Ok(source) => self.sources.extend(source.map(|source| (id, source))),
-                Err(entry) if !hidden.contains(&entry) => hidden.push(entry),
-                Err(_) => {}
-            }
-        }
+        let hidden = self.find_sources(procfs, found);
         let mut gone = false;
         let mut kept: BTreeMap<u64, Reading> = BTreeMap::new();
         for found in found.iter_mut() {
-            let Some(source) = self.sources.get(&found.process.id) else { continue };
-            let reading = match kept.entry(source.key()) {
+            let Some(Known { source, key, .. }) = self.sources.get(&found.process.id) else {
+                continue;
+            };
+            let reading = match kept.entry(*key) {
                 Entry::Occupied(reading) => reading.into_mut(),
                 Entry::Vacant(slot) => {
                     let reading = renew(self.readings.remove(slot.key()), source);
@@ -100,7 +123,59 @@ impl Configurations {
 
     /// The source of a process of the last sample.
     pub fn source(&self, id: ProcessId) -> Option<&Source> {
-        self.sources.get(&id)
+        self.sources.get(&id).map(|known| &known.source)
+    }
+
+    /// Finds each process's source; answers what hides some.
+    fn find_sources(&mut self, procfs: &Path, found: &[Found]) -> Vec<Unreadable> {
+        let mut before = std::mem::take(&mut self.sources);
+        let mut hidden: Vec<Unreadable> = Vec::new();
+        for one in found {
+            let id = one.process.id;
+            let basis = Basis::of(procfs, one, found, &mut self.host_names);
+            if let Some(known) = before.remove(&id).filter(|known| known.basis == basis) {
+                self.sources.insert(id, Known { basis, ..known });
+                continue;
+            }
+            match source(procfs, &one.process, &basis) {
+                Ok(Some(source)) => {
+                    let key = source.key(&basis.view);
+                    self.sources.insert(id, Known { basis, source, key });
+                }
+                Err(entry) if !hidden.contains(&entry) => hidden.push(entry),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        hidden
+    }
+}
+
+impl Basis {
+    fn of(procfs: &Path, found: &Found, all: &[Found], host_names: &mut HostNames) -> Basis {
+        let process = &found.process;
+        let door = doorway(procfs, found, all);
+        Basis {
+            arguments: process.arguments.clone(),
+            environment: process.environment.clone(),
+            executable: process.executable.clone(),
+            root: process.root.clone(),
+            working_directory: process.working_directory.clone(),
+            door,
+            view: door.map(|door| View::through(procfs, door, all)).unwrap_or_default(),
+            host_name: host_names.of(procfs, found),
+        }
+    }
+}
+
+impl View {
+    /// What was read of an HAProxy already is not read again.
+    fn through(procfs: &Path, door: i32, all: &[Found]) -> View {
+        if let Some(known) = all.iter().find(|found| found.process.id.pid == door) {
+            let process = &known.process;
+            return View { root: process.root.clone(), mounts: process.mount_namespace };
+        }
+        let Ok(directory) = ProcDir::open(procfs, door) else { return View::default() };
+        View { root: directory.link("root").ok(), mounts: directory.namespace("mnt").ok() }
     }
 }
 
@@ -134,13 +209,7 @@ fn renew(old: Option<Reading>, source: &Source) -> Reading {
 
 /// `None`: it names no files, or may not be looked at, which is told elsewhere. An error: where
 /// its files are is hidden.
-fn source(
-    procfs: &Path,
-    found: &Found,
-    all: &[Found],
-    host_names: &mut HostNames,
-) -> Result<Option<Source>, Unreadable> {
-    let process = &found.process;
+fn source(procfs: &Path, process: &Process, basis: &Basis) -> Result<Option<Source>, Unreadable> {
     let line = process.arguments.as_ref().and_then(|arguments| CommandLine::parse(arguments));
     let Some(line) = line.filter(|line| !line.files.is_empty() && process.root.is_some()) else {
         return Ok(None);
@@ -150,7 +219,8 @@ fn source(
         subject: line.files.join(" "),
         reason: reason.to_owned(),
     };
-    let door = doorway(procfs, found, all)
+    let door = basis
+        .door
         .ok_or_else(|| hidden("a chroot hides the files, and no process near it sees them"))?;
     let names: Vec<PathBuf> = line.files.iter().map(PathBuf::from).collect();
     let absolute = names.iter().all(|name| name.is_absolute());
@@ -164,7 +234,7 @@ fn source(
             )
         })?;
     let root = procfs.join(door.to_string()).join("root");
-    let launch = Launch::of(process, &line, host_names.of(procfs, found));
+    let launch = Launch::of(process, &line, basis.host_name.clone());
     Ok(Some(Source { names, base: Base { root, directory }, launch }))
 }
 
@@ -176,14 +246,12 @@ impl Source {
     }
 
     /// The door may be another process each time; what it shows is told by the mount namespace.
-    fn key(&self) -> u64 {
+    fn key(&self, view: &View) -> u64 {
         let mut hasher = DefaultHasher::new();
         let launch = &self.launch;
         self.names.hash(&mut hasher);
         self.base.directory.hash(&mut hasher);
-        std::fs::read_link(&self.base.root).ok().hash(&mut hasher);
-        let namespace = self.base.root.parent().map(|process| process.join("ns/mnt"));
-        namespace.and_then(|link| std::fs::read_link(link).ok()).hash(&mut hasher);
+        view.hash(&mut hasher);
         launch.environment.hash(&mut hasher);
         (&launch.local_peer, &launch.master_sockets, &launch.host_name).hash(&mut hasher);
         (&launch.switches, launch.master_worker, launch.daemon).hash(&mut hasher);

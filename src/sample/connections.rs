@@ -9,7 +9,9 @@ use super::Sampler;
 use super::network_tables::table_unreadable;
 use super::pace::Pace;
 use super::proc_dir::{ProcDir, ReadError};
-use crate::model::{Connection, NamespaceId, Process, ProcessId, Snapshot, SocketInode};
+use crate::model::{
+    CloserLook, Connection, NamespaceId, Process, ProcessId, Snapshot, SocketInode,
+};
 
 /// The share of a processor that the reading takes at most.
 const SHARE: f64 = 1.0 / 300.0;
@@ -24,25 +26,31 @@ pub struct Connections {
 }
 
 impl Sampler {
-    /// Adds the connections of the processes `of` to a sample.
+    /// Reads the connections of the processes `of`.
     ///
     /// While none were read of a process it is absent there.
-    pub fn read_connections(&mut self, snapshot: &mut Snapshot, of: &BTreeSet<ProcessId>) {
+    pub(super) fn read_connections(
+        &mut self,
+        snapshot: &Snapshot,
+        of: &BTreeSet<ProcessId>,
+        closer: &mut CloserLook,
+    ) {
         self.connections.known.retain(|id, _| of.contains(id));
         let all_known = of.len() == self.connections.known.len();
         let share = if all_known { SHARE } else { FIRST_SHARE };
         if !of.is_empty() && self.connections.pace.allows(share) {
             let mut pace = std::mem::take(&mut self.connections.pace);
-            let known = pace.spend(|| self.dump_connections(snapshot, of));
+            let known = pace.spend(|| self.dump_connections(snapshot, of, closer));
             self.connections = Connections { known, pace };
         }
-        snapshot.connections.clone_from(&self.connections.known);
+        closer.connections.clone_from(&self.connections.known);
     }
 
     fn dump_connections(
         &mut self,
-        snapshot: &mut Snapshot,
+        snapshot: &Snapshot,
         of: &BTreeSet<ProcessId>,
+        closer: &mut CloserLook,
     ) -> BTreeMap<ProcessId, Vec<Connection>> {
         let mut processes = Vec::new();
         for process in snapshot.processes.iter().filter(|process| of.contains(&process.id)) {
@@ -62,7 +70,7 @@ impl Sampler {
             let wanted = inside.flat_map(|held| &held.sockets).copied().collect();
             match network.table.connections(&wanted) {
                 Ok(table) => drop(tables.insert(id, table)),
-                Err(error) => snapshot.unreadable.push(table_unreadable(network, &error)),
+                Err(error) => closer.unreadable.push(table_unreadable(network, &error)),
             }
         }
         let told = |held: Held| Some((held.id, held.connections(&tables)?));

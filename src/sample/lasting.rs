@@ -26,6 +26,8 @@ pub struct Lasting {
     pub pid_namespace: Option<NamespaceId>,
     /// `ns/mnt`.
     pub mount_namespace: Option<NamespaceId>,
+    /// `ns/uts`.
+    pub uts_namespace: Option<NamespaceId>,
     /// `cgroup`.
     pub cgroups: CgroupPaths,
     /// The soft limit on open files in `limits`.

@@ -21,10 +21,11 @@ mod proc_dir;
 mod processes;
 pub mod programs;
 mod sockets;
+mod status;
 pub mod surroundings;
 pub mod wire;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,15 +40,15 @@ use self::connections::Connections;
 use self::lasting::Lastings;
 use self::namespaces::Networks;
 use self::network_uses::NetworkUses;
-use self::ownership::{Outcome, Ownership, Wanted};
+use self::ownership::{Outcome, Ownership, WantedSet};
 use self::port_uses::PortUses;
 use self::proc_dir::ProcDir;
 pub use self::processes::Discovery;
 use self::processes::{Clock, Found};
 use crate::haproxy::listeners;
 use crate::model::{
-    CollectorRun, Configuration, ProcessId, Protocol, Snapshot, SocketInode, UnixSeconds,
-    Unreadable, What,
+    CloserLook, CollectorRun, Configuration, NamespaceId, ProcessId, Protocol, Snapshot,
+    SocketInode, UnixSeconds, Unreadable, What,
 };
 
 /// A sample that a reload has torn is taken again, so often at most.
@@ -91,8 +92,8 @@ pub struct Sampler {
     port_uses: PortUses,
     /// The HAProxys of the last sample.
     processes: BTreeSet<ProcessId>,
-    /// The listeners they held.
-    listeners: BTreeSet<SocketInode>,
+    /// The listeners they held, in the order of their inodes.
+    listeners: Vec<SocketInode>,
     /// The TCP listeners of the last sample that no HAProxy held.
     unowned: BTreeSet<SocketInode>,
 }
@@ -121,7 +122,7 @@ impl Sampler {
             connections: Connections::default(),
             port_uses: PortUses::default(),
             processes: BTreeSet::new(),
-            listeners: BTreeSet::new(),
+            listeners: Vec::new(),
             unowned: BTreeSet::new(),
         })
     }
@@ -132,7 +133,7 @@ impl Sampler {
         self.census.forget();
     }
 
-    /// Takes one sample; connections are not in it, see [`Sampler::read_connections`].
+    /// Takes one sample; what costs more is not in it, see [`Sampler::look_closer`].
     ///
     /// A reload in the middle of it can hand the listeners to a process that was not there when
     /// the list was made: then nobody would seem to serve, so it is taken again.
@@ -153,6 +154,20 @@ impl Sampler {
         snapshot
     }
 
+    /// Looks closer at what a sample has shown to be worth it: the connections of the processes
+    /// `stale`, and who uses the ports `unbound`.
+    pub fn look_closer(
+        &mut self,
+        snapshot: &Snapshot,
+        stale: &BTreeSet<ProcessId>,
+        unbound: &BTreeMap<NamespaceId, BTreeSet<u16>>,
+    ) -> CloserLook {
+        let mut closer = CloserLook::none();
+        self.read_connections(snapshot, stale, &mut closer);
+        self.read_port_uses(snapshot, unbound, &mut closer);
+        closer
+    }
+
     /// A new listener that no HAProxy holds may be that of a process which was seen before it
     /// executed HAProxy: the next sample looks at all of them.
     fn look_for_owners(&mut self, snapshot: &Snapshot) {
@@ -160,7 +175,7 @@ impl Sampler {
         let listening = tables.flatten().filter(|socket| socket.protocol == Protocol::Tcp);
         let unowned: BTreeSet<SocketInode> = listening
             .map(|socket| socket.inode)
-            .filter(|inode| !self.listeners.contains(inode))
+            .filter(|inode| self.listeners.binary_search(inode).is_err())
             .collect();
         if !unowned.is_subset(&self.unowned) {
             self.census.review();
@@ -170,12 +185,13 @@ impl Sampler {
 
     /// A listener of the last sample is in the tables, and nobody holds it any more: it was closed
     /// after the tables were read, and who listens since then is not in them.
-    fn has_lost_a_listener(&self, snapshot: &Snapshot, held: &BTreeSet<SocketInode>) -> bool {
+    fn has_lost_a_listener(&self, snapshot: &Snapshot, held: &[SocketInode]) -> bool {
         let living = || snapshot.processes.iter().filter(|process| !process.is_zombie());
         if living().any(|process| process.sockets.is_none()) {
             return false; // somebody not seen may hold it
         }
-        let lost: BTreeSet<_> = self.listeners.difference(held).collect();
+        let is_lost = |inode: &&SocketInode| held.binary_search(inode).is_err();
+        let lost: BTreeSet<_> = self.listeners.iter().filter(is_lost).collect();
         !lost.is_empty() && bound_inodes(snapshot).any(|inode| lost.contains(&inode))
     }
 
@@ -286,20 +302,19 @@ fn is_being_executed(found: &Found) -> bool {
 }
 
 /// The sockets whose holders matter: all that may be listeners.
-fn wanted(snapshot: &Snapshot, found: &[Found]) -> Wanted {
+fn wanted(snapshot: &Snapshot, found: &[Found]) -> WantedSet {
     let mut configurations: Vec<&Arc<Configuration>> =
         found.iter().filter_map(|found| found.process.configuration.as_ref()).collect();
     configurations.dedup_by(|a, b| Arc::ptr_eq(a, b));
-    let mut wanted = Wanted::new();
-    for network in snapshot.networks.values() {
-        let configured = || configurations.iter().map(|configuration| &***configuration);
+    let configured = || configurations.iter().map(|configuration| &***configuration);
+    let wanted = snapshot.networks.values().flat_map(|network| {
         let bound = network.bound.iter().flatten();
         let bound = bound.filter(|s| listeners::may_be_one(s, network, configured()));
-        wanted.extend(bound.map(|socket| (socket.inode, socket.cookie)));
         let unix = network.unix_listeners.iter().flatten();
-        wanted.extend(unix.map(|&inode| (inode, None)));
-    }
-    wanted
+        let bound = bound.map(|socket| (socket.inode, socket.cookie));
+        bound.chain(unix.map(|&inode| (inode, None)))
+    });
+    wanted.collect()
 }
 
 fn bound_inodes(snapshot: &Snapshot) -> impl Iterator<Item = SocketInode> {
@@ -308,10 +323,17 @@ fn bound_inodes(snapshot: &Snapshot) -> impl Iterator<Item = SocketInode> {
 }
 
 /// What HAProxys hold of the sockets that may be listeners.
-fn held_listeners(snapshot: &Snapshot) -> BTreeSet<SocketInode> {
+fn held_listeners(snapshot: &Snapshot) -> Vec<SocketInode> {
+    let mut bound: Vec<SocketInode> = bound_inodes(snapshot).collect();
+    bound.sort_unstable();
     let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
-    let held: HashSet<SocketInode> = held.flatten().copied().collect();
-    bound_inodes(snapshot).filter(|inode| held.contains(inode)).collect()
+    let mut listeners: Vec<SocketInode> = held
+        .flat_map(|held| held.iter().copied())
+        .filter(|inode| bound.binary_search(inode).is_ok())
+        .collect();
+    listeners.sort_unstable();
+    listeners.dedup();
+    listeners
 }
 
 fn run(snapshot: &mut Snapshot, collector: &'static str, work: impl FnOnce(&mut Snapshot) -> bool) {

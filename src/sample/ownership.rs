@@ -3,7 +3,8 @@
 //!
 //! A process that holds few descriptors besides its listeners is walked each time: that costs no
 //! more than looking after them. Of one that holds many connections the known triples of process,
-//! descriptor and socket are verified, and it is walked again when
+//! descriptor and socket are verified, by links that are held open ([`Link`]), and it is walked
+//! again when
 //!
 //! - it is new, has just been executed anew or is young: it may yet be handed listeners. HAProxy
 //!   takes those only while it starts (`sock_get_old_sockets()`); how long that lasts shows in
@@ -18,14 +19,17 @@
 //! The number of descriptors alone would be no sign that nothing has changed: one may have been
 //! closed for each that was opened.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::descriptors::Descriptors;
+use rustix::process::Resource;
+
+use super::descriptors::{Descriptors, Link};
+use super::lasting::Layout;
 use super::pace::Pace;
 use super::proc_dir::ReadError;
 use super::processes::Found;
-use crate::model::{ProcessId, SocketInode, UnixSeconds};
+use crate::model::{Environment, Process, ProcessId, SocketInode, UnixSeconds};
 
 /// After its start, its execution or its first listener a process may be handed listeners.
 const YOUNG_SECONDS: f64 = 10.0;
@@ -43,8 +47,29 @@ const TURN_SHARE: f64 = 1.0 / 20_000.0;
 /// Where the kernel does not count descriptors (before Linux 6.2), a walk counts them.
 const COUNT_SHARE: f64 = 1.0 / 300.0;
 
-/// The sockets in question, with their cookies where the tables tell.
-pub type Wanted = HashMap<SocketInode, Option<u64>>;
+/// A socket in question, with its cookie where the tables tell.
+pub type Wanted = (SocketInode, Option<u64>);
+
+/// The sockets in question.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WantedSet(Vec<Wanted>);
+
+impl FromIterator<Wanted> for WantedSet {
+    fn from_iter<I: IntoIterator<Item = Wanted>>(sockets: I) -> WantedSet {
+        let mut sockets: Vec<Wanted> = sockets.into_iter().collect();
+        sockets.sort_unstable_by_key(|(inode, _)| *inode);
+        sockets.dedup_by_key(|(inode, _)| *inode);
+        WantedSet(sockets)
+    }
+}
+
+impl WantedSet {
+    /// A socket, if it is in question.
+    fn get(&self, inode: SocketInode) -> Option<&Wanted> {
+        let place = self.0.binary_search_by_key(&inode, |(inode, _)| *inode).ok()?;
+        self.0.get(place)
+    }
+}
 
 /// How the reading of a process's descriptors ended.
 #[derive(Debug)]
@@ -61,8 +86,12 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct Ownership {
     holders: BTreeMap<ProcessId, Holder>,
+    /// What they hold together.
+    owned: BTreeSet<SocketInode>,
     /// Sockets all of whose holders are known.
-    explained: Wanted,
+    explained: WantedSet,
+    /// So many more links may be held open.
+    links: usize,
     search: Pace,
     turn: Pace,
 }
@@ -77,18 +106,37 @@ struct Reading {
 /// One process, as it was when it was last walked.
 #[derive(Debug, Default)]
 struct Holder {
-    incarnation: u64,
+    incarnation: Option<Incarnation>,
     young_since: UnixSeconds,
     held: Vec<Held>,
+    /// The sockets in [`Holder::held`].
+    sockets: Arc<BTreeSet<SocketInode>>,
     open: u64,
     walk: Pace,
 }
 
 /// A descriptor that is a socket in question, or was one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Held {
     number: u32,
     inode: SocketInode,
+    /// To verify it by, once that was done.
+    link: Option<Link>,
+}
+
+impl Held {
+    /// It is still the socket it was. `links`: so many more may be opened.
+    fn verify(&mut self, descriptors: &Descriptors, links: &mut usize) -> bool {
+        if self.link.is_none() && *links > 0 {
+            self.link = descriptors.link(self.number);
+            *links -= 1;
+        }
+        let now = match &self.link {
+            Some(link) => link.socket(),
+            None => descriptors.socket_at(self.number),
+        };
+        now == Some(self.inode)
+    }
 }
 
 impl Ownership {
@@ -97,37 +145,42 @@ impl Ownership {
     pub fn read(
         &mut self,
         found: &mut [Found],
-        wanted: &Wanted,
+        wanted: &WantedSet,
         now: UnixSeconds,
     ) -> Vec<(ProcessId, Outcome)> {
         let mut living: Vec<&mut Found> =
             found.iter_mut().filter(|f| !f.process.is_zombie()).collect();
         let ids: BTreeSet<ProcessId> = living.iter().map(|found| found.process.id).collect();
-        let owned = self.owned();
         let holders = self.holders.len();
         self.holders.retain(|id, _| ids.contains(id));
+        let held = self.holders.values().flat_map(|holder| &holder.held);
+        self.links = most_links().saturating_sub(held.filter(|held| held.link.is_some()).count());
         let mut readings: BTreeMap<ProcessId, Reading> = living
             .iter_mut()
             .map(|found| (found.process.id, self.read_one(found, wanted, now, false)))
             .collect();
         // Who was not walked holds what it held.
         let changed = self.holders.len() < holders || readings.values().any(|r| r.walked);
-        let now_owned = if changed { self.owned() } else { BTreeSet::new() };
-        let is_lost =
-            |inode: &SocketInode| changed && owned.contains(inode) && !now_owned.contains(inode);
-        let is_known = |(inode, cookie): (&SocketInode, &Option<u64>)| {
-            self.explained.get(inode) == Some(cookie) && !is_lost(inode)
+        let lost = if changed { self.recount() } else { BTreeSet::new() };
+        let is_known = |wanted: &Wanted| {
+            self.explained.get(wanted.0) == Some(wanted) && !lost.contains(&wanted.0)
         };
-        let search = !wanted.iter().all(is_known);
-        for candidate in self.candidates(&readings, search) {
+        let search =
+            !(lost.is_empty() && *wanted == self.explained || wanted.0.iter().all(is_known));
+        let candidates = self.candidates(&readings, search);
+        let asked_more = !candidates.is_empty();
+        for candidate in candidates {
             let found = living.iter_mut().find(|found| found.process.id == candidate);
             if let Some(found) = found {
                 readings.insert(candidate, self.read_one(found, wanted, now, true));
             }
         }
-        if search || self.explained.len() != wanted.len() {
+        if asked_more {
+            self.recount();
+        }
+        if search || *wanted != self.explained {
             let all_walked = readings.values().all(|reading| reading.walked);
-            self.remember(wanted, all_walked, is_lost);
+            self.remember(wanted, all_walked, &lost);
         }
         readings.into_iter().map(|(id, reading)| (id, reading.outcome)).collect()
     }
@@ -137,15 +190,21 @@ impl Ownership {
         self.holders.get(&id).is_some_and(|holder| !holder.held.is_empty())
     }
 
+    /// Gathers anew what is held; answers what no longer is.
+    fn recount(&mut self) -> BTreeSet<SocketInode> {
+        let owned = self.owned();
+        let before = std::mem::replace(&mut self.owned, owned);
+        before.difference(&self.owned).copied().collect()
+    }
+
     fn owned(&self) -> BTreeSet<SocketInode> {
-        let held = self.holders.values().flat_map(|holder| &holder.held);
-        held.map(|held| held.inode).collect()
+        self.holders.values().flat_map(|holder| holder.sockets.iter()).copied().collect()
     }
 
     fn read_one(
         &mut self,
         found: &mut Found,
-        wanted: &Wanted,
+        wanted: &WantedSet,
         now: UnixSeconds,
         asked: bool,
     ) -> Reading {
@@ -156,21 +215,24 @@ impl Ownership {
         };
         let count = descriptors.count();
         let holder = self.holders.entry(id).or_default();
-        let incarnation = incarnation(found);
+        let incarnation = Some(Incarnation::of(found));
         let is_new = holder.incarnation != incarnation;
         if is_new {
-            let first = holder.incarnation == 0;
+            let first = holder.incarnation.is_none();
             let since = if first { found.process.started } else { now };
-            *holder = Holder { incarnation, young_since: since, ..Holder::default() };
+            *holder = Holder { young_since: since, ..Holder::default() };
         }
-        let walked =
-            asked || is_new || holder.is_to_be_walked(count, now) || !holder.verify(&descriptors);
+        holder.incarnation = incarnation;
+        let walked = asked
+            || is_new
+            || holder.is_to_be_walked(count, now)
+            || !holder.verify(&descriptors, &mut self.links);
         let done = if walked { holder.walk(&descriptors, wanted, now) } else { Ok(()) };
         if let Err(error) = done {
             return self.lose(found, error);
         }
         found.process.open_fds = Some(count.unwrap_or(holder.open));
-        found.process.sockets = Some(holder.held.iter().map(|held| held.inode).collect());
+        found.process.sockets = Some(Arc::clone(&holder.sockets));
         Reading { outcome: Outcome::Read, walked }
     }
 
@@ -210,23 +272,15 @@ impl Ownership {
         oldest.into_iter().collect()
     }
 
-    fn remember(
-        &mut self,
-        wanted: &Wanted,
-        all_walked: bool,
-        is_lost: impl Fn(&SocketInode) -> bool,
-    ) {
-        let before = std::mem::take(&mut self.explained);
-        if all_walked {
-            self.explained.clone_from(wanted);
-        }
-        let owned = self.owned();
+    fn remember(&mut self, wanted: &WantedSet, all_walked: bool, lost: &BTreeSet<SocketInode>) {
         // A listener that is paused comes back into the tables as the one it was.
-        let still = before.into_iter().filter(|(inode, cookie)| match wanted.get(inode) {
-            Some(wanted) => wanted == cookie && !is_lost(inode),
-            None => owned.contains(inode),
-        });
-        self.explained.extend(still);
+        let still = |known: &Wanted| match wanted.get(known.0) {
+            Some(wanted) => wanted == known && !lost.contains(&known.0),
+            None => self.owned.contains(&known.0),
+        };
+        let explained = self.explained.0.iter().copied().filter(still);
+        let told = if all_walked { wanted.0.as_slice() } else { &[] };
+        self.explained = explained.chain(told.iter().copied()).collect();
     }
 }
 
@@ -242,39 +296,53 @@ impl Holder {
     }
 
     /// Every descriptor is still the socket it was.
-    fn verify(&self, descriptors: &Descriptors) -> bool {
-        self.held.iter().all(|held| descriptors.socket_at(held.number) == Some(held.inode))
+    fn verify(&mut self, descriptors: &Descriptors, links: &mut usize) -> bool {
+        self.held.iter_mut().all(|held| held.verify(descriptors, links))
     }
 
     fn walk(
         &mut self,
         descriptors: &Descriptors,
-        wanted: &Wanted,
+        wanted: &WantedSet,
         now: UnixSeconds,
     ) -> Result<(), ReadError> {
-        let before: BTreeSet<SocketInode> = self.held.iter().map(|held| held.inode).collect();
+        let before = &self.sockets;
         let mut held = Vec::new();
         let open = self.walk.spend(|| {
             descriptors.walk(|number, inode| {
-                if wanted.contains_key(&inode) || before.contains(&inode) {
-                    held.push(Held { number, inode });
+                if before.contains(&inode) || wanted.get(inode).is_some() {
+                    held.push(Held { number, inode, link: None });
                 }
             })
         })?;
         if before.is_empty() && !held.is_empty() && self.open > 0 {
             self.young_since = now;
         }
+        self.sockets = Arc::new(held.iter().map(|held: &Held| held.inode).collect());
         (self.held, self.open) = (held, open);
         Ok(())
     }
 }
 
+/// Links may take half of the descriptors the exporter may have.
+fn most_links() -> usize {
+    let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX)
+}
+
 /// Tells one program from the next that the same process executes: what it was given, and where
-/// the kernel has put it. Never 0.
-fn incarnation(found: &Found) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    found.layout.hash(&mut hasher);
-    found.process.arguments.hash(&mut hasher);
-    found.process.environment.as_ref().map(|environment| &environment.0).hash(&mut hasher);
-    hasher.finish() | 1
+/// the kernel has put it.
+#[derive(Debug, PartialEq)]
+struct Incarnation {
+    layout: Layout,
+    arguments: Option<Vec<String>>,
+    environment: Option<Environment>,
+}
+
+impl Incarnation {
+    fn of(found: &Found) -> Incarnation {
+        let Process { arguments, environment, .. } = &found.process;
+        let (arguments, environment) = (arguments.clone(), environment.clone());
+        Incarnation { layout: found.layout, arguments, environment }
+    }
 }

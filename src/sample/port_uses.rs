@@ -12,7 +12,8 @@ use super::sockets::{Netlink, SocketTable, procfs_inet, unmapped};
 use super::wire::{InetSocket, Transport, state};
 use super::{Sampler, programs};
 use crate::model::{
-    ConnectionState, NamespaceId, PortRole, PortUse, Program, Protocol, Snapshot, SocketInode,
+    CloserLook, ConnectionState, NamespaceId, PortRole, PortUse, Program, Protocol, Snapshot,
+    SocketInode,
 };
 
 /// For up to this many ports the kernel is asked for each: it walks its table for every question.
@@ -46,20 +47,21 @@ impl PortUses {
 }
 
 impl Sampler {
-    /// Adds to a sample who uses these ports, and whose each socket is.
+    /// Reads who uses these ports, and whose each socket is.
     ///
     /// A namespace of which nothing could be learned is absent.
-    pub fn read_port_uses(
+    pub(super) fn read_port_uses(
         &mut self,
-        snapshot: &mut Snapshot,
+        snapshot: &Snapshot,
         ports: &BTreeMap<NamespaceId, BTreeSet<u16>>,
+        closer: &mut CloserLook,
     ) {
         self.port_uses.known.retain(|id, _| ports.contains_key(id));
         let answered = ports.iter().all(|(&id, ports)| self.port_uses.covers(id, ports));
         let share = if answered { SHARE } else { FIRST_SHARE };
         if !ports.is_empty() && self.port_uses.asking.allows(share) {
             let mut asking = std::mem::take(&mut self.port_uses.asking);
-            asking.spend(|| self.ask(snapshot, ports));
+            asking.spend(|| self.ask(ports, closer));
             self.port_uses.asking = asking;
         }
         for (&id, ports) in ports {
@@ -67,13 +69,13 @@ impl Sampler {
                 && ports.is_subset(&answer.ports)
             {
                 let asked = answer.uses.iter().filter(|used| ports.contains(&used.port));
-                snapshot.port_uses.insert(id, asked.cloned().collect());
+                closer.port_uses.insert(id, asked.cloned().collect());
             }
         }
-        self.name_holders(snapshot);
+        self.name_holders(snapshot, closer);
     }
 
-    fn ask(&mut self, snapshot: &mut Snapshot, ports: &BTreeMap<NamespaceId, BTreeSet<u16>>) {
+    fn ask(&mut self, ports: &BTreeMap<NamespaceId, BTreeSet<u16>>, closer: &mut CloserLook) {
         for (id, ports) in ports {
             let Some(network) = self.networks.get_mut(*id) else { continue };
             match network.table.port_uses(ports) {
@@ -83,19 +85,19 @@ impl Sampler {
                 }
                 Err(error) => {
                     self.port_uses.known.remove(id);
-                    snapshot.unreadable.push(table_unreadable(network, &error));
+                    closer.unreadable.push(table_unreadable(network, &error));
                 }
             }
         }
     }
 
     /// HAProxys' sockets are added to what they hold; for the others a program is named.
-    fn name_holders(&mut self, snapshot: &mut Snapshot) {
-        let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
-        let known: BTreeSet<SocketInode> = held.flatten().copied().collect();
-        let uses = snapshot.port_uses.values().flatten();
+    fn name_holders(&mut self, snapshot: &Snapshot, closer: &mut CloserLook) {
+        let held = || snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
+        let uses = closer.port_uses.values().flatten();
+        let inodes = uses.filter_map(|used| used.inode);
         let strange: BTreeSet<SocketInode> =
-            uses.filter_map(|used| used.inode).filter(|inode| !known.contains(inode)).collect();
+            inodes.filter(|inode| !held().any(|held| held.contains(inode))).collect();
         let PortUses { holders, searching, .. } = &mut self.port_uses;
         let procfs = &self.paths.procfs;
         let lives = |program: &Program| ProcDir::open(procfs, program.pid).is_ok();
@@ -111,12 +113,11 @@ impl Sampler {
         }
         for (&inode, programs) in holders.iter() {
             for program in programs {
-                let mut own = snapshot.processes.iter_mut();
-                let own = own.find(|process| process.id.pid == program.pid);
-                if let Some(sockets) = own.and_then(|process| process.sockets.as_mut()) {
-                    sockets.insert(inode);
+                let mut own = snapshot.processes.iter().filter(|own| own.sockets.is_some());
+                if let Some(own) = own.find(|own| own.id.pid == program.pid) {
+                    closer.held.insert((inode, own.id));
                 } else {
-                    snapshot.programs.entry(inode).or_insert_with(|| program.clone());
+                    closer.programs.entry(inode).or_insert_with(|| program.clone());
                 }
             }
         }

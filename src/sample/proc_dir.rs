@@ -10,11 +10,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use procfs::FromRead;
-use procfs::process::{Limits, Stat, Status};
+use procfs::process::{Limits, Stat};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::descriptors::Descriptors;
+use super::status::Status;
 use crate::model::{NamespaceId, ProcessId};
 
 /// Most that is read of one file: what others write there has no bound of ours.
@@ -95,7 +96,8 @@ impl ProcDir {
 
     /// `status`.
     pub fn status(&self) -> Result<Status, ReadError> {
-        Ok(Status::from_read(self.bytes("status")?.as_slice())?)
+        let status = Status::parse(&self.bytes("status")?);
+        status.ok_or_else(|| ReadError::Other("unexpected status".to_owned()))
     }
 
     /// The soft limit on open files in `limits`.

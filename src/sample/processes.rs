@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use procfs::process::Stat;
 use regex::Regex;
@@ -11,8 +12,8 @@ use super::lasting::{Lasting, Lastings, Layout};
 use super::proc_dir::{ProcDir, ReadError};
 use crate::haproxy::command_line::CommandLine;
 use crate::model::{
-    Environment, Executable, OtherNetworks, Process, ProcessId, Signals, UnixSeconds, Unreadable,
-    What,
+    Environment, Executable, NamespaceId, OtherNetworks, Process, ProcessId, UnixSeconds,
+    Unreadable, What,
 };
 
 /// The name of the program, of its file and in the kernel.
@@ -36,6 +37,8 @@ pub struct Found {
     pub directory: ProcDir,
     /// Its place in each cgroup hierarchy.
     pub cgroups: CgroupPaths,
+    /// UTS namespace.
+    pub uts_namespace: Option<NamespaceId>,
     /// Tells the program it executes from others it has executed.
     pub layout: Layout,
 }
@@ -128,13 +131,13 @@ fn read(
     unreadable: &mut Vec<Unreadable>,
 ) -> Result<Option<Found>, ReadError> {
     let directory = ProcDir::open(procfs, pid)?;
-    let comm = match directory.comm() {
-        // Some processes are closed to everybody; one without a name is not ours to count.
-        Err(ReadError::Denied | ReadError::Other(_)) => return Ok(None),
-        other => other?,
-    };
     let exe = directory.link("exe");
-    let called = exe.as_ref().is_ok_and(|exe| is_haproxy_file(exe)) || comm == NAME;
+    let called = exe.as_ref().is_ok_and(|exe| is_haproxy_file(exe))
+        || match directory.comm() {
+            // Some processes are closed to everybody; one without a name is not ours to count.
+            Err(ReadError::Denied | ReadError::Other(_)) => return Ok(None),
+            comm => comm? == NAME,
+        };
     if !called && discovery.commands.is_empty() {
         return Ok(None);
     }
@@ -142,17 +145,12 @@ fn read(
         Err(ReadError::Denied | ReadError::Other(_)) if !called => return Ok(None),
         other => other?,
     };
-    if !is_haproxy(&comm, exe.as_deref().ok(), &arguments, discovery) {
+    let before = directory.stat()?;
+    if !is_haproxy(&before.comm, exe.as_deref().ok(), &arguments, discovery) {
         return Ok(None);
     }
-    let before = directory.stat()?;
     let reader = Reader { directory, pid, unreadable, missing: Vec::new() };
     let mut found = reader.read(before, exe, clock, known)?;
-    let after = found.directory.stat()?;
-    let process = &found.process;
-    if after.starttime != process.id.start_ticks || (after.state == 'Z' && !process.is_zombie()) {
-        return Err(ReadError::Gone);
-    }
     found.process.arguments =
         (!found.process.is_zombie() && !arguments.is_empty()).then_some(arguments);
     Ok(Some(found))
@@ -195,7 +193,6 @@ impl Reader<'_> {
         clock: Clock,
         known: &mut Lastings,
     ) -> Result<Found, ReadError> {
-        let status = self.directory.status()?;
         let alive = stat.state != 'Z' && stat.state != 'X';
         let (code, stack) = (Some(stat.startcode), Some(stat.startstack));
         let layout = [code, stack, stat.start_brk, stat.arg_start, stat.env_start];
@@ -215,6 +212,11 @@ impl Reader<'_> {
             }
             lasting
         };
+        // Last: what has died meanwhile showed half of itself.
+        let status = self.directory.status()?;
+        if alive && matches!(status.run_state, 'Z' | 'X') {
+            return Err(ReadError::Gone);
+        }
         let process = Process {
             id,
             started: clock.time_of(stat.starttime),
@@ -233,19 +235,21 @@ impl Reader<'_> {
             net_namespace: lasting.net_namespace,
             other_networks: OtherNetworks::default(),
             mount_namespace: lasting.mount_namespace,
-            namespace_pids: status.nspid.unwrap_or_else(|| vec![self.pid]),
-            signals: Some(Signals {
-                pending: status.sigpnd | status.shdpnd,
-                blocked: status.sigblk,
-            }),
-            anonymous_memory_bytes: status.rssanon.map(|kibibytes| kibibytes * 1024),
+            namespace_pids: if status.namespace_pids.is_empty() {
+                vec![self.pid]
+            } else {
+                status.namespace_pids
+            },
+            signals: Some(status.signals),
+            anonymous_memory_bytes: status.anonymous_memory_bytes,
             open_fds: None,
             max_fds: lasting.max_fds,
             sockets: None,
             pidfile: None,
             configuration: None,
         };
-        Ok(Found { process, directory: self.directory, cgroups: lasting.cgroups, layout })
+        let Lasting { cgroups, uts_namespace, .. } = lasting;
+        Ok(Found { process, directory: self.directory, cgroups, uts_namespace, layout })
     }
 
     fn read_lasting(&mut self, alive: bool) -> Result<Lasting, ReadError> {
@@ -263,6 +267,7 @@ impl Reader<'_> {
             net_namespace,
             pid_namespace,
             mount_namespace,
+            uts_namespace: self.directory.namespace("uts").ok(),
             cgroups: CgroupPaths::parse(&self.directory.text("cgroup").unwrap_or_default()),
             max_fds: self.directory.max_fds().ok().flatten(),
         })
@@ -315,7 +320,8 @@ fn executable_of(link: &Path) -> Executable {
 
 fn environment_of(strings: &[String]) -> Environment {
     let pairs = strings.iter().filter_map(|string| string.split_once('='));
-    Environment(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    let owned = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Environment(Arc::new(owned.collect()))
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl<T> Run<'_, T> {
 /// Gathers ports into runs; only those with the same `T` are in one.
 pub fn runs<'a, T: Ord>(ports: impl Iterator<Item = (&'a PortKey, T)>) -> Vec<Run<'a, T>> {
     fn place(key: &PortKey) -> impl Ord + '_ {
-        (key.protocol, key.address, key.interface.as_str(), key.netns.as_str())
+        (key.protocol, key.address, &*key.interface, &*key.netns)
     }
     let mut sorted: Vec<_> = ports.collect();
     sorted.sort_by(|(a, common_a), (b, common_b)| {
@@ -68,8 +68,8 @@ mod tests {
     use crate::model::Protocol;
 
     fn key(address: &str, port: u16, interface: &str) -> PortKey {
-        let (address, interface) = (address.parse().unwrap(), interface.to_owned());
-        PortKey { protocol: Protocol::Tcp, address, port, interface, netns: String::new() }
+        let (address, interface) = (address.parse().unwrap(), interface.into());
+        PortKey { protocol: Protocol::Tcp, address, port, interface, netns: "".into() }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod config;
 mod connection;
 mod endpoints;
 mod gate;
+mod gzip;
 mod html;
 mod landing;
 mod lifecycle;
@@ -37,7 +38,9 @@ use hyper::body::Bytes;
 use tokio::sync::watch;
 
 use crate::judge::verdict::Verdict;
+use crate::metrics::Exposition;
 
+pub use gzip::Gzip;
 pub use lifecycle::Reloaded;
 pub use listen::{bind, take_from_systemd};
 pub use security::Security;
@@ -77,8 +80,8 @@ pub enum Error {
 /// What one sample leaves for the requests that follow.
 #[derive(Debug)]
 pub struct Page {
-    /// The metrics, encoded.
-    pub metrics: Bytes,
+    /// The metrics, encoded: one part after another.
+    pub metrics: Vec<Bytes>,
     /// The same, compressed once for all who ask for it.
     pub metrics_gzip: Bytes,
     /// When the sample was taken, to tell its age.
@@ -89,12 +92,18 @@ pub struct Page {
 }
 
 impl Page {
-    /// Prepares what requests will be answered with.
+    /// Prepares what requests will be answered with. `gzip`: what compressed the page before.
     #[must_use]
-    pub fn new(metrics: String, verdict: Verdict, telemetry_path: &str) -> Page {
+    pub fn new(
+        metrics: Exposition,
+        gzip: &mut Gzip,
+        verdict: Verdict,
+        telemetry_path: &str,
+    ) -> Page {
+        let Exposition { metrics } = metrics;
         Page {
-            metrics_gzip: gzip(metrics.as_bytes()),
-            metrics: metrics.into(),
+            metrics_gzip: gzip.compress(&metrics),
+            metrics,
             rendered: Instant::now(),
             verdict,
             telemetry_path: telemetry_path.to_owned(),
@@ -108,14 +117,6 @@ impl Page {
         let content = || landing::content(&self.verdict, &self.telemetry_path).into();
         self.person.get_or_init(content).clone()
     }
-}
-
-/// Fast rather than small: a page of metrics shrinks to a tenth either way.
-fn gzip(bytes: &[u8]) -> Bytes {
-    use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
-    written.expect("a vector takes all writes").into()
 }
 
 /// How to serve.

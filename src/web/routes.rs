@@ -69,8 +69,8 @@ fn only(methods: &'static str, why: &'static str) -> Response<Chunks> {
 
 fn metrics(page: &Page, headers: &HeaderMap) -> Response<Chunks> {
     let gzip = takes_gzip(headers);
-    let body = if gzip { page.metrics_gzip.clone() } else { page.metrics.clone() };
-    let mut response = respond(StatusCode::OK, METRICS_TYPE, [body]);
+    let body = if gzip { vec![page.metrics_gzip.clone()] } else { page.metrics.clone() };
+    let mut response = respond(StatusCode::OK, METRICS_TYPE, body);
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     if gzip {
@@ -156,6 +156,8 @@ fn respond(
 mod tests {
     use super::*;
     use crate::judge::verdict::Verdict;
+    use crate::metrics::Exposition;
+    use crate::web::Gzip;
     use std::time::{Duration, Instant};
 
     fn settings(enable_lifecycle: bool) -> Settings {
@@ -169,7 +171,9 @@ mod tests {
     }
 
     fn page(age: u64) -> Page {
-        let mut page = Page::new("a 1\n".to_owned(), Verdict::default(), "/metrics");
+        let metrics = Exposition { metrics: vec!["a 1\n".into()] };
+        let mut gzip = Gzip::default();
+        let mut page = Page::new(metrics, &mut gzip, Verdict::default(), "/metrics");
         page.rendered = Instant::now().checked_sub(Duration::from_secs(age)).unwrap();
         page
     }

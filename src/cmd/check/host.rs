@@ -171,7 +171,7 @@ impl Host {
             .iter()
             .filter(|(_, _, generation)| *generation == Generation::Current)
             .filter_map(|(id, ..)| self.snapshot.processes.iter().find(|p| p.id == *id))
-            .flat_map(|process| process.sockets.iter().flatten().copied())
+            .flat_map(|process| process.sockets.iter().flat_map(|held| held.iter()).copied())
             .collect();
         let bound = self.snapshot.networks.values().flat_map(|n| n.bound.iter().flatten());
         let listening = bound.filter(|s| s.protocol == crate::model::Protocol::Tcp);
@@ -198,7 +198,7 @@ impl Host {
         let mut owners = Owners::default();
         for process in &self.snapshot.processes {
             let Some(owner) = members.get(&process.id.pid) else { continue };
-            for &inode in process.sockets.iter().flatten() {
+            for &inode in process.sockets.iter().flat_map(|held| held.iter()) {
                 owners.claim(inode, owner);
             }
         }

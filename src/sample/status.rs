@@ -1,0 +1,102 @@
+//! What matters of `/proc/PID/status` (proc_pid_status(5)): it is read of each process in each
+//! sample, and has sixty lines.
+
+use crate::model::Signals;
+
+/// Some of its fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// One letter (`State`).
+    pub run_state: char,
+    /// Effective user id (`Uid`, the second).
+    pub euid: u32,
+    /// Its pid in each pid namespace, from the reader's to its own (`NSpid`); empty before Linux 4.1.
+    pub namespace_pids: Vec<i32>,
+    /// `SigPnd | ShdPnd` and `SigBlk`.
+    pub signals: Signals,
+    /// `RssAnon`; a zombie has none.
+    pub anonymous_memory_bytes: Option<u64>,
+}
+
+impl Status {
+    /// `None`: a field is missing that every kernel has, or is not what it should be.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Status> {
+        let mut status = Status::default();
+        let mut found = 0;
+        // The kernel escapes line ends in the name, which is whatever the process likes.
+        for line in text.split(|&byte| byte == b'\n') {
+            let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+            let (field, value) = line.split_at(colon);
+            let value = || std::str::from_utf8(value.get(1..)?).ok();
+            let mask = || u64::from_str_radix(value()?.trim(), 16).ok();
+            match field {
+                b"State" => status.run_state = value()?.trim_start().chars().next()?,
+                b"Uid" => status.euid = value()?.split_ascii_whitespace().nth(1)?.parse().ok()?,
+                b"SigPnd" | b"ShdPnd" => status.signals.pending |= mask()?,
+                b"SigBlk" => status.signals.blocked = mask()?,
+                b"NSpid" => {
+                    let pids = value()?.split_ascii_whitespace();
+                    status.namespace_pids =
+                        pids.map(|pid| pid.parse().ok()).collect::<Option<_>>()?;
+                    continue;
+                }
+                b"RssAnon" => {
+                    let kibibytes: u64 = value()?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+                    status.anonymous_memory_bytes = kibibytes.checked_mul(1024);
+                    continue;
+                }
+                _ => continue,
+            }
+            found += 1;
+        }
+        (found == 5).then_some(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "Name:\tha\\nUid:\t7\\n\nUmask:\t0022\nState:\tS (sleeping)\nPid:\t4711\n\
+                        Uid:\t0\t107\t107\t107\nGid:\t0\t0\t0\t0\nNSpid:\t4711\t12\nVmRSS:\t  9000 kB\n\
+                        RssAnon:\t    8192 kB\nSigPnd:\t0000000000000200\nShdPnd:\t0000000000000800\n\
+                        SigBlk:\t0000000000000001\nSigCgt:\tffff\n";
+
+    #[test]
+    fn fields_are_taken_from_their_lines() {
+        let status = Status::parse(TEXT.as_bytes()).unwrap();
+        let signals = Signals { pending: Signals::SIGUSR1 | Signals::SIGUSR2, blocked: 1 };
+        assert_eq!(
+            status,
+            Status {
+                run_state: 'S',
+                euid: 107,
+                namespace_pids: vec![4711, 12],
+                signals,
+                anonymous_memory_bytes: Some(8 << 20),
+            }
+        );
+        let zombie: Vec<&str> = TEXT.lines().filter(|line| !line.starts_with("Rss")).collect();
+        let zombie = Status::parse(zombie.join("\n").as_bytes()).unwrap();
+        assert_eq!(zombie.anonymous_memory_bytes, None);
+        for needed in ["State:", "Uid:", "SigPnd:", "ShdPnd:", "SigBlk:"] {
+            let without: Vec<&str> = TEXT.lines().filter(|l| !l.starts_with(needed)).collect();
+            assert_eq!(Status::parse(without.join("\n").as_bytes()), None, "{needed}");
+        }
+        assert_eq!(Status::parse(b"Uid:\t0\tx\t0\t0\n"), None);
+        assert_eq!(Status::parse(b"\xff\xfe:\n"), None);
+    }
+
+    /// The procfs crate reads all of it.
+    #[test]
+    fn it_agrees_with_the_kernel() {
+        let text = std::fs::read("/proc/self/status").unwrap();
+        let known = procfs::process::Process::myself().unwrap().status().unwrap();
+        let status = Status::parse(&text).unwrap();
+        assert_eq!(status.euid, known.euid);
+        assert_eq!(Some(status.namespace_pids), known.nspid);
+        assert_eq!(status.signals.blocked, known.sigblk);
+        assert!(status.anonymous_memory_bytes.is_some());
+    }
+}
