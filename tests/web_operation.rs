@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -146,16 +146,41 @@ fn rights_are_given_up() {
     assert!(threads > 1, "{threads}");
 }
 
+/// Of the two threads the one that samples lets the other, which answers, go before.
+#[test]
+fn sampling_gives_way_to_scrapes() {
+    let bed = Bed::new();
+    let exporter = Exporter::start(&bed);
+    let tasks = bed.procfs().join(exporter.running.pid().to_string()).join("task");
+    let nice = |task: &Path| {
+        let stat = fs::read_to_string(task.join("stat")).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        // Field 19 of proc_pid_stat(5); the first after the name is field 3.
+        fields.split_ascii_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
+    };
+    let mut all: Vec<i32> =
+        fs::read_dir(tasks).unwrap().map(|task| nice(&task.unwrap().path())).collect();
+    all.sort_unstable();
+    let own = nice(Path::new("/proc/self"));
+    assert_eq!(all, [own, (own + 10).min(19)]);
+}
+
+/// A binary that any user may execute.
+fn binary_for_all(bed: &Bed) -> PathBuf {
+    let binary = bed.directory().join("exporter");
+    fs::copy(Exporter::binary(), &binary).unwrap();
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(bed.directory(), fs::Permissions::from_mode(0o755)).unwrap();
+    binary
+}
+
 /// An ordinary user with some rights: what it sees of root's HAProxy, and which right it misses.
 #[test]
 fn each_right_is_needed() {
     let bed = Bed::new();
     let service = Service::new(&bed, Version::V2_6, Manner::Daemon);
     service.configure(LISTENER).start();
-    let binary = bed.directory().join("exporter");
-    fs::copy(Exporter::binary(), &binary).unwrap();
-    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(bed.directory(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = binary_for_all(&bed);
     let table: [(&str, &[&str]); 4] = [
         ("-all", &["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]),
         ("-all,+sys_ptrace", &["CAP_DAC_READ_SEARCH"]),
@@ -192,10 +217,7 @@ fn entering_a_foreign_network_namespace_takes_one_right_more() {
     let bed = Bed::new();
     let service = Service::new(&bed, Version::V2_6, Manner::Daemon);
     service.configure(LISTENER).start();
-    let binary = bed.directory().join("exporter");
-    fs::copy(Exporter::binary(), &binary).unwrap();
-    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(bed.directory(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = binary_for_all(&bed);
     let watching = "-all,+sys_ptrace,+dac_read_search";
     for (rights, code) in [(watching.to_owned(), 3), (format!("{watching},+sys_admin"), 0)] {
         let mut command = bed.command(tool("unshare"));
