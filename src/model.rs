@@ -83,8 +83,8 @@ pub struct Process {
     pub open_fds: Option<u64>,
     /// Soft limit on descriptors (`/proc/PID/limits`).
     pub max_fds: Option<u64>,
-    /// Of the sockets that may be listeners, or were when they were last listed, those it holds;
-    /// and of those on ports that were asked about. `None`: its descriptors could not be read.
+    /// Of the sockets that may be listeners, or were when they were last listed, those it holds.
+    /// `None`: its descriptors could not be read.
     pub sockets: Option<Arc<BTreeSet<SocketInode>>>,
     /// The pidfile its command line or its configuration names.
     pub pidfile: Option<Pidfile>,

@@ -8,8 +8,8 @@ use super::identify::{self, Stranger};
 use super::memory::{HaproxyMemory, Memory};
 use super::policy::Policy;
 use super::scene::{MOST_ENDPOINTS, PortSockets, Scene};
-use super::verdict::Verdict;
-use super::{add_the_gone, judge_one, sharing};
+use super::verdict::{PortKey, Verdict};
+use super::{gone, living};
 use crate::haproxy::generations::Generation;
 use crate::haproxy::listeners::Holding;
 use crate::haproxy::past;
@@ -91,7 +91,7 @@ impl<'a> Inquiry<'a> {
         self.judge_living(&owners, &mut verdict, &mut remembered);
         self.remember_processes(&mut remembered);
         let looks = (now, closer);
-        add_the_gone(looks, memory, self.policy, &owners, &mut verdict, &mut remembered);
+        gone::add(looks, memory, self.policy, &owners, &mut verdict, &mut remembered);
         verdict.haproxys.sort_by(|a, b| a.name.cmp(&b.name));
         (verdict, remembered)
     }
@@ -107,7 +107,7 @@ impl<'a> Inquiry<'a> {
                 .collect();
             let before: Option<&HaproxyMemory> = self.memory.haproxys.get(&scene.name);
             let first_sample = !self.memory.awake;
-            let (haproxy, after) = judge_one(scene, own, &others, owners, before, first_sample);
+            let (haproxy, after) = living::judge(scene, own, &others, owners, before, first_sample);
             verdict.haproxys.push(haproxy);
             remembered.haproxys.insert(scene.name.clone(), after);
         }
@@ -126,5 +126,79 @@ impl<'a> Inquiry<'a> {
                 remembered.processes.insert(id, past);
             }
         }
+    }
+}
+
+/// The haproxys that have a port which another one has too.
+fn sharing<'a>(ports: &'a [(&Scene<'_>, Vec<PortSockets<'_>>)]) -> BTreeSet<&'a str> {
+    let held = ports
+        .iter()
+        .flat_map(|(scene, ports)| ports.iter().map(move |port| (&port.key, scene.name.as_str())));
+    let mut held: Vec<(&PortKey, &str)> = held.collect();
+    held.sort_unstable();
+    let pairs = held.iter().zip(held.iter().skip(1));
+    let shared = pairs.filter(|((key, name), (next, other))| key == next && name != other);
+    shared.flat_map(|((_, name), (_, other))| [*name, *other]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::policy::{Configured, Match, Rules};
+    use crate::stage::{Film, actor};
+
+    fn configured() -> Policy {
+        let matching = Match { pidfile: Some("/run/p".into()), ..Match::default() };
+        let haproxy = Configured { name: "lb".to_owned(), matching, rules: Rules::default() };
+        Policy { haproxys: vec![haproxy], ..Policy::default() }
+    }
+
+    #[test]
+    fn a_configured_one_that_is_gone_is_down() {
+        let verdict = Film::with(configured()).see(1000.0, &[]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", Some(false)));
+    }
+
+    #[test]
+    fn one_that_cannot_be_looked_at_may_be_the_configured_one() {
+        let hidden = actor(10, 995, "haproxy -D -f a.cfg -p p").unseen();
+        let verdict = Film::with(configured()).see(1000.0, &[hidden]);
+        let lb = verdict.haproxys.iter().find(|haproxy| haproxy.name == "lb").unwrap();
+        assert_eq!((lb.up, lb.generations, lb.judged.len()), (None, None, 0));
+        assert_eq!(verdict.haproxys.len(), 2, "it is seen, under a name of its own");
+    }
+
+    /// Between the end of the old one and the detaching of the new one there may be nobody to see.
+    #[test]
+    fn one_that_a_torn_sample_misses_is_not_down() {
+        let mut film = Film::default();
+        let serving = actor(10, 100, "haproxy -D -f a.cfg -p p").tcp(80, 1);
+        assert_eq!(film.settle(1000.0, &[serving]).one().up, Some(true));
+        let torn = film.see_torn(1035.0, &[]);
+        assert_eq!((torn.one().up, torn.one().judged.len()), (None, 0));
+        assert_eq!(film.see(1040.0, &[]).one().up, Some(false));
+    }
+
+    #[test]
+    fn what_was_known_keeps_its_name_when_rights_are_lost() {
+        let mut film = Film::with(configured());
+        let seen = actor(10, 1, "haproxy -D -f /a.cfg -p /run/p").pidfile(&[10]).tcp(80, 1);
+        film.see(1000.0, std::slice::from_ref(&seen));
+        let verdict = film.see(1005.0, &[seen.change(|p| p.pidfile = None).unseen()]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", None));
+    }
+
+    #[test]
+    fn what_is_being_executed_keeps_its_name() {
+        let mut film = Film::with(configured());
+        let master = || actor(10, 1, "haproxy -W -f /a.cfg -p /run/p").pidfile(&[10]);
+        let worker = || actor(11, 2, "haproxy -W -f /a.cfg -p /run/p").child_of(10).tcp(80, 1);
+        film.see(1000.0, &[master(), worker()]);
+        let executing = master().change(|process| {
+            process.arguments = None;
+            process.pidfile = None;
+        });
+        let verdict = film.see(1005.0, &[executing, worker()]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", Some(true)));
     }
 }

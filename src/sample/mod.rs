@@ -42,7 +42,7 @@ use self::namespaces::Networks;
 use self::network_uses::NetworkUses;
 use self::ownership::{Outcome, Ownership, WantedSet};
 use self::port_uses::PortUses;
-use self::proc_dir::ProcDir;
+use self::proc_dir::{ProcDir, ReadError};
 pub use self::processes::Discovery;
 use self::processes::{Clock, Found};
 use crate::haproxy::listeners;
@@ -263,11 +263,13 @@ impl Sampler {
         (snapshot, torn)
     }
 
-    /// An HAProxy of the last sample lives and was not recognised: it is in the middle of execve(2).
+    /// An HAProxy of the last sample lives and was not recognised: it is in the middle of execve(2),
+    /// or descriptors ran out.
     fn has_overlooked(&self, found: &[Found]) -> bool {
         let seen: BTreeSet<ProcessId> = found.iter().map(|found| found.process.id).collect();
         let mut missing = self.processes.difference(&seen);
-        missing.any(|&id| ProcDir::of(&self.paths.procfs, id).is_ok())
+        let is_gone = |id| matches!(ProcDir::of(&self.paths.procfs, id), Err(ReadError::Gone));
+        missing.any(|&id| !is_gone(id))
     }
 
     /// There is an HAProxy that was not there when the pids were listed.

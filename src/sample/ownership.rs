@@ -44,6 +44,8 @@ const SEARCH_SHARE: f64 = 1.0 / 100.0;
 const SHORT_SEARCH_SECONDS: f64 = 0.02;
 /// Walks in turn.
 const TURN_SHARE: f64 = 1.0 / 20_000.0;
+/// Descriptors that are never spent on links: 512 connections, and one or a few for each HAProxy.
+const NEEDED: u64 = 1024;
 /// Where the kernel does not count descriptors (before Linux 6.2), a walk counts them.
 const COUNT_SHARE: f64 = 1.0 / 300.0;
 
@@ -112,6 +114,8 @@ struct Holder {
     /// The sockets in [`Holder::held`].
     sockets: Arc<BTreeSet<SocketInode>>,
     open: u64,
+    /// It was seen to hold what is not among them.
+    suspect: bool,
     walk: Pace,
 }
 
@@ -195,6 +199,14 @@ impl Ownership {
         let owned = self.owned();
         let before = std::mem::replace(&mut self.owned, owned);
         before.difference(&self.owned).copied().collect()
+    }
+
+    /// It was seen by others to hold a listener that it was not known to hold: the next sample
+    /// walks it.
+    pub fn suspect(&mut self, id: ProcessId) {
+        if let Some(holder) = self.holders.get_mut(&id) {
+            holder.suspect = true;
+        }
     }
 
     fn owned(&self) -> BTreeSet<SocketInode> {
@@ -292,7 +304,7 @@ impl Holder {
             None => self.walk.allows(COUNT_SHARE),
             Some(count) => count <= self.held.len() as u64 + few || (!listens && count > self.open),
         };
-        may_count || now - self.young_since < YOUNG_SECONDS
+        may_count || self.suspect || now - self.young_since < YOUNG_SECONDS
     }
 
     /// Every descriptor is still the socket it was.
@@ -319,15 +331,16 @@ impl Holder {
             self.young_since = now;
         }
         self.sockets = Arc::new(held.iter().map(|held: &Held| held.inode).collect());
-        (self.held, self.open) = (held, open);
+        (self.held, self.open, self.suspect) = (held, open, false);
         Ok(())
     }
 }
 
-/// Links may take half of the descriptors the exporter may have.
+/// Links may take half of the descriptors the exporter may have, but for those that connections and
+/// reading need.
 fn most_links() -> usize {
     let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit / 2).unwrap_or(usize::MAX)
+    usize::try_from(limit.saturating_sub(NEEDED) / 2).unwrap_or(usize::MAX)
 }
 
 /// Tells one program from the next that the same process executes: what it was given, and where

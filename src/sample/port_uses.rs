@@ -91,13 +91,16 @@ impl Sampler {
         }
     }
 
-    /// HAProxys' sockets are added to what they hold; for the others a program is named.
+    /// What HAProxys hold is told of them; for the others a program is named.
     fn name_holders(&mut self, snapshot: &Snapshot, closer: &mut CloserLook) {
         let held = || snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
         let uses = closer.port_uses.values().flatten();
         let inodes = uses.filter_map(|used| used.inode);
         let strange: BTreeSet<SocketInode> =
             inodes.filter(|inode| !held().any(|held| held.contains(inode))).collect();
+        let uses = closer.port_uses.values().flatten();
+        let listeners = uses.filter(|used| used.role == PortRole::Listening);
+        let listening: BTreeSet<SocketInode> = listeners.filter_map(|used| used.inode).collect();
         let PortUses { holders, searching, .. } = &mut self.port_uses;
         let procfs = &self.paths.procfs;
         let lives = |program: &Program| ProcDir::open(procfs, program.pid).is_ok();
@@ -116,6 +119,9 @@ impl Sampler {
                 let mut own = snapshot.processes.iter().filter(|own| own.sockets.is_some());
                 if let Some(own) = own.find(|own| own.id.pid == program.pid) {
                     closer.held.insert((inode, own.id));
+                    if listening.contains(&inode) {
+                        self.ownership.suspect(own.id);
+                    }
                 } else {
                     closer.programs.entry(inode).or_insert_with(|| program.clone());
                 }

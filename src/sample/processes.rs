@@ -131,13 +131,18 @@ fn read(
     unreadable: &mut Vec<Unreadable>,
 ) -> Result<Option<Found>, ReadError> {
     let directory = ProcDir::open(procfs, pid)?;
-    let exe = directory.link("exe");
-    let called = exe.as_ref().is_ok_and(|exe| is_haproxy_file(exe))
-        || match directory.comm() {
+    let mut exe = directory.link("exe");
+    let mut called = exe.as_ref().is_ok_and(|exe| is_haproxy_file(exe));
+    if !called {
+        called = match directory.comm() {
             // Some processes are closed to everybody; one without a name is not ours to count.
             Err(ReadError::Denied | ReadError::Other(_)) => return Ok(None),
             comm => comm? == NAME,
         };
+        if called {
+            exe = directory.link("exe"); // it may have been executed in between
+        }
+    }
     if !called && discovery.commands.is_empty() {
         return Ok(None);
     }

@@ -7,6 +7,7 @@ mod support;
 
 mod configs;
 mod containers;
+mod datagrams;
 mod gate;
 mod generations;
 mod incidents;
@@ -18,3 +19,4 @@ mod processes;
 mod proxies;
 mod reloads;
 mod rights;
+mod sources;

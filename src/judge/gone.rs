@@ -1,0 +1,129 @@
+//! Haproxys of which nothing lives: configured, or remembered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::blocked::{self, Claim, Owners};
+use super::memory::{HaproxyMemory, Memory};
+use super::policy::{self, Policy};
+use super::scene::MOST_ENDPOINTS;
+use super::verdict::{Haproxy, Kind, Origin, Verdict};
+use super::{Reloads, hold, rules};
+use crate::haproxy::names::Identity;
+use crate::model::{CloserLook, Headroom, Protocol, Snapshot};
+
+/// A haproxy of which nothing lives: every series it always has, at zero. Whether its ports are
+/// blocked is not known without its configuration.
+pub fn unseen(name: &str, rules: &policy::Rules) -> Haproxy {
+    let both = [Protocol::Tcp, Protocol::Udp];
+    Haproxy {
+        name: name.to_owned(),
+        origin: Origin::Configured,
+        identity: Identity::default(),
+        up: Some(false),
+        processes: Vec::new(),
+        generations: Some(0),
+        generation_start: None,
+        configuration: None,
+        ports: Vec::new(),
+        protocols_known: both.into_iter().collect(),
+        anomalies: Vec::new(),
+        judged: Kind::ALL.into_iter().filter(|kind| *kind != Kind::PortBlocked).collect(),
+        observed: BTreeMap::new(),
+        reloads: Reloads::default(),
+        headroom: Headroom::default(),
+        thresholds: rules.thresholds,
+        allowed_ports: both.into_iter().map(|p| (p, rules.allowed_count(p))).collect(),
+    }
+}
+
+/// A haproxy of which nobody can say whether it lives.
+fn unknown(name: &str, rules: &policy::Rules) -> Haproxy {
+    Haproxy {
+        up: None,
+        generations: None,
+        protocols_known: BTreeSet::new(),
+        judged: BTreeSet::new(),
+        ..unseen(name, rules)
+    }
+}
+
+/// Of a haproxy that is gone only one question is left: whether it could come back.
+fn judge_gone(
+    name: &str,
+    before: &HaproxyMemory,
+    rules: &policy::Rules,
+    owners: &Owners<'_>,
+    (now, closer): (&Snapshot, &CloserLook),
+) -> (hold::Held, BTreeSet<Kind>) {
+    let configuration = before.configuration.as_deref().filter(|c| c.complete);
+    let judgement = match configuration {
+        Some(configuration) => {
+            let (places, tcp_ports) = (&before.places, &before.tcp_ports);
+            let declared = places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
+            let unbound = &declared.collect::<Vec<_>>();
+            let claim = Claim { name, configuration, places, tcp_ports, unbound, owners, closer };
+            blocked::port_blocked(&claim, now)
+        }
+        None => rules::Judgement::if_known(false, Vec::new()),
+    };
+    let (findings, known) = rules::sift([(Kind::PortBlocked, judgement)], &rules.ignore);
+    let grace = rules.stale_grace_seconds;
+    let held = hold::hold(findings, &before.standings, false, grace, now.taken);
+    (held, unseen(name, rules).judged.into_iter().chain(known).collect())
+}
+
+fn observed(before: &HaproxyMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kind, u64> {
+    let mut observed = before.observed.clone();
+    for (kind, began) in began {
+        *observed.entry(*kind).or_default() += began;
+    }
+    observed
+}
+
+/// Keeps configured haproxys for ever, and discovered ones until they are forgotten.
+pub fn add(
+    looks @ (now, _): (&Snapshot, &CloserLook),
+    memory: &Memory,
+    policy: &Policy,
+    owners: &Owners<'_>,
+    verdict: &mut Verdict,
+    remembered: &mut Memory,
+) {
+    let present: BTreeSet<String> = verdict.haproxys.iter().map(|h| h.name.clone()).collect();
+    // One that could not be looked at may be what a configured name stands for.
+    let hidden = now.processes.iter().any(|p| !p.is_zombie() && p.root.is_none());
+    for (name, before) in &memory.haproxys {
+        let rules = policy.rules(name);
+        let configured = policy.names(name);
+        let forgotten = now.taken - before.last_seen > rules.forget_after_seconds;
+        if present.contains(name) || (forgotten && !configured) {
+            continue;
+        }
+        let (held, judged) = judge_gone(name, before, rules, owners, looks);
+        let overlooked = now.torn || (configured && hidden);
+        let absent = if overlooked { unknown(name, rules) } else { unseen(name, rules) };
+        verdict.haproxys.push(Haproxy {
+            anomalies: held.anomalies,
+            judged: if overlooked { BTreeSet::new() } else { judged },
+            configuration: before.configuration.clone(),
+            origin: if configured { Origin::Configured } else { Origin::Discovered },
+            identity: before.identity.clone(),
+            observed: observed(before, &held.began),
+            reloads: before.reloads.clone(),
+            ..absent
+        });
+        let kept = HaproxyMemory {
+            standings: held.standings,
+            observed: observed(before, &held.began),
+            ..before.clone()
+        };
+        remembered.haproxys.insert(name.clone(), kept);
+    }
+    for configured in &policy.haproxys {
+        let name = &configured.name;
+        if !present.contains(name) && !memory.haproxys.contains_key(name) {
+            let absent = if hidden || now.torn { unknown } else { unseen };
+            verdict.haproxys.push(absent(name, &configured.rules));
+        }
+    }
+}
