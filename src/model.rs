@@ -6,6 +6,7 @@
 pub mod declared;
 pub mod numbers;
 pub mod port_use;
+mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use self::declared::{Declared, PortIndex};
 pub use self::port_use::{PortRole, PortUse, Program};
+pub use self::snapshot::{CloserLook, CollectorRun, Snapshot};
 
 /// A moment, in seconds since the Unix epoch.
 pub type UnixSeconds = f64;
@@ -415,72 +417,6 @@ pub struct Unreadable {
     pub subject: String,
     /// Why, and which right is missing where that is known.
     pub reason: String,
-}
-
-/// One collector's run within a sample (label `collector`).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CollectorRun {
-    /// `processes`, `sockets`, `ownership`, `config`.
-    pub collector: &'static str,
-    /// Time it took.
-    pub duration_seconds: f64,
-    /// It saw what it was made to see, single unreadable items apart.
-    pub success: bool,
-}
-
-/// Everything one sample saw.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {
-    /// When.
-    pub taken: UnixSeconds,
-    /// HAProxys came and went whenever it was tried: what nobody seems to do may be done by one
-    /// that is not in it.
-    pub torn: bool,
-    /// Every `HAProxy` process, oldest first.
-    pub processes: Vec<Process>,
-    /// Names (comm) of their parents that are not `HAProxy` themselves, by pid.
-    pub parents: BTreeMap<i32, String>,
-    /// Every network namespace an `HAProxy` lives or listens in, and the exporter's own.
-    pub networks: BTreeMap<NamespaceId, NetworkNamespace>,
-    /// The exporter's own network namespace.
-    pub own_network: Option<NamespaceId>,
-    /// What is left on the host.
-    pub host: Headroom,
-    /// What is left in each cgroup of [`Process::cgroup`], its ancestors included.
-    pub cgroups: BTreeMap<String, Headroom>,
-    /// What could not be read.
-    pub unreadable: Vec<Unreadable>,
-    /// How the collectors fared.
-    pub collectors: Vec<CollectorRun>,
-}
-
-/// What was looked at closer once a sample had shown what is worth it.
-#[derive(Debug, Clone, Default)]
-pub struct CloserLook {
-    /// Connections of the processes they were asked for; absent: not asked for or unreadable.
-    pub connections: BTreeMap<ProcessId, Vec<Connection>>,
-    /// Every socket on the ports that were asked for, by network namespace.
-    pub port_uses: BTreeMap<NamespaceId, Vec<PortUse>>,
-    /// Of those, what HAProxys hold besides [`Process::sockets`].
-    pub held: BTreeSet<(SocketInode, ProcessId)>,
-    /// Of those, the programs that hold what no HAProxy holds.
-    pub programs: BTreeMap<SocketInode, Program>,
-    /// What could not be read.
-    pub unreadable: Vec<Unreadable>,
-}
-
-impl CloserLook {
-    /// Nothing was asked for.
-    #[must_use]
-    pub const fn none() -> CloserLook {
-        CloserLook {
-            connections: BTreeMap::new(),
-            port_uses: BTreeMap::new(),
-            held: BTreeSet::new(),
-            programs: BTreeMap::new(),
-            unreadable: Vec::new(),
-        }
-    }
 }
 
 /// The exporter's own standard process metrics.

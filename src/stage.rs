@@ -237,7 +237,7 @@ fn blue(actors: &[Actor]) -> Option<(NamespaceId, NetworkNamespace)> {
 }
 
 /// A sample of these actors.
-fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
+pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
     let mut processes: Vec<Process> = actors.iter().map(|a| a.process.clone()).collect();
     processes.sort_by_key(|process| process.id);
     let bound: BTreeMap<u64, BoundSocket> =

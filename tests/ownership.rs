@@ -20,7 +20,7 @@ use support::{await_true, tool};
 
 /// A process is young for 10 s: most of the time most of them are not.
 const DURATION: Duration = Duration::from_secs(40);
-/// Descriptors of a process that is dearer to walk than to reason about.
+/// Descriptors of a process of which only the listeners are looked at.
 const MANY: &str = "fill 100";
 /// Below the kernel's choice, so that UDP sockets there are listeners.
 const FIRST_UDP_PORT: u32 = 20_000;
@@ -375,8 +375,10 @@ fn never_other_than_a_walk() {
     let actors = (0..5).map(|_| stage.actor()).collect();
     let dice = Dice(seed);
     let mut play = Play { stage, dice, actors, next_udp_port: FIRST_UDP_PORT, log: Vec::new() };
-    for actor in &mut play.actors {
-        actor.tell(MANY);
+    for (index, actor) in play.actors.iter_mut().enumerate() {
+        if index % 2 == 0 {
+            actor.tell(MANY);
+        }
         actor.listen("tcp");
     }
     let mut incremental = sampler();
@@ -410,22 +412,7 @@ fn a_late_gift_is_found_in_its_turn() {
         return;
     }
     let mut stage = Stage::new(TEST);
-    let [mut giver, mut receiver] = [stage.actor(), stage.actor()];
-    for actor in [&mut giver, &mut receiver] {
-        actor.tell("fill 40");
-        actor.listen("tcp");
-    }
-    let mut incremental = sampler();
-    let holds = |sampler: &mut Sampler, pid: i32| {
-        let held = held(&sampler.sample());
-        held.into_iter().find(|(id, _)| id.pid == pid).map_or(0, |(_, sockets)| sockets.len())
-    };
-    assert_eq!(holds(&mut incremental, receiver.pid), 1);
-    let young = Instant::now();
-    await_true("old age", || {
-        holds(&mut incremental, receiver.pid);
-        young.elapsed() > Duration::from_secs(12)
-    });
+    let (mut giver, mut receiver, mut incremental) = two_old_ones(&mut stage);
     let number = giver.listeners.first().unwrap().clone();
     giver.tell(&format!("send {number} {}", receiver.pid));
     receiver.listen("receive");
@@ -434,4 +421,45 @@ fn a_late_gift_is_found_in_its_turn() {
         assert!(since.elapsed() < Duration::from_secs(90), "its turn did not come");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// The listener was the giver's, and the giver is another program now: somebody has it.
+#[test]
+fn a_gift_of_one_that_executes_itself_is_found_at_once() {
+    const TEST: &str = "a_gift_of_one_that_executes_itself_is_found_at_once";
+    if moved_out(TEST) {
+        return;
+    }
+    let mut stage = Stage::new(TEST);
+    let (mut giver, mut receiver, mut incremental) = two_old_ones(&mut stage);
+    let number = giver.listeners.first().unwrap().clone();
+    giver.tell(&format!("send {number} {}", receiver.pid));
+    giver.close(&number);
+    receiver.listen("receive");
+    assert_eq!(giver.tell("execute"), "ready");
+    assert_eq!(holds(&mut incremental, receiver.pid), 2);
+}
+
+/// Processes with a listener each and many descriptors, that are not young any more.
+fn two_old_ones(stage: &mut Stage) -> (Actor, Actor, Sampler) {
+    let mut incremental = sampler();
+    let actors = [stage.actor(), stage.actor()].map(|mut actor| {
+        actor.tell(MANY);
+        actor.listen("tcp");
+        actor
+    });
+    let born = Instant::now();
+    await_true("old age", || {
+        let each_holds_one = actors.iter().all(|actor| holds(&mut incremental, actor.pid) == 1);
+        assert!(each_holds_one);
+        born.elapsed() > Duration::from_secs(12)
+    });
+    let [giver, receiver] = actors;
+    (giver, receiver, incremental)
+}
+
+/// How many listeners a process holds.
+fn holds(sampler: &mut Sampler, pid: i32) -> usize {
+    let held = held(&sampler.sample());
+    held.into_iter().find(|(id, _)| id.pid == pid).map_or(0, |(_, sockets)| sockets.len())
 }

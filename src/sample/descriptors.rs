@@ -36,10 +36,11 @@ impl Descriptors {
         u64::try_from(stat.st_size).ok().filter(|&count| count > 0)
     }
 
-    /// The socket that a descriptor is; `None`: it is none, or not open.
-    pub fn socket_at(&self, number: u32) -> Option<SocketInode> {
+    /// What the descriptor of this number leads to.
+    pub fn target_at(&self, number: u32) -> Target {
         let mut digits = [0; DIGITS];
-        socket_behind(&self.directory, name_of(number, &mut digits)?)
+        name_of(number, &mut digits)
+            .map_or(Target::Nothing, |name| target_of(&self.directory, name))
     }
 
     /// The link of a descriptor, to be read again and again.
@@ -50,9 +51,8 @@ impl Descriptors {
         rustix::fs::openat(&self.directory, name, flags, Mode::empty()).ok().map(Link)
     }
 
-    /// Shows every socket among them to `each`, and answers how many descriptors there are.
-    pub fn walk(&self, mut each: impl FnMut(u32, SocketInode)) -> Result<u64, ReadError> {
-        let mut count = 0;
+    /// Shows every one of them to `each` by its number, with the inode of those that are sockets.
+    pub fn walk(&self, mut each: impl FnMut(u32, Option<SocketInode>)) -> Result<(), ReadError> {
         let mut target = [MaybeUninit::uninit(); LINK_BYTES];
         for entry in Dir::read_from(&self.directory)? {
             let entry = entry?;
@@ -60,20 +60,19 @@ impl Descriptors {
             let Some(number) = name.to_str().ok().and_then(|name| name.parse().ok()) else {
                 continue; // `.` and `..`
             };
-            count += 1;
             match rustix::fs::readlinkat_raw(&self.directory, name, &mut target) {
-                Ok((link, _)) => socket_of(link).into_iter().for_each(|inode| each(number, inode)),
+                Ok((link, _)) => each(number, socket_of(link)),
                 Err(Errno::NOENT) => {} // closed meanwhile
                 Err(errno) => return Err(errno.into()),
             }
         }
-        Ok(count)
+        Ok(())
     }
 
     /// Inodes of every socket among them.
     pub fn sockets(&self) -> Result<BTreeSet<SocketInode>, ReadError> {
         let mut inodes = BTreeSet::new();
-        self.walk(|_, inode| inodes.extend([inode]))?;
+        self.walk(|_, inode| inodes.extend(inode))?;
         Ok(inodes)
     }
 
@@ -89,9 +88,7 @@ impl Descriptors {
         let here = Path::new("/proc/self/fd").join(self.directory.as_raw_fd().to_string());
         let mut protocols = BTreeMap::new();
         self.walk(|number, inode| {
-            if !wanted.contains(&inode) {
-                return;
-            }
+            let Some(inode) = inode.filter(|inode| wanted.contains(inode)) else { return };
             let path = here.join(number.to_string());
             let mut name = [0; 32];
             if let Ok(length) = rustix::fs::getxattr(&path, "system.sockprotoname", &mut name) {
@@ -112,10 +109,21 @@ impl Descriptors {
 pub struct Link(OwnedFd);
 
 impl Link {
-    /// The socket that the descriptor is now; `None`: it is none, or not open.
-    pub fn socket(&self) -> Option<SocketInode> {
-        socket_behind(&self.0, OsStr::new(""))
+    /// What the descriptor leads to now.
+    pub fn target(&self) -> Target {
+        target_of(&self.0, OsStr::new(""))
     }
+}
+
+/// What a descriptor leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// It is not open.
+    Nothing,
+    /// A socket.
+    Socket(SocketInode),
+    /// A file, a pipe, …
+    Other,
 }
 
 /// The longest number of a descriptor.
@@ -128,10 +136,12 @@ fn name_of(number: u32, digits: &mut [u8; DIGITS]) -> Option<&OsStr> {
     Some(OsStr::from_bytes(digits.get(..length)?))
 }
 
-fn socket_behind(directory: &OwnedFd, name: &OsStr) -> Option<SocketInode> {
+fn target_of(directory: &OwnedFd, name: &OsStr) -> Target {
     let mut target = [MaybeUninit::uninit(); LINK_BYTES];
-    let (target, _) = rustix::fs::readlinkat_raw(directory, name, &mut target).ok()?;
-    socket_of(target)
+    match rustix::fs::readlinkat_raw(directory, name, &mut target) {
+        Ok((link, _)) => socket_of(link).map_or(Target::Other, Target::Socket),
+        Err(_) => Target::Nothing,
+    }
 }
 
 fn socket_of(link: &[u8]) -> Option<SocketInode> {
@@ -152,13 +162,14 @@ mod tests {
         let number = number.cast_unsigned();
         let own = ProcDir::open(Path::new("/proc"), std::process::id().cast_signed()).unwrap();
         let descriptors = own.descriptors().unwrap();
-        assert_eq!(descriptors.socket_at(number), Some(inode));
+        assert_eq!(descriptors.target_at(number), Target::Socket(inode));
         let mut seen = Vec::new();
         descriptors.walk(|number, inode| seen.push((number, inode))).unwrap();
-        assert!(seen.contains(&(number, inode)), "{seen:?}");
+        assert!(seen.contains(&(number, Some(inode))), "{seen:?}");
         let directory = std::os::fd::AsRawFd::as_raw_fd(&descriptors.directory).cast_unsigned();
-        assert_eq!(descriptors.socket_at(directory), None, "a directory");
-        assert_eq!(descriptors.socket_at(4_000_000_000), None);
+        assert_eq!(descriptors.target_at(directory), Target::Other, "a directory");
+        assert!(seen.contains(&(directory, None)), "{seen:?}");
+        assert_eq!(descriptors.target_at(4_000_000_000), Target::Nothing);
     }
 
     #[test]
@@ -169,12 +180,12 @@ mod tests {
         let descriptors = own.descriptors().unwrap();
         let number = listener.as_raw_fd().cast_unsigned();
         let link = descriptors.link(number).unwrap();
-        let inode = link.socket();
-        assert_eq!(inode, descriptors.socket_at(number));
+        let target = link.target();
+        assert_eq!(target, descriptors.target_at(number));
         drop(listener);
-        assert_ne!(link.socket(), inode);
+        assert_ne!(link.target(), target);
         let again = std::net::TcpListener::bind(address).expect("the port has been given back");
-        assert_ne!(link.socket(), inode, "another socket, if by the same number");
+        assert_ne!(link.target(), target, "another socket, if by the same number");
         drop(again);
     }
 
@@ -185,9 +196,9 @@ mod tests {
             std::process::Command::new("cat").stdin(OwnedFd::from(given)).spawn().unwrap();
         let of_child = ProcDir::open(Path::new("/proc"), child.id().cast_signed()).unwrap();
         let link = of_child.descriptors().unwrap().link(0).unwrap();
-        assert_ne!(link.socket(), None);
+        assert!(matches!(link.target(), Target::Socket(_)));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(link.socket(), None);
+        assert_eq!(link.target(), Target::Nothing);
     }
 }

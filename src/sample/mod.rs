@@ -6,6 +6,7 @@ mod configurations;
 mod connections;
 mod descriptors;
 mod doorway;
+mod holder;
 mod host_names;
 pub mod kernel;
 mod lasting;
