@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::config::Config;
 use crate::haproxy::listeners;
-use crate::judge::verdict::Verdict;
+use crate::judge::verdict::{Haproxy, Verdict};
 use crate::judge::{Inquiry, Memory, Policy, Questions};
-use crate::model::Snapshot;
+use crate::model::{ProcessId, Snapshot};
 use crate::sample::{Error, Paths, Sampler};
 
 /// The host is looked at so often at most until a fall is confirmed.
-const MOST_LOOKS: usize = 6;
+const MOST_LOOKS: usize = 4;
 
 /// Looks at the host again and again, and remembers.
 #[derive(Debug)]
@@ -43,8 +43,13 @@ impl Watcher {
     pub fn observe(&mut self) -> (Snapshot, Verdict) {
         let known = std::mem::take(&mut self.down);
         let look = believe(self, &known, |watcher| watcher.sampler.sample(), Watcher::judge);
-        (self.memory, self.down) = (look.memory, down(&look.verdict));
-        (look.snapshot, look.verdict)
+        let Look { snapshot, verdict, memory } = look;
+        self.memory = memory;
+        // Who was down and cannot be told of now is no news when it is down again.
+        let untold = with_up(&verdict, None).filter(|haproxy| known.contains(&haproxy.name));
+        let down = with_up(&verdict, Some(false)).chain(untold);
+        self.down = down.map(|haproxy| haproxy.name.clone()).collect();
+        (snapshot, verdict)
     }
 
     fn judge(&mut self, snapshot: &Snapshot) -> (Verdict, Memory) {
@@ -81,8 +86,21 @@ struct Look {
     memory: Memory,
 }
 
+impl Look {
+    /// That a haproxy is down was seen before, and nothing has happened to it since.
+    fn confirms(&self, fallen: &Haproxy, before: &Look) -> bool {
+        let ids = |haproxy: &Haproxy| -> BTreeSet<ProcessId> {
+            haproxy.processes.iter().map(|process| process.id).collect()
+        };
+        let members = ids(fallen);
+        let mut down_before = with_up(&before.verdict, Some(false));
+        down_before.any(|haproxy| haproxy.name == fallen.name && ids(haproxy) == members)
+            && self.snapshot.agrees_with(&before.snapshot, &members)
+    }
+}
+
 /// Looks until what is seen can be believed: that a haproxy is down that was not `known` to be, once
-/// two samples in a row have shown the same.
+/// two looks in a row have shown the same of it. If none do, nothing is said of it.
 ///
 /// One that a reload has torn may show its worker after its end, and its master before the re-exec.
 fn believe<H>(
@@ -91,25 +109,31 @@ fn believe<H>(
     sample: impl Fn(&mut H) -> Snapshot,
     judge: impl Fn(&mut H, &Snapshot) -> (Verdict, Memory),
 ) -> Look {
-    let mut before: Option<Snapshot> = None;
+    let mut before: Option<Look> = None;
     let mut looks = 0;
     loop {
         looks += 1;
-        let mut snapshot = sample(host);
-        let confirmed = before.is_some_and(|before| before.agrees_with(&snapshot));
-        snapshot.torn |= looks == MOST_LOOKS && !confirmed;
+        let snapshot = sample(host);
         let (verdict, memory) = judge(host, &snapshot);
-        if confirmed || snapshot.torn || down(&verdict).is_subset(known) {
-            return Look { snapshot, verdict, memory };
+        let mut look = Look { snapshot, verdict, memory };
+        let confirmed = |haproxy: &Haproxy| {
+            known.contains(&haproxy.name)
+                || before.as_ref().is_some_and(|before| look.confirms(haproxy, before))
+        };
+        let fallen = with_up(&look.verdict, Some(false));
+        let doubtful: BTreeSet<String> =
+            fallen.filter(|h| !confirmed(h)).map(|h| h.name.clone()).collect();
+        if doubtful.is_empty() || looks == MOST_LOOKS {
+            let haproxys = look.verdict.haproxys.iter_mut();
+            haproxys.filter(|h| doubtful.contains(&h.name)).for_each(|h| h.up = None);
+            return look;
         }
-        before = Some(snapshot);
+        before = Some(look);
     }
 }
 
-/// Names of the haproxys that are down beyond doubt.
-fn down(verdict: &Verdict) -> BTreeSet<String> {
-    let haproxys = verdict.haproxys.iter().filter(|haproxy| haproxy.up == Some(false));
-    haproxys.map(|haproxy| haproxy.name.clone()).collect()
+fn with_up(verdict: &Verdict, up: Option<bool>) -> impl Iterator<Item = &Haproxy> {
+    verdict.haproxys.iter().filter(move |haproxy| haproxy.up == up)
 }
 
 #[cfg(test)]
@@ -196,5 +220,26 @@ mod tests {
     fn where_no_two_looks_agree_nothing_is_said() {
         let restless = (1..=6).map(|number| vec![master().reload(number)]).collect();
         assert_eq!(Script::of(restless).look(&[]), (None, MOST_LOOKS));
+    }
+
+    /// One that never comes to rest keeps nobody else from being called down.
+    #[test]
+    fn each_haproxy_is_looked_at_for_itself() {
+        let scene = |number| {
+            vec![
+                master().reload(number),
+                actor(30, 100 + number, "haproxy -W -f /b").reload(number),
+            ]
+        };
+        let still =
+            |number| vec![master(), actor(30, 100 + number, "haproxy -W -f /b").reload(number)];
+        let up = |scenes: Vec<Vec<Actor>>| {
+            let mut script = Script::of(scenes);
+            let look = believe(&mut script, &BTreeSet::new(), Script::sample, Script::judge);
+            look.verdict.haproxys.iter().map(|h| (h.name.clone(), h.up)).collect::<Vec<_>>()
+        };
+        let named = |a, b| vec![("a".to_owned(), a), ("b".to_owned(), b)];
+        assert_eq!(up((1..=4).map(scene).collect()), named(None, None));
+        assert_eq!(up((1..=4).map(still).collect()), named(Some(false), None));
     }
 }

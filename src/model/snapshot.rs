@@ -45,12 +45,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The same programs run, hold the same sockets and listen on the same of them.
+    /// These processes run the same programs, hold the same sockets and listen on the same of them.
     ///
     /// A sample is not taken in one moment. What two in a row show is no mixture of before and
     /// after.
     #[must_use]
-    pub fn agrees_with(&self, other: &Snapshot) -> bool {
+    pub fn agrees_with(&self, other: &Snapshot, about: &BTreeSet<ProcessId>) -> bool {
         let same = |(a, b): (&Process, &Process)| {
             a.id == b.id
                 && a.is_zombie() == b.is_zombie()
@@ -58,13 +58,19 @@ impl Snapshot {
                 && a.environment == b.environment
                 && a.sockets == b.sockets
         };
-        self.processes.len() == other.processes.len()
-            && self.processes.iter().zip(&other.processes).all(same)
-            && self.held_listeners() == other.held_listeners()
+        let (mine, theirs) = (self.processes_of(about), other.processes_of(about));
+        mine.len() == theirs.len()
+            && mine.into_iter().zip(theirs).all(same)
+            && self.held_listeners(about) == other.held_listeners(about)
     }
 
-    fn held_listeners(&self) -> BTreeSet<SocketInode> {
-        let held = self.processes.iter().filter_map(|process| process.sockets.as_ref());
+    fn processes_of(&self, ids: &BTreeSet<ProcessId>) -> Vec<&Process> {
+        self.processes.iter().filter(|process| ids.contains(&process.id)).collect()
+    }
+
+    fn held_listeners(&self, holders: &BTreeSet<ProcessId>) -> BTreeSet<SocketInode> {
+        let holders = self.processes_of(holders).into_iter();
+        let held = holders.filter_map(|process| process.sockets.as_ref());
         let held: BTreeSet<SocketInode> = held.flat_map(|held| held.iter().copied()).collect();
         let networks = self.networks.values();
         let bound = networks.flat_map(|network| network.bound.iter().flatten());

@@ -187,7 +187,10 @@ impl Ownership {
         holder.follow(found, now);
         let told = match holder.read(&descriptors, wanted, now, asked, &mut self.links) {
             Ok(told) => told,
-            Err(error) => return self.lose(found, error),
+            Err(error) => {
+                self.let_go.extend(before.iter()); // it may be another program than had them
+                return self.lose(found, error);
+            }
         };
         found.process.open_fds = Some(holder.open());
         found.process.sockets = Some(Arc::clone(holder.sockets()));
