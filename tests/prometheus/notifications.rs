@@ -128,7 +128,9 @@ fn founding(programs: &Programs) {
     flow.reset();
     await_true("the connection to end", || bed.connections(serving) == 0);
     bed.sysctl("ipv4/ip_local_reserved_ports", "59044");
-    // Any other connection in the bed may have had the number too, while it was not reserved.
+    // Any other connection in the bed may have had the number too, while it was not reserved, and one
+    // that is kept alive would keep it.
+    bed.shell("ss -K -tn state established 'sport = :59044'");
     await_true("the reload", || service.try_reload().status.success());
     drop(held);
     for alert in ["HAProxyPortBlocked", "HAProxyStaleProcessesPilingUp", "HAProxyPortEphemeral"] {
