@@ -1,6 +1,7 @@
 //! One look at the host: sample, look closer at what is stale, judge.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::haproxy::listeners;
@@ -9,8 +10,10 @@ use crate::judge::{Inquiry, Memory, Policy, Questions};
 use crate::model::{ProcessId, Snapshot};
 use crate::sample::{Error, Paths, Sampler};
 
-/// The host is looked at so often at most until a fall is confirmed.
+/// The host is looked at so often at most until a fall is confirmed,
 const MOST_LOOKS: usize = 4;
+/// and after this time no more than twice.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks at the host again and again, and remembers.
 #[derive(Debug)]
@@ -111,6 +114,7 @@ fn believe<H>(
 ) -> Look {
     let mut before: Option<Look> = None;
     let mut looks = 0;
+    let begun = Instant::now();
     loop {
         looks += 1;
         let snapshot = sample(host);
@@ -123,7 +127,8 @@ fn believe<H>(
         let fallen = with_up(&look.verdict, Some(false));
         let doubtful: BTreeSet<String> =
             fallen.filter(|h| !confirmed(h)).map(|h| h.name.clone()).collect();
-        if doubtful.is_empty() || looks == MOST_LOOKS {
+        let out_of_time = looks > 1 && begun.elapsed() > PATIENCE;
+        if doubtful.is_empty() || looks == MOST_LOOKS || out_of_time {
             let haproxys = look.verdict.haproxys.iter_mut();
             haproxys.filter(|h| doubtful.contains(&h.name)).for_each(|h| h.up = None);
             return look;

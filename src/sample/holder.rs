@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use super::descriptors::{Descriptors, Link, Target};
 use super::lasting::Layout;
-use super::ownership::WantedSet;
 use super::pace::Pace;
 use super::proc_dir::ReadError;
 use super::processes::Found;
+use super::wanted::WantedSet;
 use crate::model::{Environment, Process, SocketInode, UnixSeconds};
 
 /// After its start, its execution or its first listener a process may be handed listeners.

@@ -21,15 +21,17 @@ mod port_uses;
 mod proc_dir;
 mod processes;
 pub mod programs;
+mod search;
 mod sockets;
 mod status;
 pub mod surroundings;
+mod wanted;
 pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::PROC_SUPER_MAGIC;
 use rustix::time::{ClockId, clock_gettime};
@@ -41,19 +43,22 @@ use self::connections::Connections;
 use self::lasting::Lastings;
 use self::namespaces::Networks;
 use self::network_uses::NetworkUses;
-use self::ownership::{Outcome, Ownership, WantedSet};
+use self::ownership::{Outcome, Ownership};
 use self::port_uses::PortUses;
 use self::proc_dir::{ProcDir, ReadError};
 pub use self::processes::Discovery;
 use self::processes::{Clock, Found};
+use self::wanted::WantedSet;
 use crate::haproxy::listeners;
 use crate::model::{
     CloserLook, CollectorRun, Configuration, NamespaceId, ProcessId, Protocol, Snapshot,
     SocketInode, UnixSeconds, Unreadable, What,
 };
 
-/// A sample that a reload has torn is taken again, so often at most.
+/// A sample that a reload has torn is taken again: so often in all, at most,
 const ATTEMPTS: usize = 6;
+/// and after this time no more than twice.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why no sample can be taken at all.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +98,7 @@ pub struct Sampler {
     port_uses: PortUses,
     /// The HAProxys of the last sample.
     processes: BTreeSet<ProcessId>,
-    /// The listeners they held, in the order of their inodes.
+    /// The listeners they held, or may still hold, in the order of their inodes.
     listeners: Vec<SocketInode>,
     /// The TCP listeners of the last sample that no HAProxy held.
     unowned: BTreeSet<SocketInode>,
@@ -139,19 +144,27 @@ impl Sampler {
     /// A reload in the middle of it can hand the listeners to a process that was not there when
     /// the list was made: then nobody would seem to serve, so it is taken again.
     pub fn sample(&mut self) -> Snapshot {
+        let begun = Instant::now();
         let mut attempts = 1;
-        let (snapshot, held) = loop {
+        let (snapshot, held, put_off) = loop {
+            let unsearched_before = self.ownership.unsearched().clone();
             let (mut snapshot, torn) = self.attempt();
             let held = held_listeners(&snapshot);
-            snapshot.torn = torn || self.has_lost_a_listener(&snapshot, &held);
-            if !snapshot.torn || attempts == ATTEMPTS {
-                break (snapshot, held);
+            let lost = self.lost_listeners(&snapshot, &held);
+            snapshot.torn = torn || !lost.is_empty();
+            let may_mend = torn || !lost.is_subset(&unsearched_before);
+            let out_of_time = attempts > 1 && begun.elapsed() > PATIENCE;
+            if !may_mend || attempts == ATTEMPTS || out_of_time {
+                let put_off: Vec<_> = lost.intersection(&snapshot.unsearched).copied().collect();
+                break (snapshot, held, put_off);
             }
             attempts += 1;
         };
         self.processes = snapshot.processes.iter().map(|process| process.id).collect();
         self.listeners = held;
         self.look_for_owners(&snapshot);
+        self.listeners.extend(put_off);
+        self.listeners.sort_unstable();
         snapshot
     }
 
@@ -184,16 +197,21 @@ impl Sampler {
         self.unowned = unowned;
     }
 
-    /// A listener of the last sample is in the tables, and nobody holds it any more: it was closed
-    /// after the tables were read, and who listens since then is not in them.
-    fn has_lost_a_listener(&self, snapshot: &Snapshot, held: &[SocketInode]) -> bool {
-        let living = || snapshot.processes.iter().filter(|process| !process.is_zombie());
-        if living().any(|process| process.sockets.is_none()) {
-            return false; // somebody not seen may hold it
+    /// Listeners of the last sample that are in the tables, and nobody holds them any more: they were
+    /// closed after the tables were read, and who listens since then is not in them; or the search for
+    /// who has them now is put off.
+    fn lost_listeners(&self, snapshot: &Snapshot, held: &[SocketInode]) -> BTreeSet<SocketInode> {
+        let mut living = snapshot.processes.iter().filter(|process| !process.is_zombie());
+        let all_seen = living.all(|process| process.sockets.is_some());
+        // Otherwise somebody not seen may hold it.
+        let is_lost = |inode: &SocketInode| {
+            held.binary_search(inode).is_err() && (all_seen || snapshot.unsearched.contains(inode))
+        };
+        let lost: BTreeSet<SocketInode> = self.listeners.iter().copied().filter(is_lost).collect();
+        if lost.is_empty() {
+            return lost;
         }
-        let is_lost = |inode: &&SocketInode| held.binary_search(inode).is_err();
-        let lost: BTreeSet<_> = self.listeners.iter().filter(is_lost).collect();
-        !lost.is_empty() && bound_inodes(snapshot).any(|inode| lost.contains(&inode))
+        listed_inodes(snapshot).filter(|inode| lost.contains(inode)).collect()
     }
 
     /// A sample, and whether HAProxys came or went while it was taken.
@@ -250,6 +268,7 @@ impl Sampler {
             torn |= outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Gone))
                 || found.iter().any(is_being_executed)
                 || self.has_company();
+            snapshot.unsearched.clone_from(self.ownership.unsearched());
             let any_read = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Read));
             let nobody = outcomes.is_empty();
             for (id, outcome) in outcomes {
@@ -320,19 +339,21 @@ fn wanted(snapshot: &Snapshot, found: &[Found]) -> WantedSet {
     wanted.collect()
 }
 
-fn bound_inodes(snapshot: &Snapshot) -> impl Iterator<Item = SocketInode> {
-    let tables = snapshot.networks.values().filter_map(|network| network.bound.as_ref());
-    tables.flatten().map(|socket| socket.inode)
+fn listed_inodes(snapshot: &Snapshot) -> impl Iterator<Item = SocketInode> {
+    snapshot.networks.values().flat_map(|network| {
+        let bound = network.bound.iter().flatten().map(|socket| socket.inode);
+        bound.chain(network.unix_listeners.iter().flatten().copied())
+    })
 }
 
 /// What HAProxys hold of the sockets that may be listeners.
 fn held_listeners(snapshot: &Snapshot) -> Vec<SocketInode> {
-    let mut bound: Vec<SocketInode> = bound_inodes(snapshot).collect();
-    bound.sort_unstable();
+    let mut listed: Vec<SocketInode> = listed_inodes(snapshot).collect();
+    listed.sort_unstable();
     let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
     let mut listeners: Vec<SocketInode> = held
         .flat_map(|held| held.iter().copied())
-        .filter(|inode| bound.binary_search(inode).is_ok())
+        .filter(|inode| listed.binary_search(inode).is_ok())
         .collect();
     listeners.sort_unstable();
     listeners.dedup();

@@ -9,7 +9,7 @@
 //!   that it holds none yet;
 //! - a descriptor is no longer what it was: the socket may have another number now;
 //! - a socket is in the tables that was not there before, or that somebody has let go: anybody may
-//!   have it;
+//!   have it. Where this search is put off for what it costs, the sample says for which sockets;
 //! - it is its turn: should an old process with many descriptors be handed a listener that another
 //!   one keeps, nothing of the above would tell.
 //!
@@ -24,40 +24,14 @@ use super::holder::{Holder, Told};
 use super::pace::Pace;
 use super::proc_dir::ReadError;
 use super::processes::Found;
+use super::search::{Search, Sought};
+use super::wanted::WantedSet;
 use crate::model::{ProcessId, SocketInode, UnixSeconds};
 
-/// Walks in search of a new socket's holders take this share of a processor at most,
-const SEARCH_SHARE: f64 = 1.0 / 100.0;
-/// unless they are as short as this: the same share, at five seconds between samples.
-const SHORT_SEARCH_SECONDS: f64 = 0.05;
 /// Walks in turn.
 const TURN_SHARE: f64 = 1.0 / 20_000.0;
 /// Descriptors that are never spent on links: 512 connections, and one or a few for each HAProxy.
 const NEEDED: u64 = 1024;
-/// A socket in question, with its cookie where the tables tell.
-pub type Wanted = (SocketInode, Option<u64>);
-
-/// The sockets in question.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WantedSet(Vec<Wanted>);
-
-impl FromIterator<Wanted> for WantedSet {
-    fn from_iter<I: IntoIterator<Item = Wanted>>(sockets: I) -> WantedSet {
-        let mut sockets: Vec<Wanted> = sockets.into_iter().collect();
-        sockets.sort_unstable_by_key(|(inode, _)| *inode);
-        sockets.dedup_by_key(|(inode, _)| *inode);
-        WantedSet(sockets)
-    }
-}
-
-impl WantedSet {
-    /// A socket, if it is in question.
-    pub fn get(&self, inode: SocketInode) -> Option<&Wanted> {
-        let place = self.0.binary_search_by_key(&inode, |(inode, _)| *inode).ok()?;
-        self.0.get(place)
-    }
-}
-
 /// How the reading of a process's descriptors ended.
 #[derive(Debug)]
 pub enum Outcome {
@@ -73,16 +47,9 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct Ownership {
     holders: BTreeMap<ProcessId, Holder>,
-    /// What they hold together.
-    owned: BTreeSet<SocketInode>,
-    /// What one of them has let go since it was last searched for: anybody may have it, whoever else
-    /// is known to.
-    let_go: BTreeSet<SocketInode>,
-    /// Sockets all of whose holders are known.
-    explained: WantedSet,
     /// So many more links may be held open.
     links: usize,
-    search: Pace,
+    search: Search,
     turn: Pace,
 }
 
@@ -92,8 +59,6 @@ struct Reading {
     outcome: Outcome,
     /// It told of every socket, those that are new among them.
     complete: bool,
-    /// It holds other sockets than before.
-    changed: bool,
 }
 
 impl Ownership {
@@ -108,49 +73,45 @@ impl Ownership {
         let mut living: Vec<&mut Found> =
             found.iter_mut().filter(|f| !f.process.is_zombie()).collect();
         let ids: BTreeSet<ProcessId> = living.iter().map(|found| found.process.id).collect();
-        let mut changed = self.forget_all_but(&ids);
+        self.forget_all_but(&ids);
         let links: usize = self.holders.values().map(Holder::links).sum();
         self.links = most_links().saturating_sub(links);
         let mut readings: BTreeMap<ProcessId, Reading> = living
             .iter_mut()
             .map(|found| (found.process.id, self.read_one(found, wanted, now, false)))
             .collect();
-        changed |= readings.values().any(|reading| reading.changed);
-        let let_go = std::mem::take(&mut self.let_go);
-        let is_known = |wanted: &Wanted| {
-            self.explained.get(wanted.0) == Some(wanted) && !let_go.contains(&wanted.0)
+        let sought = self.search.begin(wanted);
+        let searches = self.search.allows(&sought, |inode| self.is_held(inode));
+        let asked = if searches {
+            asked_for(&sought, &readings)
+        } else {
+            self.next_in_turn(&readings).into_iter().collect()
         };
-        let search =
-            !(let_go.is_empty() && *wanted == self.explained || wanted.0.iter().all(is_known));
-        let candidates = self.candidates(&readings, search);
-        changed |= !candidates.is_empty();
-        for candidate in candidates {
-            let found = living.iter_mut().find(|found| found.process.id == candidate);
-            if let Some(found) = found {
-                readings.insert(candidate, self.read_one(found, wanted, now, true));
-            }
+        for found in living.iter_mut().filter(|found| asked.contains(&found.process.id)) {
+            readings.insert(found.process.id, self.read_one(found, wanted, now, true));
         }
-        if changed {
-            self.owned = self.owned();
-        }
-        if search || *wanted != self.explained {
-            let all_told = readings.values().all(|reading| reading.complete);
-            self.remember(wanted, all_told, &let_go);
-        }
+        self.book(&asked, searches);
+        let all_told = readings.values().all(|reading| reading.complete);
+        let is_found = searches || all_told && !sought.is_on_the_move();
+        self.search.end(sought, wanted, is_found);
         readings.into_iter().map(|(id, reading)| (id, reading.outcome)).collect()
     }
 
-    /// Answers whether somebody is gone.
-    fn forget_all_but(&mut self, living: &BTreeSet<ProcessId>) -> bool {
-        let (before, let_go) = (self.holders.len(), &mut self.let_go);
+    /// Sockets that a process may hold that is not known to: the search for their holders is put
+    /// off.
+    pub fn unsearched(&self) -> &BTreeSet<SocketInode> {
+        self.search.unsearched()
+    }
+
+    fn forget_all_but(&mut self, living: &BTreeSet<ProcessId>) {
+        let search = &mut self.search;
         self.holders.retain(|id, holder| {
             let lives = living.contains(id);
             if !lives {
-                let_go.extend(holder.sockets().iter());
+                search.note_let_go(holder.sockets().iter());
             }
             lives
         });
-        self.holders.len() < before
     }
 
     /// It was seen to hold what may be a listener.
@@ -164,10 +125,6 @@ impl Ownership {
         if let Some(holder) = self.holders.get_mut(&id) {
             holder.suspect();
         }
-    }
-
-    fn owned(&self) -> BTreeSet<SocketInode> {
-        self.holders.values().flat_map(|holder| holder.sockets().iter()).copied().collect()
     }
 
     fn read_one(
@@ -188,23 +145,22 @@ impl Ownership {
         let told = match holder.read(&descriptors, wanted, now, asked, &mut self.links) {
             Ok(told) => told,
             Err(error) => {
-                self.let_go.extend(before.iter()); // it may be another program than had them
+                self.search.note_let_go(before.iter()); // it may be another program than had them
                 return self.lose(found, error);
             }
         };
         found.process.open_fds = Some(holder.open());
         found.process.sockets = Some(Arc::clone(holder.sockets()));
-        let changed = !Arc::ptr_eq(&before, holder.sockets());
-        if changed {
-            self.let_go.extend(before.difference(holder.sockets()));
+        if !Arc::ptr_eq(&before, holder.sockets()) {
+            self.search.note_let_go(before.difference(holder.sockets()));
         }
-        Reading { outcome: Outcome::Read, complete: told == Told::All, changed }
+        Reading { outcome: Outcome::Read, complete: told == Told::All }
     }
 
     /// Nothing is known of it any more.
     fn lose(&mut self, found: &mut Found, error: ReadError) -> Reading {
         if let Some(holder) = self.holders.remove(&found.process.id) {
-            self.let_go.extend(holder.sockets().iter());
+            self.search.note_let_go(holder.sockets().iter());
         }
         let outcome = if matches!(error, ReadError::Gone) {
             Outcome::Gone
@@ -212,44 +168,43 @@ impl Ownership {
             found.process.open_fds = found.directory.fd_count().ok().filter(|&count| count > 0);
             Outcome::Failed(error)
         };
-        Reading { outcome, complete: true, changed: true }
+        Reading { outcome, complete: true }
     }
 
-    /// Those to be walked though nothing shows at them: all that were not, if a socket's holder is
-    /// searched for and there is time for it; else the one whose turn it is.
-    fn candidates(
-        &mut self,
-        readings: &BTreeMap<ProcessId, Reading>,
-        search: bool,
-    ) -> Vec<ProcessId> {
-        let verified = || readings.iter().filter(|(_, r)| !r.complete).map(|(&id, _)| id);
-        let cost = |id: &ProcessId| self.holders.get(id).map_or(0.0, |holder| holder.pace().cost());
-        let short = self.search.cost() <= SHORT_SEARCH_SECONDS;
-        if search && (short || self.search.allows(SEARCH_SHARE)) {
-            let candidates: Vec<_> = verified().collect();
-            self.search.book(candidates.iter().map(cost).sum());
-            return candidates;
-        }
+    /// Who is walked though nothing shows at it: of those that were not, the one that was not for
+    /// longest.
+    fn next_in_turn(&self, readings: &BTreeMap<ProcessId, Reading>) -> Option<ProcessId> {
         if !self.turn.allows(TURN_SHARE) {
-            return Vec::new();
+            return None;
         }
         let age = |id: &ProcessId| self.holders.get(id).map_or(0.0, |holder| holder.pace().age());
-        let oldest = verified().max_by(|a, b| age(a).total_cmp(&age(b)));
-        self.turn.book(oldest.iter().map(cost).sum());
-        oldest.into_iter().collect()
+        let verified = readings.iter().filter(|(_, reading)| !reading.complete);
+        verified.map(|(&id, _)| id).max_by(|a, b| age(a).total_cmp(&age(b)))
     }
 
-    fn remember(&mut self, wanted: &WantedSet, all_told: bool, let_go: &BTreeSet<SocketInode>) {
-        // A listener that is paused comes back into the tables as the one it was.
-        let still = |known: &Wanted| match wanted.get(known.0) {
-            Some(wanted) => wanted == known,
-            None => self.owned.contains(&known.0),
-        };
-        let kept = |known: &Wanted| still(known) && !let_go.contains(&known.0);
-        let explained = self.explained.0.iter().copied().filter(kept);
-        let told = if all_told { wanted.0.as_slice() } else { &[] };
-        self.explained = explained.chain(told.iter().copied()).collect();
+    /// Takes note of what the walks took.
+    fn book(&mut self, walked: &BTreeSet<ProcessId>, as_search: bool) {
+        if walked.is_empty() {
+            return;
+        }
+        let holders = walked.iter().filter_map(|id| self.holders.get(id));
+        let cost_seconds = holders.map(|holder| holder.pace().cost()).sum();
+        let pace = if as_search { self.search.pace() } else { &mut self.turn };
+        pace.book(cost_seconds);
     }
+
+    fn is_held(&self, inode: SocketInode) -> bool {
+        self.holders.values().any(|holder| holder.sockets().contains(&inode))
+    }
+}
+
+/// Who is asked for what is sought: all that were not walked; and if that is on the move, also who
+/// was, since that may have been before it was handed it.
+fn asked_for(sought: &Sought, readings: &BTreeMap<ProcessId, Reading>) -> BTreeSet<ProcessId> {
+    let is_asked = |reading: &Reading| {
+        !reading.complete || sought.is_on_the_move() && matches!(reading.outcome, Outcome::Read)
+    };
+    readings.iter().filter(|(_, reading)| is_asked(reading)).map(|(&id, _)| id).collect()
 }
 
 /// Links may take half of the descriptors the exporter may have, but for those that connections and

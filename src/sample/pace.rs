@@ -2,7 +2,10 @@
 
 use super::{ClockId, seconds};
 
-/// Remembers what some work cost the last time, and when that was.
+/// Remembers what some work costs, and when it was last done.
+///
+/// That is the lesser of the last two times: where a machine stands still, whoever was running is
+/// charged for it.
 #[derive(Debug, Default)]
 pub struct Pace {
     last: Option<Round>,
@@ -11,6 +14,7 @@ pub struct Pace {
 #[derive(Debug, Clone, Copy)]
 struct Round {
     ended: f64,
+    took_seconds: f64,
     cost_seconds: f64,
 }
 
@@ -30,7 +34,7 @@ impl Pace {
         self.last.map_or(f64::INFINITY, |last| seconds(ClockId::Monotonic) - last.ended)
     }
 
-    /// What it took the last time, seconds of processor time.
+    /// What it takes, seconds of processor time.
     #[must_use]
     pub fn cost(&self) -> f64 {
         self.last.map_or(0.0, |last| last.cost_seconds)
@@ -38,15 +42,28 @@ impl Pace {
 
     /// Takes note of work that is done now, at a cost that is known from before.
     pub fn book(&mut self, cost_seconds: f64) {
-        self.last = Some(Round { ended: seconds(ClockId::Monotonic), cost_seconds });
+        let ended = seconds(ClockId::Monotonic);
+        self.last = Some(Round { ended, took_seconds: cost_seconds, cost_seconds });
     }
 
     /// Does the work and takes note of the processor time it took (`CLOCK_THREAD_CPUTIME_ID`).
     pub fn spend<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let begun = seconds(ClockId::ThreadCPUTime);
         let outcome = work();
-        self.book(seconds(ClockId::ThreadCPUTime) - begun);
+        self.note(seconds(ClockId::ThreadCPUTime) - begun);
         outcome
+    }
+
+    /// Lets time go by.
+    #[cfg(test)]
+    pub fn wait(&mut self, seconds: f64) {
+        self.last = self.last.map(|last| Round { ended: last.ended - seconds, ..last });
+    }
+
+    fn note(&mut self, took_seconds: f64) {
+        let cost_seconds =
+            self.last.map_or(took_seconds, |last| last.took_seconds.min(took_seconds));
+        self.last = Some(Round { ended: seconds(ClockId::Monotonic), took_seconds, cost_seconds });
     }
 }
 
@@ -61,8 +78,19 @@ mod tests {
         pace.spend(|| ());
         pace.last = pace.last.map(|round| Round { cost_seconds: 3600.0, ..round });
         assert!(!pace.allows(0.5));
-        pace.last = pace.last.map(|round| Round { ended: round.ended - 7300.0, ..round });
+        pace.wait(7300.0);
         assert!(pace.allows(0.5));
         assert!(!pace.allows(0.4));
+    }
+
+    #[test]
+    fn a_single_stall_is_not_taken_for_the_cost() {
+        let mut pace = Pace::default();
+        let mut costs = Vec::new();
+        for took in [3.0, 1.0, 3600.0, 1.0, 2.0, 2.0] {
+            pace.note(took);
+            costs.push(pace.cost());
+        }
+        assert_eq!(costs, [3.0, 1.0, 1.0, 1.0, 1.0, 2.0]);
     }
 }

@@ -6,6 +6,7 @@ no script that is named on its command line but the sitecustomize of that Python
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -80,6 +81,8 @@ def receive() -> int:
 
 
 def fill(count: str) -> str:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for _ in range(int(count)):
         filling.extend(socket.socketpair())
     return "filled"
