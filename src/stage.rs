@@ -295,6 +295,14 @@ impl Film {
         self.judge(&torn, connections(actors), &[])
     }
 
+    /// A sample in which the holders of these listeners are not searched for.
+    pub fn see_lost(&mut self, taken: f64, actors: &[Actor], lost: &[u64]) -> Verdict {
+        let lost: BTreeSet<u64> = lost.iter().copied().collect();
+        let unsearched = lost.clone();
+        let sample = Snapshot { unsearched, lost, ..snapshot(taken, actors) };
+        self.judge(&sample, connections(actors), &[])
+    }
+
     fn judge(&mut self, snapshot: &Snapshot, mut closer: CloserLook, uses: &[PortUse]) -> Verdict {
         let held: BTreeSet<u64> = snapshot
             .processes

@@ -80,6 +80,9 @@ pub fn identify<'a>(
             closer: &NOT_LOOKED,
         };
         learn_ports(&mut scene);
+        if now.torn || scene.may_hold_more() {
+            scene.generations.up = scene.generations.up.filter(|&up| up);
+        }
         let declared = scene.configuration.as_ref();
         scene.unbound = declared.map(|ports| scene.unbound_of(ports)).unwrap_or_default();
         scene

@@ -144,8 +144,12 @@ fn sharing<'a>(ports: &'a [(&Scene<'_>, Vec<PortSockets<'_>>)]) -> BTreeSet<&'a 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use crate::judge::policy::{Configured, Match, Rules};
-    use crate::stage::{Film, actor};
+    use crate::judge::verdict::Kind;
+    use crate::model::Protocol;
+    use crate::stage::{Actor, Film, actor};
 
     fn configured() -> Policy {
         let matching = Match { pidfile: Some("/run/p".into()), ..Match::default() };
@@ -177,6 +181,32 @@ mod tests {
         let torn = film.see_torn(1035.0, &[]);
         assert_eq!((torn.one().up, torn.one().judged.len()), (None, 0));
         assert_eq!(film.see(1040.0, &[]).one().up, Some(false));
+    }
+
+    /// Whoever holds its listener now is still to be searched for. That is nothing to others.
+    #[test]
+    fn one_whose_listener_may_be_held_by_somebody_is_not_down() {
+        let mut film = Film::default();
+        let line = |name| format!("haproxy -D -f /{name}.cfg -p /run/{name}");
+        let holds = |name, pid, port, inode| {
+            let known = format!("frontend f\n bind :{port}\n");
+            actor(pid, 100, &line(name)).configured(&known, 50).tcp(port, inode)
+        };
+        let without = |actor: Actor| actor.change(|p| p.sockets = Some(Arc::default()));
+        film.settle(1000.0, &[holds("p", 10, 80, 1), holds("q", 20, 90, 2)]);
+        let let_go = || [without(holds("p", 10, 80, 1)), without(holds("q", 20, 90, 2))];
+        let told = |verdict: Verdict| {
+            let told = verdict.haproxys.iter().map(|haproxy| {
+                let is_judged = haproxy.judged(Kind::PortMissing);
+                (haproxy.up, haproxy.protocols_known.contains(&Protocol::Tcp), is_judged)
+            });
+            told.collect::<Vec<_>>()
+        };
+        let (unknown, down) = ((None, false, false), (Some(false), true, true));
+        assert_eq!(told(film.see_lost(1035.0, &let_go(), &[1])), [unknown, down]);
+        let unix = 7;
+        assert_eq!(told(film.see_lost(1040.0, &let_go(), &[2, unix])), [unknown, unknown]);
+        assert_eq!(told(film.see(1045.0, &let_go())), [down, down]);
     }
 
     #[test]

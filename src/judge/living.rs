@@ -53,7 +53,7 @@ pub fn judge(
         name: scene.name.clone(),
         origin: scene.origin,
         identity: scene.identity.clone(),
-        up: scene.generations.up.filter(|up| *up || !scene.snapshot.torn),
+        up: scene.generations.up,
         processes: scene.processes(),
         generations: known.then_some(scene.generations.count),
         generation_start: serving().map(|member| member.process.started).reduce(f64::min),

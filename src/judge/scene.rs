@@ -179,7 +179,27 @@ impl<'a> Scene<'a> {
             let holding = self.holdings.get(&member.id());
             holding.is_some_and(|h| protocol == Protocol::Tcp || !h.udp_unknown)
         };
-        self.living(Generation::Unknown).next().is_none() && self.living(generation).all(known)
+        self.living(Generation::Unknown).next().is_none()
+            && self.living(generation).all(known)
+            && !self.may_hold_more()
+    }
+
+    /// A listener that it held may be held by one of its processes that is not known to hold it.
+    #[must_use]
+    pub fn may_hold_more(&self) -> bool {
+        let lost = &self.snapshot.lost;
+        if lost.is_empty() {
+            return false;
+        }
+        let tables = self.snapshot.networks.iter();
+        let bound = tables.flat_map(|(id, table)| table.bound.iter().flatten().map(|s| (*id, s)));
+        let had = |network: NamespaceId, socket: &BoundSocket| match socket.protocol {
+            Protocol::Tcp => self.tcp_ports.contains(&(network, socket.port)),
+            Protocol::Udp => self.udp_ports.contains(&socket.port),
+        };
+        let others = bound.filter(|(_, s)| lost.contains(&s.inode)).filter(|(id, s)| !had(*id, s));
+        // Of a unix socket nothing tells whose it was.
+        others.count() < lost.len()
     }
 
     /// The configuration on disk is not the one that serves: it differs from what it was when

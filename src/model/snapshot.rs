@@ -23,12 +23,14 @@ pub struct CollectorRun {
 pub struct Snapshot {
     /// When.
     pub taken: UnixSeconds,
-    /// HAProxys came and went whenever it was tried, or who has a listener now that one of them held
-    /// is not known: what nobody seems to do may be done by one that is not seen to.
+    /// HAProxys came and went whenever it was tried: what nobody seems to do may be done by one
+    /// that is not in it.
     pub torn: bool,
     /// Sockets that a process of the sample may hold besides those that are known to: the search for
     /// their holders is put off for what it would cost.
     pub unsearched: BTreeSet<SocketInode>,
+    /// Those of them that an HAProxy held, and none is known to hold now.
+    pub lost: BTreeSet<SocketInode>,
     /// Every `HAProxy` process, oldest first.
     pub processes: Vec<Process>,
     /// Names (comm) of their parents that are not `HAProxy` themselves, by pid.

@@ -146,24 +146,26 @@ impl Sampler {
     pub fn sample(&mut self) -> Snapshot {
         let begun = Instant::now();
         let mut attempts = 1;
-        let (snapshot, held, put_off) = loop {
+        let (snapshot, held) = loop {
             let unsearched_before = self.ownership.unsearched().clone();
             let (mut snapshot, torn) = self.attempt();
             let held = held_listeners(&snapshot);
             let lost = self.lost_listeners(&snapshot, &held);
-            snapshot.torn = torn || !lost.is_empty();
-            let may_mend = torn || !lost.is_subset(&unsearched_before);
+            let searched = |lost: &SocketInode| !snapshot.unsearched.contains(lost);
+            snapshot.torn = torn || lost.iter().any(searched);
+            let is_news = |lost: &SocketInode| !unsearched_before.contains(lost);
+            let may_mend = snapshot.torn || lost.iter().any(is_news);
+            snapshot.lost = lost.intersection(&snapshot.unsearched).copied().collect();
             let out_of_time = attempts > 1 && begun.elapsed() > PATIENCE;
             if !may_mend || attempts == ATTEMPTS || out_of_time {
-                let put_off: Vec<_> = lost.intersection(&snapshot.unsearched).copied().collect();
-                break (snapshot, held, put_off);
+                break (snapshot, held);
             }
             attempts += 1;
         };
         self.processes = snapshot.processes.iter().map(|process| process.id).collect();
         self.listeners = held;
         self.look_for_owners(&snapshot);
-        self.listeners.extend(put_off);
+        self.listeners.extend(&snapshot.lost);
         self.listeners.sort_unstable();
         snapshot
     }

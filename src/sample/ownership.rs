@@ -11,7 +11,8 @@
 //! - a socket is in the tables that was not there before, or that somebody has let go: anybody may
 //!   have it. Where this search is put off for what it costs, the sample says for which sockets;
 //! - it is its turn: should an old process with many descriptors be handed a listener that another
-//!   one keeps, nothing of the above would tell.
+//!   one keeps, or that is new and on its way just while everybody is asked, nothing of the above
+//!   would tell.
 //!
 //! What was found to be held by no HAProxy is remembered by its cookie, and not asked about again.
 

@@ -82,6 +82,7 @@ def receive() -> int:
 
 def fill(count: str) -> str:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(most, 2 * int(count) + 1000)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for _ in range(int(count)):
         filling.extend(socket.socketpair())
