@@ -149,14 +149,16 @@ impl Bed {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Is the process there, and not a zombie?
+    /// Is the process there, and not a zombie? Its first thread may be one while others are still to
+    /// end: until the last of them has, its descriptors, and the ports with them, are not given back.
     pub fn is_alive(&self, pid: i32) -> bool {
-        self.state(pid).is_some_and(|state| state != 'Z' && state != 'X')
+        self.stat(pid)
+            .is_some_and(|stat| stat.state != 'Z' && stat.state != 'X' || stat.threads > 1)
     }
 
-    /// State of a process as one letter.
+    /// State of a process, that is of its first thread, as one letter.
     pub fn state(&self, pid: i32) -> Option<char> {
-        self.stat(pid).map(|(_, state, _)| state)
+        self.stat(pid).map(|stat| stat.state)
     }
 
     /// Processes of this bed by name, zombies included, in order of their pids.
@@ -164,7 +166,7 @@ impl Bed {
         let mut pids: Vec<i32> = fs::read_dir(self.procfs())
             .unwrap()
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|&pid| self.stat(pid).is_some_and(|(name, _, _)| name == comm))
+            .filter(|&pid| self.stat(pid).is_some_and(|stat| stat.comm == comm))
             .collect();
         pids.sort_unstable();
         pids
@@ -211,12 +213,15 @@ impl Bed {
             .unwrap_or_default()
     }
 
-    fn stat(&self, pid: i32) -> Option<(String, char, i32)> {
+    fn stat(&self, pid: i32) -> Option<Stat> {
         let stat = self.process_file(pid, "stat")?;
         let (head, tail) = stat.rsplit_once(") ")?;
-        let comm = head.split_once('(')?.1.to_owned();
-        let mut fields = tail.split(' ');
-        Some((comm, fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+        let fields: Vec<&str> = tail.split(' ').collect();
+        Some(Stat {
+            comm: head.split_once('(')?.1.to_owned(),
+            state: fields.first()?.chars().next()?,
+            threads: fields.get(17)?.parse().ok()?,
+        })
     }
 
     /// Sets a network sysctl of this bed, by its path under `net`.
@@ -246,6 +251,13 @@ impl Bed {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
         }
     }
+}
+
+/// What these tests read of `/proc/PID/stat`, `proc_pid_stat(5)`.
+struct Stat {
+    comm: String,
+    state: char,
+    threads: u32,
 }
 
 impl Drop for Bed {
