@@ -130,7 +130,7 @@ fn believe<H>(
         let out_of_time = looks > 1 && begun.elapsed() > PATIENCE;
         if doubtful.is_empty() || looks == MOST_LOOKS || out_of_time {
             let haproxys = look.verdict.haproxys.iter_mut();
-            haproxys.filter(|h| doubtful.contains(&h.name)).for_each(|h| h.up = None);
+            haproxys.filter(|h| doubtful.contains(&h.name)).for_each(Haproxy::doubt);
             return look;
         }
         before = Some(look);
@@ -224,7 +224,12 @@ mod tests {
     #[test]
     fn where_no_two_looks_agree_nothing_is_said() {
         let restless = (1..=6).map(|number| vec![master().reload(number)]).collect();
-        assert_eq!(Script::of(restless).look(&[]), (None, MOST_LOOKS));
+        let mut script = Script::of(restless);
+        let look = believe(&mut script, &BTreeSet::new(), Script::sample, Script::judge);
+        let haproxy = look.verdict.one();
+        assert_eq!((haproxy.up, script.next), (None, MOST_LOOKS));
+        // Nor what would follow from that nobody serves.
+        assert!(haproxy.judged.is_empty() && haproxy.protocols_known.is_empty());
     }
 
     /// One that never comes to rest keeps nobody else from being called down.

@@ -54,6 +54,7 @@ fn judge_gone(
     rules: &policy::Rules,
     owners: &Owners<'_>,
     (now, closer): (&Snapshot, &CloserLook),
+    overlooked: bool,
 ) -> (hold::Held, BTreeSet<Kind>) {
     let configuration = before.configuration.as_deref().filter(|c| c.complete);
     let judgement = match configuration {
@@ -67,9 +68,13 @@ fn judge_gone(
         None => rules::Judgement::if_known(false, Vec::new()),
     };
     let (findings, known) = rules::sift([(Kind::PortBlocked, judgement)], &rules.ignore);
+    let judged = if overlooked {
+        BTreeSet::new()
+    } else {
+        unseen(name, rules).judged.into_iter().chain(known).collect()
+    };
     let grace = rules.stale_grace_seconds;
-    let held = hold::hold(findings, &before.standings, false, grace, now.taken);
-    (held, unseen(name, rules).judged.into_iter().chain(known).collect())
+    (hold::hold(findings, &judged, &before.standings, false, grace, now.taken), judged)
 }
 
 fn observed(before: &HaproxyMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kind, u64> {
@@ -99,12 +104,13 @@ pub fn add(
         if present.contains(name) || (forgotten && !configured) {
             continue;
         }
-        let (held, judged) = judge_gone(name, before, rules, owners, looks);
-        let overlooked = now.torn || (configured && hidden);
+        let may_have_lost = now.may_have_lost(&before.tcp_ports, &before.udp_ports);
+        let overlooked = now.torn || may_have_lost || (configured && hidden);
+        let (held, judged) = judge_gone(name, before, rules, owners, looks, overlooked);
         let absent = if overlooked { unknown(name, rules) } else { unseen(name, rules) };
         verdict.haproxys.push(Haproxy {
             anomalies: held.anomalies,
-            judged: if overlooked { BTreeSet::new() } else { judged },
+            judged,
             configuration: before.configuration.clone(),
             origin: if configured { Origin::Configured } else { Origin::Discovered },
             identity: before.identity.clone(),

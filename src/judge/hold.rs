@@ -1,6 +1,6 @@
 //! From finding to anomaly: it must have held for its grace and in two samples running.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rules::Finding;
 use super::verdict::{Anomaly, Kind, Subject};
@@ -38,16 +38,21 @@ pub struct Held {
     pub began: BTreeMap<Kind, u64>,
 }
 
-/// Weighs findings against what stood before.
+/// Weighs findings against what stood before. What has fired and is of no kind that was `judged` has
+/// not been seen to end: it goes on when it is found again.
 #[must_use]
 pub fn hold(
     findings: Vec<(Kind, Finding)>,
+    judged: &BTreeSet<Kind>,
     before: &Standings,
     first_sample: bool,
     grace_seconds: f64,
     now: UnixSeconds,
 ) -> Held {
     let mut held = Held::default();
+    let unseen =
+        before.iter().filter(|(key, standing)| standing.fired && !judged.contains(&key.kind));
+    held.standings.extend(unseen.map(|(key, standing)| (key.clone(), standing.clone())));
     for (kind, finding) in findings {
         let key = StandingKey {
             kind,
@@ -102,13 +107,17 @@ mod tests {
         vec![(Kind::ProcessIdle, Finding { since, ..Finding::default() })]
     }
 
+    fn judged() -> BTreeSet<Kind> {
+        BTreeSet::from([Kind::ProcessIdle])
+    }
+
     /// Runs samples at the given times and tells for each whether the finding is pending.
     fn pending(since: Option<f64>, times: &[f64]) -> (Vec<bool>, u64) {
         let mut standings = Standings::new();
         let mut began = 0;
         let mut answers = Vec::new();
         for (index, &now) in times.iter().enumerate() {
-            let held = hold(finding(since), &standings, index == 0, GRACE, now);
+            let held = hold(finding(since), &judged(), &standings, index == 0, GRACE, now);
             answers.push(held.anomalies[0].pending);
             began += held.began.values().sum::<u64>();
             standings = held.standings;
@@ -132,19 +141,35 @@ mod tests {
     #[test]
     fn what_stood_in_the_first_sample_did_not_begin() {
         assert_eq!(pending(None, &[100.0, 120.0]).1, 0);
-        let fresh = hold(finding(None), &Standings::new(), false, GRACE, 100.0);
-        let held = hold(finding(None), &fresh.standings, false, GRACE, 120.0);
+        let fresh = hold(finding(None), &judged(), &Standings::new(), false, GRACE, 100.0);
+        let held = hold(finding(None), &judged(), &fresh.standings, false, GRACE, 120.0);
         assert_eq!(held.began.get(&Kind::ProcessIdle), Some(&1));
-        let again = hold(finding(None), &held.standings, false, GRACE, 130.0);
+        let again = hold(finding(None), &judged(), &held.standings, false, GRACE, 130.0);
         assert_eq!(again.began.get(&Kind::ProcessIdle), None);
     }
 
     #[test]
     fn an_interruption_starts_it_anew() {
-        let first = hold(finding(None), &Standings::new(), false, GRACE, 100.0);
-        let gone = hold(Vec::new(), &first.standings, false, GRACE, 105.0);
-        let back = hold(finding(None), &gone.standings, false, GRACE, 130.0);
+        let first = hold(finding(None), &judged(), &Standings::new(), false, GRACE, 100.0);
+        let gone = hold(Vec::new(), &judged(), &first.standings, false, GRACE, 105.0);
+        let back = hold(finding(None), &judged(), &gone.standings, false, GRACE, 130.0);
         assert!(back.anomalies[0].pending);
         assert!((back.anomalies[0].since - 130.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn what_fired_does_not_end_by_not_being_seen() {
+        let back_after = |last_seen: f64, judged_then: &BTreeSet<Kind>| {
+            let first = hold(finding(None), &judged(), &Standings::new(), false, GRACE, 100.0);
+            let held = hold(finding(None), &judged(), &first.standings, false, GRACE, last_seen);
+            let unseen = hold(Vec::new(), judged_then, &held.standings, false, GRACE, 125.0);
+            assert!(unseen.anomalies.is_empty() && unseen.began.is_empty());
+            let back = hold(finding(None), &judged(), &unseen.standings, false, GRACE, 130.0);
+            (back.anomalies[0].pending, back.began.len())
+        };
+        let nothing = BTreeSet::new();
+        assert_eq!(back_after(120.0, &nothing), (false, 0), "it goes on");
+        assert_eq!(back_after(120.0, &judged()), (true, 0), "it ended");
+        assert_eq!(back_after(105.0, &nothing), (true, 0), "it was pending");
     }
 }

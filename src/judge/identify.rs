@@ -76,11 +76,13 @@ pub fn identify<'a>(
             snapshot: now,
             holdings,
             pasts,
+            overlooked: false,
             unbound: Vec::new(),
             closer: &NOT_LOOKED,
         };
         learn_ports(&mut scene);
-        if now.torn || scene.may_hold_more() {
+        scene.overlooked = is_overlooked(&scene);
+        if scene.overlooked {
             scene.generations.up = scene.generations.up.filter(|&up| up);
         }
         let declared = scene.configuration.as_ref();
@@ -88,6 +90,12 @@ pub fn identify<'a>(
         scene
     });
     (scenes.collect(), census.strangers)
+}
+
+fn is_overlooked(scene: &Scene<'_>) -> bool {
+    let now = scene.snapshot;
+    let serves = scene.generations.up == Some(true);
+    now.torn && !serves || now.may_have_lost(&scene.tcp_ports, &scene.udp_ports)
 }
 
 /// What it listens on is nothing new most of the time, and then nothing is copied.

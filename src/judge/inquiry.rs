@@ -209,6 +209,36 @@ mod tests {
         assert_eq!(told(film.see(1045.0, &let_go())), [down, down]);
     }
 
+    /// Its worker is not in the sample: what is not seen to be bound may be.
+    #[test]
+    fn a_torn_sample_says_nothing_of_the_ports_of_who_seems_down() {
+        let mut film = Film::default();
+        let known = "frontend f\n bind :80\n";
+        let master = || actor(10, 100, "haproxy -W -f /a").configured(known, 50);
+        let serving = [master(), actor(11, 100, "haproxy -W -f /a").child_of(10).tcp(80, 1)];
+        assert_eq!(film.settle(1000.0, &serving).one().up, Some(true));
+        let torn = film.see_torn(1035.0, &[master()]);
+        assert_eq!((torn.one().up, torn.one().protocols_known.len()), (None, 0));
+        for kind in [Kind::PortMissing, Kind::PortStaleListener, Kind::PortSplit] {
+            assert!(!torn.one().judged(kind), "{}", kind.as_str());
+        }
+        let torn = film.see_torn(1040.0, &serving);
+        assert_eq!((torn.one().up, torn.one().protocols_known.len()), (Some(true), 2));
+    }
+
+    /// Of which nothing lives: its listener may be held by one that is not known to be HAProxy.
+    #[test]
+    fn one_whose_listener_was_lost_with_it_is_not_down() {
+        let mut film = Film::default();
+        let other = || actor(20, 100, "haproxy -D -f /q.cfg -p /run/q").tcp(90, 2);
+        let gone = actor(10, 100, "haproxy -D -f /p.cfg -p /run/p").tcp(80, 1);
+        film.settle(1000.0, &[gone, other()]);
+        let still_bound = other().tcp(80, 1).change(|p| p.sockets = Some(Arc::new([2].into())));
+        let up = |verdict: Verdict| verdict.haproxys.iter().map(|h| h.up).collect::<Vec<_>>();
+        assert_eq!(up(film.see_lost(1035.0, &[still_bound], &[1])), [None, Some(true)]);
+        assert_eq!(up(film.see(1040.0, &[other()])), [Some(false), Some(true)]);
+    }
+
     #[test]
     fn what_was_known_keeps_its_name_when_rights_are_lost() {
         let mut film = Film::with(configured());

@@ -29,7 +29,14 @@ pub fn judge(
     let (findings, judged) = rules::judge(&case);
     let nothing = hold::Standings::new();
     let standings = before.map_or(&nothing, |before| &before.standings);
-    let held = hold::hold(findings, standings, first_sample, scene.rules.stale_grace_seconds, now);
+    let held = hold::hold(
+        findings,
+        &judged,
+        standings,
+        first_sample,
+        scene.rules.stale_grace_seconds,
+        now,
+    );
     let mut observed = before.map(|before| before.observed.clone()).unwrap_or_default();
     for (kind, began) in &held.began {
         *observed.entry(*kind).or_default() += began;

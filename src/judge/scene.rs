@@ -49,6 +49,8 @@ pub struct Scene<'a> {
     pub udp_ports: Arc<BTreeSet<u16>>,
     /// TCP ports it listens on, or did.
     pub tcp_ports: Arc<BTreeSet<(NamespaceId, u16)>>,
+    /// Something of it may not be in the sample: one of its processes, or what one of them holds.
+    pub overlooked: bool,
     /// Declared ports that no current process listens on.
     pub unbound: Vec<Endpoint>,
     /// What was looked at closer for it.
@@ -181,25 +183,7 @@ impl<'a> Scene<'a> {
         };
         self.living(Generation::Unknown).next().is_none()
             && self.living(generation).all(known)
-            && !self.may_hold_more()
-    }
-
-    /// A listener that it held may be held by one of its processes that is not known to hold it.
-    #[must_use]
-    pub fn may_hold_more(&self) -> bool {
-        let lost = &self.snapshot.lost;
-        if lost.is_empty() {
-            return false;
-        }
-        let tables = self.snapshot.networks.iter();
-        let bound = tables.flat_map(|(id, table)| table.bound.iter().flatten().map(|s| (*id, s)));
-        let had = |network: NamespaceId, socket: &BoundSocket| match socket.protocol {
-            Protocol::Tcp => self.tcp_ports.contains(&(network, socket.port)),
-            Protocol::Udp => self.udp_ports.contains(&socket.port),
-        };
-        let others = bound.filter(|(_, s)| lost.contains(&s.inode)).filter(|(id, s)| !had(*id, s));
-        // Of a unix socket nothing tells whose it was.
-        others.count() < lost.len()
+            && !self.overlooked
     }
 
     /// The configuration on disk is not the one that serves: it differs from what it was when

@@ -391,6 +391,13 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
+    /// Nobody can say whether it serves, nor what would follow from that it does not.
+    pub fn doubt(&mut self) {
+        self.up = None;
+        self.protocols_known.clear();
+        self.judged.clear();
+    }
+
     /// Nothing of it lives any more; it keeps its series for a while.
     #[must_use]
     pub fn is_gone(&self) -> bool {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Connection, Headroom, NamespaceId, NetworkNamespace, PortUse, Process, ProcessId, Program,
-    SocketInode, UnixSeconds, Unreadable,
+    BoundSocket, Connection, Headroom, NamespaceId, NetworkNamespace, PortUse, Process, ProcessId,
+    Program, Protocol, SocketInode, UnixSeconds, Unreadable,
 };
 
 /// One collector's run within a sample (label `collector`).
@@ -23,8 +23,8 @@ pub struct CollectorRun {
 pub struct Snapshot {
     /// When.
     pub taken: UnixSeconds,
-    /// HAProxys came and went whenever it was tried: what nobody seems to do may be done by one
-    /// that is not in it.
+    /// HAProxys came and went whenever it was tried, or a listener was let go to nobody: what nobody
+    /// seems to do may be done by one that is not in it.
     pub torn: bool,
     /// Sockets that a process of the sample may hold besides those that are known to: the search for
     /// their holders is put off for what it would cost.
@@ -67,6 +67,30 @@ impl Snapshot {
         mine.len() == theirs.len()
             && mine.into_iter().zip(theirs).all(same)
             && self.held_listeners(about) == other.held_listeners(about)
+    }
+
+    /// A listener that was lost may be of one that had these ports: of TCP by network namespace, of
+    /// UDP.
+    #[must_use]
+    pub fn may_have_lost(
+        &self,
+        tcp_ports: &BTreeSet<(NamespaceId, u16)>,
+        udp_ports: &BTreeSet<u16>,
+    ) -> bool {
+        if self.lost.is_empty() {
+            return false; // as mostly
+        }
+        let had = |network: NamespaceId, socket: &BoundSocket| match socket.protocol {
+            Protocol::Tcp => tcp_ports.contains(&(network, socket.port)),
+            Protocol::Udp => udp_ports.contains(&socket.port),
+        };
+        let tables = self.networks.iter();
+        let bound = tables.flat_map(|(id, table)| table.bound.iter().flatten().map(|s| (*id, s)));
+        let lost = bound.filter(|(_, socket)| self.lost.contains(&socket.inode));
+        let of_others = lost.filter(|(id, socket)| !had(*id, socket));
+        let of_others: BTreeSet<SocketInode> = of_others.map(|(_, socket)| socket.inode).collect();
+        // What is in none of these tables is a unix listener: nothing tells whose it was.
+        of_others.len() < self.lost.len()
     }
 
     fn processes_of(&self, ids: &BTreeSet<ProcessId>) -> Vec<&Process> {

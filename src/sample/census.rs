@@ -113,11 +113,14 @@ impl Census {
         }
     }
 
-    /// All of them are worth a look again, if there was time enough since that was so.
-    pub fn review(&mut self) {
-        if self.review.allows(REVIEW_SHARE) {
+    /// All of them are worth a look again, if there was time enough since that was so; answers
+    /// whether there was.
+    pub fn review(&mut self) -> bool {
+        let in_time = self.review.allows(REVIEW_SHARE);
+        if in_time {
             self.forget();
         }
+        in_time
     }
 
     /// Whoever was seen may be HAProxy after all.
@@ -207,5 +210,19 @@ mod tests {
         census.listed = None;
         census.refresh(procfs).unwrap();
         assert!(!census.pids.contains_key(&pid));
+    }
+
+    #[test]
+    fn a_review_that_is_not_worth_its_cost_is_refused() {
+        let mut census = Census::default();
+        census.refresh(Path::new("/proc")).unwrap();
+        let own = std::process::id().cast_signed();
+        assert!(census.review(), "its cost is not known yet");
+        census.review.book(1.0);
+        census.put_off(&[own]);
+        census.pids.values_mut().for_each(|seen| seen.first -= 2.0 * YOUNG_SECONDS);
+        assert!(!census.review() && !census.due().contains(&own));
+        census.review.wait(1.0 / REVIEW_SHARE);
+        assert!(census.review() && census.due().contains(&own));
     }
 }

@@ -193,10 +193,9 @@ impl Sampler {
             .map(|socket| socket.inode)
             .filter(|inode| self.listeners.binary_search(inode).is_err())
             .collect();
-        if !unowned.is_subset(&self.unowned) {
-            self.census.review();
+        if unowned.is_subset(&self.unowned) || self.census.review() {
+            self.unowned = unowned; // otherwise it is new until it was looked for
         }
-        self.unowned = unowned;
     }
 
     /// Listeners of the last sample that are in the tables, and nobody holds them any more: they were

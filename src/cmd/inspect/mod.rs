@@ -45,14 +45,15 @@ pub fn run(options: &Options, inspect: &Inspect) -> Result<u8, Error> {
                 eprintln!("could not read {what} of {}: {reason}", entry.subject);
             }
         }
-        return Ok(if report::has_anomalies(&verdict, watcher.policy()) {
-            ANOMALIES
-        } else if verdict.unreadable.is_empty() && !blind {
-            OK
-        } else {
-            BLIND
-        });
+        let anomalies = report::has_anomalies(&verdict, watcher.policy());
+        return Ok(if anomalies { ANOMALIES } else { seen(&verdict, blind) });
     }
+}
+
+/// Whether enough could be seen; not when nobody can say of one whether it serves.
+fn seen(verdict: &Verdict, blind: bool) -> u8 {
+    let in_doubt = verdict.haproxys.iter().any(|haproxy| haproxy.up.is_none());
+    if verdict.unreadable.is_empty() && !blind && !in_doubt { OK } else { BLIND }
 }
 
 /// Leaves what was asked for.
@@ -101,4 +102,19 @@ fn answer(
         Output::Table => table::table(verdict, paint, width),
     };
     (text, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::{Film, actor};
+
+    #[test]
+    fn what_nobody_can_say_is_not_well() {
+        let mut film = Film::default();
+        let serving = actor(10, 100, "haproxy -D -f /a.cfg -p /run/p").tcp(80, 1);
+        let verdict = film.settle(1000.0, &[serving]);
+        assert_eq!((seen(&verdict, false), seen(&verdict, true)), (OK, BLIND));
+        assert_eq!(seen(&film.see_torn(1035.0, &[]), false), BLIND);
+    }
 }
