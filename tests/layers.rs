@@ -6,8 +6,17 @@ use std::path::{Path, PathBuf};
 
 /// A room, and what it may not name.
 const WALLS: &[(&str, &[&str])] = &[
-    ("model.rs", &["crate::"]),
-    ("model", &["crate::"]),
+    (
+        "model",
+        &[
+            "crate::haproxy",
+            "crate::judge",
+            "crate::sample",
+            "crate::metrics",
+            "crate::report",
+            "crate::config",
+        ],
+    ),
     (
         "haproxy",
         &["crate::judge", "crate::sample", "crate::metrics", "crate::report", "crate::config"],
@@ -41,8 +50,16 @@ const WALLS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms without I/O, clock and log.
-const PURE: &[&str] =
-    &["model.rs", "model", "haproxy", "judge", "check", "metrics", "report", "sample/wire.rs"];
+const PURE: &[&str] = &[
+    "model",
+    "policy",
+    "haproxy",
+    "judge",
+    "check",
+    "metrics",
+    "report",
+    "sample/network/wire.rs",
+];
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::process",

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use haproxy_host_exporter::haproxy::config::{Declared, Launch, SslLibrary, Version, read};
 use haproxy_host_exporter::model::Protocol;
-use haproxy_host_exporter::sample::config_files::{Base, Collected, collect};
+use haproxy_host_exporter::sample::files::config_files::{Base, Collected, collect};
 
 /// Longest a HAProxy is waited for, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(20);

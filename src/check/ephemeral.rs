@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use super::facts::{Facts, Network};
 use super::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Listener};
-use crate::judge::policy::Rules;
 use crate::model::numbers;
+use crate::policy::Rules;
 
 /// One warning for each listener, all with the one line that reserves every such port.
 #[must_use]
@@ -79,7 +79,7 @@ pub fn reserve(network: &Network, ports: &[u16]) -> String {
 mod tests {
     use super::super::facts::tests::{network, read};
     use super::*;
-    use crate::judge::policy::Ignore;
+    use crate::policy::Ignore;
 
     fn facts(reserved: &[RangeInclusive<u16>]) -> Facts {
         let network = Network { reserved: reserved.to_vec(), ..network(vec![]) };

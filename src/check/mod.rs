@@ -16,8 +16,8 @@ use std::collections::BTreeSet;
 pub use self::facts::{Facts, Network, Owner, Trial, Use};
 pub use self::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Listener};
-use crate::judge::policy::{Ignore, Rules};
 use crate::model::numbers;
+use crate::policy::{Ignore, Rules};
 
 /// Judges what a configuration declares. Without `facts` only what can be told offline.
 ///
@@ -120,7 +120,7 @@ fn accepts(ignore: &Ignore, finding: &Finding) -> bool {
 mod tests {
     use super::facts::tests::{network, read};
     use super::*;
-    use crate::judge::policy::AllowedPort;
+    use crate::policy::AllowedPort;
 
     fn kinds(findings: &[Finding]) -> Vec<(&'static str, usize)> {
         let line = |finding: &Finding| finding.place.as_ref().map_or(0, |place| place.line);

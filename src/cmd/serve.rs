@@ -14,7 +14,7 @@ use crate::cli::Options;
 use crate::judge::verdict::Verdict;
 use crate::metrics::{Exporter, Renderer};
 use crate::rights;
-use crate::sample::own;
+use crate::sample::proc::own;
 use crate::watch::Watcher;
 use crate::web::{self, Gzip, Page, Reloaded, Security, Settings};
 

@@ -5,11 +5,6 @@
 pub mod command_line;
 pub mod config;
 pub mod environment;
-pub mod generations;
+pub mod lineage;
 pub mod listeners;
-pub mod names;
-pub mod past;
 pub mod places;
-pub mod roles;
-pub mod services;
-pub mod units;

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::blocked::{self, Claim, Owners};
+use super::case::MOST_ENDPOINTS;
 use super::memory::{HaproxyMemory, Memory};
-use super::policy::{self, Policy};
-use super::scene::MOST_ENDPOINTS;
+use super::rules::port_blocked::{self, Claim, Owners};
 use super::verdict::{Haproxy, Kind, Origin, Verdict};
 use super::{Reloads, hold, rules};
-use crate::haproxy::names::Identity;
+use crate::haproxy::lineage::identity::Identity;
 use crate::model::{CloserLook, Headroom, Protocol, Snapshot};
+use crate::policy::{self, Policy};
 
 /// A haproxy of which nothing lives: every series it always has, at zero. Whether its ports are
 /// blocked is not known without its configuration.
@@ -63,7 +63,7 @@ fn judge_gone(
             let declared = places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
             let unbound = &declared.collect::<Vec<_>>();
             let claim = Claim { name, configuration, places, tcp_ports, unbound, owners, closer };
-            blocked::port_blocked(&claim, now)
+            port_blocked::port_blocked(&claim, now)
         }
         None => rules::Judgement::if_known(false, Vec::new()),
     };

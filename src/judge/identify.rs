@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::case::Scene;
 use super::memory::Memory;
-use super::policy::Policy;
-use super::scene::Scene;
 use super::verdict::Origin;
-use crate::haproxy::generations::{self, Generation, Generations};
+use crate::haproxy::lineage::generations::{self, Generation, Generations};
+use crate::haproxy::lineage::identity::Identity;
+use crate::haproxy::lineage::roles::{self, Member, Role};
+use crate::haproxy::lineage::services::{self, Service};
 use crate::haproxy::listeners::{Holding, Listening};
-use crate::haproxy::names::Identity;
 use crate::haproxy::places::Places;
-use crate::haproxy::roles::{self, Member, Role};
-use crate::haproxy::services::{self, Service};
 use crate::model::{CloserLook, Configuration, NamespaceId, ProcessId, Protocol, Snapshot};
+use crate::policy::Policy;
 
 /// What is known of it before anybody looks.
 static NOT_LOOKED: CloserLook = CloserLook::none();

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::blocked::Owners;
+use super::case::{self, PortSockets, Scene};
 use super::gone::unseen;
 use super::memory::HaproxyMemory;
+use super::rules::port_blocked::Owners;
 use super::rules::{self, Case};
-use super::scene::{self, PortSockets, Scene};
 use super::verdict::Haproxy;
-use super::{hold, queues, reloads};
-use crate::haproxy::generations::Generation;
-use crate::haproxy::roles::Role;
+use super::{hold, queues, reload_count};
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::roles::Role;
 use crate::model::{Configuration, Headroom, Protocol};
 
 /// `ports`: its own; `others`: by name, those of haproxys that share a port with one.
@@ -41,7 +41,7 @@ pub fn judge(
     for (kind, began) in &held.began {
         *observed.entry(*kind).or_default() += began;
     }
-    let reloads = reloads::count(before.map(|before| &before.reloads), scene);
+    let reloads = reload_count::count(before.map(|before| &before.reloads), scene);
     let memory = HaproxyMemory {
         identity: scene.identity.clone(),
         last_seen: now,
@@ -65,7 +65,7 @@ pub fn judge(
         generations: known.then_some(scene.generations.count),
         generation_start: serving().map(|member| member.process.started).reduce(f64::min),
         configuration: scene.configuration.clone(),
-        ports: scene::ports(ports, &drops.totals),
+        ports: case::ports(ports, &drops.totals),
         protocols_known: [Protocol::Tcp, Protocol::Udp]
             .into_iter()
             .filter(|&protocol| {

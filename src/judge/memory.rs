@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::hold::Standings;
 use super::queues::Drops;
-use super::reloads::Reloads;
+use super::reload_count::Reloads;
 use super::verdict::Kind;
-use crate::haproxy::names::Identity;
-use crate::haproxy::past::Pasts;
+use crate::haproxy::lineage::identity::Identity;
+use crate::haproxy::lineage::past::Pasts;
 use crate::haproxy::places::Places;
 use crate::model::{Configuration, NamespaceId, UnixSeconds};
 

@@ -3,25 +3,19 @@
 //! Pure: no clock, no log, no errors, no I/O. Time is a field of the sample; since-when,
 //! counters and what is gone live in the [`Memory`] that goes in and comes out.
 
-mod blocked;
-mod configs;
+pub mod case;
+pub mod cases;
 mod gone;
 pub mod hold;
 mod identify;
-mod inquiry;
 mod living;
 pub mod memory;
-pub mod policy;
-mod ports;
-mod processes;
 mod queues;
-mod reloads;
+pub mod reload_count;
 mod rules;
-mod scene;
 pub mod verdict;
-mod why;
 
-pub use self::inquiry::{Inquiry, Questions};
+pub use self::cases::{Inquiry, Questions};
 pub use self::memory::Memory;
-pub use self::policy::Policy;
-pub use self::reloads::Reloads;
+pub use self::reload_count::Reloads;
+pub use crate::policy::Policy;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::scene::PortSockets;
+use super::case::PortSockets;
 use super::verdict::PortKey;
 use crate::model::{Protocol, SocketInode};
 

@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::policy::Thresholds;
-use super::reloads::Reloads;
-use crate::haproxy::generations::Generation;
-use crate::haproxy::names::Identity;
-use crate::haproxy::roles::Role;
+use super::reload_count::Reloads;
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::identity::Identity;
+use crate::haproxy::lineage::roles::Role;
 use crate::model::{
     CollectorRun, Configuration, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable,
 };
+use crate::policy::Thresholds;
 
 /// Kinds of anomalies (label `kind`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

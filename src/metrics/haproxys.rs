@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::catalogue::{self as row, Row};
 use super::families::Families;
 use super::{count, number};
-use crate::haproxy::generations::Generation;
-use crate::haproxy::roles::Role;
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::roles::Role;
 use crate::judge::verdict::{
     Anomaly, ConnectionCounts, Haproxy, Port, PortKey, ProcessView, StaleState,
 };

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use self::catalogue as row;
 use self::families::Families;
+use crate::build_info;
 use crate::judge::verdict::Verdict;
 use crate::model::{OwnProcess, UnixSeconds, What};
 
@@ -22,10 +23,6 @@ pub struct Exporter {
     /// When it last was.
     pub config_success_timestamp: UnixSeconds,
 }
-
-/// Version, source revision and compiler.
-pub const BUILD: [&str; 3] =
-    [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTVERSION")];
 
 /// A page in Prometheus' text format 0.0.4.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,7 +82,7 @@ fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, max_port_se
 }
 
 fn add_exporter(page: &mut Families, exporter: &Exporter) {
-    page.add(&row::BUILD_INFO, &BUILD, 1.0);
+    page.add(&row::BUILD_INFO, &build_info::LABELS, 1.0);
     let successful = f64::from(u8::from(exporter.config_successful));
     page.add(&row::CONFIG_RELOAD_SUCCESSFUL, &[], successful);
     page.add(&row::CONFIG_RELOAD_TIMESTAMP, &[], exporter.config_success_timestamp);

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::check;
     use crate::haproxy::config::{Launch, read};
-    use crate::judge::policy::Rules;
+    use crate::policy::Rules;
 
     fn said(text: &[u8]) -> String {
         let files = vec![SourceFile { path: "a\x1b.cfg".into(), text: text.to_vec() }];

@@ -3,6 +3,7 @@
 pub mod candidate;
 pub mod candidate_text;
 mod json;
+pub mod page;
 pub mod port;
 pub mod table;
 pub mod text;

@@ -9,7 +9,7 @@ use super::table::columns;
 use super::text::{Paint, Tint, printable};
 use crate::check::facts::only_sends;
 use crate::check::finding::socket;
-use crate::haproxy::generations::Generation;
+use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::StaleState;
 use crate::model::{ConnectionState, PortRole, PortUse, Protocol};
 

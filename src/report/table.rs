@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::text::{Paint, Tint, printable, wrap};
-use crate::haproxy::generations::Generation;
+use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::{
     Anomaly, Haproxy, Port, PortKey, ProcessView, Severity, StaleState, Verdict,
 };

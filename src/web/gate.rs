@@ -11,12 +11,12 @@ use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, watch};
 
-use super::auth::{Keeper, Pass};
+use super::body::{Bucket, Chunks};
 use super::connection::{Connection, Connections};
 use super::lifecycle::Reloader;
-use super::limits::{Bucket, Chunks};
 use super::routes::{self, RELOAD, text};
-use super::security::Security;
+use super::toolkit::auth::{Keeper, Pass};
+use super::toolkit::security::Security;
 use super::{LastPage, Settings};
 
 /// All that a request meets.

@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tracing::{debug, error, info};
 
-use super::security::{self, Security};
+use super::toolkit::security::{self, Security};
 use super::{LastPage, Settings};
 use crate::config::Config;
 

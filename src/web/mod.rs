@@ -10,24 +10,15 @@
 //!
 //! A request never waits for a sample and never makes one slower.
 
-mod auth;
-mod clients;
-mod config;
+pub mod body;
 mod connection;
-mod endpoints;
 mod gate;
 mod gzip;
-mod html;
-mod landing;
 mod lifecycle;
-mod limits;
 mod listen;
-mod names;
 mod routes;
-mod san;
-mod security;
 mod server;
-mod tls;
+pub mod toolkit;
 
 use std::io;
 use std::path::PathBuf;
@@ -39,12 +30,13 @@ use tokio::sync::watch;
 
 use crate::judge::verdict::Verdict;
 use crate::metrics::Exposition;
+use crate::report::page::landing;
 
 pub use gzip::Gzip;
 pub use lifecycle::Reloaded;
 pub use listen::{bind, take_from_systemd};
-pub use security::Security;
 pub use server::serve;
+pub use toolkit::security::Security;
 
 /// Why the program cannot serve.
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,9 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::limits::Chunks;
-use super::{Page, Settings, landing};
+use super::body::Chunks;
+use super::{Page, Settings};
+use crate::report::page::landing;
 
 /// Reads the configuration again.
 pub const RELOAD: &str = "/-/reload";

@@ -8,12 +8,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc as alive, watch};
 use tracing::{debug, info, warn};
 
-use super::auth::Keeper;
+use super::body::Bucket;
 use super::connection::{self, Connections};
 use super::gate::Gate;
 use super::lifecycle::{self, Reloaded, Reloader};
-use super::limits::Bucket;
-use super::security::Security;
+use super::toolkit::auth::Keeper;
+use super::toolkit::security::Security;
 use super::{Error, LastPage, Settings};
 
 /// Requests under way have this long to end when the program stops.

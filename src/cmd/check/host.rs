@@ -8,15 +8,15 @@ use super::target::Target;
 use crate::check::facts::Question;
 use crate::check::{self, Facts, Network, Owner, Trial, Use};
 use crate::cli::Options;
-use crate::haproxy::generations::Generation;
-use crate::haproxy::roles::Role;
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::roles::Role;
 use crate::judge::verdict::Verdict;
 use crate::model::declared::Declared;
 use crate::model::{
     NamespaceId, PortUse, Process, ProcessId, Program, Snapshot, SocketInode, Unreadable, What,
 };
-use crate::sample::programs::{self, Holders};
-use crate::sample::surroundings::{self, Location, Surroundings, TrialBind};
+use crate::sample::on_demand::bind_trial::{self, Location, Surroundings, TrialBind};
+use crate::sample::on_demand::programs::{self, Holders};
 use crate::sample::{Sampler, Source};
 
 /// A haproxy of which processes live.
@@ -101,7 +101,7 @@ impl Host {
         }
         let mut seen = BTreeMap::new();
         for (name, (location, label)) in &places {
-            match surroundings::look(location, &ports, &addresses) {
+            match bind_trial::look(location, &ports, &addresses) {
                 Ok(surroundings) => {
                     if let Err(error) = &surroundings.uses {
                         unseen.push(sockets_unseen(label, error));
@@ -309,7 +309,7 @@ fn ask(
                 reuse_port: question.reuse_port,
             })
             .collect();
-        let Ok(answers) = surroundings::try_binds(location, &trials) else { continue };
+        let Ok(answers) = bind_trial::try_binds(location, &trials) else { continue };
         let Some(network) = facts.networks.get_mut(&name) else { continue };
         for (question, answer) in questions.iter().zip(answers) {
             if let Some(free) = answer {

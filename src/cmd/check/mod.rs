@@ -20,7 +20,7 @@ use crate::haproxy::config;
 use crate::model::{Unreadable, What};
 use crate::report::candidate::{self, Candidate};
 use crate::report::candidate_text;
-use crate::sample::config_files::{self, Problem};
+use crate::sample::files::config_files::{self, Problem};
 
 /// Judges and tells.
 pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {

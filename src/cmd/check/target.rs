@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::super::Error;
 use super::host::{Host, Running};
 use crate::cli::{Check, Options};
+use crate::cmd::Error;
 use crate::haproxy::config::Launch;
 use crate::judge::Policy;
-use crate::judge::policy::Rules;
 use crate::model::{Unreadable, What};
-use crate::sample::config_files::{self, Base};
+use crate::policy::Rules;
+use crate::sample::files::config_files::{self, Base};
 use crate::watch::Watcher;
 
 /// One configuration to judge.
@@ -44,7 +44,7 @@ pub struct Targets {
 
 /// Finds what the arguments ask for.
 pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
-    let config = super::super::load(options.config_file.as_deref())?;
+    let config = crate::cmd::load(options.config_file.as_deref())?;
     let policy = config.policy.clone();
     let base = Base {
         directory: arguments.directory.clone().unwrap_or_else(|| PathBuf::from(".")),
@@ -63,7 +63,7 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
         let list = vec![given(&policy, arguments, base, haproxy, None)];
         return Ok(Targets { list, host, unseen: Vec::new() });
     }
-    let mut watcher = Watcher::new(super::super::paths(options), config)?;
+    let mut watcher = Watcher::new(crate::cmd::paths(options), config)?;
     let (snapshot, verdict) = watcher.observe();
     let host = Host::new(snapshot, &verdict, watcher.sampler());
     let known = |name: &str| policy.names(name) || host.running(name).is_some();
@@ -179,7 +179,7 @@ fn configured_for(
     }
     let first =
         arguments.files.first().and_then(|name| base.directory.join(name).canonicalize().ok());
-    let is_of = |configured: &&crate::judge::policy::Configured| {
+    let is_of = |configured: &&crate::policy::Configured| {
         let config = configured.matching.config.as_ref().and_then(|c| c.canonicalize().ok());
         config.is_some() && config == first
     };

@@ -8,7 +8,7 @@ use crate::model::{
     NamespaceId, NetworkNamespace, PortUse, Process, ProcessId, Protocol, Snapshot, SocketInode,
 };
 use crate::report::port::{HeldUse, Holder, PortNetwork, PortReport, Stance};
-use crate::sample::programs::{self, Holders};
+use crate::sample::on_demand::programs::{self, Holders};
 use crate::watch::Watcher;
 
 /// Looks at everything on `port`.

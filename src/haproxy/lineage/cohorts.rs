@@ -1,0 +1,166 @@
+//! The generations of a haproxy as far as one look shows them: processes of one reload, by age.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::generations::YOUNG_SECONDS;
+use super::past::{Past, Pasts};
+use super::roles::{Member, Role};
+use super::services::Service;
+use crate::haproxy::environment::{self, ReloadNumber};
+use crate::haproxy::listeners::Holding;
+use crate::model::{Pidfile, PidfileContent, Process, ProcessId, UnixSeconds};
+
+/// A failing reload pauses the old generation's listeners for up to two seconds
+/// (`MAX_START_RETRIES` in `src/haproxy.c`, 10 ms apart): then it holds them, unlisted.
+const PAUSE_SECONDS: f64 = 10.0;
+/// Whoever has held listeners for this long is past its last try to bind.
+const SETTLED_SECONDS: f64 = 5.0;
+/// What has not served after this long, and was not watched all the time, once did.
+const SLOW_START_SECONDS: f64 = 60.0;
+
+/// Processes that came to life by one reload.
+#[derive(Debug)]
+pub struct Unit {
+    /// Its processes.
+    pub ids: Vec<ProcessId>,
+    /// Start of the first.
+    pub started: UnixSeconds,
+    /// Holds a listener, paused ones included. `None`: could not be seen.
+    pub serves: Option<bool>,
+    /// Has held listeners long enough to be past the last try to bind.
+    pub settled: bool,
+    /// Has been current at some time.
+    pub has_served: bool,
+    /// Was superseded in an earlier sample.
+    pub superseded: bool,
+    /// Has yet to serve: watched from its birth on, or too young for more.
+    pub unborn: bool,
+    /// Was seen from its birth on.
+    pub watched: bool,
+    /// Its pidfile names it.
+    pub named: bool,
+    /// Nothing of it has detached yet.
+    pub launching: bool,
+    /// It holds listeners for the child that will be the service.
+    pub launches_with_listeners: bool,
+}
+
+impl Unit {
+    fn of(
+        member: &Member<'_>,
+        holding: Option<&Holding<'_>>,
+        past: Option<&Past>,
+        now: UnixSeconds,
+    ) -> Unit {
+        let process = member.process;
+        let holds = holding.and_then(Holding::serves);
+        let serves = holds.map(|holds| {
+            !member.launching && (holds || past.is_some_and(|past| is_paused(process, past, now)))
+        });
+        let age = now - process.started;
+        let has_served = past.is_some_and(|past| past.has_served);
+        let superseded = past.is_some_and(|past| past.superseded.is_some());
+        Unit {
+            ids: vec![process.id],
+            started: process.started,
+            serves,
+            settled: match past {
+                Some(past) => past.held_since.is_some_and(|since| now - since >= SETTLED_SECONDS),
+                None => age >= YOUNG_SECONDS,
+            },
+            has_served,
+            superseded,
+            unborn: !has_served
+                && !superseded
+                && past.map_or(age < SLOW_START_SECONDS, |past| past.from_birth),
+            watched: past.is_some_and(|past| past.from_birth),
+            named: is_named_by_pidfile(member),
+            launching: member.launching,
+            launches_with_listeners: member.launching && holds == Some(true),
+        }
+    }
+
+    fn merge(&mut self, other: Unit) {
+        // The service is what the launcher forked, and begins with it.
+        if self.launching && !other.launching {
+            self.started = other.started;
+        }
+        self.ids.extend(other.ids);
+        self.serves = match (self.serves, other.serves) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        };
+        self.settled |= other.settled;
+        self.has_served |= other.has_served;
+        self.unborn &= other.unborn;
+        self.watched &= other.watched;
+        self.superseded &= other.superseded;
+        self.named |= other.named;
+        self.launching &= other.launching;
+        self.launches_with_listeners |= other.launches_with_listeners;
+    }
+}
+
+/// It still holds the descriptors of listeners that were listed a moment ago.
+fn is_paused(process: &Process, past: &Past, now: UnixSeconds) -> bool {
+    let lately = past.last_held.is_some_and(|held| now - held < PAUSE_SECONDS);
+    let held = process.sockets.as_ref();
+    lately && held.is_some_and(|held| !held.is_disjoint(&past.listeners))
+}
+
+fn is_named_by_pidfile(member: &Member<'_>) -> bool {
+    match &member.process.pidfile {
+        Some(Pidfile { content: PidfileContent::Pids(pids), .. }) => {
+            member.role == Role::Daemon && pids.contains(&member.process.own_pid())
+        }
+        _ => false,
+    }
+}
+
+/// What processes of one generation have in common.
+#[derive(Debug, PartialEq)]
+enum Mark {
+    /// Master and reload number.
+    Workers(ProcessId, ReloadNumber),
+    /// One pidfile names several daemons (nbproc).
+    Named(PathBuf),
+    /// A launcher, by its pid, and the child that will be the service.
+    Launch(i32),
+    Single(ProcessId),
+}
+
+/// The serving processes by age, in generations.
+#[must_use]
+pub fn units(
+    service: &Service<'_>,
+    holdings: &BTreeMap<ProcessId, Holding<'_>>,
+    pasts: &Pasts,
+    now: UnixSeconds,
+) -> Vec<Unit> {
+    let mut units: Vec<(Mark, Unit)> = Vec::new();
+    let serving = service.members.iter().filter(|m| m.lives() && m.role != Role::Master);
+    for member in serving {
+        let id = member.id();
+        let unit = Unit::of(member, holdings.get(&id), pasts.get(&id), now);
+        let number = member.process.environment.as_ref().and_then(environment::reload_number);
+        let launchers = || service.members.iter().filter(|member| member.launching);
+        let mark = match (member.master, number) {
+            _ if member.launching => Mark::Launch(id.pid),
+            _ if launchers().any(|launcher| launcher.id().pid == member.process.parent) => {
+                Mark::Launch(member.process.parent)
+            }
+            (Some(master), Some(number)) => Mark::Workers(master, number),
+            _ => match member.process.pidfile.as_ref().filter(|_| unit.named) {
+                Some(pidfile) => Mark::Named(pidfile.path.clone()),
+                None => Mark::Single(id),
+            },
+        };
+        match units.iter_mut().find(|(other, _)| *other == mark) {
+            Some((_, same)) => same.merge(unit),
+            None => units.push((mark, unit)),
+        }
+    }
+    units.into_iter().map(|(_, unit)| unit).collect()
+}

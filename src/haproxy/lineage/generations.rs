@@ -1,0 +1,394 @@
+//! Which generation each process of a haproxy is, and since when the stale ones are.
+//!
+//! Current is what serves: not what was started last, and not what somebody's `-sf` spares.
+//! A process is stale only when a later one has served in its stead. To hold listeners is not
+//! enough for that: a replacement gets them handed over first and may then still fail to bind
+//! the rest, so it takes over only when the one before has let go, or it has held on for long.
+
+use std::collections::BTreeMap;
+
+use super::cohorts::{Unit, units};
+use super::past::{Past, Pasts};
+use super::roles::Role;
+use super::services::{Service, names};
+use crate::haproxy::environment;
+use crate::haproxy::listeners::Holding;
+use crate::model::{ProcessId, UnixSeconds};
+
+/// What was older than this when first seen has not just got its listeners.
+pub const YOUNG_SECONDS: f64 = 10.0;
+/// Where a process stands in the order of reloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Generation {
+    /// It serves, or it is the master.
+    Current,
+    /// A later one has served in its stead.
+    Stale,
+    /// Newer than the current one, and not serving yet.
+    Starting,
+    /// Its sockets, or a later process's, could not be read.
+    Unknown,
+}
+
+impl Generation {
+    /// Every value, in the order of the page.
+    pub const ALL: [Generation; 4] =
+        [Generation::Current, Generation::Stale, Generation::Starting, Generation::Unknown];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Generation::Current => "current",
+            Generation::Stale => "stale",
+            Generation::Starting => "starting",
+            Generation::Unknown => "unknown",
+        }
+    }
+}
+
+/// The generations of one haproxy.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Generations {
+    /// Every process's.
+    pub of: BTreeMap<ProcessId, Generation>,
+    /// For stale processes: when the one that superseded them was started.
+    pub superseded: BTreeMap<ProcessId, UnixSeconds>,
+    /// A current process serves; `None` where that could not be seen.
+    pub up: Option<bool>,
+    /// How many are alive.
+    pub count: u64,
+}
+
+impl Generations {
+    /// The generation of a process of this haproxy.
+    #[must_use]
+    pub fn get(&self, id: ProcessId) -> Generation {
+        self.of.get(&id).copied().unwrap_or(Generation::Unknown)
+    }
+}
+
+/// Tells the generations of a service apart.
+#[must_use]
+pub fn tell(
+    service: &Service<'_>,
+    holdings: &BTreeMap<ProcessId, Holding<'_>>,
+    pasts: &Pasts,
+    now: UnixSeconds,
+) -> Generations {
+    let units = units(service, holdings, pasts, now);
+    let current = current_unit(service, &units);
+    let mut generations = Generations {
+        up: match current.and_then(|current| units.get(current)) {
+            // The old one has let go, and the new one has yet to detach from who holds them.
+            _ if units.iter().any(|unit| unit.launches_with_listeners)
+                || is_held_by_a_loading_master(service, holdings) =>
+            {
+                Some(true)
+            }
+            Some(unit) => unit.serves,
+            None if units.iter().any(|unit| unit.serves.is_none()) => None,
+            None => Some(false),
+        },
+        count: units.iter().filter(|unit| !unit.launching).count() as u64,
+        ..Generations::default()
+    };
+    let told: Vec<Generation> = units
+        .iter()
+        .enumerate()
+        .map(|(index, unit)| generation(index, unit, current, now))
+        .collect();
+    for (index, (unit, &generation)) in units.iter().zip(&told).enumerate() {
+        for &id in &unit.ids {
+            generations.of.insert(id, generation);
+            if generation == Generation::Stale {
+                let since = superseded(index, &units, &told, pasts.get(&id));
+                generations.superseded.insert(id, since);
+            }
+        }
+    }
+    for member in &service.members {
+        if !member.lives() {
+            generations.of.insert(member.id(), Generation::Stale);
+        } else if member.role == Role::Master {
+            generations.of.insert(member.id(), Generation::Current);
+        }
+    }
+    generations
+}
+
+/// From 2.5 to 3.0 the master binds, tells the old worker to stop, and then forks the new one.
+fn is_held_by_a_loading_master(
+    service: &Service<'_>,
+    holdings: &BTreeMap<ProcessId, Holding<'_>>,
+) -> bool {
+    service.members.iter().any(|member| {
+        let environment = member.process.environment.as_ref();
+        let listens = holdings.get(&member.id()).is_some_and(|held| !held.listeners.is_empty());
+        member.role == Role::Master
+            && listens
+            && environment.is_some_and(environment::master_is_loading)
+    })
+}
+
+/// The unit that serves: the one the pidfile names, unless a serving one was started to
+/// replace it; else the latest that has taken over.
+fn current_unit(service: &Service<'_>, units: &[Unit]) -> Option<usize> {
+    let serving = |unit: &Unit| unit.serves == Some(true);
+    let Some(latest) = units.iter().rposition(serving) else {
+        if units.iter().any(|unit| unit.serves.is_none()) {
+            // Blind: only a process without a rival can be placed.
+            return (units.len() == 1).then_some(0);
+        }
+        // Nobody serves: what served last is current still. What was superseded before is not.
+        return units.iter().rposition(|unit| !unit.unborn && !unit.superseded);
+    };
+    let named = units.iter().rposition(|unit| serving(unit) && unit.named);
+    let taken_over = (0..=latest).rev().find(|&index| has_taken_over(index, units));
+    let current = named
+        .filter(|&named| !is_overtaken(service, units, named))
+        .or(taken_over)
+        .or_else(|| units.iter().position(serving));
+    current.or(Some(latest))
+}
+
+/// It serves, and every earlier unit that counts has let go, or it has held on for long.
+fn has_taken_over(index: usize, units: &[Unit]) -> bool {
+    let Some(unit) = units.get(index).filter(|unit| unit.serves == Some(true)) else {
+        return false;
+    };
+    let mut earlier = units.iter().take(index);
+    unit.settled || unit.named || unit.has_served || !earlier.any(holds_on)
+}
+
+/// A stranded unit holds on for ever, and nobody waits for it.
+fn holds_on(unit: &Unit) -> bool {
+    unit.serves == Some(true) && !unit.superseded
+}
+
+/// A later unit that has taken over was told to replace it.
+fn is_overtaken(service: &Service<'_>, units: &[Unit], named: usize) -> bool {
+    let member = |id: &ProcessId| service.members.iter().find(|member| member.id() == *id);
+    let old: Vec<_> = units.get(named).into_iter().flat_map(|unit| &unit.ids).collect();
+    let later = units.iter().enumerate().skip(named + 1);
+    later.filter(|(index, _)| has_taken_over(*index, units)).any(|(_, unit)| {
+        unit.ids.iter().filter_map(member).any(|newer| {
+            old.iter().filter_map(|id| member(id)).any(|older| names(newer, older.process))
+        })
+    })
+}
+
+fn generation(index: usize, unit: &Unit, current: Option<usize>, now: UnixSeconds) -> Generation {
+    let Some(current) = current else {
+        return match unit.serves {
+            _ if unit.superseded => Generation::Stale,
+            Some(false) => Generation::Starting,
+            _ => Generation::Unknown,
+        };
+    };
+    let age = now - unit.started;
+    match unit.serves {
+        _ if index == current => Generation::Current,
+        _ if unit.launching => Generation::Starting,
+        // Nobody has served in its stead, however long it takes.
+        Some(false) if index > current && !unit.has_served => Generation::Starting,
+        // Overtaken while it was starting.
+        Some(false) if unit.unborn && unit.watched => Generation::Starting,
+        _ if index < current => Generation::Stale,
+        None => Generation::Unknown,
+        Some(true) if !unit.has_served && age < YOUNG_SECONDS => Generation::Starting,
+        Some(true) if !unit.has_served && !unit.settled => Generation::Starting,
+        Some(_) => Generation::Stale,
+    }
+}
+
+/// The start of the earliest later unit that has served: the current one, or one that is stale
+/// itself, for that is what stale means.
+fn superseded(
+    index: usize,
+    units: &[Unit],
+    told: &[Generation],
+    past: Option<&Past>,
+) -> UnixSeconds {
+    let own = units.get(index).map_or(0.0, |unit| unit.started);
+    let later = units.iter().zip(told).skip(index + 1);
+    let mut served = later
+        .filter(|(_, told)| matches!(told, Generation::Current | Generation::Stale))
+        .map(|(unit, _)| unit.started);
+    let current = || units.iter().zip(told).find(|(_, told)| **told == Generation::Current);
+    let overtaken = served.next().or_else(|| current().map(|(unit, _)| unit.started));
+    let since = overtaken.unwrap_or(own).max(own);
+    let remembered = past.and_then(|past| past.superseded);
+    remembered.map_or(since, |remembered| remembered.min(since))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+
+    fn daemon(pid: i32, started: u32, replaces: &str) -> Actor {
+        actor(pid, started, &format!("{LINE} {replaces}"))
+    }
+
+    #[test]
+    fn one_look_at_daemons() {
+        let table: [(&str, Vec<Actor>, &str); 9] = [
+            ("alone", vec![daemon(10, 100, "").tcp(80, 1)], "10 current"),
+            (
+                "an ordinary reload: the old one drains",
+                vec![
+                    daemon(10, 100, "").connected(9, Established),
+                    daemon(11, 200, "-sf 10").tcp(80, 1),
+                ],
+                "10 stale, 11 current",
+            ),
+            (
+                "two reloads, the one between is gone: nobody names the oldest",
+                vec![
+                    daemon(10, 100, "").connected(9, Established),
+                    daemon(12, 300, "-sf 11").tcp(80, 1),
+                ],
+                "10 stale, 12 current",
+            ),
+            (
+                "never signalled, and on the same socket",
+                vec![daemon(10, 100, "").tcp(80, 1), daemon(12, 300, "-sf 11").tcp(80, 1)],
+                "10 stale, 12 current",
+            ),
+            (
+                "a replacement that still binds",
+                vec![daemon(10, 100, "").tcp(80, 1), daemon(11, 999, "-sf 10").tcp(80, 1)],
+                "10 current, 11 starting",
+            ),
+            (
+                "a replacement that still reads its configuration",
+                vec![daemon(10, 100, "").tcp(80, 1), daemon(11, 500, "-sf 10")],
+                "10 current, 11 starting",
+            ),
+            (
+                "a race: the pidfile decides, whoever is younger",
+                vec![
+                    daemon(11, 200, "-sf 10").pidfile(&[11]).tcp(80, 1),
+                    daemon(12, 201, "-sf 10").pidfile(&[11]).tcp(80, 2),
+                ],
+                "11 current, 12 stale",
+            ),
+            (
+                "a pidfile that names one that was replaced",
+                vec![
+                    daemon(10, 100, "").pidfile(&[10]).tcp(80, 1),
+                    daemon(11, 200, "-sf 10").pidfile(&[10]).tcp(80, 1),
+                ],
+                "10 stale, 11 current",
+            ),
+            (
+                "one pidfile names several of one start (nbproc)",
+                vec![
+                    daemon(10, 100, "").pidfile(&[10, 11]).tcp(80, 1),
+                    daemon(11, 100, "").pidfile(&[10, 11]).tcp(80, 1),
+                ],
+                "10 current, 11 current",
+            ),
+        ];
+        for (what, actors, cast) in table {
+            assert_eq!(Film::default().see(1000.0, &actors).one().cast(), cast, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_only_serves_a_unix_socket_is_up() {
+        let verdict = Film::default().see(1000.0, &[daemon(10, 100, "").unix(7)]);
+        assert_eq!((verdict.one().up, verdict.one().cast().as_str()), (Some(true), "10 current"));
+    }
+
+    #[test]
+    fn a_failing_reload_pauses_and_the_old_one_stays_current() {
+        let mut film = Film::default();
+        let old = || daemon(10, 100, "").pidfile(&[10]);
+        film.see(1000.0, &[old().tcp(80, 1)]);
+        // Paused: the descriptor is there, the table has no listener. The new one got a copy.
+        let new = daemon(11, 1000, "-sf 10").pidfile(&[10]).tcp(81, 2);
+        let verdict = film.see(1001.0, &[old().holds(1), new]);
+        assert_eq!(verdict.one().cast(), "10 current, 11 starting");
+        assert_eq!(verdict.one().up, Some(true));
+        let verdict = film.see(1002.0, &[old().tcp(80, 1)]);
+        assert_eq!(verdict.one().cast(), "10 current");
+    }
+
+    #[test]
+    fn a_landed_reload_takes_over_as_soon_as_the_old_one_lets_go() {
+        let mut film = Film::default();
+        film.see(1000.0, &[daemon(10, 100, "").tcp(80, 1)]);
+        let new = || daemon(11, 1001, "-sf 10").tcp(80, 1);
+        let old = daemon(10, 100, "").connected(9, Established);
+        let verdict = film.see(1002.0, &[old, new()]);
+        assert_eq!(verdict.one().cast(), "10 stale, 11 current");
+        assert_eq!(verdict.one().reloads.successes, 1);
+    }
+
+    #[test]
+    fn one_that_was_stranded_before_does_not_delay_the_next() {
+        let mut film = Film::default();
+        let stranded = || daemon(9, 50, "").tcp(80, 1);
+        film.settle(1000.0, &[stranded(), daemon(10, 100, "-sf 8").tcp(80, 1)]);
+        let actors = [stranded(), daemon(11, 1031, "-sf 10").tcp(80, 1)];
+        assert_eq!(film.see(1032.0, &actors).one().cast(), "9 stale, 11 current");
+    }
+
+    #[test]
+    fn workers_go_by_what_serves_not_by_lists() {
+        let master = |n| actor(1000, 100, "haproxy -sf 1001 -x sockpair@3 -W -f /a").reload(n);
+        let worker = |pid, started, n| {
+            actor(pid, started, "haproxy -sf 1001 -x sockpair@3 -W -f /a").child_of(1000).reload(n)
+        };
+        let table: [(&str, Vec<Actor>, &str); 3] = [
+            (
+                "3.2 after a failed reload: the list names the one that serves",
+                vec![master(1), worker(1001, 200, 0).tcp(80, 1)],
+                "1000 current, 1001 current",
+            ),
+            (
+                "a drain",
+                vec![
+                    master(1),
+                    worker(1001, 200, 0).connected(9, Established),
+                    worker(1002, 300, 1).tcp(80, 1),
+                ],
+                "1000 current, 1001 stale, 1002 current",
+            ),
+            (
+                "3.1 and later: the worker reads the configuration",
+                vec![master(1), worker(1001, 200, 0).tcp(80, 1), worker(1002, 990, 1)],
+                "1000 current, 1001 current, 1002 starting",
+            ),
+        ];
+        for (what, actors, cast) in table {
+            assert_eq!(Film::default().see(1000.0, &actors).one().cast(), cast, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_master_that_loads_holds_the_listeners_for_a_moment() {
+        let line = "haproxy -sf 1001 -x sockpair@3 -W -f /a";
+        let loading = actor(1000, 100, line)
+            .variable("HAPROXY_PROCESSES", "|type=m;pid=1;reloads=1|type=w;pid=2")
+            .variable("HAPROXY_MWORKER_REEXEC", "1")
+            .variable("HAPROXY_STARTUP_VERSION", "2.6.12")
+            .tcp(80, 2);
+        let old = actor(1001, 200, line).child_of(1000).reload(0).connected(9, Established);
+        let verdict = Film::default().see(1000.0, &[loading, old]);
+        assert_eq!(verdict.one().up, Some(true));
+    }
+
+    #[test]
+    fn without_rights_nobody_is_called_stale() {
+        let actors = [daemon(10, 100, "").unseen(), daemon(11, 200, "-sf 10").unseen()];
+        let verdict = Film::default().see(1000.0, &actors);
+        let haproxy = verdict.one();
+        assert_eq!(haproxy.cast(), "10 unknown, 11 unknown");
+        assert_eq!((haproxy.up, haproxy.generations), (None, None));
+    }
+}

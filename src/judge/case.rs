@@ -1,0 +1,329 @@
+//! One haproxy as the rules see it: its processes, what they hold, and what was seen before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::verdict::{ConnectionCounts, Name, Origin, Port, PortKey, ProcessView, StaleState};
+use crate::haproxy::lineage::generations::{Generation, Generations};
+use crate::haproxy::lineage::identity::Identity;
+use crate::haproxy::lineage::past::Pasts;
+use crate::haproxy::lineage::roles::{Member, Role};
+use crate::haproxy::lineage::services::Service;
+use crate::haproxy::listeners::{self, Holding, Listening};
+use crate::haproxy::places::{Endpoint, Places};
+use crate::model::{
+    BoundSocket, CloserLook, Configuration, Connection, ConnectionState, NamespaceId,
+    NetworkNamespace, ProcessId, Protocol, Snapshot,
+};
+use crate::policy::Rules;
+
+/// So many declared ports are looked at in one sample; HAProxy has no use for more sockets.
+pub const MOST_ENDPOINTS: usize = 200_000;
+
+/// One haproxy of a sample, with its name.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// Its name.
+    pub name: String,
+    /// How it came to be watched.
+    pub origin: Origin,
+    /// What else is known of it.
+    pub identity: Identity,
+    /// Its processes.
+    pub service: Service<'a>,
+    /// Their generations.
+    pub generations: Generations,
+    /// The whole sample.
+    pub snapshot: &'a Snapshot,
+    /// What every process of the sample holds.
+    pub holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
+    /// What earlier samples learned of the processes.
+    pub pasts: &'a Pasts,
+    /// Its configuration as it is on disk, where it could be read.
+    pub configuration: Option<Arc<Configuration>>,
+    /// The network namespaces it binds in: of what serves, else as it was, else of what starts.
+    pub places: Places,
+    /// Its rules.
+    pub rules: &'a Rules,
+    /// UDP ports it listens on, or did.
+    pub udp_ports: Arc<BTreeSet<u16>>,
+    /// TCP ports it listens on, or did.
+    pub tcp_ports: Arc<BTreeSet<(NamespaceId, u16)>>,
+    /// Something of it may not be in the sample: one of its processes, or what one of them holds.
+    pub overlooked: bool,
+    /// Declared ports that no current process listens on.
+    pub unbound: Vec<Endpoint>,
+    /// What was looked at closer for it.
+    pub closer: &'a CloserLook,
+}
+
+/// The sockets one process listens on for one port.
+#[derive(Debug, Clone)]
+pub struct PortSockets<'a> {
+    /// The port.
+    pub key: PortKey,
+    /// Its network namespace.
+    pub network: NamespaceId,
+    /// Who.
+    pub holder: ProcessId,
+    /// Whose generation.
+    pub generation: Generation,
+    /// Its sockets: more than one with `shards`.
+    pub sockets: Vec<&'a BoundSocket>,
+}
+
+impl PortSockets<'_> {
+    /// Inodes of its sockets.
+    pub fn inodes(&self) -> BTreeSet<u64> {
+        self.sockets.iter().map(|socket| socket.inode).collect()
+    }
+
+    /// What sorts them.
+    fn place(&self) -> (&PortKey, Generation, ProcessId) {
+        (&self.key, self.generation, self.holder)
+    }
+
+    /// The port, whatever interface it is bound to.
+    pub fn endpoint(&self) -> Endpoint {
+        let PortKey { protocol, address, port, .. } = self.key;
+        Endpoint { network: self.network, protocol, address, port }
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// Its living processes of one generation, launchers left out.
+    pub fn living(&self, generation: Generation) -> impl Iterator<Item = &Member<'a>> {
+        let of = move |member: &&Member<'a>| {
+            member.lives() && !member.launching && self.generations.get(member.id()) == generation
+        };
+        self.service.members.iter().filter(of)
+    }
+
+    /// The process of this pid.
+    #[must_use]
+    pub fn member(&self, id: ProcessId) -> Option<&Member<'a>> {
+        self.service.members.iter().find(|member| member.id() == id)
+    }
+
+    /// What its processes listen on, in the order of port, generation and process.
+    #[must_use]
+    pub fn port_sockets(&self) -> Vec<PortSockets<'a>> {
+        let mut found: Vec<PortSockets<'a>> = Vec::new();
+        for (id, listening) in self.listening() {
+            let &Listening { network, socket } = listening;
+            let key = PortKey {
+                interface: socket.interface.as_deref().unwrap_or_default().into(),
+                ..port_key(self.snapshot, &listening.endpoint())
+            };
+            let generation = self.generations.get(id);
+            found.push(PortSockets { key, network, holder: id, generation, sockets: vec![socket] });
+        }
+        found.sort_by(|a, b| a.place().cmp(&b.place()));
+        found.dedup_by(|next, first| {
+            let same = next.place() == first.place();
+            if same {
+                first.sockets.append(&mut next.sockets);
+            }
+            same
+        });
+        found
+    }
+
+    /// Every listener of its processes, launchers left out.
+    pub fn listening(&self) -> impl Iterator<Item = (ProcessId, &'a Listening<'a>)> {
+        let detached = self.service.members.iter().filter(|member| !member.launching);
+        detached.flat_map(|member| {
+            let held = self.holdings.get(&member.id()).into_iter();
+            held.flat_map(|holding| &holding.listeners).map(|listening| (member.id(), listening))
+        })
+    }
+
+    /// The ports of `configuration` that no current process listens on.
+    #[must_use]
+    pub fn unbound_of(&self, configuration: &Configuration) -> Vec<Endpoint> {
+        let current = |id: &ProcessId| self.generations.get(*id) == Generation::Current;
+        let bound = self.listening().filter(|(id, _)| current(id));
+        let mut bound: Vec<Endpoint> = bound.map(|(_, held)| held.endpoint()).collect();
+        bound.sort_unstable();
+        let declared = self.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
+        declared.filter(|endpoint| bound.binary_search(endpoint).is_err()).collect()
+    }
+
+    /// The network namespace of a process.
+    #[must_use]
+    pub fn network(&self, member: &Member<'_>) -> Option<&'a NetworkNamespace> {
+        listeners::network_of(self.snapshot, member.process).map(|(_, network)| network)
+    }
+
+    /// The listeners of every process of a generation could be read; of UDP, told apart too.
+    #[must_use]
+    pub fn listeners_known(&self, protocol: Protocol, generation: Generation) -> bool {
+        let mut held = self.living(generation).filter_map(|m| self.holdings.get(&m.id()));
+        self.attributed(protocol, generation) && held.all(|holding| !holding.elsewhere_unknown)
+    }
+
+    /// The same of one network namespace, whatever is not known of others.
+    #[must_use]
+    pub fn listeners_known_in(
+        &self,
+        network: NamespaceId,
+        protocol: Protocol,
+        generation: Generation,
+    ) -> bool {
+        let table = self.snapshot.networks.get(&network);
+        self.attributed(protocol, generation) && table.is_some_and(|table| table.bound.is_some())
+    }
+
+    /// What is in the tables is known to be theirs, or not.
+    #[must_use]
+    pub fn attributed(&self, protocol: Protocol, generation: Generation) -> bool {
+        let known = |member: &Member<'_>| {
+            let holding = self.holdings.get(&member.id());
+            holding.is_some_and(|h| protocol == Protocol::Tcp || !h.udp_unknown)
+        };
+        self.living(Generation::Unknown).next().is_none()
+            && self.living(generation).all(known)
+            && !self.overlooked
+    }
+
+    /// The configuration on disk is not the one that serves: it differs from what it was when
+    /// the serving generation was born or, where that was not watched, is newer. `None`: unknown.
+    #[must_use]
+    pub fn config_has_changed(&self) -> Option<bool> {
+        let configuration = self.configuration.as_ref()?;
+        let mut serving = self.living(Generation::Current).filter(|m| m.role != Role::Master);
+        let first = serving.next()?;
+        let changed = |member: &Member<'_>| match self
+            .pasts
+            .get(&member.id())
+            .and_then(|past| past.born_with)
+        {
+            Some(born_with) => born_with != configuration.fingerprint,
+            None => configuration.is_newer_than(member.process.started),
+        };
+        Some(changed(first) || serving.any(changed))
+    }
+
+    /// Connections of a process; `None`: not known.
+    #[must_use]
+    pub fn connections(&self, member: &Member<'_>) -> Option<ConnectionCounts> {
+        let network = self.network(member)?;
+        let mut counts = ConnectionCounts::default();
+        for connection in self.closer.connections.get(&member.id())? {
+            let slot = match connection {
+                Connection::Tcp { state, .. } => match state {
+                    ConnectionState::Established => &mut counts.established,
+                    ConnectionState::CloseWait => &mut counts.close_wait,
+                    ConnectionState::SynSent => &mut counts.syn_sent,
+                    ConnectionState::Other => &mut counts.other,
+                },
+                Connection::Udp { local_port, .. } => {
+                    // A resolver's port is the kernel's choice; QUIC's is the listener's.
+                    let chosen = listeners::is_ephemeral(*local_port, network) == Some(true);
+                    if chosen && !self.udp_ports.contains(local_port) {
+                        continue;
+                    }
+                    &mut counts.other
+                }
+                // A pair without names leads to the master.
+                Connection::Unix { pair: Some(true), .. } => continue,
+                Connection::Unix { pair: Some(false), .. } => &mut counts.unix,
+                Connection::Unix { pair: None, .. } => return None,
+            };
+            *slot += 1;
+        }
+        Some(counts)
+    }
+
+    /// Why a stale process lives.
+    #[must_use]
+    pub fn state(&self, member: &Member<'_>) -> StaleState {
+        if !member.lives() {
+            return StaleState::Zombie;
+        }
+        let Some(holding) = self.holdings.get(&member.id()) else { return StaleState::Unknown };
+        match (holding.serves(), self.connections(member)) {
+            (Some(true), _) => StaleState::Listening,
+            (Some(false), Some(counts)) if counts.total() == 0 && !holding.udp_unknown => {
+                StaleState::Idle
+            }
+            (Some(false), Some(counts)) if counts.total() > 0 => StaleState::Draining,
+            _ => StaleState::Unknown,
+        }
+    }
+
+    /// Its processes, for the verdict.
+    #[must_use]
+    pub fn processes(&self) -> Vec<ProcessView> {
+        let view = |member: &Member<'_>| {
+            let generation = self.generations.get(member.id());
+            let stale = generation == Generation::Stale;
+            ProcessView {
+                id: member.id(),
+                role: member.role,
+                generation,
+                state: stale.then(|| self.state(member)),
+                started: member.process.started,
+                superseded: self.generations.superseded.get(&member.id()).copied(),
+                connections: if member.lives() {
+                    stale.then(|| self.connections(member)).flatten()
+                } else {
+                    Some(ConnectionCounts::default())
+                },
+                anonymous_memory_bytes: member.process.anonymous_memory_bytes,
+                open_fds: member.process.open_fds,
+                max_fds: member.process.max_fds,
+            }
+        };
+        self.service.members.iter().map(view).collect()
+    }
+}
+
+/// A port as the metrics name it, bound to no interface.
+#[must_use]
+pub fn port_key(snapshot: &Snapshot, endpoint: &Endpoint) -> PortKey {
+    let Endpoint { network, protocol, address, port } = *endpoint;
+    let label = snapshot.networks.get(&network).map(|network| network.label.as_str().into());
+    let netns = label.unwrap_or_else(|| network.0.to_string().as_str().into());
+    PortKey { protocol, address, port, interface: Name::default(), netns }
+}
+
+/// Those of each port and generation, from what is in the order of [`Scene::port_sockets`].
+pub fn by_port<'p, 'a>(
+    sockets: &'p [PortSockets<'a>],
+) -> impl Iterator<Item = (&'p PortSockets<'a>, &'p [PortSockets<'a>])> {
+    let groups = sockets.chunk_by(|a, b| a.generation == b.generation && a.key == b.key);
+    groups.filter_map(|group| Some((group.first()?, group)))
+}
+
+/// Ports by generation, for the verdict. `drops`: by port.
+#[must_use]
+pub fn ports(sockets: &[PortSockets<'_>], drops: &BTreeMap<PortKey, u64>) -> Vec<Port> {
+    let mut drops = drops.iter().peekable();
+    let groups = by_port(sockets).map(|(first, group)| {
+        // Both are in the order of their ports.
+        while drops.next_if(|(key, _)| **key < first.key).is_some() {}
+        let drops = drops.peek().filter(|(key, _)| **key == first.key);
+        port(first, group, drops.map(|(_, drops)| **drops))
+    });
+    groups.collect()
+}
+
+fn port(first: &PortSockets<'_>, group: &[PortSockets<'_>], drops: Option<u64>) -> Port {
+    let sockets = || group.iter().flat_map(|held| &held.sockets);
+    let mut pids: Vec<i32> = group.iter().map(|held| held.holder.pid).collect();
+    pids.sort_unstable();
+    let mut inodes: Vec<u64> = sockets().map(|socket| socket.inode).collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    let fullest = sockets().max_by_key(|socket| socket.queue_length);
+    Port {
+        key: first.key.clone(),
+        generation: first.generation,
+        pids,
+        inodes,
+        queue_length: fullest.and_then(|socket| socket.queue_length),
+        queue_limit: fullest.and_then(|socket| socket.queue_limit),
+        drops,
+    }
+}

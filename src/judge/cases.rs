@@ -1,0 +1,264 @@
+//! A sample in which the haproxys have been told apart: what is worth a closer look, and then the
+//! judgement.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::case::{MOST_ENDPOINTS, PortSockets, Scene};
+use super::identify::{self, Stranger};
+use super::memory::{HaproxyMemory, Memory};
+use super::rules::port_blocked::Owners;
+use super::verdict::{PortKey, Verdict};
+use super::{gone, living};
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::past;
+use crate::haproxy::lineage::roles;
+use crate::haproxy::listeners::Holding;
+use crate::haproxy::places::Endpoint;
+use crate::model::{CloserLook, NamespaceId, ProcessId, Snapshot};
+use crate::policy::Policy;
+
+/// What a sample makes worth a closer look.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Questions {
+    /// The living stale processes: what connections do they have?
+    pub stale: BTreeSet<ProcessId>,
+    /// Ports that are declared and not bound, by network namespace: who uses them? Also those of a
+    /// haproxy that is gone, while it is remembered.
+    pub unbound: BTreeMap<NamespaceId, BTreeSet<u16>>,
+}
+
+/// A sample whose haproxys are known, and not judged yet.
+#[derive(Debug)]
+pub struct Inquiry<'a> {
+    now: &'a Snapshot,
+    holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
+    memory: &'a Memory,
+    policy: &'a Policy,
+    scenes: Vec<Scene<'a>>,
+    strangers: Vec<Stranger<'a>>,
+}
+
+impl<'a> Inquiry<'a> {
+    /// Tells the haproxys apart. `holdings`: those of the sample.
+    #[must_use]
+    pub fn open(
+        now: &'a Snapshot,
+        holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
+        memory: &'a Memory,
+        policy: &'a Policy,
+    ) -> Inquiry<'a> {
+        let (scenes, strangers) = identify::identify(now, holdings, memory, policy);
+        Inquiry { now, holdings, memory, policy, scenes, strangers }
+    }
+
+    /// What to look at closer before it is judged.
+    #[must_use]
+    pub fn questions(&self) -> Questions {
+        let stale = self.scenes.iter().flat_map(|scene| scene.living(Generation::Stale));
+        Questions { stale: stale.map(roles::Member::id).collect(), unbound: self.unbound_ports() }
+    }
+
+    fn unbound_ports(&self) -> BTreeMap<NamespaceId, BTreeSet<u16>> {
+        let mut wanted: BTreeMap<NamespaceId, BTreeSet<u16>> = BTreeMap::new();
+        let mut want = |endpoint: &Endpoint| {
+            wanted.entry(endpoint.network).or_default().insert(endpoint.port);
+        };
+        self.scenes.iter().flat_map(|scene| &scene.unbound).for_each(&mut want);
+        for (name, before) in &self.memory.haproxys {
+            let alive = self.scenes.iter().any(|scene| scene.name == *name);
+            if let (false, Some(configuration)) = (alive, &before.configuration) {
+                let declared = before.places.endpoints(&configuration.ports);
+                declared.take(MOST_ENDPOINTS).for_each(|endpoint| want(&endpoint));
+            }
+        }
+        wanted
+    }
+
+    /// Judges the sample in the light of what is remembered and of what was looked at closer, and
+    /// answers what to remember.
+    #[must_use]
+    pub fn judge(mut self, closer: &'a CloserLook) -> (Verdict, Memory) {
+        self.scenes.iter_mut().for_each(|scene| scene.closer = closer);
+        let (now, memory) = (self.now, self.memory);
+        let owners = Owners::of(&self.scenes, closer);
+        let mut verdict = Verdict {
+            taken: now.taken,
+            haproxys: Vec::new(),
+            unreadable: now.unreadable.iter().chain(&closer.unreadable).cloned().collect(),
+            collectors: now.collectors.clone(),
+        };
+        let mut remembered = Memory { awake: true, ..Memory::default() };
+        self.judge_living(&owners, &mut verdict, &mut remembered);
+        self.remember_processes(&mut remembered);
+        let looks = (now, closer);
+        gone::add(looks, memory, self.policy, &owners, &mut verdict, &mut remembered);
+        verdict.haproxys.sort_by(|a, b| a.name.cmp(&b.name));
+        (verdict, remembered)
+    }
+
+    fn judge_living(&self, owners: &Owners<'_>, verdict: &mut Verdict, remembered: &mut Memory) {
+        let ports: Vec<_> = self.scenes.iter().map(|scene| (scene, scene.port_sockets())).collect();
+        let sharing = sharing(&ports);
+        for (scene, own) in &ports {
+            let others: Vec<(&str, &[PortSockets<'_>])> = ports
+                .iter()
+                .map(|(other, theirs)| (other.name.as_str(), theirs.as_slice()))
+                .filter(|(other, _)| *other != scene.name && sharing.contains(other))
+                .collect();
+            let before: Option<&HaproxyMemory> = self.memory.haproxys.get(&scene.name);
+            let first_sample = !self.memory.awake;
+            let (haproxy, after) = living::judge(scene, own, &others, owners, before, first_sample);
+            verdict.haproxys.push(haproxy);
+            remembered.haproxys.insert(scene.name.clone(), after);
+        }
+    }
+
+    fn remember_processes(&self, remembered: &mut Memory) {
+        let scenes = self.scenes.iter();
+        let known = scenes.map(|s| (Some(s.name.as_str()), &s.service, &s.generations));
+        let strangers = self.strangers.iter();
+        let unknown = strangers.map(|(service, generations)| (None, service, generations));
+        for (name, service, generations) in known.chain(unknown) {
+            for member in &service.members {
+                let id = member.id();
+                let (holding, past) = (self.holdings.get(&id), self.memory.processes.get(&id));
+                let past = past::remember(member, name, holding, generations, past, self.now.taken);
+                remembered.processes.insert(id, past);
+            }
+        }
+    }
+}
+
+/// The haproxys that have a port which another one has too.
+fn sharing<'a>(ports: &'a [(&Scene<'_>, Vec<PortSockets<'_>>)]) -> BTreeSet<&'a str> {
+    let held = ports
+        .iter()
+        .flat_map(|(scene, ports)| ports.iter().map(move |port| (&port.key, scene.name.as_str())));
+    let mut held: Vec<(&PortKey, &str)> = held.collect();
+    held.sort_unstable();
+    let pairs = held.iter().zip(held.iter().skip(1));
+    let shared = pairs.filter(|((key, name), (next, other))| key == next && name != other);
+    shared.flat_map(|((_, name), (_, other))| [*name, *other]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use crate::judge::verdict::Kind;
+    use crate::model::Protocol;
+    use crate::policy::{Configured, Match, Rules};
+    use crate::stage::{Actor, Film, actor};
+
+    fn configured() -> Policy {
+        let matching = Match { pidfile: Some("/run/p".into()), ..Match::default() };
+        let haproxy = Configured { name: "lb".to_owned(), matching, rules: Rules::default() };
+        Policy { haproxys: vec![haproxy], ..Policy::default() }
+    }
+
+    #[test]
+    fn a_configured_one_that_is_gone_is_down() {
+        let verdict = Film::with(configured()).see(1000.0, &[]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", Some(false)));
+    }
+
+    #[test]
+    fn one_that_cannot_be_looked_at_may_be_the_configured_one() {
+        let hidden = actor(10, 995, "haproxy -D -f a.cfg -p p").unseen();
+        let verdict = Film::with(configured()).see(1000.0, &[hidden]);
+        let lb = verdict.haproxys.iter().find(|haproxy| haproxy.name == "lb").unwrap();
+        assert_eq!((lb.up, lb.generations, lb.judged.len()), (None, None, 0));
+        assert_eq!(verdict.haproxys.len(), 2, "it is seen, under a name of its own");
+    }
+
+    /// Between the end of the old one and the detaching of the new one there may be nobody to see.
+    #[test]
+    fn one_that_a_torn_sample_misses_is_not_down() {
+        let mut film = Film::default();
+        let serving = actor(10, 100, "haproxy -D -f a.cfg -p p").tcp(80, 1);
+        assert_eq!(film.settle(1000.0, &[serving]).one().up, Some(true));
+        let torn = film.see_torn(1035.0, &[]);
+        assert_eq!((torn.one().up, torn.one().judged.len()), (None, 0));
+        assert_eq!(film.see(1040.0, &[]).one().up, Some(false));
+    }
+
+    /// Whoever holds its listener now is still to be searched for. That is nothing to others.
+    #[test]
+    fn one_whose_listener_may_be_held_by_somebody_is_not_down() {
+        let mut film = Film::default();
+        let line = |name| format!("haproxy -D -f /{name}.cfg -p /run/{name}");
+        let holds = |name, pid, port, inode| {
+            let known = format!("frontend f\n bind :{port}\n");
+            actor(pid, 100, &line(name)).configured(&known, 50).tcp(port, inode)
+        };
+        let without = |actor: Actor| actor.change(|p| p.sockets = Some(Arc::default()));
+        film.settle(1000.0, &[holds("p", 10, 80, 1), holds("q", 20, 90, 2)]);
+        let let_go = || [without(holds("p", 10, 80, 1)), without(holds("q", 20, 90, 2))];
+        let told = |verdict: Verdict| {
+            let told = verdict.haproxys.iter().map(|haproxy| {
+                let is_judged = haproxy.judged(Kind::PortMissing);
+                (haproxy.up, haproxy.protocols_known.contains(&Protocol::Tcp), is_judged)
+            });
+            told.collect::<Vec<_>>()
+        };
+        let (unknown, down) = ((None, false, false), (Some(false), true, true));
+        assert_eq!(told(film.see_lost(1035.0, &let_go(), &[1])), [unknown, down]);
+        let unix = 7;
+        assert_eq!(told(film.see_lost(1040.0, &let_go(), &[2, unix])), [unknown, unknown]);
+        assert_eq!(told(film.see(1045.0, &let_go())), [down, down]);
+    }
+
+    /// Its worker is not in the sample: what is not seen to be bound may be.
+    #[test]
+    fn a_torn_sample_says_nothing_of_the_ports_of_who_seems_down() {
+        let mut film = Film::default();
+        let known = "frontend f\n bind :80\n";
+        let master = || actor(10, 100, "haproxy -W -f /a").configured(known, 50);
+        let serving = [master(), actor(11, 100, "haproxy -W -f /a").child_of(10).tcp(80, 1)];
+        assert_eq!(film.settle(1000.0, &serving).one().up, Some(true));
+        let torn = film.see_torn(1035.0, &[master()]);
+        assert_eq!((torn.one().up, torn.one().protocols_known.len()), (None, 0));
+        for kind in [Kind::PortMissing, Kind::PortStaleListener, Kind::PortSplit] {
+            assert!(!torn.one().judged(kind), "{}", kind.as_str());
+        }
+        let torn = film.see_torn(1040.0, &serving);
+        assert_eq!((torn.one().up, torn.one().protocols_known.len()), (Some(true), 2));
+    }
+
+    /// Of which nothing lives: its listener may be held by one that is not known to be HAProxy.
+    #[test]
+    fn one_whose_listener_was_lost_with_it_is_not_down() {
+        let mut film = Film::default();
+        let other = || actor(20, 100, "haproxy -D -f /q.cfg -p /run/q").tcp(90, 2);
+        let gone = actor(10, 100, "haproxy -D -f /p.cfg -p /run/p").tcp(80, 1);
+        film.settle(1000.0, &[gone, other()]);
+        let still_bound = other().tcp(80, 1).change(|p| p.sockets = Some(Arc::new([2].into())));
+        let up = |verdict: Verdict| verdict.haproxys.iter().map(|h| h.up).collect::<Vec<_>>();
+        assert_eq!(up(film.see_lost(1035.0, &[still_bound], &[1])), [None, Some(true)]);
+        assert_eq!(up(film.see(1040.0, &[other()])), [Some(false), Some(true)]);
+    }
+
+    #[test]
+    fn what_was_known_keeps_its_name_when_rights_are_lost() {
+        let mut film = Film::with(configured());
+        let seen = actor(10, 1, "haproxy -D -f /a.cfg -p /run/p").pidfile(&[10]).tcp(80, 1);
+        film.see(1000.0, std::slice::from_ref(&seen));
+        let verdict = film.see(1005.0, &[seen.change(|p| p.pidfile = None).unseen()]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", None));
+    }
+
+    #[test]
+    fn what_is_being_executed_keeps_its_name() {
+        let mut film = Film::with(configured());
+        let master = || actor(10, 1, "haproxy -W -f /a.cfg -p /run/p").pidfile(&[10]);
+        let worker = || actor(11, 2, "haproxy -W -f /a.cfg -p /run/p").child_of(10).tcp(80, 1);
+        film.see(1000.0, &[master(), worker()]);
+        let executing = master().change(|process| {
+            process.arguments = None;
+            process.pidfile = None;
+        });
+        let verdict = film.see(1005.0, &[executing, worker()]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", Some(true)));
+    }
+}

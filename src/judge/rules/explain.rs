@@ -1,0 +1,84 @@
+//! Why a stale process lives, and how to end it: evidence and advice in words.
+
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::roles::{Member, Role};
+use crate::haproxy::lineage::services::names;
+use crate::judge::case::Scene;
+use crate::model::Signals;
+
+/// What explains that a stale process has not gone.
+#[must_use]
+pub fn it_lives(scene: &Scene<'_>, member: &Member<'_>) -> Vec<String> {
+    let mut facts = signals(member);
+    let by_its_master = member.role == Role::Worker;
+    let replacement = scene.living(Generation::Current).find(|m| m.role == Role::Daemon);
+    if let Some(replacement) = replacement.filter(|_| !by_its_master) {
+        facts.push(the_chain(scene, member, replacement));
+    }
+    facts
+}
+
+/// Whether its replacement was told of it (`-sf`), and why not.
+fn the_chain(scene: &Scene<'_>, member: &Member<'_>, replacement: &Member<'_>) -> String {
+    let (old, new) = (member.id().pid, replacement.id().pid);
+    let alive = |pid: &i32| {
+        let mut members = scene.service.members.iter();
+        members.any(|m| m.lives() && m.process.own_pid() == *pid)
+    };
+    match replacement.replaces() {
+        _ if names(replacement, member.process) => {
+            format!("pid {new} was started with -sf {old}, so it was told to stop and has not")
+        }
+        None => format!("pid {new}, which serves now, was started without -sf"),
+        Some([]) => {
+            format!("pid {new} was started with a bare -sf: the pidfile was empty or missing then")
+        }
+        Some(named) if !named.iter().any(alive) => format!(
+            "pid {new} was started with -sf {}, which is dead: the chain is broken and {old} was never signalled",
+            list(named)
+        ),
+        Some(named) => {
+            format!("pid {new} was started with -sf {}, which does not name {old}", list(named))
+        }
+    }
+}
+
+/// Signals that do not reach it, and states in which none does.
+#[must_use]
+pub fn signals(member: &Member<'_>) -> Vec<String> {
+    let mut facts = Vec::new();
+    match member.process.run_state {
+        'T' | 't' => {
+            facts.push("it is stopped (state T): signals wait until it goes on".to_owned());
+        }
+        'D' => facts.push("it is in uninterruptible sleep (state D)".to_owned()),
+        _ => {}
+    }
+    if let Some(signals) = member.process.signals {
+        if signals.blocked & Signals::SIGUSR1 != 0 {
+            facts.push("it blocks SIGUSR1, the soft stop".to_owned());
+        }
+        if signals.pending & Signals::SIGUSR1 != 0 {
+            facts.push("SIGUSR1 is pending: sent, and never taken".to_owned());
+        }
+    }
+    facts
+}
+
+/// The command that ends it with the least harm.
+#[must_use]
+pub fn how_to_end(member: &Member<'_>) -> String {
+    let pid = member.id().pid;
+    let blocked = member.process.signals.is_some_and(|s| s.blocked & Signals::SIGUSR1 != 0);
+    match member.process.run_state {
+        'T' | 't' => format!("kill -CONT {pid}, then kill -USR1 {pid}"),
+        _ if blocked => {
+            format!("kill -TERM {pid}: it cannot take the soft stop, its connections end")
+        }
+        _ => format!("kill -USR1 {pid}: it closes its listeners and drains"),
+    }
+}
+
+fn list(pids: &[i32]) -> String {
+    pids.iter().map(i32::to_string).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,7 @@
+//! The kernel's socket tables in every network namespace that matters.
+
+pub mod namespaces;
+pub mod sockets;
+pub mod tables;
+pub mod uses;
+pub mod wire;

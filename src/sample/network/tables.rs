@@ -1,0 +1,78 @@
+//! Reads the network namespaces of a sample: their listeners and their ephemeral ports.
+
+use std::io;
+
+use super::namespaces::{Closed, Network, subject_of};
+use super::uses::may_listen_in;
+use crate::model::{NamespaceId, NetworkNamespace, Snapshot, Unreadable, What};
+use crate::sample::discovery::processes::Found;
+use crate::sample::sampler::Sampler;
+
+impl Sampler {
+    /// Reads every namespace that HAProxys live or listen in, and the exporter's own.
+    pub(in crate::sample) fn read_networks(
+        &mut self,
+        found: &mut [Found],
+        snapshot: &mut Snapshot,
+    ) -> bool {
+        let procfs = &self.paths.procfs;
+        let uses = &mut self.network_uses;
+        let listens = |id| self.ownership.listens(id);
+        let mut doors = uses.read(procfs, found, listens, snapshot.taken, &mut snapshot.unreadable);
+        if let Some(own) = self.networks.own() {
+            doors.entry(own).or_default();
+        }
+        self.networks.retain(|id| doors.contains_key(&id));
+        let mut success = true;
+        for (id, doors) in doors {
+            match self.networks.open(id, &doors) {
+                Ok(network) => success &= read_network(id, network, snapshot),
+                Err(closed) => leave_out(id, closed, found, snapshot),
+            }
+        }
+        success
+    }
+}
+
+/// What cannot be entered is not known, unless only servers' sockets can be there.
+fn leave_out(id: NamespaceId, closed: Closed, found: &mut [Found], snapshot: &mut Snapshot) {
+    if found.iter().any(|found| may_listen_in(&found.process, id)) {
+        if let Closed::Refused(entry) = closed {
+            snapshot.unreadable.push(entry);
+        }
+        return;
+    }
+    for found in found {
+        if let Some(held) = &mut found.process.other_networks.held {
+            held.remove(&id);
+        }
+    }
+}
+
+fn read_network(id: NamespaceId, network: &mut Network, snapshot: &mut Snapshot) -> bool {
+    let mut values = NetworkNamespace { label: network.label.clone(), ..Default::default() };
+    if let Some(ports) = network.ephemeral() {
+        values.ephemeral = Some(ports.range);
+        values.reserved = ports.reserved;
+    }
+    snapshot.unreadable.extend(network.handicap.clone());
+    let mut failures = Vec::new();
+    match network.table.bound() {
+        Ok(bound) => values.bound = Some(bound),
+        Err(error) => failures.push(table_unreadable(network, &error)),
+    }
+    match network.table.unix_listeners() {
+        Ok(listeners) => values.unix_listeners = Some(listeners),
+        Err(error) => failures.push(table_unreadable(network, &error)),
+    }
+    let success = failures.is_empty();
+    snapshot.unreadable.append(&mut failures);
+    snapshot.networks.insert(id, values);
+    success
+}
+
+/// The entry for a table that would not be read.
+pub(in crate::sample) fn table_unreadable(network: &Network, error: &io::Error) -> Unreadable {
+    let (subject, reason) = (subject_of(&network.label), error.to_string());
+    Unreadable { what: What::Sockets, subject, reason }
+}

@@ -1,0 +1,183 @@
+//! Which network namespaces HAProxys live and listen in, and by what each can be entered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::model::{NamespaceId, OtherNetworks, Process, ProcessId, UnixSeconds, Unreadable, What};
+use crate::sample::discovery::processes::Found;
+use crate::sample::discovery::root_view::doorway;
+use crate::sample::proc::dir::{ProcDir, ReadError};
+
+/// Where HAProxy looks a name up (`open_named_namespace()`, `src/namespace.c`), in its own root.
+const NAMED_FOR_HAPROXY: &str = "/var/run/netns";
+/// HAProxy opens its namespaces while it reads its configuration, before any listener: their
+/// descriptors have low numbers.
+const FIRST_DESCRIPTORS: i32 = 256;
+/// A process may read its configuration for so long at most before its descriptors are final,
+const LONGEST_START_SECONDS: f64 = 60.0;
+/// and for so long may one be that was given a listener at its birth.
+const YOUNG_SECONDS: f64 = 10.0;
+
+/// A file that leads to a network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Door {
+    /// `/proc/PID/ns/net` of a process that lives there.
+    Inhabitant(i32),
+    /// A name below `/run/netns` as this process sees it.
+    Name(i32, String),
+    /// A descriptor of a process.
+    Descriptor(i32, i32),
+}
+
+impl Door {
+    /// Opens it: which namespace it leads to now, and the file to enter it by.
+    pub fn open(&self, procfs: &Path) -> Result<(NamespaceId, OwnedFd), ReadError> {
+        match self {
+            Door::Inhabitant(pid) => ProcDir::open(procfs, *pid)?.open_namespace("net"),
+            Door::Name(pid, name) => named(procfs, *pid, name),
+            Door::Descriptor(pid, number) => ProcDir::open(procfs, *pid)?.network_behind(*number),
+        }
+    }
+}
+
+/// Doors to each namespace that is needed, the best first.
+pub type Doors = BTreeMap<NamespaceId, Vec<Door>>;
+
+/// What was learned of the processes of the last sample.
+#[derive(Debug, Default)]
+pub struct NetworkUses {
+    known: BTreeMap<ProcessId, Known>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Known {
+    named: BTreeMap<String, NamespaceId>,
+    /// With the descriptor; `None`: not to be read.
+    held: Option<BTreeMap<NamespaceId, i32>>,
+    held_is_final: bool,
+}
+
+impl NetworkUses {
+    /// Tells every living process the namespaces it listens in besides its own; answers the doors
+    /// to all of them.
+    pub fn read(
+        &mut self,
+        procfs: &Path,
+        found: &mut [Found],
+        listens: impl Fn(ProcessId) -> bool,
+        now: UnixSeconds,
+        unreadable: &mut Vec<Unreadable>,
+    ) -> Doors {
+        let mut doors = Doors::new();
+        let mut known = BTreeMap::new();
+        let mut others = Vec::new();
+        for one in found.iter() {
+            let process = &one.process;
+            if process.is_zombie() {
+                others.push(OtherNetworks::default());
+                continue;
+            }
+            let mut of = self.known.remove(&process.id).unwrap_or_default();
+            if let Some(id) = process.net_namespace {
+                doors.entry(id).or_default().insert(0, Door::Inhabitant(process.id.pid));
+            }
+            let age = now - process.started;
+            let started = if listens(process.id) { YOUNG_SECONDS } else { LONGEST_START_SECONDS };
+            of.read_held(one, age > started, &mut doors);
+            let named = of.read_names(procfs, one, found, &mut doors, unreadable);
+            let held = of.held.as_ref();
+            let held = held.map(|held| held.keys().copied().collect::<BTreeSet<_>>());
+            others.push(OtherNetworks { named, held });
+            known.insert(process.id, of);
+        }
+        self.known = known;
+        for (one, others) in found.iter_mut().zip(others) {
+            one.process.other_networks = others;
+        }
+        doors
+    }
+}
+
+impl Known {
+    /// What its descriptors lead to, but its own namespace; read again while it may open more.
+    fn read_held(&mut self, found: &Found, has_started: bool, doors: &mut Doors) {
+        let process = &found.process;
+        if !self.held_is_final {
+            let held = found.directory.held_networks(FIRST_DESCRIPTORS);
+            self.held = held.ok().map(|mut held| {
+                held.retain(|id, _| Some(*id) != process.net_namespace);
+                held
+            });
+            self.held_is_final = self.held.is_some() && has_started;
+        }
+        for (&id, &descriptor) in self.held.iter().flatten() {
+            let door = Door::Descriptor(process.id.pid, descriptor);
+            doors.entry(id).or_default().push(door);
+        }
+    }
+
+    /// What the names in its configuration lead to. A name that is gone keeps its last meaning:
+    /// the process is still in there.
+    fn read_names(
+        &mut self,
+        procfs: &Path,
+        found: &Found,
+        all: &[Found],
+        doors: &mut Doors,
+        unreadable: &mut Vec<Unreadable>,
+    ) -> BTreeMap<String, Option<NamespaceId>> {
+        let configuration = found.process.configuration.as_deref();
+        let mut meanings = BTreeMap::new();
+        for name in configuration.iter().flat_map(|c| c.ports.namespaces()) {
+            let seen = doorway(procfs, found, all).ok_or(ReadError::Denied);
+            match seen.and_then(|pid| Ok((pid, named(procfs, pid, name)?.0))) {
+                Ok((pid, id)) => {
+                    self.named.insert(name.to_owned(), id);
+                    doors.entry(id).or_default().push(Door::Name(pid, name.to_owned()));
+                }
+                Err(_) if self.named.contains_key(name) => {}
+                Err(error) => {
+                    let entry = nameless(name, &error);
+                    if !unreadable.contains(&entry) {
+                        unreadable.push(entry);
+                    }
+                }
+            }
+            meanings.insert(name.to_owned(), self.named.get(name).copied());
+        }
+        meanings
+    }
+}
+
+/// It may listen there: a configuration that was read in full, and that it was started with,
+/// would have said so. HAProxy keeps those of its servers open too.
+#[must_use]
+pub fn may_listen_in(process: &Process, id: NamespaceId) -> bool {
+    let others = &process.other_networks;
+    let declared = others.named.values().flatten().any(|named| *named == id);
+    let settled = |process: &Process| {
+        let configuration = process.configuration.as_deref();
+        configuration.is_some_and(|c| c.complete && !c.is_newer_than(process.started))
+    };
+    process.net_namespace == Some(id)
+        || declared
+        || (others.held.as_ref().is_some_and(|held| held.contains(&id)) && !settled(process))
+}
+
+fn named(procfs: &Path, pid: i32, name: &str) -> Result<(NamespaceId, OwnedFd), ReadError> {
+    let path = Path::new(NAMED_FOR_HAPROXY).join(name.trim_start_matches('/'));
+    ProcDir::open(procfs, pid)?.named_network(&path)
+}
+
+fn nameless(name: &str, error: &ReadError) -> Unreadable {
+    let reason = match error {
+        ReadError::Gone => {
+            "it is in the configuration, and /run/netns has no such name: the next reload fails"
+                .to_owned()
+        }
+        ReadError::Denied => format!("{error}; needs CAP_SYS_PTRACE"),
+        ReadError::Other(_) => error.to_string(),
+    };
+    Unreadable { what: What::Namespace, subject: format!("network namespace {name}"), reason }
+}

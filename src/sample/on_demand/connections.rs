@@ -1,0 +1,126 @@
+//! The connections of stale processes, at a bounded cost: their descriptors are walked and whole
+//! socket tables dumped, so it is done as often as a share of a processor allows, which is in
+//! each sample but on hosts with many connections. In between the last reading stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::model::{
+    CloserLook, Connection, NamespaceId, Process, ProcessId, Snapshot, SocketInode,
+};
+use crate::sample::budget::Pace;
+use crate::sample::network::tables::table_unreadable;
+use crate::sample::proc::dir::{ProcDir, ReadError};
+use crate::sample::sampler::Sampler;
+
+/// The share of a processor that the reading takes at most.
+const SHARE: f64 = 1.0 / 300.0;
+/// The same when there is a stale process of which nothing is known yet.
+const FIRST_SHARE: f64 = 1.0 / 20.0;
+
+/// The connections as they were last read.
+#[derive(Debug, Default)]
+pub struct Connections {
+    known: BTreeMap<ProcessId, Vec<Connection>>,
+    pace: Pace,
+}
+
+impl Sampler {
+    /// Reads the connections of the processes `of`.
+    ///
+    /// While none were read of a process it is absent there.
+    pub(in crate::sample) fn read_connections(
+        &mut self,
+        snapshot: &Snapshot,
+        of: &BTreeSet<ProcessId>,
+        closer: &mut CloserLook,
+    ) {
+        self.connections.known.retain(|id, _| of.contains(id));
+        let all_known = of.len() == self.connections.known.len();
+        let share = if all_known { SHARE } else { FIRST_SHARE };
+        if !of.is_empty() && self.connections.pace.allows(share) {
+            let mut pace = std::mem::take(&mut self.connections.pace);
+            let known = pace.spend(|| self.dump_connections(snapshot, of, closer));
+            self.connections = Connections { known, pace };
+        }
+        closer.connections.clone_from(&self.connections.known);
+    }
+
+    fn dump_connections(
+        &mut self,
+        snapshot: &Snapshot,
+        of: &BTreeSet<ProcessId>,
+        closer: &mut CloserLook,
+    ) -> BTreeMap<ProcessId, Vec<Connection>> {
+        let mut processes = Vec::new();
+        for process in snapshot.processes.iter().filter(|process| of.contains(&process.id)) {
+            // One whose descriptors are closed to us has been told of already.
+            if process.sockets.is_some()
+                && let Ok(held) = Held::read(&self.paths.procfs, process)
+            {
+                processes.push(held);
+            }
+        }
+        let mut tables: BTreeMap<NamespaceId, Table> = BTreeMap::new();
+        let networks: BTreeSet<NamespaceId> =
+            processes.iter().flat_map(|held| &held.networks).copied().collect();
+        for id in networks {
+            let Some(network) = self.networks.get_mut(id) else { continue };
+            let inside = processes.iter().filter(|held| held.networks.contains(&id));
+            let wanted = inside.flat_map(|held| &held.sockets).copied().collect();
+            match network.table.connections(&wanted) {
+                Ok(table) => drop(tables.insert(id, table)),
+                Err(error) => closer.unreadable.push(table_unreadable(network, &error)),
+            }
+        }
+        let told = |held: Held| Some((held.id, held.connections(&tables)?));
+        processes.into_iter().filter_map(told).collect()
+    }
+}
+
+/// Connections of a network namespace, and which sockets stand in any of its tables.
+type Table = (Vec<Connection>, BTreeSet<SocketInode>);
+
+/// A process with every socket it holds.
+struct Held {
+    id: ProcessId,
+    directory: ProcDir,
+    sockets: BTreeSet<SocketInode>,
+    /// Where they may be: what a listener in another namespace accepts is there as well.
+    networks: BTreeSet<NamespaceId>,
+}
+
+impl Held {
+    fn read(procfs: &Path, process: &Process) -> Result<Held, ReadError> {
+        let id = process.id;
+        let directory = ProcDir::of(procfs, id)?;
+        let sockets = directory.descriptors()?.sockets()?;
+        Ok(Held { id, directory, sockets, networks: process.networks() })
+    }
+
+    /// Which of the connections are its. `None`: a namespace where it may have some was not read.
+    fn connections(&self, tables: &BTreeMap<NamespaceId, Table>) -> Option<Vec<Connection>> {
+        let mut own = Vec::new();
+        let mut hidden = self.sockets.clone();
+        for id in &self.networks {
+            let (connections, listed) = tables.get(id)?;
+            let held = connections.iter().filter(|c| self.sockets.contains(&c.inode()));
+            own.extend(held.cloned());
+            hidden.retain(|inode| !listed.contains(inode));
+        }
+        own.extend(self.unix_elsewhere(&hidden));
+        Some(own)
+    }
+
+    /// Unix streams that are in no table of its namespace: an accepted one is in its client's.
+    fn unix_elsewhere(&self, hidden: &BTreeSet<SocketInode>) -> Vec<Connection> {
+        if hidden.is_empty() {
+            return Vec::new();
+        }
+        let descriptors = self.directory.descriptors();
+        let protocols = descriptors.and_then(|descriptors| descriptors.protocols(hidden));
+        let Ok(protocols) = protocols else { return Vec::new() };
+        let streams = protocols.into_iter().filter(|(_, name)| name.starts_with("UNIX"));
+        streams.map(|(inode, _)| Connection::Unix { inode, pair: Some(false) }).collect()
+    }
+}

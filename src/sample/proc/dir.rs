@@ -1,0 +1,301 @@
+//! One process's directory in procfs, held open: it never shows another process that got the pid.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use procfs::FromRead;
+use procfs::process::{Limits, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::descriptors::Descriptors;
+use super::status::Status;
+use crate::model::{NamespaceId, ProcessId};
+
+/// Most that is read of one file: what others write there has no bound of ours.
+const FILE_LIMIT_BYTES: u64 = 4 << 20;
+
+/// A process takes the lowest number that is free; so many free ones in a row, and no more follow
+/// but those it was handed.
+const WIDEST_GAP: usize = 32;
+/// File system type of namespaces (`linux/magic.h`).
+const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
+
+/// Why something of a process could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The process is gone: normal.
+    #[error("the process is gone")]
+    Gone,
+    /// A right is missing.
+    #[error("permission denied")]
+    Denied,
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT | Errno::SRCH) => ReadError::Gone,
+            Some(Errno::ACCESS | Errno::PERM) => ReadError::Denied,
+            _ => ReadError::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<Errno> for ReadError {
+    fn from(errno: Errno) -> Self {
+        io::Error::from(errno).into()
+    }
+}
+
+impl From<procfs::ProcError> for ReadError {
+    fn from(error: procfs::ProcError) -> Self {
+        match error {
+            procfs::ProcError::PermissionDenied(_) => ReadError::Denied,
+            procfs::ProcError::NotFound(_) => ReadError::Gone,
+            procfs::ProcError::Io(error, _) => error.into(),
+            other => ReadError::Other(other.to_string()),
+        }
+    }
+}
+
+/// `/proc/PID`.
+#[derive(Debug)]
+pub struct ProcDir {
+    directory: OwnedFd,
+}
+
+impl ProcDir {
+    /// Opens the directory of a process that was seen before; another may have its pid by now.
+    pub fn of(procfs: &Path, id: ProcessId) -> Result<ProcDir, ReadError> {
+        let directory = ProcDir::open(procfs, id.pid)?;
+        let same = directory.stat()?.starttime == id.start_ticks;
+        if same { Ok(directory) } else { Err(ReadError::Gone) }
+    }
+
+    /// Opens the directory of `pid` below `procfs`.
+    pub fn open(procfs: &Path, pid: i32) -> Result<ProcDir, ReadError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(procfs.join(pid.to_string()), flags, Mode::empty())?;
+        Ok(ProcDir { directory })
+    }
+
+    /// `stat`.
+    pub fn stat(&self) -> Result<Stat, ReadError> {
+        Ok(Stat::from_read(self.bytes("stat")?.as_slice())?)
+    }
+
+    /// `status`.
+    pub fn status(&self) -> Result<Status, ReadError> {
+        let status = Status::parse(&self.bytes("status")?);
+        status.ok_or_else(|| ReadError::Other("unexpected status".to_owned()))
+    }
+
+    /// The soft limit on open files in `limits`.
+    pub fn max_fds(&self) -> Result<Option<u64>, ReadError> {
+        let limits = Limits::from_read(self.bytes("limits")?.as_slice())?;
+        Ok(match limits.max_open_files.soft_limit {
+            procfs::process::LimitValue::Value(limit) => Some(limit),
+            procfs::process::LimitValue::Unlimited => None,
+        })
+    }
+
+    /// `comm`, without its line end.
+    pub fn comm(&self) -> Result<String, ReadError> {
+        Ok(self.text("comm")?.trim_end().to_owned())
+    }
+
+    /// A whole small file as text.
+    pub fn text(&self, name: &str) -> Result<String, ReadError> {
+        Ok(String::from_utf8_lossy(&self.bytes(name)?).into_owned())
+    }
+
+    /// The strings of `cmdline` or `environ`, each of which a NUL ends.
+    pub fn strings(&self, name: &str) -> Result<Vec<String>, ReadError> {
+        let bytes = self.bytes(name)?;
+        let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+        if bytes.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(bytes.split(|&b| b == 0).map(|s| String::from_utf8_lossy(s).into_owned()).collect())
+    }
+
+    /// Where a link like `exe`, `cwd` or `root` leads.
+    pub fn link(&self, name: &str) -> Result<PathBuf, ReadError> {
+        let target = rustix::fs::readlinkat(&self.directory, name, Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    /// The number of a namespace in `ns`.
+    pub fn namespace(&self, name: &str) -> Result<NamespaceId, ReadError> {
+        let target = rustix::fs::readlinkat(&self.directory, format!("ns/{name}"), Vec::new())?;
+        bracketed_number(target.as_bytes())
+            .map(NamespaceId)
+            .ok_or_else(|| ReadError::Other(format!("unexpected namespace link {target:?}")))
+    }
+
+    /// `fd`; needs the right to trace the process, and to read its directories.
+    pub fn descriptors(&self) -> Result<Descriptors, ReadError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&self.directory, "fd", flags, Mode::empty())?;
+        Ok(Descriptors::new(directory))
+    }
+
+    /// How many descriptors it has, by the size of `fd` (Linux 6.2); 0 where that says nothing. It
+    /// can be had where the directory may not be read.
+    pub fn fd_count(&self) -> Result<u64, ReadError> {
+        let stat = rustix::fs::statat(&self.directory, "fd", AtFlags::empty())?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    /// A regular file below the root this process sees, links resolved within that root.
+    ///
+    /// Never blocks: a FIFO or device is refused. At most `limit` bytes are read.
+    pub fn file_in_root(&self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(&self.directory, "root", flags, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let file = rustix::fs::openat2(
+            root.as_fd(),
+            relative,
+            flags,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        )?;
+        let file = File::from(file);
+        if !file.metadata()?.is_file() {
+            return Err(ReadError::Other("not a regular file".to_owned()));
+        }
+        read_up_to(file, limit)
+    }
+
+    /// A namespace in `ns`, and a file to enter it by.
+    pub fn open_namespace(&self, name: &str) -> Result<(NamespaceId, OwnedFd), ReadError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let path = format!("ns/{name}");
+        let file = rustix::fs::openat(&self.directory, path, flags, Mode::empty())?;
+        namespace_of(&file)?.map(|id| (id, file)).ok_or(ReadError::Gone)
+    }
+
+    /// The network namespace that has this name below the root this process sees, and its file.
+    ///
+    /// Gone: there is no such name, or nothing is mounted on it here.
+    pub fn named_network(&self, path: &Path) -> Result<(NamespaceId, OwnedFd), ReadError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(&self.directory, "root", flags, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let path = path.strip_prefix("/").unwrap_or(path);
+        // Not within the root only: the name may be a link to /proc/PID/ns/net.
+        let resolve = ResolveFlags::IN_ROOT;
+        let file = match rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), resolve) {
+            // It leads over a link of procfs, which cannot be followed within a root.
+            Err(Errno::XDEV) => linked_network(&root, path)?,
+            other => other?,
+        };
+        namespace_of(&file)?.map(|id| (id, file)).ok_or(ReadError::Gone)
+    }
+
+    /// The network namespaces its first descriptors lead to, at most `count` of them, and by which.
+    ///
+    /// Numbers are tried instead of listed, and only up to a gap: the whole list may be long.
+    pub fn held_networks(&self, count: i32) -> Result<BTreeMap<NamespaceId, i32>, ReadError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&self.directory, "fd", flags, Mode::empty())?;
+        let mut held = BTreeMap::new();
+        let mut target = [MaybeUninit::uninit(); 4096];
+        let mut gap = 0;
+        for number in 0..count {
+            let name = number.to_string();
+            let link = match rustix::fs::readlinkat_raw(&directory, &name, &mut target) {
+                Ok((link, _)) => link,
+                Err(Errno::NOENT) if gap < WIDEST_GAP => {
+                    gap += 1;
+                    continue;
+                }
+                Err(Errno::NOENT) => break,
+                Err(errno) => return Err(errno.into()),
+            };
+            gap = 0;
+            if link.starts_with(b"net:[") {
+                held.extend(bracketed_number(link).map(|id| (NamespaceId(id), number)));
+            } else if may_be_named_network(link) {
+                let file = self.network_behind(number);
+                held.extend(file.ok().map(|(id, _)| (id, number)));
+            }
+        }
+        Ok(held)
+    }
+
+    /// The network namespace one of its descriptors leads to, and a file of it.
+    pub fn network_behind(&self, descriptor: i32) -> Result<(NamespaceId, OwnedFd), ReadError> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let name = format!("fd/{descriptor}");
+        // Not to be opened in earnest before it is known to be no device and no FIFO.
+        let what = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())?;
+        let id = namespace_of(&what)?.ok_or(ReadError::Gone)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())?;
+        (namespace_of(&file)? == Some(id)).then_some((id, file)).ok_or(ReadError::Gone)
+    }
+
+    fn bytes(&self, name: &str) -> Result<Vec<u8>, ReadError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?;
+        read_up_to(File::from(file), FILE_LIMIT_BYTES)
+    }
+}
+
+fn read_up_to(file: File, limit: u64) -> Result<Vec<u8>, ReadError> {
+    // Most files of procfs are smaller: one read takes all, and a second finds the end.
+    let mut bytes = Vec::with_capacity(2048);
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What a link like `/run/netns/X -> /proc/PID/ns/net` leads to, as made for containers whose
+/// runtime gives their networks no names.
+fn linked_network(root: &OwnedFd, path: &Path) -> Result<OwnedFd, ReadError> {
+    let open = |path: &Path, flags| {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+    };
+    let link = rustix::fs::readlinkat(open(path, OFlags::NOFOLLOW)?, "", Vec::new())?;
+    let target = PathBuf::from(OsString::from_vec(link.into_bytes()));
+    let directory = open(target.parent().ok_or(ReadError::Gone)?, OFlags::DIRECTORY)?;
+    if rustix::fs::fstatfs(&directory)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Err(ReadError::Gone);
+    }
+    let name = target.file_name().ok_or(ReadError::Gone)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(&directory, name, flags, Mode::empty())?)
+}
+
+/// A name below /run/netns, or what is left of one that `ip netns del` has unmounted.
+fn may_be_named_network(link: &[u8]) -> bool {
+    link == b"/" || link.windows(7).any(|part| part == b"/netns/")
+}
+
+/// `None`: it is no namespace.
+fn namespace_of(file: impl AsFd) -> Result<Option<NamespaceId>, ReadError> {
+    let is_one = rustix::fs::fstatfs(&file)?.f_type == NSFS_MAGIC;
+    let number = rustix::fs::fstat(&file)?.st_ino;
+    Ok(is_one.then_some(NamespaceId(number)))
+}
+
+/// The number in `socket:[123]` or `net:[4026531840]`.
+pub(in crate::sample) fn bracketed_number(link: &[u8]) -> Option<u64> {
+    let open = link.iter().position(|&b| b == b'[')?;
+    let digits = link.get(open + 1..)?.strip_suffix(b"]")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
