@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Protocol;
+use super::socket::Protocol;
 
 /// Where in the configuration something is written.
 #[derive(Debug, Clone, PartialEq, Eq)]

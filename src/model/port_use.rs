@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{ConnectionState, Protocol, SocketInode};
+use super::socket::{ConnectionState, Protocol, SocketInode};
 
 /// What a socket does with the port number it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

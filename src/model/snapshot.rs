@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    BoundSocket, Connection, Headroom, NamespaceId, NetworkNamespace, PortUse, Process, ProcessId,
-    Program, Protocol, SocketInode, UnixSeconds, Unreadable,
-};
+use super::host::Headroom;
+use super::network::{NamespaceId, NetworkNamespace};
+use super::port_use::{PortUse, Program};
+use super::process::{Process, ProcessId};
+use super::socket::{BoundSocket, Connection, Protocol, SocketInode};
+use super::time::UnixSeconds;
+use super::unreadable::Unreadable;
 
 /// One collector's run within a sample (label `collector`).
 #[derive(Debug, Clone, Copy, PartialEq)]
