@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{MOST_ENDPOINTS, PortSockets, Scene};
-use super::identify::{self, Stranger};
+use super::identify::{self, Unnamed};
 use super::memory::{HaproxyMemory, Memory};
 use super::rules::port_blocked::Owners;
 use super::verdict::{PortKey, Verdict};
 use super::{gone, living};
 use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::member::Member;
 use crate::haproxy::lineage::past;
-use crate::haproxy::lineage::roles;
 use crate::haproxy::listeners::Holding;
 use crate::haproxy::places::Endpoint;
 use crate::model::{CloserLook, NamespaceId, ProcessId, Snapshot};
@@ -35,7 +35,7 @@ pub struct Inquiry<'a> {
     memory: &'a Memory,
     policy: &'a Policy,
     scenes: Vec<Scene<'a>>,
-    strangers: Vec<Stranger<'a>>,
+    strangers: Vec<Unnamed<'a>>,
 }
 
 impl<'a> Inquiry<'a> {
@@ -55,7 +55,7 @@ impl<'a> Inquiry<'a> {
     #[must_use]
     pub fn questions(&self) -> Questions {
         let stale = self.scenes.iter().flat_map(|scene| scene.living(Generation::Stale));
-        Questions { stale: stale.map(roles::Member::id).collect(), unbound: self.unbound_ports() }
+        Questions { stale: stale.map(Member::id).collect(), unbound: self.unbound_ports() }
     }
 
     fn unbound_ports(&self) -> BTreeMap<NamespaceId, BTreeSet<u16>> {

@@ -8,7 +8,8 @@ use super::memory::Memory;
 use super::verdict::Origin;
 use crate::haproxy::lineage::generations::{self, Generation, Generations};
 use crate::haproxy::lineage::identity::Identity;
-use crate::haproxy::lineage::roles::{self, Member, Role};
+use crate::haproxy::lineage::member::{Member, Role, YOUNG_SECONDS};
+use crate::haproxy::lineage::roles;
 use crate::haproxy::lineage::services::{self, Service};
 use crate::haproxy::listeners::{Holding, Listening};
 use crate::haproxy::places::Places;
@@ -19,7 +20,7 @@ use crate::policy::Policy;
 static NOT_LOOKED: CloserLook = CloserLook::none();
 
 /// Processes that are no haproxy yet: just being started, or just dying.
-pub type Stranger<'a> = (Service<'a>, Generations);
+pub type Unnamed<'a> = (Service<'a>, Generations);
 
 /// A service with what is known of it.
 struct Known<'a> {
@@ -35,7 +36,7 @@ pub fn identify<'a>(
     holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
     memory: &'a Memory,
     policy: &'a Policy,
-) -> (Vec<Scene<'a>>, Vec<Stranger<'a>>) {
+) -> (Vec<Scene<'a>>, Vec<Unnamed<'a>>) {
     let pasts = &memory.processes;
     let listens =
         |id| holdings.get(&id).is_some_and(|holding: &Holding<'_>| !holding.listeners.is_empty());
@@ -55,10 +56,11 @@ pub fn identify<'a>(
         named: Vec::new(),
         strangers: vec![(Service { members: dying }, Generations::default())],
     };
-    let tell = |service: &Service<'_>| generations::tell(service, holdings, pasts, now.taken);
-    census.add_living(living.into_iter().map(|service| (tell(&service), service)).collect());
+    let classify =
+        |service: &Service<'_>| generations::classify(service, holdings, pasts, now.taken);
+    census.add_living(living.into_iter().map(|service| (classify(&service), service)).collect());
     for service in dead {
-        census.add_dead(tell(&service), service);
+        census.add_dead(classify(&service), service);
     }
     let scenes = census.named.into_iter().map(|(name, known)| {
         let before = memory.haproxys.get(&name);
@@ -164,7 +166,7 @@ struct Census<'a> {
     policy: &'a Policy,
     now: f64,
     named: Vec<(String, Known<'a>)>,
-    strangers: Vec<Stranger<'a>>,
+    strangers: Vec<Unnamed<'a>>,
 }
 
 impl<'a> Census<'a> {
@@ -231,7 +233,7 @@ impl<'a> Census<'a> {
     /// nobody knew.
     fn admits(&self, service: &Service<'_>, generations: &Generations) -> bool {
         let members = || service.members.iter();
-        let stays = |since: f64| self.now - since >= generations::YOUNG_SECONDS;
+        let stays = |since: f64| self.now - since >= YOUNG_SECONDS;
         if !members().any(Member::lives) {
             let pasts = &self.memory.processes;
             return members().filter_map(|member| pasts.get(&member.id())?.zombie_since).any(stays);

@@ -10,7 +10,7 @@ use super::rules::{self, Case};
 use super::verdict::Haproxy;
 use super::{hold, queues, reload_count};
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::roles::Role;
+use crate::haproxy::lineage::member::Role;
 use crate::model::{Configuration, Headroom, Protocol};
 
 /// `ports`: its own; `others`: by name, those of haproxys that share a port with one.

@@ -7,8 +7,7 @@ use super::rules::{Case, Finding, Judgement};
 use super::verdict::Subject;
 use crate::haproxy::environment::{self, ReloadNumber};
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::roles::{Member, Role};
-use crate::haproxy::lineage::services::names;
+use crate::haproxy::lineage::member::{Member, Role};
 use crate::model::{ProcessId, Signals, UnixSeconds};
 
 /// The reloads of one haproxy, as far as they were seen.
@@ -130,7 +129,7 @@ pub fn racing(scene: &Scene<'_>) -> BTreeSet<ProcessId> {
             let (Some(of_a), Some(of_b)) = (a.replaces(), b.replaces()) else { continue };
             let both_current =
                 [a, b].iter().all(|m| scene.generations.get(m.id()) == Generation::Current);
-            let in_sequence = names(b, a.process);
+            let in_sequence = b.was_told_to_replace(a.process);
             if of_a.iter().any(|pid| of_b.contains(pid)) && !both_current && !in_sequence {
                 racing.extend([a.id(), b.id()]);
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::reload_count::Reloads;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::identity::Identity;
-use crate::haproxy::lineage::roles::Role;
+use crate::haproxy::lineage::member::Role;
 use crate::model::{
     CollectorRun, Configuration, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable,
 };

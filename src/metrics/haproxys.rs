@@ -6,7 +6,7 @@ use super::catalogue::{self as row, Row};
 use super::families::Families;
 use super::{count, number};
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::roles::Role;
+use crate::haproxy::lineage::member::Role;
 use crate::judge::verdict::{
     Anomaly, ConnectionCounts, Haproxy, Port, PortKey, ProcessView, StaleState,
 };

@@ -9,7 +9,7 @@ use crate::check::facts::Question;
 use crate::check::{self, Facts, Network, Owner, Trial, Use};
 use crate::cli::Options;
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::roles::Role;
+use crate::haproxy::lineage::member::Role;
 use crate::judge::verdict::Verdict;
 use crate::model::declared::Declared;
 use crate::model::{

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::generations::YOUNG_SECONDS;
+use super::member::{Member, Role, YOUNG_SECONDS};
 use super::past::{Past, Pasts};
-use super::roles::{Member, Role};
 use super::services::Service;
 use crate::haproxy::environment::{self, ReloadNumber};
 use crate::haproxy::listeners::Holding;
@@ -21,7 +20,7 @@ const SLOW_START_SECONDS: f64 = 60.0;
 
 /// Processes that came to life by one reload.
 #[derive(Debug)]
-pub struct Unit {
+pub struct Cohort {
     /// Its processes.
     pub ids: Vec<ProcessId>,
     /// Start of the first.
@@ -46,13 +45,13 @@ pub struct Unit {
     pub launches_with_listeners: bool,
 }
 
-impl Unit {
+impl Cohort {
     fn of(
         member: &Member<'_>,
         holding: Option<&Holding<'_>>,
         past: Option<&Past>,
         now: UnixSeconds,
-    ) -> Unit {
+    ) -> Cohort {
         let process = member.process;
         let holds = holding.and_then(Holding::serves);
         let serves = holds.map(|holds| {
@@ -61,7 +60,7 @@ impl Unit {
         let age = now - process.started;
         let has_served = past.is_some_and(|past| past.has_served);
         let superseded = past.is_some_and(|past| past.superseded.is_some());
-        Unit {
+        Cohort {
             ids: vec![process.id],
             started: process.started,
             serves,
@@ -81,7 +80,7 @@ impl Unit {
         }
     }
 
-    fn merge(&mut self, other: Unit) {
+    fn merge(&mut self, other: Cohort) {
         // The service is what the launcher forked, and begins with it.
         if self.launching && !other.launching {
             self.started = other.started;
@@ -133,17 +132,17 @@ enum Mark {
 
 /// The serving processes by age, in generations.
 #[must_use]
-pub fn units(
+pub fn cohorts(
     service: &Service<'_>,
     holdings: &BTreeMap<ProcessId, Holding<'_>>,
     pasts: &Pasts,
     now: UnixSeconds,
-) -> Vec<Unit> {
-    let mut units: Vec<(Mark, Unit)> = Vec::new();
+) -> Vec<Cohort> {
+    let mut cohorts: Vec<(Mark, Cohort)> = Vec::new();
     let serving = service.members.iter().filter(|m| m.lives() && m.role != Role::Master);
     for member in serving {
         let id = member.id();
-        let unit = Unit::of(member, holdings.get(&id), pasts.get(&id), now);
+        let cohort = Cohort::of(member, holdings.get(&id), pasts.get(&id), now);
         let number = member.process.environment.as_ref().and_then(environment::reload_number);
         let launchers = || service.members.iter().filter(|member| member.launching);
         let mark = match (member.master, number) {
@@ -152,15 +151,15 @@ pub fn units(
                 Mark::Launch(member.process.parent)
             }
             (Some(master), Some(number)) => Mark::Workers(master, number),
-            _ => match member.process.pidfile.as_ref().filter(|_| unit.named) {
+            _ => match member.process.pidfile.as_ref().filter(|_| cohort.named) {
                 Some(pidfile) => Mark::Named(pidfile.path.clone()),
                 None => Mark::Single(id),
             },
         };
-        match units.iter_mut().find(|(other, _)| *other == mark) {
-            Some((_, same)) => same.merge(unit),
-            None => units.push((mark, unit)),
+        match cohorts.iter_mut().find(|(other, _)| *other == mark) {
+            Some((_, same)) => same.merge(cohort),
+            None => cohorts.push((mark, cohort)),
         }
     }
-    units.into_iter().map(|(_, unit)| unit).collect()
+    cohorts.into_iter().map(|(_, cohort)| cohort).collect()
 }

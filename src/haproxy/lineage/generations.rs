@@ -7,16 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use super::cohorts::{Unit, units};
+use super::cohorts::{Cohort, cohorts};
+use super::member::{Role, YOUNG_SECONDS};
 use super::past::{Past, Pasts};
-use super::roles::Role;
-use super::services::{Service, names};
+use super::services::Service;
 use crate::haproxy::environment;
 use crate::haproxy::listeners::Holding;
 use crate::model::{ProcessId, UnixSeconds};
 
-/// What was older than this when first seen has not just got its listeners.
-pub const YOUNG_SECONDS: f64 = 10.0;
 /// Where a process stands in the order of reloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Generation {
@@ -70,39 +68,39 @@ impl Generations {
 
 /// Tells the generations of a service apart.
 #[must_use]
-pub fn tell(
+pub fn classify(
     service: &Service<'_>,
     holdings: &BTreeMap<ProcessId, Holding<'_>>,
     pasts: &Pasts,
     now: UnixSeconds,
 ) -> Generations {
-    let units = units(service, holdings, pasts, now);
-    let current = current_unit(service, &units);
+    let cohorts = cohorts(service, holdings, pasts, now);
+    let current = current_cohort(service, &cohorts);
     let mut generations = Generations {
-        up: match current.and_then(|current| units.get(current)) {
+        up: match current.and_then(|current| cohorts.get(current)) {
             // The old one has let go, and the new one has yet to detach from who holds them.
-            _ if units.iter().any(|unit| unit.launches_with_listeners)
+            _ if cohorts.iter().any(|cohort| cohort.launches_with_listeners)
                 || is_held_by_a_loading_master(service, holdings) =>
             {
                 Some(true)
             }
-            Some(unit) => unit.serves,
-            None if units.iter().any(|unit| unit.serves.is_none()) => None,
+            Some(cohort) => cohort.serves,
+            None if cohorts.iter().any(|cohort| cohort.serves.is_none()) => None,
             None => Some(false),
         },
-        count: units.iter().filter(|unit| !unit.launching).count() as u64,
+        count: cohorts.iter().filter(|cohort| !cohort.launching).count() as u64,
         ..Generations::default()
     };
-    let told: Vec<Generation> = units
+    let told: Vec<Generation> = cohorts
         .iter()
         .enumerate()
-        .map(|(index, unit)| generation(index, unit, current, now))
+        .map(|(index, cohort)| generation(index, cohort, current, now))
         .collect();
-    for (index, (unit, &generation)) in units.iter().zip(&told).enumerate() {
-        for &id in &unit.ids {
+    for (index, (cohort, &generation)) in cohorts.iter().zip(&told).enumerate() {
+        for &id in &cohort.ids {
             generations.of.insert(id, generation);
             if generation == Generation::Stale {
-                let since = superseded(index, &units, &told, pasts.get(&id));
+                let since = superseded(index, &cohorts, &told, pasts.get(&id));
                 generations.superseded.insert(id, since);
             }
         }
@@ -131,92 +129,99 @@ fn is_held_by_a_loading_master(
     })
 }
 
-/// The unit that serves: the one the pidfile names, unless a serving one was started to
+/// The cohort that serves: the one the pidfile names, unless a serving one was started to
 /// replace it; else the latest that has taken over.
-fn current_unit(service: &Service<'_>, units: &[Unit]) -> Option<usize> {
-    let serving = |unit: &Unit| unit.serves == Some(true);
-    let Some(latest) = units.iter().rposition(serving) else {
-        if units.iter().any(|unit| unit.serves.is_none()) {
+fn current_cohort(service: &Service<'_>, cohorts: &[Cohort]) -> Option<usize> {
+    let serving = |cohort: &Cohort| cohort.serves == Some(true);
+    let Some(latest) = cohorts.iter().rposition(serving) else {
+        if cohorts.iter().any(|cohort| cohort.serves.is_none()) {
             // Blind: only a process without a rival can be placed.
-            return (units.len() == 1).then_some(0);
+            return (cohorts.len() == 1).then_some(0);
         }
         // Nobody serves: what served last is current still. What was superseded before is not.
-        return units.iter().rposition(|unit| !unit.unborn && !unit.superseded);
+        return cohorts.iter().rposition(|cohort| !cohort.unborn && !cohort.superseded);
     };
-    let named = units.iter().rposition(|unit| serving(unit) && unit.named);
-    let taken_over = (0..=latest).rev().find(|&index| has_taken_over(index, units));
+    let named = cohorts.iter().rposition(|cohort| serving(cohort) && cohort.named);
+    let taken_over = (0..=latest).rev().find(|&index| has_taken_over(index, cohorts));
     let current = named
-        .filter(|&named| !is_overtaken(service, units, named))
+        .filter(|&named| !is_overtaken(service, cohorts, named))
         .or(taken_over)
-        .or_else(|| units.iter().position(serving));
+        .or_else(|| cohorts.iter().position(serving));
     current.or(Some(latest))
 }
 
-/// It serves, and every earlier unit that counts has let go, or it has held on for long.
-fn has_taken_over(index: usize, units: &[Unit]) -> bool {
-    let Some(unit) = units.get(index).filter(|unit| unit.serves == Some(true)) else {
+/// It serves, and every earlier cohort that counts has let go, or it has held on for long.
+fn has_taken_over(index: usize, cohorts: &[Cohort]) -> bool {
+    let Some(cohort) = cohorts.get(index).filter(|cohort| cohort.serves == Some(true)) else {
         return false;
     };
-    let mut earlier = units.iter().take(index);
-    unit.settled || unit.named || unit.has_served || !earlier.any(holds_on)
+    let mut earlier = cohorts.iter().take(index);
+    cohort.settled || cohort.named || cohort.has_served || !earlier.any(holds_on)
 }
 
-/// A stranded unit holds on for ever, and nobody waits for it.
-fn holds_on(unit: &Unit) -> bool {
-    unit.serves == Some(true) && !unit.superseded
+/// A stranded cohort holds on for ever, and nobody waits for it.
+fn holds_on(cohort: &Cohort) -> bool {
+    cohort.serves == Some(true) && !cohort.superseded
 }
 
-/// A later unit that has taken over was told to replace it.
-fn is_overtaken(service: &Service<'_>, units: &[Unit], named: usize) -> bool {
+/// A later cohort that has taken over was told to replace it.
+fn is_overtaken(service: &Service<'_>, cohorts: &[Cohort], named: usize) -> bool {
     let member = |id: &ProcessId| service.members.iter().find(|member| member.id() == *id);
-    let old: Vec<_> = units.get(named).into_iter().flat_map(|unit| &unit.ids).collect();
-    let later = units.iter().enumerate().skip(named + 1);
-    later.filter(|(index, _)| has_taken_over(*index, units)).any(|(_, unit)| {
-        unit.ids.iter().filter_map(member).any(|newer| {
-            old.iter().filter_map(|id| member(id)).any(|older| names(newer, older.process))
+    let old: Vec<_> = cohorts.get(named).into_iter().flat_map(|cohort| &cohort.ids).collect();
+    let later = cohorts.iter().enumerate().skip(named + 1);
+    later.filter(|(index, _)| has_taken_over(*index, cohorts)).any(|(_, cohort)| {
+        cohort.ids.iter().filter_map(member).any(|newer| {
+            old.iter()
+                .filter_map(|id| member(id))
+                .any(|older| newer.was_told_to_replace(older.process))
         })
     })
 }
 
-fn generation(index: usize, unit: &Unit, current: Option<usize>, now: UnixSeconds) -> Generation {
+fn generation(
+    index: usize,
+    cohort: &Cohort,
+    current: Option<usize>,
+    now: UnixSeconds,
+) -> Generation {
     let Some(current) = current else {
-        return match unit.serves {
-            _ if unit.superseded => Generation::Stale,
+        return match cohort.serves {
+            _ if cohort.superseded => Generation::Stale,
             Some(false) => Generation::Starting,
             _ => Generation::Unknown,
         };
     };
-    let age = now - unit.started;
-    match unit.serves {
+    let age = now - cohort.started;
+    match cohort.serves {
         _ if index == current => Generation::Current,
-        _ if unit.launching => Generation::Starting,
+        _ if cohort.launching => Generation::Starting,
         // Nobody has served in its stead, however long it takes.
-        Some(false) if index > current && !unit.has_served => Generation::Starting,
+        Some(false) if index > current && !cohort.has_served => Generation::Starting,
         // Overtaken while it was starting.
-        Some(false) if unit.unborn && unit.watched => Generation::Starting,
+        Some(false) if cohort.unborn && cohort.watched => Generation::Starting,
         _ if index < current => Generation::Stale,
         None => Generation::Unknown,
-        Some(true) if !unit.has_served && age < YOUNG_SECONDS => Generation::Starting,
-        Some(true) if !unit.has_served && !unit.settled => Generation::Starting,
+        Some(true) if !cohort.has_served && age < YOUNG_SECONDS => Generation::Starting,
+        Some(true) if !cohort.has_served && !cohort.settled => Generation::Starting,
         Some(_) => Generation::Stale,
     }
 }
 
-/// The start of the earliest later unit that has served: the current one, or one that is stale
+/// The start of the earliest later cohort that has served: the current one, or one that is stale
 /// itself, for that is what stale means.
 fn superseded(
     index: usize,
-    units: &[Unit],
+    cohorts: &[Cohort],
     told: &[Generation],
     past: Option<&Past>,
 ) -> UnixSeconds {
-    let own = units.get(index).map_or(0.0, |unit| unit.started);
-    let later = units.iter().zip(told).skip(index + 1);
+    let own = cohorts.get(index).map_or(0.0, |cohort| cohort.started);
+    let later = cohorts.iter().zip(told).skip(index + 1);
     let mut served = later
         .filter(|(_, told)| matches!(told, Generation::Current | Generation::Stale))
-        .map(|(unit, _)| unit.started);
-    let current = || units.iter().zip(told).find(|(_, told)| **told == Generation::Current);
-    let overtaken = served.next().or_else(|| current().map(|(unit, _)| unit.started));
+        .map(|(cohort, _)| cohort.started);
+    let current = || cohorts.iter().zip(told).find(|(_, told)| **told == Generation::Current);
+    let overtaken = served.next().or_else(|| current().map(|(cohort, _)| cohort.started));
     let since = overtaken.unwrap_or(own).max(own);
     let remembered = past.and_then(|past| past.superseded);
     remembered.map_or(since, |remembered| remembered.min(since))

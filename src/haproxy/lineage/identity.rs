@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::generations::{Generation, Generations};
-use super::roles::{Member, Role, becomes_daemon};
+use super::member::{Member, Role, becomes_daemon};
 use super::services::Service;
 use crate::haproxy::command_line::CommandLine;
 use crate::model::Process;

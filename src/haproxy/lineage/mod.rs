@@ -3,6 +3,7 @@
 pub mod cohorts;
 pub mod generations;
 pub mod identity;
+pub mod member;
 pub mod past;
 pub mod roles;
 pub mod services;

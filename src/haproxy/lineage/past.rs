@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::generations::{Generation, Generations, YOUNG_SECONDS};
-use super::roles::{Member, Role};
+use super::generations::{Generation, Generations};
+use super::member::{Member, Role, YOUNG_SECONDS};
 use crate::haproxy::listeners::Holding;
 use crate::model::{NamespaceId, ProcessId, SocketInode, UnixSeconds};
 

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::member::{Member, Role, becomes_daemon};
 use super::past::Pasts;
-use super::roles::{Member, Role, becomes_daemon};
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::listeners::Holding;
-use crate::model::{NamespaceId, Process, ProcessId, SocketInode};
+use crate::model::{NamespaceId, ProcessId, SocketInode};
 
 /// Processes that are one haproxy, oldest first.
 #[derive(Debug, Clone)]
@@ -114,20 +114,11 @@ fn join_replacements(members: &[Member<'_>], sets: &mut Sets) {
             continue;
         }
         for (j, older) in members.iter().enumerate() {
-            if names(newer, older.process) {
+            if newer.was_told_to_replace(older.process) {
                 sets.join(i, j);
             }
         }
     }
-}
-
-/// `newer` was told to replace `older`, by a pid that meant this very process at the time.
-#[must_use]
-pub fn names(newer: &Member<'_>, older: &Process) -> bool {
-    let Some(pids) = newer.replaces() else { return false };
-    older.id < newer.id()
-        && older.pid_namespace == newer.process.pid_namespace
-        && pids.contains(&older.own_pid())
 }
 
 /// A daemon that serves no more and whose launch directory a chroot hides belongs to the one

@@ -1,8 +1,7 @@
 //! Why a stale process lives, and how to end it: evidence and advice in words.
 
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::roles::{Member, Role};
-use crate::haproxy::lineage::services::names;
+use crate::haproxy::lineage::member::{Member, Role};
 use crate::judge::case::Scene;
 use crate::model::Signals;
 
@@ -26,7 +25,7 @@ fn the_chain(scene: &Scene<'_>, member: &Member<'_>, replacement: &Member<'_>) -
         members.any(|m| m.lives() && m.process.own_pid() == *pid)
     };
     match replacement.replaces() {
-        _ if names(replacement, member.process) => {
+        _ if replacement.was_told_to_replace(member.process) => {
             format!("pid {new} was started with -sf {old}, so it was told to stop and has not")
         }
         None => format!("pid {new}, which serves now, was started without -sf"),

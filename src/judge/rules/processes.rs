@@ -6,7 +6,7 @@ use super::explain;
 use super::ports::STALE_HOLDER;
 use super::{Case, Finding, Judgement};
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::roles::{Member, Role};
+use crate::haproxy::lineage::member::{Member, Role};
 use crate::judge::verdict::{StaleState, Subject};
 use crate::model::{PidfileContent, ProcessId};
 

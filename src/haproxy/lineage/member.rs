@@ -1,0 +1,87 @@
+//! A process as a member of a service: its role, its command line and its master.
+
+use crate::haproxy::command_line::CommandLine;
+use crate::model::{Process, ProcessId};
+
+/// A process this young may still be starting: executing, binding its listeners or detaching.
+pub const YOUNG_SECONDS: f64 = 10.0;
+
+/// The part a process plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Starts workers and serves nobody.
+    Master,
+    /// Serves, and answers to a master.
+    Worker,
+    /// Serves without a master, in the background or not.
+    Daemon,
+}
+
+impl Role {
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Master => "master",
+            Role::Worker => "worker",
+            Role::Daemon => "daemon",
+        }
+    }
+}
+
+/// A process with what its command line and its relatives say of it.
+#[derive(Debug, Clone)]
+pub struct Member<'a> {
+    /// The process.
+    pub process: &'a Process,
+    /// Its command line; `None` for a zombie.
+    pub line: Option<CommandLine>,
+    /// Its part.
+    pub role: Role,
+    /// The part is beyond doubt: seen as a parent or child of another HAProxy, now or before.
+    pub role_is_certain: bool,
+    /// The master it is a child of.
+    pub master: Option<ProcessId>,
+    /// It was told to become a daemon and has not detached yet: its child will be the service.
+    pub launching: bool,
+}
+
+impl Member<'_> {
+    /// The process's identity.
+    #[must_use]
+    pub fn id(&self) -> ProcessId {
+        self.process.id
+    }
+
+    /// Alive, that is not a zombie.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        !self.process.is_zombie()
+    }
+
+    /// The pids it was told to replace, in its own pid namespace; `None` without `-sf`, `-st`.
+    #[must_use]
+    pub fn replaces(&self) -> Option<&[i32]> {
+        self.line.as_ref()?.replaces.as_deref()
+    }
+
+    /// Its `-sf` or `-st` names `older`, by a pid that meant this very process at the time.
+    #[must_use]
+    pub fn was_told_to_replace(&self, older: &Process) -> bool {
+        let Some(pids) = self.replaces() else { return false };
+        older.id < self.id()
+            && older.pid_namespace == self.process.pid_namespace
+            && pids.contains(&older.own_pid())
+    }
+}
+
+/// It was told to detach, by `-D` or by its configuration.
+#[must_use]
+pub fn becomes_daemon(process: &Process, line: &CommandLine) -> bool {
+    let configured = || {
+        let stays = ["d", "db"].iter().any(|switch| line.switches.contains(*switch))
+            || line.kept.iter().any(|word| word == "-Ws");
+        !stays && process.configuration.as_ref().is_some_and(|c| c.declared.globals.daemon)
+    };
+    line.daemon || configured()
+}
