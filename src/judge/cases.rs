@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{MOST_ENDPOINTS, PortSockets, Scene};
-use super::identify::{self, Unnamed};
+use super::identify::{self, Nameless};
 use super::memory::{HaproxyMemory, Memory};
 use super::rules::port_blocked::Owners;
 use super::verdict::{PortKey, Verdict};
@@ -35,7 +35,7 @@ pub struct Inquiry<'a> {
     memory: &'a Memory,
     policy: &'a Policy,
     scenes: Vec<Scene<'a>>,
-    strangers: Vec<Unnamed<'a>>,
+    nameless: Vec<Nameless<'a>>,
 }
 
 impl<'a> Inquiry<'a> {
@@ -47,8 +47,8 @@ impl<'a> Inquiry<'a> {
         memory: &'a Memory,
         policy: &'a Policy,
     ) -> Inquiry<'a> {
-        let (scenes, strangers) = identify::identify(now, holdings, memory, policy);
-        Inquiry { now, holdings, memory, policy, scenes, strangers }
+        let (scenes, nameless) = identify::identify(now, holdings, memory, policy);
+        Inquiry { now, holdings, memory, policy, scenes, nameless }
     }
 
     /// What to look at closer before it is judged.
@@ -116,8 +116,8 @@ impl<'a> Inquiry<'a> {
     fn remember_processes(&self, remembered: &mut Memory) {
         let scenes = self.scenes.iter();
         let known = scenes.map(|s| (Some(s.name.as_str()), &s.service, &s.generations));
-        let strangers = self.strangers.iter();
-        let unknown = strangers.map(|(service, generations)| (None, service, generations));
+        let nameless = self.nameless.iter();
+        let unknown = nameless.map(|(service, generations)| (None, service, generations));
         for (name, service, generations) in known.chain(unknown) {
             for member in &service.members {
                 let id = member.id();

@@ -20,7 +20,7 @@ use crate::policy::Policy;
 static NOT_LOOKED: CloserLook = CloserLook::none();
 
 /// Processes that are no haproxy yet: just being started, or just dying.
-pub type Unnamed<'a> = (Service<'a>, Generations);
+pub type Nameless<'a> = (Service<'a>, Generations);
 
 /// A service with what is known of it.
 struct Known<'a> {
@@ -36,7 +36,7 @@ pub fn identify<'a>(
     holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
     memory: &'a Memory,
     policy: &'a Policy,
-) -> (Vec<Scene<'a>>, Vec<Unnamed<'a>>) {
+) -> (Vec<Scene<'a>>, Vec<Nameless<'a>>) {
     let pasts = &memory.processes;
     let listens =
         |id| holdings.get(&id).is_some_and(|holding: &Holding<'_>| !holding.listeners.is_empty());
@@ -54,7 +54,7 @@ pub fn identify<'a>(
         policy,
         now: now.taken,
         named: Vec::new(),
-        strangers: vec![(Service { members: dying }, Generations::default())],
+        nameless: vec![(Service { members: dying }, Generations::default())],
     };
     let classify =
         |service: &Service<'_>| generations::classify(service, holdings, pasts, now.taken);
@@ -91,7 +91,7 @@ pub fn identify<'a>(
         scene.unbound = declared.map(|ports| scene.unbound_of(ports)).unwrap_or_default();
         scene
     });
-    (scenes.collect(), census.strangers)
+    (scenes.collect(), census.nameless)
 }
 
 fn is_overlooked(scene: &Scene<'_>) -> bool {
@@ -166,7 +166,7 @@ struct Census<'a> {
     policy: &'a Policy,
     now: f64,
     named: Vec<(String, Known<'a>)>,
-    strangers: Vec<Unnamed<'a>>,
+    nameless: Vec<Nameless<'a>>,
 }
 
 impl<'a> Census<'a> {
@@ -177,7 +177,7 @@ impl<'a> Census<'a> {
             let configured = self.policy.configured(&service, &identity);
             let known = self.known_name(&service);
             if known.is_none() && configured.is_none() && !self.admits(&service, &generations) {
-                self.strangers.push((service, generations));
+                self.nameless.push((service, generations));
                 continue;
             }
             let name = match (configured, known) {
@@ -216,7 +216,7 @@ impl<'a> Census<'a> {
             return;
         }
         if !self.admits(&service, &generations) {
-            self.strangers.push((service, generations));
+            self.nameless.push((service, generations));
             return;
         }
         let identity = Identity::of(&service, &generations);
