@@ -1,6 +1,7 @@
 //! Takes samples of the host: the only rooms that read `/proc` and the kernel's socket tables.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use rustix::fs::PROC_SUPER_MAGIC;
 
 use crate::haproxy::listeners;
 use crate::model::{
-    CloserLook, CollectorRun, Configuration, NamespaceId, ProcessId, Protocol, Snapshot,
+    CloserLook, CollectorRun, Configuration, NamespaceId, PortUse, ProcessId, Protocol, Snapshot,
     SocketInode, Unreadable, What,
 };
 use crate::sample::clock::{Clock, boot_time, now};
@@ -21,12 +22,14 @@ use crate::sample::files::configurations::Source;
 use crate::sample::files::pidfiles;
 use crate::sample::headroom;
 use crate::sample::network::namespaces::Networks;
+use crate::sample::network::tables;
 use crate::sample::network::uses::NetworkUses;
 use crate::sample::on_demand::connections::Connections;
 use crate::sample::on_demand::port_uses::PortUses;
 use crate::sample::ownership::wanted::WantedSet;
 use crate::sample::ownership::{Outcome, Ownership};
-use crate::sample::proc::dir::{ProcDir, ReadError};
+use crate::sample::proc::dir::ProcDir;
+use crate::sample::proc::error::ReadError;
 
 /// A sample that a reload has torn is taken again: so often in all, at most,
 const ATTEMPTS: usize = 6;
@@ -58,23 +61,23 @@ pub struct Paths {
 /// Takes samples, and keeps between them what is costly to open.
 #[derive(Debug)]
 pub struct Sampler {
-    pub(in crate::sample) paths: Paths,
-    pub(in crate::sample) discovery: Discovery,
-    pub(in crate::sample) clock: Clock,
-    pub(in crate::sample) networks: Networks,
-    pub(in crate::sample) network_uses: NetworkUses,
-    pub(in crate::sample) configurations: Configurations,
-    pub(in crate::sample) census: Census,
-    pub(in crate::sample) lastings: Lastings,
-    pub(in crate::sample) ownership: Ownership,
-    pub(in crate::sample) connections: Connections,
-    pub(in crate::sample) port_uses: PortUses,
+    paths: Paths,
+    discovery: Discovery,
+    clock: Clock,
+    networks: Networks,
+    network_uses: NetworkUses,
+    configurations: Configurations,
+    census: Census,
+    lastings: Lastings,
+    ownership: Ownership,
+    connections: Connections,
+    port_uses: PortUses,
     /// The HAProxys of the last sample.
-    pub(in crate::sample) processes: BTreeSet<ProcessId>,
+    processes: BTreeSet<ProcessId>,
     /// The listeners they held, or may still hold, in the order of their inodes.
-    pub(in crate::sample) listeners: Vec<SocketInode>,
+    listeners: Vec<SocketInode>,
     /// The TCP listeners of the last sample that no HAProxy held.
-    pub(in crate::sample) unowned: BTreeSet<SocketInode>,
+    unowned: BTreeSet<SocketInode>,
 }
 
 impl Sampler {
@@ -152,9 +155,17 @@ impl Sampler {
         unbound: &BTreeMap<NamespaceId, BTreeSet<u16>>,
     ) -> CloserLook {
         let mut closer = CloserLook::none();
-        self.read_connections(snapshot, stale, &mut closer);
-        self.read_port_uses(snapshot, unbound, &mut closer);
+        let (procfs, networks) = (&self.paths.procfs, &mut self.networks);
+        self.connections.read(procfs, networks, snapshot, stale, &mut closer);
+        let suspects = self.port_uses.read(procfs, networks, snapshot, unbound, &mut closer);
+        suspects.into_iter().for_each(|id| self.ownership.suspect(id));
         closer
+    }
+
+    /// What uses `port` in each network namespace of the last sample.
+    pub fn port_uses(&mut self, port: u16) -> Vec<(NamespaceId, io::Result<Vec<PortUse>>)> {
+        let ports = BTreeSet::from([port]);
+        self.networks.tables().map(|(id, table)| (id, table.port_uses(&ports))).collect()
     }
 
     /// A new listener that no HAProxy holds may be that of a process which was seen before it
@@ -235,7 +246,13 @@ impl Sampler {
             pidfiles::read(&self.paths.procfs, &mut found, unreadable);
             outcome.success
         });
-        run(&mut snapshot, "sockets", |snapshot| self.read_networks(&mut found, snapshot));
+        run(&mut snapshot, "sockets", |snapshot| {
+            let listens = |id| self.ownership.listens(id);
+            let (taken, unreadable) = (snapshot.taken, &mut snapshot.unreadable);
+            let procfs = &self.paths.procfs;
+            let doors = self.network_uses.read(procfs, &mut found, listens, taken, unreadable);
+            tables::read(&mut self.networks, doors, &mut found, snapshot)
+        });
         run(&mut snapshot, "ownership", |snapshot| {
             let wanted = wanted(snapshot, &found);
             let outcomes = self.ownership.read(&mut found, &wanted, snapshot.taken);

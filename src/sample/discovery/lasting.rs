@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Environment, NamespaceId, ProcessId};
 use crate::sample::clock::seconds;
-use crate::sample::headroom::CgroupPaths;
+use crate::sample::proc::cgroups::CgroupPaths;
 use rustix::time::ClockId;
 
 /// A process may enter namespaces and be given limits while it starts.

@@ -13,8 +13,9 @@ use crate::model::{
     Environment, Executable, NamespaceId, OtherNetworks, Process, ProcessId, Unreadable, What,
 };
 use crate::sample::clock::Clock;
-use crate::sample::headroom::CgroupPaths;
-use crate::sample::proc::dir::{ProcDir, ReadError};
+use crate::sample::proc::cgroups::CgroupPaths;
+use crate::sample::proc::dir::ProcDir;
+use crate::sample::proc::error::ReadError;
 
 /// The name of the program, of its file and in the kernel.
 const NAME: &str = "haproxy";

@@ -6,7 +6,8 @@ use crate::haproxy::command_line::CommandLine;
 use crate::model::{Pidfile, PidfileContent, Unreadable, What};
 use crate::sample::discovery::processes::Found;
 use crate::sample::discovery::root_view::doorway;
-use crate::sample::proc::dir::{ProcDir, ReadError};
+use crate::sample::proc::dir::ProcDir;
+use crate::sample::proc::error::ReadError;
 
 /// A pidfile holds a few numbers; what is larger is none.
 const LIMIT_BYTES: u64 = 64 * 1024;

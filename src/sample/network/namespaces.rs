@@ -13,7 +13,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::sockets::{Netlink, SocketTable};
 use super::uses::Door;
 use crate::model::{NamespaceId, Unreadable, What};
-use crate::sample::headroom::{EphemeralPorts, EphemeralSysctls};
+use crate::sample::network::sysctls::{EphemeralPorts, EphemeralSysctls};
 use crate::sample::proc::dir::ProcDir;
 
 /// Where `ip netns add` keeps its names.

@@ -2,36 +2,30 @@
 
 use std::io;
 
-use super::namespaces::{Closed, Network, subject_of};
-use super::uses::may_listen_in;
+use super::namespaces::{Closed, Network, Networks, subject_of};
+use super::uses::{Doors, may_listen_in};
 use crate::model::{NamespaceId, NetworkNamespace, Snapshot, Unreadable, What};
 use crate::sample::discovery::processes::Found;
-use crate::sample::sampler::Sampler;
 
-impl Sampler {
-    /// Reads every namespace that HAProxys live or listen in, and the exporter's own.
-    pub(in crate::sample) fn read_networks(
-        &mut self,
-        found: &mut [Found],
-        snapshot: &mut Snapshot,
-    ) -> bool {
-        let procfs = &self.paths.procfs;
-        let uses = &mut self.network_uses;
-        let listens = |id| self.ownership.listens(id);
-        let mut doors = uses.read(procfs, found, listens, snapshot.taken, &mut snapshot.unreadable);
-        if let Some(own) = self.networks.own() {
-            doors.entry(own).or_default();
-        }
-        self.networks.retain(|id| doors.contains_key(&id));
-        let mut success = true;
-        for (id, doors) in doors {
-            match self.networks.open(id, &doors) {
-                Ok(network) => success &= read_network(id, network, snapshot),
-                Err(closed) => leave_out(id, closed, found, snapshot),
-            }
-        }
-        success
+/// Reads every namespace that HAProxys live or listen in, and the exporter's own.
+pub fn read(
+    networks: &mut Networks,
+    mut doors: Doors,
+    found: &mut [Found],
+    snapshot: &mut Snapshot,
+) -> bool {
+    if let Some(own) = networks.own() {
+        doors.entry(own).or_default();
     }
+    networks.retain(|id| doors.contains_key(&id));
+    let mut success = true;
+    for (id, doors) in doors {
+        match networks.open(id, &doors) {
+            Ok(network) => success &= read_network(id, network, snapshot),
+            Err(closed) => leave_out(id, closed, found, snapshot),
+        }
+    }
+    success
 }
 
 /// What cannot be entered is not known, unless only servers' sockets can be there.

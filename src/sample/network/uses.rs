@@ -7,7 +7,8 @@ use std::path::Path;
 use crate::model::{NamespaceId, OtherNetworks, Process, ProcessId, UnixSeconds, Unreadable, What};
 use crate::sample::discovery::processes::Found;
 use crate::sample::discovery::root_view::doorway;
-use crate::sample::proc::dir::{ProcDir, ReadError};
+use crate::sample::proc::dir::ProcDir;
+use crate::sample::proc::error::ReadError;
 
 /// Where HAProxy looks a name up (`open_named_namespace()`, `src/namespace.c`), in its own root.
 const NAMED_FOR_HAPROXY: &str = "/var/run/netns";

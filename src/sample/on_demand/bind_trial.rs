@@ -14,9 +14,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::thread::LinkNameSpaceType;
 
 use crate::model::PortUse;
-use crate::sample::headroom::{EphemeralPorts, EphemeralSysctls};
 use crate::sample::network::namespaces::{NAMED_NAMESPACES, enter};
 use crate::sample::network::sockets::{Netlink, SocketTable};
+use crate::sample::network::sysctls::{EphemeralPorts, EphemeralSysctls};
 
 /// Where a bind would be made.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use crate::model::{
     CloserLook, Connection, NamespaceId, Process, ProcessId, Snapshot, SocketInode,
 };
 use crate::sample::budget::Pace;
+use crate::sample::network::namespaces::Networks;
 use crate::sample::network::tables::table_unreadable;
-use crate::sample::proc::dir::{ProcDir, ReadError};
-use crate::sample::sampler::Sampler;
+use crate::sample::proc::dir::ProcDir;
+use crate::sample::proc::error::ReadError;
 
 /// The share of a processor that the reading takes at most.
 const SHARE: f64 = 1.0 / 300.0;
@@ -25,57 +26,57 @@ pub struct Connections {
     pace: Pace,
 }
 
-impl Sampler {
+impl Connections {
     /// Reads the connections of the processes `of`.
     ///
     /// While none were read of a process it is absent there.
-    pub(in crate::sample) fn read_connections(
+    pub fn read(
         &mut self,
+        procfs: &Path,
+        networks: &mut Networks,
         snapshot: &Snapshot,
         of: &BTreeSet<ProcessId>,
         closer: &mut CloserLook,
     ) {
-        self.connections.known.retain(|id, _| of.contains(id));
-        let all_known = of.len() == self.connections.known.len();
-        let share = if all_known { SHARE } else { FIRST_SHARE };
-        if !of.is_empty() && self.connections.pace.allows(share) {
-            let mut pace = std::mem::take(&mut self.connections.pace);
-            let known = pace.spend(|| self.dump_connections(snapshot, of, closer));
-            self.connections = Connections { known, pace };
+        self.known.retain(|id, _| of.contains(id));
+        let share = if of.len() == self.known.len() { SHARE } else { FIRST_SHARE };
+        if !of.is_empty() && self.pace.allows(share) {
+            self.known = self.pace.spend(|| dump(procfs, networks, snapshot, of, closer));
         }
-        closer.connections.clone_from(&self.connections.known);
+        closer.connections.clone_from(&self.known);
     }
+}
 
-    fn dump_connections(
-        &mut self,
-        snapshot: &Snapshot,
-        of: &BTreeSet<ProcessId>,
-        closer: &mut CloserLook,
-    ) -> BTreeMap<ProcessId, Vec<Connection>> {
-        let mut processes = Vec::new();
-        for process in snapshot.processes.iter().filter(|process| of.contains(&process.id)) {
-            // One whose descriptors are closed to us has been told of already.
-            if process.sockets.is_some()
-                && let Ok(held) = Held::read(&self.paths.procfs, process)
-            {
-                processes.push(held);
-            }
+fn dump(
+    procfs: &Path,
+    networks: &mut Networks,
+    snapshot: &Snapshot,
+    of: &BTreeSet<ProcessId>,
+    closer: &mut CloserLook,
+) -> BTreeMap<ProcessId, Vec<Connection>> {
+    let mut processes = Vec::new();
+    for process in snapshot.processes.iter().filter(|process| of.contains(&process.id)) {
+        // One whose descriptors are closed to us has been told of already.
+        if process.sockets.is_some()
+            && let Ok(held) = Held::read(procfs, process)
+        {
+            processes.push(held);
         }
-        let mut tables: BTreeMap<NamespaceId, Table> = BTreeMap::new();
-        let networks: BTreeSet<NamespaceId> =
-            processes.iter().flat_map(|held| &held.networks).copied().collect();
-        for id in networks {
-            let Some(network) = self.networks.get_mut(id) else { continue };
-            let inside = processes.iter().filter(|held| held.networks.contains(&id));
-            let wanted = inside.flat_map(|held| &held.sockets).copied().collect();
-            match network.table.connections(&wanted) {
-                Ok(table) => drop(tables.insert(id, table)),
-                Err(error) => closer.unreadable.push(table_unreadable(network, &error)),
-            }
-        }
-        let told = |held: Held| Some((held.id, held.connections(&tables)?));
-        processes.into_iter().filter_map(told).collect()
     }
+    let mut tables: BTreeMap<NamespaceId, Table> = BTreeMap::new();
+    let inhabited: BTreeSet<NamespaceId> =
+        processes.iter().flat_map(|held| &held.networks).copied().collect();
+    for id in inhabited {
+        let Some(network) = networks.get_mut(id) else { continue };
+        let inside = processes.iter().filter(|held| held.networks.contains(&id));
+        let wanted = inside.flat_map(|held| &held.sockets).copied().collect();
+        match network.table.connections(&wanted) {
+            Ok(table) => drop(tables.insert(id, table)),
+            Err(error) => closer.unreadable.push(table_unreadable(network, &error)),
+        }
+    }
+    let told = |held: Held| Some((held.id, held.connections(&tables)?));
+    processes.into_iter().filter_map(told).collect()
 }
 
 /// Connections of a network namespace, and which sockets stand in any of its tables.

@@ -1,24 +1,16 @@
-//! Every socket that uses a port number, listener or not: for `check` and `inspect --port`.
+//! Who uses the ports that a sample asks about, listener or not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-
-use rustix::io::Errno;
+use std::path::Path;
 
 use super::programs;
 use crate::model::{
-    CloserLook, ConnectionState, NamespaceId, PortRole, PortUse, Program, Protocol, Snapshot,
-    SocketInode,
+    CloserLook, NamespaceId, PortRole, PortUse, ProcessId, Program, Snapshot, SocketInode,
 };
 use crate::sample::budget::Pace;
-use crate::sample::network::sockets::{Netlink, SocketTable, procfs_inet, unmapped};
+use crate::sample::network::namespaces::Networks;
 use crate::sample::network::tables::table_unreadable;
-use crate::sample::network::wire::{InetSocket, Transport, state};
 use crate::sample::proc::dir::ProcDir;
-use crate::sample::sampler::Sampler;
-
-/// For up to this many ports the kernel is asked for each: it walks its table for every question.
-const MOST_QUESTIONS: usize = 16;
 
 /// Asking takes this share of a processor at most; in between the last answer stands.
 const SHARE: f64 = 1.0 / 100.0;
@@ -42,58 +34,47 @@ struct Answer {
 }
 
 impl PortUses {
-    fn covers(&self, network: NamespaceId, ports: &BTreeSet<u16>) -> bool {
-        self.known.get(&network).is_some_and(|answer| ports.is_subset(&answer.ports))
-    }
-}
-
-impl Sampler {
-    /// Reads who uses these ports, and whose each socket is.
+    /// Reads who uses these ports, and whose each socket is. Answers the HAProxys that were found
+    /// to hold a listener which they were not known to hold.
     ///
     /// A namespace of which nothing could be learned is absent.
-    pub(in crate::sample) fn read_port_uses(
+    pub fn read(
         &mut self,
+        procfs: &Path,
+        networks: &mut Networks,
         snapshot: &Snapshot,
         ports: &BTreeMap<NamespaceId, BTreeSet<u16>>,
         closer: &mut CloserLook,
-    ) {
-        self.port_uses.known.retain(|id, _| ports.contains_key(id));
-        let answered = ports.iter().all(|(&id, ports)| self.port_uses.covers(id, ports));
+    ) -> BTreeSet<ProcessId> {
+        self.known.retain(|id, _| ports.contains_key(id));
+        let answered = ports.iter().all(|(&id, ports)| self.covers(id, ports));
         let share = if answered { SHARE } else { FIRST_SHARE };
-        if !ports.is_empty() && self.port_uses.asking.allows(share) {
-            let mut asking = std::mem::take(&mut self.port_uses.asking);
-            asking.spend(|| self.ask(ports, closer));
-            self.port_uses.asking = asking;
+        if !ports.is_empty() && self.asking.allows(share) {
+            let known = &mut self.known;
+            self.asking.spend(|| ask(known, networks, ports, closer));
         }
         for (&id, ports) in ports {
-            if let Some(answer) = self.port_uses.known.get(&id)
+            if let Some(answer) = self.known.get(&id)
                 && ports.is_subset(&answer.ports)
             {
                 let asked = answer.uses.iter().filter(|used| ports.contains(&used.port));
                 closer.port_uses.insert(id, asked.cloned().collect());
             }
         }
-        self.name_holders(snapshot, closer);
+        self.name_holders(procfs, snapshot, closer)
     }
 
-    fn ask(&mut self, ports: &BTreeMap<NamespaceId, BTreeSet<u16>>, closer: &mut CloserLook) {
-        for (id, ports) in ports {
-            let Some(network) = self.networks.get_mut(*id) else { continue };
-            match network.table.port_uses(ports) {
-                Ok(uses) => {
-                    let answer = Answer { ports: ports.clone(), uses };
-                    self.port_uses.known.insert(*id, answer);
-                }
-                Err(error) => {
-                    self.port_uses.known.remove(id);
-                    closer.unreadable.push(table_unreadable(network, &error));
-                }
-            }
-        }
+    fn covers(&self, network: NamespaceId, ports: &BTreeSet<u16>) -> bool {
+        self.known.get(&network).is_some_and(|answer| ports.is_subset(&answer.ports))
     }
 
     /// What HAProxys hold is told of them; for the others a program is named.
-    fn name_holders(&mut self, snapshot: &Snapshot, closer: &mut CloserLook) {
+    fn name_holders(
+        &mut self,
+        procfs: &Path,
+        snapshot: &Snapshot,
+        closer: &mut CloserLook,
+    ) -> BTreeSet<ProcessId> {
         let held = || snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
         let uses = closer.port_uses.values().flatten();
         let inodes = uses.filter_map(|used| used.inode);
@@ -102,8 +83,7 @@ impl Sampler {
         let uses = closer.port_uses.values().flatten();
         let listeners = uses.filter(|used| used.role == PortRole::Listening);
         let listening: BTreeSet<SocketInode> = listeners.filter_map(|used| used.inode).collect();
-        let PortUses { holders, searching, .. } = &mut self.port_uses;
-        let procfs = &self.paths.procfs;
+        let PortUses { holders, searching, .. } = self;
         let lives = |program: &Program| ProcDir::open(procfs, program.pid).is_ok();
         holders.retain(|inode, programs| strange.contains(inode) && programs.iter().all(lives));
         // A walk of every process's descriptors: made once for each socket.
@@ -115,168 +95,41 @@ impl Sampler {
                 .map(|inode| (inode, found.remove(&inode).unwrap_or_default()))
                 .collect();
         }
+        let mut suspects = BTreeSet::new();
         for (&inode, programs) in holders.iter() {
             for program in programs {
                 let mut own = snapshot.processes.iter().filter(|own| own.sockets.is_some());
                 if let Some(own) = own.find(|own| own.id.pid == program.pid) {
                     closer.held.insert((inode, own.id));
                     if listening.contains(&inode) {
-                        self.ownership.suspect(own.id);
+                        suspects.insert(own.id);
                     }
                 } else {
                     closer.programs.entry(inode).or_insert_with(|| program.clone());
                 }
             }
         }
-    }
-
-    /// What uses `port` in each network namespace of the last sample.
-    pub fn port_uses(&mut self, port: u16) -> Vec<(NamespaceId, io::Result<Vec<PortUse>>)> {
-        let ports = BTreeSet::from([port]);
-        self.networks.tables().map(|(id, table)| (id, table.port_uses(&ports))).collect()
+        suspects
     }
 }
 
-impl SocketTable {
-    /// Every TCP and UDP socket with one of these local ports.
-    pub fn port_uses(&mut self, ports: &BTreeSet<u16>) -> io::Result<Vec<PortUse>> {
-        let mut found: Vec<PortUse> = Vec::new();
-        match self {
-            SocketTable::Netlink(netlink) => {
-                if ports.len() <= MOST_QUESTIONS {
-                    for &port in ports {
-                        on_port(netlink, port, &mut |used| found.push(used))?;
-                    }
-                } else {
-                    on_port(netlink, 0, &mut |used| {
-                        if ports.contains(&used.port) {
-                            found.push(used);
-                        }
-                    })?;
-                }
+fn ask(
+    known: &mut BTreeMap<NamespaceId, Answer>,
+    networks: &mut Networks,
+    ports: &BTreeMap<NamespaceId, BTreeSet<u16>>,
+    closer: &mut CloserLook,
+) {
+    for (id, ports) in ports {
+        let Some(network) = networks.get_mut(*id) else { continue };
+        match network.table.port_uses(ports) {
+            Ok(uses) => {
+                let answer = Answer { ports: ports.clone(), uses };
+                known.insert(*id, answer);
             }
-            SocketTable::Procfs(directory) => {
-                for (name, protocol) in [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)] {
-                    procfs_inet(directory, name, |socket| {
-                        if ports.contains(&socket.local.1) {
-                            found.extend(port_use(protocol, &socket, None));
-                        }
-                        Some(())
-                    })?;
-                }
+            Err(error) => {
+                known.remove(id);
+                closer.unreadable.push(table_unreadable(network, &error));
             }
         }
-        // A dump that was interrupted tells some twice; MPTCP tells its TCP sockets again.
-        let mut seen = BTreeSet::new();
-        found.retain(|used| used.inode.is_none_or(|inode| seen.insert(inode)));
-        Ok(found)
-    }
-}
-
-fn on_port(netlink: &mut Netlink, port: u16, each: &mut dyn FnMut(PortUse)) -> io::Result<()> {
-    for (transport, protocol) in [
-        (Transport::Tcp, Protocol::Tcp),
-        (Transport::Mptcp, Protocol::Tcp),
-        (Transport::Udp, Protocol::Udp),
-    ] {
-        let mut sockets = Vec::new();
-        match netlink.inet_on(transport, state::ANY, port, |socket| sockets.push(socket)) {
-            // A kernel without MPTCP, or without its diag module.
-            Err(e)
-                if transport == Transport::Mptcp
-                    && e.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
-            other => other?,
-        }
-        for socket in sockets {
-            let interface = netlink.interface_of(&socket);
-            if let Some(used) = port_use(protocol, &socket, interface) {
-                each(used);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// `None`: a socket that holds no port.
-fn port_use(protocol: Protocol, socket: &InetSocket, interface: Option<String>) -> Option<PortUse> {
-    let connected = socket.remote.1 != 0;
-    let role = match (protocol, socket.state) {
-        (Protocol::Tcp, state::LISTEN) => PortRole::Listening,
-        (Protocol::Tcp, state::TIME_WAIT) => PortRole::TimeWait,
-        (Protocol::Tcp, state::BOUND | state::CLOSE) => PortRole::Bound,
-        (Protocol::Udp, _) if !connected => PortRole::Peerless,
-        (_, state::ESTABLISHED) => PortRole::Connected(ConnectionState::Established),
-        (_, state::CLOSE_WAIT) => PortRole::Connected(ConnectionState::CloseWait),
-        (_, state::SYN_SENT) => PortRole::Connected(ConnectionState::SynSent),
-        _ => PortRole::Connected(ConnectionState::Other),
-    };
-    (socket.local.1 != 0).then(|| PortUse {
-        protocol,
-        role,
-        address: unmapped(socket.local.0),
-        port: socket.local.1,
-        remote: connected.then(|| (unmapped(socket.remote.0), socket.remote.1)),
-        v6only: socket.v6only,
-        interface,
-        inode: (socket.inode != 0).then(|| socket.inode.into()),
-        uid: socket.uid,
-        receive_buffer_bytes: socket.receive_buffer,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::{TcpListener, TcpStream, UdpSocket};
-
-    /// A multipath listener is another protocol to the kernel's tables, in the same port space.
-    #[test]
-    fn a_multipath_listener_is_seen_once() {
-        use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
-        let (family, kind) = (AddressFamily::INET, SocketType::STREAM);
-        let flags = SocketFlags::CLOEXEC;
-        let Ok(socket) = rustix::net::socket_with(family, kind, flags, Some(ipproto::MPTCP)) else {
-            eprintln!("this kernel has no MPTCP: not tested");
-            return;
-        };
-        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
-        rustix::net::bind(&socket, &any).unwrap();
-        rustix::net::listen(&socket, 1).unwrap();
-        let local = rustix::net::getsockname(&socket).unwrap();
-        let port = std::net::SocketAddr::try_from(local).unwrap().port();
-        let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
-        let mut table = SocketTable::Netlink(Netlink::open().unwrap());
-        let uses = table.port_uses(&BTreeSet::from([port])).unwrap();
-        let held: Vec<_> = uses.iter().filter_map(|used| used.inode).collect();
-        assert_eq!(held, [inode], "{uses:?}");
-        let bound = table.bound().unwrap();
-        assert!(bound.iter().any(|socket| socket.inode == inode), "{bound:?}");
-    }
-
-    /// The real kernel: a listener, both ends of a connection, and a UDP socket.
-    #[test]
-    fn everything_on_a_port() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let source = client.local_addr().unwrap().port();
-        let udp = UdpSocket::bind(("127.0.0.1", port)).unwrap();
-        for ports in [BTreeSet::from([port]), (port - 9..=port.saturating_add(9)).collect()] {
-            let mut table = SocketTable::Netlink(Netlink::open().unwrap());
-            let uses = table.port_uses(&ports).unwrap();
-            let mut here: Vec<_> = uses.iter().filter(|used| used.port == port).collect();
-            here.sort_by_key(|used| format!("{:?}", used.role));
-            let roles: Vec<_> = here.iter().map(|used| used.role).collect();
-            let connected = PortRole::Connected(ConnectionState::Established);
-            // Nobody has accepted: the connection has no inode yet.
-            assert_eq!(roles, [connected, PortRole::Listening, PortRole::Peerless]);
-            assert_eq!(here[0].remote.map(|(_, port)| port), Some(source));
-        }
-        let mut table = SocketTable::Netlink(Netlink::open().unwrap());
-        let outgoing = table.port_uses(&BTreeSet::from([source])).unwrap();
-        let [only] = outgoing.as_slice() else { panic!("{outgoing:?}") };
-        assert_eq!(only.remote, Some(("127.0.0.1".parse().unwrap(), port)));
-        assert!(only.inode.is_some());
-        drop(udp);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::model::{Program, SocketInode};
-use crate::sample::proc::dir::{ProcDir, ReadError};
+use crate::sample::proc::dir::ProcDir;
+use crate::sample::proc::error::ReadError;
 
 /// The holders of some sockets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

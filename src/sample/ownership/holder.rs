@@ -16,7 +16,7 @@ use crate::sample::budget::Pace;
 use crate::sample::discovery::lasting::Layout;
 use crate::sample::discovery::processes::Found;
 use crate::sample::proc::descriptors::{Descriptors, Link, Target};
-use crate::sample::proc::dir::ReadError;
+use crate::sample::proc::error::ReadError;
 
 /// After its start, its execution or its first listener a process may be handed listeners.
 const YOUNG_SECONDS: f64 = 10.0;

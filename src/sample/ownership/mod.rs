@@ -30,7 +30,7 @@ use super::discovery::processes::Found;
 use super::ownership::holder::{Holder, Told};
 use super::ownership::search::{Search, Sought};
 use super::ownership::wanted::WantedSet;
-use super::proc::dir::ReadError;
+use super::proc::error::ReadError;
 use crate::model::{ProcessId, SocketInode, UnixSeconds};
 
 /// Walks in turn.

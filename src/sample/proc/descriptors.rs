@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::dir::{ReadError, bracketed_number};
+use super::error::ReadError;
 use crate::model::SocketInode;
 
 /// `socket:[18446744073709551615]` has 29 bytes; a longer link is no socket's.
@@ -148,10 +148,17 @@ fn socket_of(link: &[u8]) -> Option<SocketInode> {
     link.starts_with(b"socket:").then(|| bracketed_number(link)).flatten()
 }
 
+/// The number in `socket:[123]` or `net:[4026531840]`.
+pub(in crate::sample) fn bracketed_number(link: &[u8]) -> Option<u64> {
+    let open = link.iter().position(|&b| b == b'[')?;
+    let digits = link.get(open + 1..)?.strip_suffix(b"]")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::dir::ProcDir;
     use super::*;
+    use crate::sample::proc::dir::ProcDir;
     use std::os::unix::fs::MetadataExt as _;
 
     #[test]

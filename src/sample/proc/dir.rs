@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -14,7 +14,8 @@ use procfs::process::{Limits, Stat};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::descriptors::Descriptors;
+use super::descriptors::{Descriptors, bracketed_number};
+use super::error::ReadError;
 use super::status::Status;
 use crate::model::{NamespaceId, ProcessId};
 
@@ -26,47 +27,6 @@ const FILE_LIMIT_BYTES: u64 = 4 << 20;
 const WIDEST_GAP: usize = 32;
 /// File system type of namespaces (`linux/magic.h`).
 const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
-
-/// Why something of a process could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The process is gone: normal.
-    #[error("the process is gone")]
-    Gone,
-    /// A right is missing.
-    #[error("permission denied")]
-    Denied,
-    /// Anything else.
-    #[error("{0}")]
-    Other(String),
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::NOENT | Errno::SRCH) => ReadError::Gone,
-            Some(Errno::ACCESS | Errno::PERM) => ReadError::Denied,
-            _ => ReadError::Other(error.to_string()),
-        }
-    }
-}
-
-impl From<Errno> for ReadError {
-    fn from(errno: Errno) -> Self {
-        io::Error::from(errno).into()
-    }
-}
-
-impl From<procfs::ProcError> for ReadError {
-    fn from(error: procfs::ProcError) -> Self {
-        match error {
-            procfs::ProcError::PermissionDenied(_) => ReadError::Denied,
-            procfs::ProcError::NotFound(_) => ReadError::Gone,
-            procfs::ProcError::Io(error, _) => error.into(),
-            other => ReadError::Other(other.to_string()),
-        }
-    }
-}
 
 /// `/proc/PID`.
 #[derive(Debug)]
@@ -291,11 +251,4 @@ fn namespace_of(file: impl AsFd) -> Result<Option<NamespaceId>, ReadError> {
     let is_one = rustix::fs::fstatfs(&file)?.f_type == NSFS_MAGIC;
     let number = rustix::fs::fstat(&file)?.st_ino;
     Ok(is_one.then_some(NamespaceId(number)))
-}
-
-/// The number in `socket:[123]` or `net:[4026531840]`.
-pub(in crate::sample) fn bracketed_number(link: &[u8]) -> Option<u64> {
-    let open = link.iter().position(|&b| b == b'[')?;
-    let digits = link.get(open + 1..)?.strip_suffix(b"]")?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }

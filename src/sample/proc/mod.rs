@@ -1,6 +1,8 @@
 //! Reads /proc.
 
+pub mod cgroups;
 pub mod descriptors;
 pub mod dir;
+pub mod error;
 pub mod own;
 pub mod status;
