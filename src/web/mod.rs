@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `--web.telemetry-path` (`/metrics`) | the page of the last sample; 503 before the first |
 //! | `/` | a page for a person |
+//! | `/state.json` | the last sample as `inspect --output json` prints it; 503 before the first |
 //! | `/-/healthy` | 200 while the program runs; needs no credentials |
 //! | `/-/ready` | 200 once there is a sample, 503 when samples have stopped coming; needs no credentials |
 //! | `POST /-/reload` | reads the configuration again, with `--web.enable-lifecycle` |
@@ -30,6 +31,7 @@ use tokio::sync::watch;
 
 use crate::judge::verdict::Verdict;
 use crate::metrics::Exposition;
+use crate::report::inspect_json;
 use crate::report::page::landing;
 
 pub use gzip::Gzip;
@@ -81,6 +83,7 @@ pub struct Page {
     verdict: Verdict,
     telemetry_path: String,
     person: OnceLock<Bytes>,
+    state: OnceLock<Bytes>,
 }
 
 impl Page {
@@ -100,6 +103,7 @@ impl Page {
             verdict,
             telemetry_path: telemetry_path.to_owned(),
             person: OnceLock::new(),
+            state: OnceLock::new(),
         }
     }
 
@@ -108,6 +112,13 @@ impl Page {
     pub fn person(&self) -> Bytes {
         let content = || landing::content(&self.verdict, &self.telemetry_path).into();
         self.person.get_or_init(content).clone()
+    }
+
+    /// The state as JSON, in the form of `inspect --output json`. Rendered at the first request for
+    /// it, because most samples are never asked for theirs.
+    pub fn state(&self) -> Bytes {
+        let content = || inspect_json(&self.verdict).to_string().into();
+        self.state.get_or_init(content).clone()
     }
 }
 

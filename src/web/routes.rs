@@ -16,11 +16,13 @@ use crate::report::page::landing;
 pub const RELOAD: &str = "/-/reload";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
+const STATE: &str = "/state.json";
 
 /// Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// The path is one that probes ask.
 #[must_use]
@@ -35,7 +37,7 @@ pub fn answer<B>(
     page: Option<&Page>,
 ) -> Response<Chunks> {
     let path = request.uri().path();
-    let known = path == settings.telemetry_path || ["/", HEALTHY, READY, RELOAD].contains(&path);
+    let known = path == settings.telemetry_path || ["/", STATE, HEALTHY, READY, RELOAD].contains(&path);
     if !known {
         return text(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
     }
@@ -55,6 +57,10 @@ pub fn answer<B>(
         "/" => person(settings, page),
         HEALTHY => text(StatusCode::OK, "healthy\n"),
         READY => ready(settings, page),
+        STATE => match page {
+            Some(page) => state(page),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, "no sample has been taken yet\n"),
+        },
         _ => match page {
             Some(page) => metrics(page, request.headers()),
             None => text(StatusCode::SERVICE_UNAVAILABLE, "no sample has been taken yet\n"),
@@ -116,6 +122,13 @@ fn person(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
     for (name, value) in fixed {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+    response
+}
+
+/// The last sample's state for programs, never from a cache.
+fn state(page: &Page) -> Response<Chunks> {
+    let mut response = respond(StatusCode::OK, JSON, [page.state()]);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -193,6 +206,8 @@ mod tests {
             (Method::GET, "/metrics", None, 503),
             (Method::POST, "/metrics", Some(&fresh), 405),
             (Method::GET, "/", None, 200),
+            (Method::GET, "/state.json", None, 503),
+            (Method::GET, "/state.json", Some(&fresh), 200),
             (Method::GET, "/-/healthy", None, 200),
             (Method::GET, "/-/ready", None, 503),
             (Method::GET, "/-/ready", Some(&fresh), 200),
