@@ -11,3 +11,13 @@ pub const RUSTVERSION: &str = env!("BUILD_RUSTVERSION");
 
 /// Label values of `haproxy_host_exporter_build_info`, in the order of the catalogue.
 pub const LABELS: [&str; 3] = [VERSION, REVISION, RUSTVERSION];
+
+/// All of it in one line, for `--version`.
+pub const LONG: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (revision ",
+    env!("BUILD_REVISION"),
+    ", rustc ",
+    env!("BUILD_RUSTVERSION"),
+    ")"
+);

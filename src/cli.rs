@@ -6,9 +6,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::build_info;
+
 /// Watches HAProxy from the host: processes by generation, bound ports, and what is wrong with them.
 #[derive(Debug, Parser)]
-#[command(name = "haproxy-host-exporter", version, long_version = LONG_VERSION, max_term_width = 100)]
+#[command(name = "haproxy-host-exporter", version, long_version = build_info::LONG, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 nothing wrong; 1 anomalies found; 2 wrong usage or \
     configuration; 3 could not see enough to answer.")]
 pub struct Cli {
@@ -19,15 +21,6 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
 }
-
-const LONG_VERSION: &str = concat!(
-    env!("CARGO_PKG_VERSION"),
-    " (revision ",
-    env!("BUILD_REVISION"),
-    ", rustc ",
-    env!("BUILD_RUSTVERSION"),
-    ")"
-);
 
 /// Flags; each may be given as an environment variable too.
 #[derive(Debug, Clone, Args)]
