@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
-use super::Exposition;
+use bytes::Bytes;
+
 use super::catalogue::{self as row, Row};
 use super::family::Family;
 
@@ -16,6 +17,21 @@ pub const CAPPED: [&Row; 6] = [
     &row::ANOMALY_INFO,
     &row::ANOMALY_START,
 ];
+
+/// A page in Prometheus' text format 0.0.4.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exposition {
+    /// The text of each metric; shared with the last page where it is the same.
+    pub metrics: Vec<Bytes>,
+}
+
+impl Exposition {
+    /// The whole page.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.metrics.iter().map(|text| String::from_utf8_lossy(text)).collect()
+    }
+}
 
 /// Samples by metric. It can be filled again and again: a series that was there the last time is
 /// used again, with its text.
@@ -89,6 +105,17 @@ impl Families {
         }
         Exposition { metrics }
     }
+}
+
+/// A whole number as a sample's value: samples of the text format are 64-bit floats.
+#[allow(clippy::cast_precision_loss)]
+pub fn number(value: u64) -> f64 {
+    value as f64
+}
+
+/// A count as a sample's value.
+pub fn count(value: usize) -> f64 {
+    number(value as u64)
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalogue::{self as row, Row};
-use super::families::Families;
-use super::{count, number};
+use super::families::{Families, count, number};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::judge::verdict::{

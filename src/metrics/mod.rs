@@ -5,10 +5,9 @@ mod families;
 mod family;
 mod haproxys;
 
-use bytes::Bytes;
-
 use self::catalogue as row;
-use self::families::Families;
+pub use self::families::Exposition;
+use self::families::{Families, count, number};
 use crate::build_info;
 use crate::judge::verdict::Verdict;
 use crate::model::{OwnProcess, UnixSeconds, What};
@@ -22,21 +21,6 @@ pub struct Exporter {
     pub config_successful: bool,
     /// When it last was.
     pub config_success_timestamp: UnixSeconds,
-}
-
-/// A page in Prometheus' text format 0.0.4.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Exposition {
-    /// The text of each metric; shared with the last page where it is the same.
-    pub metrics: Vec<Bytes>,
-}
-
-impl Exposition {
-    /// The whole page.
-    #[must_use]
-    pub fn text(&self) -> String {
-        self.metrics.iter().map(|text| String::from_utf8_lossy(text)).collect()
-    }
 }
 
 /// Renders one page after the other; what pages have in common is kept from one to the next.
@@ -94,14 +78,4 @@ fn add_exporter(page: &mut Families, exporter: &Exporter) {
     page.add(&row::PROCESS_RESIDENT_MEMORY, &[], number(own.resident_memory_bytes));
     page.add(&row::PROCESS_START, &[], own.start_timestamp_seconds);
     page.add(&row::PROCESS_THREADS, &[], number(own.threads));
-}
-
-/// Samples of the text format are 64-bit floats.
-#[allow(clippy::cast_precision_loss)]
-fn number(value: u64) -> f64 {
-    value as f64
-}
-
-fn count(value: usize) -> f64 {
-    number(value as u64)
 }

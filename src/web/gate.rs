@@ -11,13 +11,14 @@ use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, watch};
 
-use super::body::{Bucket, Chunks};
-use super::connection::{Connection, Connections};
+use super::admission::{Connection, Connections};
+use super::body::Chunks;
 use super::lifecycle::Reloader;
+use super::page::{LastPage, Settings};
+use super::rate_limit::Bucket;
 use super::routes::{self, RELOAD, text};
 use super::toolkit::auth::{Keeper, Pass};
 use super::toolkit::security::Security;
-use super::{LastPage, Settings};
 
 /// All that a request meets.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tracing::{debug, error, info};
 
+use super::page::{LastPage, Settings};
 use super::toolkit::security::{self, Security};
-use super::{LastPage, Settings};
 use crate::config::Config;
 
 /// What a reload came to, for whoever samples.

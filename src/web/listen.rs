@@ -5,7 +5,7 @@ use std::net::{TcpListener, ToSocketAddrs};
 
 use listenfd::ListenFd;
 
-use super::Error;
+use super::error::Error;
 
 /// Connections that may wait to be accepted: a crowd that comes at once is then not told to try
 /// again in a second.

@@ -9,7 +9,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::body::Chunks;
-use super::{Page, Settings};
+use super::page::{Page, Settings};
 use crate::report::page::landing;
 
 /// Reads the configuration again.
@@ -37,7 +37,8 @@ pub fn answer<B>(
     page: Option<&Page>,
 ) -> Response<Chunks> {
     let path = request.uri().path();
-    let known = path == settings.telemetry_path || ["/", STATE, HEALTHY, READY, RELOAD].contains(&path);
+    let known =
+        path == settings.telemetry_path || ["/", STATE, HEALTHY, READY, RELOAD].contains(&path);
     if !known {
         return text(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
     }
@@ -109,7 +110,7 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
 fn person(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
     let age = page.map(|page| page.rendered.elapsed());
     let head = Bytes::from(landing::head(age, age.is_some_and(|age| age > settings.late_after())));
-    let content = page.map(super::Page::person);
+    let content = page.map(Page::person);
     let content =
         content.unwrap_or_else(|| Bytes::from(landing::nothing(&settings.telemetry_path)));
     let mut response = respond(StatusCode::OK, HTML, [head, content]);
@@ -171,7 +172,7 @@ mod tests {
     use super::*;
     use crate::judge::verdict::Verdict;
     use crate::metrics::Exposition;
-    use crate::web::Gzip;
+    use crate::web::gzip::Gzip;
     use std::time::{Duration, Instant};
 
     fn settings(enable_lifecycle: bool) -> Settings {

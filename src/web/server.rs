@@ -8,13 +8,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc as alive, watch};
 use tracing::{debug, info, warn};
 
-use super::body::Bucket;
-use super::connection::{self, Connections};
+use super::admission::Connections;
+use super::connection;
+use super::error::Error;
 use super::gate::Gate;
 use super::lifecycle::{self, Reloaded, Reloader};
+use super::page::{LastPage, Settings};
+use super::rate_limit::Bucket;
 use super::toolkit::auth::Keeper;
 use super::toolkit::security::Security;
-use super::{Error, LastPage, Settings};
 
 /// Requests under way have this long to end when the program stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,91 @@
+//! What a sample leaves for the requests that follow, and how to serve it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use hyper::body::Bytes;
+use tokio::sync::watch;
+
+use super::gzip::Gzip;
+use crate::judge::verdict::Verdict;
+use crate::metrics::Exposition;
+use crate::report::inspect_json;
+use crate::report::page::landing;
+
+/// What one sample leaves for the requests that follow.
+#[derive(Debug)]
+pub struct Page {
+    /// The metrics, encoded: one part after another.
+    pub metrics: Vec<Bytes>,
+    /// The same, compressed once for all who ask for it.
+    pub metrics_gzip: Bytes,
+    /// When the sample was taken, to tell its age.
+    pub rendered: Instant,
+    verdict: Verdict,
+    telemetry_path: String,
+    person: OnceLock<Bytes>,
+    state: OnceLock<Bytes>,
+}
+
+impl Page {
+    /// Prepares what requests will be answered with. `gzip`: what compressed the page before.
+    #[must_use]
+    pub fn new(
+        metrics: Exposition,
+        gzip: &mut Gzip,
+        verdict: Verdict,
+        telemetry_path: &str,
+    ) -> Page {
+        let Exposition { metrics } = metrics;
+        Page {
+            metrics_gzip: gzip.compress(&metrics),
+            metrics,
+            rendered: Instant::now(),
+            verdict,
+            telemetry_path: telemetry_path.to_owned(),
+            person: OnceLock::new(),
+            state: OnceLock::new(),
+        }
+    }
+
+    /// The page for a person, without its first lines, which tell its age. Made when the first one
+    /// asks: of most samples nobody does.
+    pub fn person(&self) -> Bytes {
+        let content = || landing::content(&self.verdict, &self.telemetry_path).into();
+        self.person.get_or_init(content).clone()
+    }
+
+    /// The state as JSON, in the form of `inspect --output json`. Rendered at the first request for
+    /// it, because most samples are never asked for theirs.
+    pub fn state(&self) -> Bytes {
+        let content = || inspect_json(&self.verdict).to_string().into();
+        self.state.get_or_init(content).clone()
+    }
+}
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Path of the metrics.
+    pub telemetry_path: String,
+    /// Time between samples, to tell whether they still come.
+    pub sample_interval: Duration,
+    /// Requests at once; 0 for any number.
+    pub max_requests: usize,
+    /// `POST /-/reload` may be asked.
+    pub enable_lifecycle: bool,
+    /// The configuration, to be read again.
+    pub config_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// A sample older than this is late: samples have stopped coming.
+    #[must_use]
+    pub fn late_after(&self) -> Duration {
+        self.sample_interval * 3 + Duration::from_secs(5)
+    }
+}
+
+/// The last page; `None` before the first sample.
+pub type LastPage = watch::Receiver<Option<Arc<Page>>>;
