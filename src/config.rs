@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::judge::verdict::Kind;
 use crate::model::Protocol;
+use crate::policy::kind::Kind;
 use crate::policy::{AllowedPort, Configured, Ignore, Match, Policy, Rules, Thresholds};
 use crate::sample::Discovery;
 use crate::yaml::{self, Word};

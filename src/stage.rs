@@ -7,14 +7,16 @@ use std::sync::Arc;
 use crate::haproxy::config::{self, Launch, SourceFile};
 use crate::haproxy::listeners;
 
-use crate::judge::verdict::{Anomaly, Haproxy, Kind, Verdict};
-use crate::judge::{Inquiry, Memory, Policy};
+use crate::judge::verdict::{Anomaly, Haproxy, Verdict};
+use crate::judge::{Inquiry, Memory};
 use crate::model::declared::PortIndex;
 use crate::model::{
     BoundSocket, CloserLook, Configuration, Connection, ConnectionState, Environment, Executable,
     NamespaceId, NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortUse, Process,
     ProcessId, Program, Protocol, Signals, Snapshot,
 };
+use crate::policy::Policy;
+use crate::policy::kind::Kind;
 
 pub const HERE: NamespaceId = NamespaceId(1);
 /// Another network namespace, called blue; it gives other ports to outgoing connections.
@@ -333,6 +335,17 @@ impl Film {
         self.see(taken, actors);
         self.see(taken + 15.0, actors);
         self.see(taken + 30.0, actors)
+    }
+}
+
+impl Film {
+    /// The anomalies of one kind that fire once everything has come due, for the haproxy of that name.
+    pub fn found(mut self, name: &str, kind: Kind, actors: &[Actor]) -> Vec<String> {
+        let verdict = self.settle(1000.0, actors);
+        let haproxy = verdict.haproxys.iter().find(|haproxy| haproxy.name == name).unwrap();
+        let mut found = haproxy.findings();
+        found.retain(|finding| finding.starts_with(kind.as_str()));
+        found
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::haproxy::listeners;
 use crate::judge::verdict::{Haproxy, Verdict};
-use crate::judge::{Inquiry, Memory, Policy, Questions};
+use crate::judge::{Inquiry, Memory, Questions};
 use crate::model::{ProcessId, Snapshot};
+use crate::policy::Policy;
 use crate::sample::{Error, Paths, Sampler};
 
 /// The host is looked at so often at most until a fall is confirmed,

@@ -103,7 +103,7 @@ mod tests {
     fn what_is_accepted_or_unknown_is_not_said() {
         let declared = read("frontend a\n bind :50000\n");
         let ignore = Ignore {
-            kind: Some(crate::judge::verdict::Kind::PortEphemeral),
+            kind: Some(crate::policy::kind::Kind::PortEphemeral),
             port: Some(50000),
             address: None,
         };

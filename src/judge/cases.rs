@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{MOST_ENDPOINTS, PortSockets, Scene};
 use super::identify::{self, Nameless};
-use super::memory::{HaproxyMemory, Memory};
-use super::rules::port_blocked::Owners;
+use super::memory::{HaproxyMemory, Memory, remember};
+use super::owners::Owners;
 use super::verdict::{PortKey, Verdict};
 use super::{gone, living};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Member;
-use crate::haproxy::lineage::past;
 use crate::haproxy::listeners::Holding;
 use crate::haproxy::places::Endpoint;
 use crate::model::{CloserLook, NamespaceId, ProcessId, Snapshot};
@@ -122,7 +121,7 @@ impl<'a> Inquiry<'a> {
             for member in &service.members {
                 let id = member.id();
                 let (holding, past) = (self.holdings.get(&id), self.memory.processes.get(&id));
-                let past = past::remember(member, name, holding, generations, past, self.now.taken);
+                let past = remember(member, name, holding, generations, past, self.now.taken);
                 remembered.processes.insert(id, past);
             }
         }
@@ -146,8 +145,8 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use crate::judge::verdict::Kind;
     use crate::model::Protocol;
+    use crate::policy::kind::Kind;
     use crate::policy::{Configured, Match, Rules};
     use crate::stage::{Actor, Film, actor};
 

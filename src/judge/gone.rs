@@ -3,55 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::MOST_ENDPOINTS;
+use super::finding::Judgement;
 use super::memory::{HaproxyMemory, Memory};
-use super::rules::port_blocked::{self, Claim, Owners};
-use super::verdict::{Haproxy, Kind, Origin, Verdict};
-use super::{Reloads, hold, rules};
-use crate::haproxy::lineage::identity::Identity;
-use crate::model::{CloserLook, Headroom, Protocol, Snapshot};
-use crate::policy::{self, Policy};
-
-/// A haproxy of which nothing lives: every series it always has, at zero. Whether its ports are
-/// blocked is not known without its configuration.
-pub fn unseen(name: &str, rules: &policy::Rules) -> Haproxy {
-    let both = [Protocol::Tcp, Protocol::Udp];
-    Haproxy {
-        name: name.to_owned(),
-        origin: Origin::Configured,
-        identity: Identity::default(),
-        up: Some(false),
-        processes: Vec::new(),
-        generations: Some(0),
-        generation_start: None,
-        configuration: None,
-        ports: Vec::new(),
-        protocols_known: both.into_iter().collect(),
-        anomalies: Vec::new(),
-        judged: Kind::ALL.into_iter().filter(|kind| *kind != Kind::PortBlocked).collect(),
-        observed: BTreeMap::new(),
-        reloads: Reloads::default(),
-        headroom: Headroom::default(),
-        thresholds: rules.thresholds,
-        allowed_ports: both.into_iter().map(|p| (p, rules.allowed_count(p))).collect(),
-    }
-}
-
-/// A haproxy of which nobody can say whether it lives.
-fn unknown(name: &str, rules: &policy::Rules) -> Haproxy {
-    Haproxy {
-        up: None,
-        generations: None,
-        protocols_known: BTreeSet::new(),
-        judged: BTreeSet::new(),
-        ..unseen(name, rules)
-    }
-}
+use super::owners::Owners;
+use super::rules::port_blocked::{self, Claim};
+use super::verdict::{Haproxy, Origin, Verdict};
+use super::{hold, rules};
+use crate::model::{CloserLook, Snapshot};
+use crate::policy::kind::Kind;
+use crate::policy::{Policy, Rules};
 
 /// Of a haproxy that is gone only one question is left: whether it could come back.
 fn judge_gone(
     name: &str,
     before: &HaproxyMemory,
-    rules: &policy::Rules,
+    rules: &Rules,
     owners: &Owners<'_>,
     (now, closer): (&Snapshot, &CloserLook),
     overlooked: bool,
@@ -63,15 +29,15 @@ fn judge_gone(
             let declared = places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
             let unbound = &declared.collect::<Vec<_>>();
             let claim = Claim { name, configuration, places, tcp_ports, unbound, owners, closer };
-            port_blocked::port_blocked(&claim, now)
+            port_blocked::blocked_ports(&claim, now)
         }
-        None => rules::Judgement::if_known(false, Vec::new()),
+        None => Judgement::if_known(false, Vec::new()),
     };
     let (findings, known) = rules::sift([(Kind::PortBlocked, judgement)], &rules.ignore);
     let judged = if overlooked {
         BTreeSet::new()
     } else {
-        unseen(name, rules).judged.into_iter().chain(known).collect()
+        Haproxy::unseen(name, rules).judged.into_iter().chain(known).collect()
     };
     let grace = rules.stale_grace_seconds;
     (hold::hold(findings, &judged, &before.standings, false, grace, now.taken), judged)
@@ -107,7 +73,8 @@ pub fn add(
         let may_have_lost = now.may_have_lost(&before.tcp_ports, &before.udp_ports);
         let overlooked = now.torn || may_have_lost || (configured && hidden);
         let (held, judged) = judge_gone(name, before, rules, owners, looks, overlooked);
-        let absent = if overlooked { unknown(name, rules) } else { unseen(name, rules) };
+        let absent =
+            if overlooked { Haproxy::unknown(name, rules) } else { Haproxy::unseen(name, rules) };
         verdict.haproxys.push(Haproxy {
             anomalies: held.anomalies,
             judged,
@@ -115,7 +82,7 @@ pub fn add(
             origin: if configured { Origin::Configured } else { Origin::Discovered },
             identity: before.identity.clone(),
             observed: observed(before, &held.began),
-            reloads: before.reloads.clone(),
+            reloads: before.reloads.seen.clone(),
             ..absent
         });
         let kept = HaproxyMemory {
@@ -128,7 +95,7 @@ pub fn add(
     for configured in &policy.haproxys {
         let name = &configured.name;
         if !present.contains(name) && !memory.haproxys.contains_key(name) {
-            let absent = if hidden || now.torn { unknown } else { unseen };
+            let absent = if hidden || now.torn { Haproxy::unknown } else { Haproxy::unseen };
             verdict.haproxys.push(absent(name, &configured.rules));
         }
     }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::Finding;
-use super::verdict::{Anomaly, Kind, Subject};
+use super::finding::Finding;
+use super::verdict::{Anomaly, Subject};
 use crate::model::UnixSeconds;
+use crate::policy::kind::Kind;
 
 /// What makes a finding the same as one of the last sample.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

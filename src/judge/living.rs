@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::case::{self, PortSockets, Scene};
-use super::gone::unseen;
 use super::memory::HaproxyMemory;
-use super::rules::port_blocked::Owners;
-use super::rules::{self, Case};
+use super::owners::Owners;
+use super::rules::input::Case;
 use super::verdict::Haproxy;
-use super::{hold, queues, reload_count};
+use super::{hold, queues, reload_count, rules};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::model::{Configuration, Headroom, Protocol};
@@ -76,9 +75,9 @@ pub fn judge(
         anomalies: held.anomalies,
         judged,
         observed,
-        reloads,
+        reloads: reloads.seen,
         headroom: headroom(scene),
-        ..unseen(&scene.name, scene.rules)
+        ..Haproxy::unseen(&scene.name, scene.rules)
     };
     (haproxy, memory)
 }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use super::hold::Standings;
 use super::queues::Drops;
-use super::reload_count::Reloads;
-use super::verdict::Kind;
+use super::reload_count::ReloadHistory;
+use crate::haproxy::lineage::generations::{Generation, Generations};
 use crate::haproxy::lineage::identity::Identity;
-use crate::haproxy::lineage::past::Pasts;
+use crate::haproxy::lineage::member::{Member, YOUNG_SECONDS};
+use crate::haproxy::lineage::past::{Past, Pasts};
+use crate::haproxy::listeners::Holding;
 use crate::haproxy::places::Places;
-use crate::model::{Configuration, NamespaceId, UnixSeconds};
+use crate::model::{Configuration, NamespaceId, SocketInode, UnixSeconds};
+use crate::policy::kind::Kind;
 
 /// What is remembered between samples.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +33,7 @@ pub(super) struct HaproxyMemory {
     pub last_seen: UnixSeconds,
     pub standings: Standings,
     pub observed: BTreeMap<Kind, u64>,
-    pub reloads: Reloads,
+    pub reloads: ReloadHistory,
     pub drops: Drops,
     /// Its configuration when it was last seen.
     pub configuration: Option<Arc<Configuration>>,
@@ -40,4 +43,67 @@ pub(super) struct HaproxyMemory {
     pub tcp_ports: Arc<BTreeSet<(NamespaceId, u16)>>,
     /// UDP ports it has listened on: what is connected there is QUIC.
     pub udp_ports: Arc<BTreeSet<u16>>,
+}
+
+/// What to remember of a process for the next sample. `haproxy`: what it was found to belong to.
+#[must_use]
+pub(super) fn remember(
+    member: &Member<'_>,
+    haproxy: Option<&str>,
+    holding: Option<&Holding<'_>>,
+    generations: &Generations,
+    past: Option<&Past>,
+    now: UnixSeconds,
+) -> Past {
+    let id = member.id();
+    let age = now - member.process.started;
+    let configuration = member.process.configuration.as_deref();
+    let holds = holding.and_then(Holding::serves) == Some(true);
+    let earlier = past.and_then(|past| past.held_since);
+    let first_seen_old = past.is_none() && age >= YOUNG_SECONDS;
+    let begun = if first_seen_old { member.process.started } else { now };
+    Past {
+        haproxy: haproxy.map(str::to_owned).or_else(|| past.and_then(|p| p.haproxy.clone())),
+        own_pid: member.process.own_pid(),
+        pid_namespace: member.process.pid_namespace,
+        role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },
+        born_with: match past {
+            Some(past) => past.born_with,
+            // Edited before anybody looked, it is not what the process has read.
+            None if age < YOUNG_SECONDS => configuration
+                .filter(|c| !c.is_newer_than(member.process.started))
+                .map(|c| c.fingerprint),
+            None => None,
+        },
+        own_grace_seconds: match configuration {
+            Some(configuration) if generations.get(id) == Generation::Current => {
+                configuration.declared.globals.grace.map(|grace| grace.as_secs_f64())
+            }
+            _ => past.and_then(|past| past.own_grace_seconds),
+        },
+        zombie_since: past
+            .and_then(|past| past.zombie_since)
+            .or_else(|| member.process.is_zombie().then_some(now)),
+        from_birth: past.map_or(age < YOUNG_SECONDS, |past| past.from_birth),
+        held_since: earlier.or(holds.then_some(begun)),
+        last_held: if holds { Some(now) } else { past.and_then(|past| past.last_held) },
+        listeners: listeners(holding, past),
+        has_served: past.is_some_and(|past| past.has_served)
+            || (holds && generations.get(id) == Generation::Current),
+        superseded: generations.superseded.get(&id).copied(),
+    }
+}
+
+/// What it holds now or, while it holds nothing, what it held.
+fn listeners(holding: Option<&Holding<'_>>, past: Option<&Past>) -> Arc<BTreeSet<SocketInode>> {
+    let held = || {
+        let listeners = holding.iter().flat_map(|holding| &holding.listeners);
+        listeners.map(|held| held.socket.inode)
+    };
+    match past {
+        Some(past) if held().next().is_none() || held().eq(past.listeners.iter().copied()) => {
+            Arc::clone(&past.listeners)
+        }
+        _ => Arc::new(held().collect()),
+    }
 }

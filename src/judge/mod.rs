@@ -5,11 +5,13 @@
 
 pub mod case;
 pub mod cases;
+pub mod finding;
 mod gone;
 pub mod hold;
 mod identify;
 mod living;
 pub mod memory;
+mod owners;
 mod queues;
 pub mod reload_count;
 mod rules;
@@ -17,5 +19,3 @@ pub mod verdict;
 
 pub use self::cases::{Inquiry, Questions};
 pub use self::memory::Memory;
-pub use self::reload_count::Reloads;
-pub use crate::policy::Policy;

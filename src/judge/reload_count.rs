@@ -1,28 +1,19 @@
-//! Rules about reloads, and their count.
+//! Counts reloads.
 
 use std::collections::BTreeSet;
 
 use super::case::Scene;
-use super::rules::{Case, Finding, Judgement};
-use super::verdict::Subject;
+use super::verdict::Reloads;
 use crate::haproxy::environment::{self, ReloadNumber};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::{Member, Role};
-use crate::model::{ProcessId, Signals, UnixSeconds};
+use crate::model::{ProcessId, UnixSeconds};
 
-/// The reloads of one haproxy, as far as they were seen.
+/// The reloads of one haproxy, and what tells the next from them.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Reloads {
-    /// New generations that took over.
-    pub successes: u64,
-    /// Reload numbers of a master that no worker ever matched.
-    pub failures: u64,
-    /// Failures can be known: it has a master whose environment can be read.
-    pub failures_known: bool,
-    /// The last one landed; `None` where that cannot be known, or there was none.
-    pub last_successful: Option<bool>,
-    /// When it was.
-    pub last_timestamp: Option<UnixSeconds>,
+pub struct ReloadHistory {
+    /// What was seen of them.
+    pub seen: Reloads,
     current: BTreeSet<ProcessId>,
     failing: Option<Failing>,
 }
@@ -38,15 +29,15 @@ struct Failing {
 
 /// A master's reload number and the newest living worker's.
 #[derive(Debug, Clone, Copy)]
-struct Numbers<'a> {
-    master: &'a Member<'a>,
-    tried: ReloadNumber,
-    landed: ReloadNumber,
-    starting: bool,
+pub(super) struct Numbers<'a> {
+    pub(super) master: &'a Member<'a>,
+    pub(super) tried: ReloadNumber,
+    pub(super) landed: ReloadNumber,
+    pub(super) starting: bool,
 }
 
 /// `None`: there is no master with a worker, or their environment cannot be read.
-fn numbers<'a>(scene: &'a Scene<'a>) -> Option<Numbers<'a>> {
+pub(super) fn numbers<'a>(scene: &'a Scene<'a>) -> Option<Numbers<'a>> {
     let members = || scene.service.members.iter().filter(|member| member.lives());
     let master = members().rfind(|member| member.role == Role::Master && !member.launching)?;
     let environment = master.process.environment.as_ref()?;
@@ -64,144 +55,32 @@ fn numbers<'a>(scene: &'a Scene<'a>) -> Option<Numbers<'a>> {
     })
 }
 
-/// The last reload did not land, or the master does not take the signal.
-pub fn reload_failed(case: &Case<'_>) -> Judgement {
-    let scene = case.scene;
-    let mut findings = Vec::new();
-    let masters = scene.living(Generation::Current).filter(|m| m.role == Role::Master);
-    for master in masters {
-        let pending = master.process.signals.is_some_and(|s| s.pending & Signals::SIGUSR2 != 0);
-        if pending {
-            findings.push(Finding {
-                subject: Subject::default(),
-                instance: "pending".to_owned(),
-                evidence: vec![format!(
-                    "SIGUSR2 is pending on master {}: reloads are asked for and not begun",
-                    master.id().pid
-                )],
-                advice: format!(
-                    "the master hangs: see its state in /proc/{}/status, then restart the service",
-                    master.id().pid
-                ),
-                ..Finding::default()
-            });
-        }
-    }
-    let numbers = numbers(scene);
-    if let Some(numbers) = numbers.filter(|n| n.tried > n.landed && !n.starting) {
-        findings.push(Finding {
-            subject: Subject::default(),
-            instance: "number".to_owned(),
-            evidence: vec![format!(
-                "master {} has tried reload {}, and its newest worker is of reload {}: the old \
-                 configuration goes on serving",
-                numbers.master.id().pid,
-                numbers.tried,
-                numbers.landed
-            )],
-            advice: "read why in HAProxy's log, check with haproxy -c -f on the same files, \
-                     mend and reload again"
-                .to_owned(),
-            ..Finding::default()
-        });
-    }
-    Judgement::if_known(numbers.is_some(), findings)
-}
-
-/// Live daemons that serve and were told to replace the same process.
-#[must_use]
-pub fn racing(scene: &Scene<'_>) -> BTreeSet<ProcessId> {
-    let serving: Vec<_> = scene
-        .service
-        .members
-        .iter()
-        .filter(|member| {
-            let holding = scene.holdings.get(&member.id());
-            member.lives()
-                && member.role == Role::Daemon
-                && !member.launching
-                && holding.is_some_and(|holding| !holding.listeners.is_empty())
-        })
-        .collect();
-    let mut racing = BTreeSet::new();
-    for (index, a) in serving.iter().enumerate() {
-        for b in serving.iter().skip(index + 1) {
-            let (Some(of_a), Some(of_b)) = (a.replaces(), b.replaces()) else { continue };
-            let both_current =
-                [a, b].iter().all(|m| scene.generations.get(m.id()) == Generation::Current);
-            let in_sequence = b.was_told_to_replace(a.process);
-            if of_a.iter().any(|pid| of_b.contains(pid)) && !both_current && !in_sequence {
-                racing.extend([a.id(), b.id()]);
-            }
-        }
-    }
-    racing
-}
-
-/// Two reloads at once left two daemons listening.
-pub fn reload_raced(case: &Case<'_>) -> Judgement {
-    let scene = case.scene;
-    let racing: Vec<_> = racing(scene).into_iter().filter_map(|id| scene.member(id)).collect();
-    let complete = scene.living(Generation::Unknown).next().is_none();
-    let Some(newest) = racing.iter().map(|m| m.process.started).reduce(f64::max) else {
-        return Judgement::if_known(complete, Vec::new());
-    };
-    let mut evidence: Vec<String> = racing
-        .iter()
-        .map(|member| {
-            let named: Vec<_> =
-                member.replaces().unwrap_or_default().iter().map(i32::to_string).collect();
-            let generation = scene.generations.get(member.id()).as_str();
-            format!(
-                "pid {} ({generation}) listens and was started with -sf {}",
-                member.id().pid,
-                named.join(" ")
-            )
-        })
-        .collect();
-    evidence.push("clients reach any of them; the next reload will end only one".to_owned());
-    let stale = racing.iter().filter(|m| scene.generations.get(m.id()) != Generation::Current);
-    let commands: Vec<_> = stale.map(|member| format!("kill -USR1 {}", member.id().pid)).collect();
-    let finding = Finding {
-        subject: Subject::default(),
-        instance: String::new(),
-        since: Some(newest),
-        grace_seconds: None,
-        evidence,
-        advice: format!(
-            "{}; then let one reload finish before the next begins",
-            commands.join("; ")
-        ),
-    };
-    Judgement::if_known(complete, vec![finding])
-}
-
 /// Counts what this sample shows of reloads.
 #[must_use]
-pub fn count(before: Option<&Reloads>, scene: &Scene<'_>) -> Reloads {
+pub fn count(before: Option<&ReloadHistory>, scene: &Scene<'_>) -> ReloadHistory {
     let now = scene.snapshot.taken;
-    let mut reloads = before.cloned().unwrap_or_default();
+    let mut history = before.cloned().unwrap_or_default();
     let current: BTreeSet<ProcessId> = scene
         .living(Generation::Current)
         .filter(|member| member.role != Role::Master)
         .map(Member::id)
         .collect();
     let settled = scene.generations.up == Some(true) && !current.is_empty();
-    if settled && current.is_disjoint(&reloads.current) {
-        if let Some(since) = reloaded(scene, &current, &reloads.current) {
+    if settled && current.is_disjoint(&history.current) {
+        if let Some(since) = reloaded(scene, &current, &history.current) {
             if before.is_some() {
-                reloads.successes += 1;
+                history.seen.successes += 1;
             }
-            reloads.last_timestamp = Some(since);
+            history.seen.last_timestamp = Some(since);
         }
-        reloads.current = current;
+        history.current = current;
     }
     let numbers = numbers(scene);
-    reloads.failures_known |= numbers.is_some();
+    history.seen.failures_known |= numbers.is_some();
     if let Some(numbers) = numbers {
-        count_failures(&mut reloads, numbers, now);
+        count_failures(&mut history, numbers, now);
     }
-    reloads
+    history
 }
 
 /// When the current generation came by a reload, not by a start: its start.
@@ -220,41 +99,38 @@ fn reloaded(
     reloaded.then_some(newest.process.started)
 }
 
-fn count_failures(reloads: &mut Reloads, numbers: Numbers<'_>, now: UnixSeconds) {
+fn count_failures(history: &mut ReloadHistory, numbers: Numbers<'_>, now: UnixSeconds) {
     let Numbers { tried, landed, starting, master } = numbers;
     if starting {
         return;
     }
     if tried <= landed {
-        reloads.failing = None;
-        reloads.last_successful = (tried > 0).then_some(true);
+        history.failing = None;
+        history.seen.last_successful = (tried > 0).then_some(true);
         return;
     }
     let same = |failing: &Failing| failing.master == master.id() && failing.number == tried;
-    let mut failing = match reloads.failing.take() {
+    let mut failing = match history.failing.take() {
         Some(failing) if same(&failing) => failing,
         former => {
             // A number that was failing and was tried again has failed, seen twice or not.
             if former.is_some_and(|f| f.master == master.id() && f.samples == 1) {
-                reloads.failures += 1;
+                history.seen.failures += 1;
             }
             Failing { master: master.id(), number: tried, since: now, samples: 0 }
         }
     };
     failing.samples += 1;
     if failing.samples == 2 {
-        reloads.failures += 1;
-        reloads.last_successful = Some(false);
-        reloads.last_timestamp = Some(failing.since);
+        history.seen.failures += 1;
+        history.seen.last_successful = Some(false);
+        history.seen.last_timestamp = Some(failing.since);
     }
-    reloads.failing = Some(failing);
+    history.failing = Some(failing);
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use crate::judge::verdict::{Haproxy, Kind};
     use crate::model::ConnectionState::Established;
     use crate::stage::{Actor, Film, actor};
 
@@ -266,42 +142,6 @@ mod tests {
 
     fn worker(pid: i32, started: u32, number: u32) -> Actor {
         actor(pid, started, LINE).child_of(19).reload(number)
-    }
-
-    fn failed(haproxy: &Haproxy) -> bool {
-        haproxy.findings().iter().any(|finding| finding == "reload_failed")
-    }
-
-    #[test]
-    fn reload_failed() {
-        let serving = || worker(20, 2, 1).tcp(80, 1);
-        let parsing = master(2)
-            .variable("HAPROXY_MWORKER_REEXEC", "1")
-            .variable("HAPROXY_STARTUP_VERSION", "2.6.12")
-            .change(|p| {
-                if let Some(environment) = &mut p.environment {
-                    Arc::make_mut(&mut environment.0).remove("HAPROXY_MWORKER_WAIT_ONLY");
-                }
-            });
-        let pending = master(1).change(|p| p.signals.get_or_insert_default().pending = 0x800);
-        let drain = worker(18, 1, 0).connected(9, Established);
-        let table: [(&str, Vec<Actor>, bool); 7] = [
-            ("landed", vec![master(1), serving()], false),
-            ("never reloaded", vec![master(0), worker(20, 2, 0).tcp(80, 1)], false),
-            ("ahead of its worker", vec![master(2), serving()], true),
-            ("the worker is starting", vec![master(2), serving(), worker(21, 999, 2)], false),
-            ("the master still reads (2.5 to 3.0)", vec![parsing, serving()], false),
-            ("the signal waits", vec![pending, serving()], true),
-            ("an older worker drains", vec![master(1), drain, serving()], false),
-        ];
-        for (what, actors, expected) in table {
-            let verdict = Film::default().settle(1000.0, &actors);
-            assert_eq!(failed(verdict.one()), expected, "{what}");
-            assert!(verdict.one().judged(Kind::ReloadFailed), "{what}");
-        }
-        let daemon = actor(10, 1, "haproxy -D -f /a.cfg").tcp(80, 1);
-        let verdict = Film::default().settle(1000.0, &[daemon]);
-        assert!(!verdict.one().judged(Kind::ReloadFailed), "nobody can know that of a daemon");
     }
 
     #[test]
@@ -363,52 +203,5 @@ mod tests {
         assert_eq!(verdict.one().name, "p");
         assert_eq!(verdict.one().reloads.successes, 0);
         assert_eq!(verdict.one().reloads.last_timestamp, None);
-    }
-
-    #[test]
-    fn reload_raced() {
-        let daemon = |pid, started, list: &str| {
-            actor(pid, started, &format!("haproxy -D -f /a.cfg -p /run/p {list}"))
-        };
-        let table: [(&str, Vec<Actor>, &[&str]); 5] = [
-            (
-                "two were told to replace the same",
-                vec![daemon(11, 2, "-sf 9").tcp(80, 1), daemon(12, 3, "-sf 9").tcp(80, 2)],
-                &["reload_raced"],
-            ),
-            (
-                "one of them drains",
-                vec![
-                    daemon(11, 2, "-sf 9").connected(5, Established),
-                    daemon(12, 3, "-sf 9").tcp(80, 2),
-                ],
-                &[],
-            ),
-            (
-                "one after the other, a list of all",
-                vec![
-                    daemon(11, 2, "-sf 9").connected(5, Established),
-                    daemon(12, 3, "-sf 9 11").tcp(80, 2),
-                ],
-                &[],
-            ),
-            (
-                "bare lists share nobody",
-                vec![daemon(11, 2, "-sf").tcp(80, 1), daemon(12, 3, "-sf").tcp(80, 1)],
-                &["port_stale_listener tcp 80 haproxy stale"],
-            ),
-            (
-                "several of one start (nbproc)",
-                vec![
-                    daemon(11, 2, "-sf 9").pidfile(&[11, 12]).tcp(80, 1),
-                    daemon(12, 2, "-sf 9").pidfile(&[11, 12]).tcp(80, 1),
-                ],
-                &[],
-            ),
-        ];
-        for (what, actors, expected) in table {
-            let verdict = Film::default().settle(1000.0, &actors);
-            assert_eq!(verdict.one().findings(), expected, "{what}");
-        }
     }
 }

@@ -6,139 +6,14 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::reload_count::Reloads;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::identity::Identity;
 use crate::haproxy::lineage::member::Role;
 use crate::model::{
     CollectorRun, Configuration, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable,
 };
-use crate::policy::Thresholds;
-
-/// Kinds of anomalies (label `kind`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// The current generation listens outside the allowed ports.
-    PortOutOfRange,
-    /// The current generation listens on what no configuration on disk declares.
-    PortUndeclared,
-    /// A declared port that no current process listens on, and nothing blocks it.
-    PortMissing,
-    /// A stale process still holds a listening socket.
-    PortStaleListener,
-    /// A declared port that is not bound is held by something else.
-    PortBlocked,
-    /// One port accepted through separate sockets by two generations or two haproxys.
-    PortSplit,
-    /// A port lies in the kernel's ephemeral range, unreserved.
-    PortEphemeral,
-    /// Connections dropped at a listener's full accept queue.
-    PortBacklog,
-    /// A stale process with nothing left will not exit.
-    ProcessIdle,
-    /// Defunct processes their parent does not reap.
-    ProcessZombie,
-    /// A worker without a master.
-    ProcessOrphan,
-    /// The last reload did not land.
-    ReloadFailed,
-    /// Two reloads ran at once and both left a listening process.
-    ReloadRaced,
-    /// The pidfile does not name the serving process.
-    PidfileMismatch,
-    /// The configuration on disk is not the one that serves.
-    ConfigNotLoaded,
-    /// The running executable was replaced on disk.
-    BinaryOutdated,
-}
-
-/// How much an anomaly matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Clients are or will be hurt.
-    Critical,
-    /// Something is wrong and will not mend itself.
-    Warning,
-    /// Good to know; never makes a command fail.
-    Info,
-}
-
-impl Severity {
-    /// As in JSON and in the alerts' label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Severity::Critical => "critical",
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        }
-    }
-}
-
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Kind; 16] = [
-        Kind::PortOutOfRange,
-        Kind::PortUndeclared,
-        Kind::PortMissing,
-        Kind::PortStaleListener,
-        Kind::PortSplit,
-        Kind::PortBlocked,
-        Kind::PortEphemeral,
-        Kind::PortBacklog,
-        Kind::ProcessIdle,
-        Kind::ProcessZombie,
-        Kind::ProcessOrphan,
-        Kind::ReloadFailed,
-        Kind::ReloadRaced,
-        Kind::PidfileMismatch,
-        Kind::ConfigNotLoaded,
-        Kind::BinaryOutdated,
-    ];
-
-    /// The label's value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::PortOutOfRange => "port_out_of_range",
-            Kind::PortUndeclared => "port_undeclared",
-            Kind::PortMissing => "port_missing",
-            Kind::PortStaleListener => "port_stale_listener",
-            Kind::PortSplit => "port_split",
-            Kind::PortBlocked => "port_blocked",
-            Kind::PortEphemeral => "port_ephemeral",
-            Kind::PortBacklog => "port_backlog",
-            Kind::ProcessIdle => "process_idle",
-            Kind::ProcessZombie => "process_zombie",
-            Kind::ProcessOrphan => "process_orphan",
-            Kind::ReloadFailed => "reload_failed",
-            Kind::ReloadRaced => "reload_raced",
-            Kind::PidfileMismatch => "pidfile_mismatch",
-            Kind::ConfigNotLoaded => "config_not_loaded",
-            Kind::BinaryOutdated => "binary_outdated",
-        }
-    }
-
-    /// The kind of this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-
-    /// How much it matters.
-    #[must_use]
-    pub fn severity(self) -> Severity {
-        match self {
-            Kind::PortMissing
-            | Kind::PortStaleListener
-            | Kind::PortSplit
-            | Kind::PortBlocked
-            | Kind::ReloadRaced => Severity::Critical,
-            Kind::PortEphemeral | Kind::ConfigNotLoaded | Kind::BinaryOutdated => Severity::Info,
-            _ => Severity::Warning,
-        }
-    }
-}
+use crate::policy::kind::Kind;
+use crate::policy::{Rules, Thresholds};
 
 /// A port as the metrics name it. Interface and netns are empty unless bound to one or foreign.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -351,6 +226,21 @@ impl Origin {
     }
 }
 
+/// The reloads of one haproxy, as far as they were seen.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reloads {
+    /// New generations that took over.
+    pub successes: u64,
+    /// Reload numbers of a master that no worker ever matched.
+    pub failures: u64,
+    /// Failures can be known: it has a master whose environment can be read.
+    pub failures_known: bool,
+    /// The last one landed; `None` where that cannot be known, or there was none.
+    pub last_successful: Option<bool>,
+    /// When it was.
+    pub last_timestamp: Option<UnixSeconds>,
+}
+
 /// One haproxy, judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Haproxy {
@@ -391,6 +281,44 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
+    /// A haproxy of which nothing lives: every series it always has, at zero. Whether its ports are
+    /// blocked is not known without its configuration.
+    #[must_use]
+    pub fn unseen(name: &str, rules: &Rules) -> Haproxy {
+        let both = [Protocol::Tcp, Protocol::Udp];
+        Haproxy {
+            name: name.to_owned(),
+            origin: Origin::Configured,
+            identity: Identity::default(),
+            up: Some(false),
+            processes: Vec::new(),
+            generations: Some(0),
+            generation_start: None,
+            configuration: None,
+            ports: Vec::new(),
+            protocols_known: both.into_iter().collect(),
+            anomalies: Vec::new(),
+            judged: Kind::ALL.into_iter().filter(|kind| *kind != Kind::PortBlocked).collect(),
+            observed: BTreeMap::new(),
+            reloads: Reloads::default(),
+            headroom: Headroom::default(),
+            thresholds: rules.thresholds,
+            allowed_ports: both.into_iter().map(|p| (p, rules.allowed_count(p))).collect(),
+        }
+    }
+
+    /// A haproxy of which nobody can say whether it lives.
+    #[must_use]
+    pub fn unknown(name: &str, rules: &Rules) -> Haproxy {
+        Haproxy {
+            up: None,
+            generations: None,
+            protocols_known: BTreeSet::new(),
+            judged: BTreeSet::new(),
+            ..Haproxy::unseen(name, rules)
+        }
+    }
+
     /// Nobody can say whether it serves, nor what would follow from that it does not.
     pub fn doubt(&mut self) {
         self.up = None;

@@ -1,5 +1,7 @@
 //! What the operator permits: allowed ports, graces, thresholds, names. Checked values.
 
+pub mod kind;
+
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -7,9 +9,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use regex::Regex;
 
+use self::kind::Kind;
 use crate::haproxy::lineage::identity::Identity;
 use crate::haproxy::lineage::services::Service;
-use crate::judge::verdict::Kind;
 use crate::model::Protocol;
 
 /// The whole policy.

@@ -9,8 +9,9 @@ pub mod table;
 pub mod text;
 
 pub use self::json::inspect_json;
-use crate::judge::Policy;
-use crate::judge::verdict::{Severity, Verdict};
+use crate::judge::verdict::Verdict;
+use crate::policy::Policy;
+use crate::policy::kind::Severity;
 
 /// Something is wrong that a command should fail for.
 ///

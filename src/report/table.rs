@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 
 use super::text::{Paint, Tint, printable, wrap};
 use crate::haproxy::lineage::generations::Generation;
-use crate::judge::verdict::{
-    Anomaly, Haproxy, Port, PortKey, ProcessView, Severity, StaleState, Verdict,
-};
+use crate::judge::verdict::{Anomaly, Haproxy, Port, PortKey, ProcessView, StaleState, Verdict};
 use crate::model::{Unreadable, numbers};
+use crate::policy::kind::Severity;
 
 /// Processes and groups of ports of one haproxy that are shown; a pile-up may have thousands.
 const MOST_ROWS: usize = 40;

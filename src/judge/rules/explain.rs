@@ -1,9 +1,13 @@
 //! Why a stale process lives, and how to end it: evidence and advice in words.
 
+use std::collections::BTreeSet;
+
+use super::input::Case;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::{Member, Role};
-use crate::judge::case::Scene;
-use crate::model::Signals;
+use crate::haproxy::places::{Endpoint, Places};
+use crate::judge::case::{PortSockets, Scene};
+use crate::model::{Configuration, ProcessId, Signals};
 
 /// What explains that a stale process has not gone.
 #[must_use]
@@ -80,4 +84,43 @@ pub fn how_to_end(member: &Member<'_>) -> String {
 
 fn list(pids: &[i32]) -> String {
     pids.iter().map(i32::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// `pid 7`, `pids 7, 8`.
+pub fn pids<'a>(ports: impl IntoIterator<Item = &'a PortSockets<'a>>) -> String {
+    let pids: BTreeSet<i32> = ports.into_iter().map(|port| port.holder.pid).collect();
+    let list = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+    format!("{} {list}", if pids.len() == 1 { "pid" } else { "pids" })
+}
+
+/// How long a stale process may keep its listeners, where HAProxy's own `grace` prolongs it.
+pub fn whole_grace(scene: &Scene<'_>, id: ProcessId) -> Option<f64> {
+    let own = scene.pasts.get(&id).and_then(|past| past.own_grace_seconds)?;
+    Some(own + scene.rules.stale_grace_seconds)
+}
+
+pub fn parent_name(case: &Case<'_>, parent: i32) -> String {
+    let snapshot = case.scene.snapshot;
+    let haproxy = || snapshot.processes.iter().find(|p| p.id.pid == parent).map(|p| p.comm.clone());
+    match snapshot.parents.get(&parent).cloned().or_else(haproxy) {
+        Some(name) => name,
+        None if parent == 0 => "outside the pid namespace".to_owned(),
+        None => "unknown".to_owned(),
+    }
+}
+
+/// Where in the files a port is declared.
+pub fn declared_at(
+    configuration: &Configuration,
+    places: &Places,
+    endpoint: &Endpoint,
+) -> Option<String> {
+    let listener = configuration.declared.listeners.iter().find(|listener| {
+        listener.protocol == endpoint.protocol
+            && listener.address == endpoint.address
+            && listener.ports.contains(endpoint.port)
+            && places.network(listener.namespace.as_deref()) == Some(endpoint.network)
+    })?;
+    let place = &listener.place;
+    Some(format!("declared at {}:{} ({})", place.file.display(), place.line, listener.section))
 }

@@ -1,82 +1,40 @@
 //! The rules: one function a kind, and the precedence between them.
 
-pub mod configs;
-pub mod explain;
+mod binary_outdated;
+mod config_not_loaded;
+mod explain;
+pub mod input;
+mod pidfile_mismatch;
+mod port_backlog;
 pub mod port_blocked;
-pub mod ports;
-pub mod processes;
+mod port_ephemeral;
+mod port_missing;
+mod port_out_of_range;
+mod port_split;
+mod port_stale_listener;
+mod port_undeclared;
+mod process_idle;
+mod process_orphan;
+mod process_zombie;
+mod reload_failed;
+mod reload_raced;
 
-use super::case::{PortSockets, Scene};
-use super::reload_count;
-use super::rules::port_blocked::Owners;
-use super::verdict::{Kind, PortKey, Subject};
-use crate::model::UnixSeconds;
-use crate::policy::Ignore;
 use std::collections::BTreeSet;
 
-/// Something a rule found.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Finding {
-    /// Its labels.
-    pub subject: Subject,
-    /// Tells findings with equal labels apart: a process's identity.
-    pub instance: String,
-    /// Since when, where that can be proved; else it counts from when it was first seen.
-    pub since: Option<UnixSeconds>,
-    /// How long it must hold; `stale_grace` when absent.
-    pub grace_seconds: Option<f64>,
-    /// What was seen.
-    pub evidence: Vec<String>,
-    /// What to do first.
-    pub advice: String,
-}
-
-/// What a rule says of one haproxy.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Judgement {
-    /// What it found.
-    pub findings: Vec<Finding>,
-    /// It saw all it has to see, so finding nothing means there is nothing.
-    pub complete: bool,
-}
-
-impl Judgement {
-    /// A judgement of all there is.
-    #[must_use]
-    pub fn of(findings: Vec<Finding>) -> Judgement {
-        Judgement { findings, complete: true }
-    }
-
-    /// What was found is so; what was not may be.
-    #[must_use]
-    pub fn if_known(complete: bool, findings: Vec<Finding>) -> Judgement {
-        Judgement { findings, complete }
-    }
-}
-
-/// What the rules look at.
-#[derive(Debug)]
-pub struct Case<'a> {
-    /// The haproxy.
-    pub scene: &'a Scene<'a>,
-    /// What its processes listen on.
-    pub ports: &'a [PortSockets<'a>],
-    /// Name of every other haproxy that shares a port with one, and what it listens on.
-    pub others: &'a [(&'a str, &'a [PortSockets<'a>])],
-    /// Ports whose accept queue dropped connections since the last sample.
-    pub dropping: &'a BTreeSet<PortKey>,
-    /// Whose the sockets on ports in question are.
-    pub owners: &'a Owners<'a>,
-}
+use self::input::Case;
+use super::finding::{Finding, Judgement, instance};
+use crate::model::ProcessId;
+use crate::policy::Ignore;
+use crate::policy::kind::Kind;
 
 /// Judges a haproxy by every rule; answers findings, and the kinds that could be judged.
 #[must_use]
 pub fn judge(case: &Case<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
-    let raced = reload_count::reload_raced(case);
-    let split = ports::port_split(case);
+    let raced = reload_raced::reload_raced(case);
+    let split = port_split::port_split(case);
     // One cause, one kind: what the first two explain is their evidence.
-    let racing = reload_count::racing(case.scene);
-    let blocked = configs::port_blocked(case);
+    let racing = reload_raced::racing(case.scene);
+    let blocked = port_blocked::port_blocked(case);
     let ports_of = |judgement: &Judgement| {
         judgement.findings.iter().filter_map(|f| f.subject.port.clone()).collect::<BTreeSet<_>>()
     };
@@ -86,22 +44,25 @@ pub fn judge(case: &Case<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
         ..split
     };
     let rows = [
-        (Kind::PortOutOfRange, ports::port_out_of_range(case)),
-        (Kind::PortUndeclared, configs::port_undeclared(case)),
-        (Kind::PortMissing, configs::port_missing(case, &blocked)),
-        (Kind::PortStaleListener, ports::port_stale_listener(case, &racing, &explained)),
+        (Kind::PortOutOfRange, port_out_of_range::port_out_of_range(case)),
+        (Kind::PortUndeclared, port_undeclared::port_undeclared(case)),
+        (Kind::PortMissing, port_missing::port_missing(case, &blocked)),
+        (
+            Kind::PortStaleListener,
+            port_stale_listener::port_stale_listener(case, &racing, &explained),
+        ),
         (Kind::PortSplit, split),
         (Kind::PortBlocked, blocked),
-        (Kind::PortEphemeral, ports::port_ephemeral(case)),
-        (Kind::PortBacklog, ports::port_backlog(case)),
-        (Kind::ProcessIdle, processes::process_idle(case)),
-        (Kind::ProcessZombie, processes::process_zombie(case)),
-        (Kind::ProcessOrphan, processes::process_orphan(case)),
-        (Kind::ReloadFailed, reload_count::reload_failed(case)),
+        (Kind::PortEphemeral, port_ephemeral::port_ephemeral(case)),
+        (Kind::PortBacklog, port_backlog::port_backlog(case)),
+        (Kind::ProcessIdle, process_idle::process_idle(case)),
+        (Kind::ProcessZombie, process_zombie::process_zombie(case)),
+        (Kind::ProcessOrphan, process_orphan::process_orphan(case)),
+        (Kind::ReloadFailed, reload_failed::reload_failed(case)),
         (Kind::ReloadRaced, raced),
-        (Kind::PidfileMismatch, processes::pidfile_mismatch(case)),
-        (Kind::ConfigNotLoaded, configs::config_not_loaded(case)),
-        (Kind::BinaryOutdated, processes::binary_outdated(case)),
+        (Kind::PidfileMismatch, pidfile_mismatch::pidfile_mismatch(case)),
+        (Kind::ConfigNotLoaded, config_not_loaded::config_not_loaded(case)),
+        (Kind::BinaryOutdated, binary_outdated::binary_outdated(case)),
     ];
     sift(rows, &case.scene.rules.ignore)
 }
@@ -128,8 +89,8 @@ pub fn sift(
 }
 
 /// A split whose stale side is one of the racing processes.
-fn is_of(finding: &Finding, racing: &BTreeSet<crate::model::ProcessId>) -> bool {
-    racing.iter().any(|id| finding.instance == processes::instance(*id))
+fn is_of(finding: &Finding, racing: &BTreeSet<ProcessId>) -> bool {
+    racing.iter().any(|id| finding.instance == instance(*id))
 }
 
 fn accepts(ignore: &Ignore, kind: Kind, finding: &Finding) -> bool {
@@ -137,4 +98,126 @@ fn accepts(ignore: &Ignore, kind: Kind, finding: &Finding) -> bool {
     ignore.kind.is_none_or(|ignored| ignored == kind)
         && ignore.port.is_none_or(|number| port.is_some_and(|port| port.port == number))
         && ignore.address.is_none_or(|address| port.is_some_and(|port| port.address == address))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::kind::Kind;
+    use crate::policy::{AllowedPort, Ignore, Policy, Rules};
+    use crate::stage::{Actor, Film, HERE, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+
+    fn allowing(ports: std::ops::RangeInclusive<u16>) -> Policy {
+        let entry = AllowedPort { protocol: None, address: None, ports };
+        let defaults = Rules { allowed_ports: Some(vec![entry]), ..Rules::default() };
+        Policy { defaults, ..Policy::default() }
+    }
+
+    #[test]
+    fn what_is_ignored_is_not_found() {
+        let mut policy = allowing(80..=100);
+        policy.defaults.ignore =
+            vec![Ignore { kind: Some(Kind::PortOutOfRange), port: Some(200), address: None }];
+        let actors = [actor(10, 1, LINE).tcp(200, 1).tcp(201, 2)];
+        let found = Film::with(policy).found("p", Kind::PortOutOfRange, &actors);
+        assert_eq!(found, ["port_out_of_range tcp 201"]);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_not_judged() {
+        let verdict = Film::with(allowing(1..=2)).settle(1000.0, &[actor(10, 1, LINE).unseen()]);
+        for kind in [Kind::PortOutOfRange, Kind::PortStaleListener, Kind::PortSplit] {
+            let judged = verdict.one().judged(kind);
+            // One process without a rival is current, so nothing stale is left to be seen.
+            assert_eq!(judged, kind == Kind::PortStaleListener, "{}", kind.as_str());
+        }
+    }
+
+    /// Serving since second 100, with a configuration of second 50.
+    fn serving(text: &str) -> Actor {
+        actor(10, 100, LINE).configured(text, 50)
+    }
+
+    const BLUE_TOO: &str = "frontend a\n bind :80\n bind :80 namespace blue\n";
+
+    /// One number in two namespaces is two ports.
+    #[test]
+    fn ports_in_another_network_namespace() {
+        let high = "frontend a\n bind :15000\n bind :40000\n bind :15000 namespace blue\n bind \
+                    :40000 namespace blue\n";
+        let table: [(&str, Actor, &[&str]); 7] = [
+            ("both bound", serving(BLUE_TOO).tcp(80, 1).tcp_in_blue(80, 2), &[]),
+            (
+                "not in the other",
+                serving(BLUE_TOO).tcp(80, 1).tcp_in_blue(81, 2),
+                &["port_undeclared tcp 81@blue", "port_missing tcp 80@blue"],
+            ),
+            ("not in its own", serving(BLUE_TOO).tcp_in_blue(80, 1), &["port_missing tcp 80"]),
+            (
+                "the other way round",
+                serving("frontend a\n bind :80\n bind :81 namespace blue\n")
+                    .tcp(81, 1)
+                    .tcp_in_blue(80, 2),
+                &[
+                    "port_undeclared tcp 80@blue",
+                    "port_undeclared tcp 81",
+                    "port_missing tcp 80",
+                    "port_missing tcp 81@blue",
+                ],
+            ),
+            (
+                "a name that leads nowhere may be where it is",
+                serving("frontend a\n bind :80\n bind :81 namespace red\n")
+                    .names("red", None)
+                    .tcp(80, 1)
+                    .tcp_in_blue(81, 2),
+                &[],
+            ),
+            (
+                "a name that leads home",
+                serving("frontend a\n bind :80 namespace red\n")
+                    .names("red", Some(HERE))
+                    .tcp(80, 1),
+                &[],
+            ),
+            (
+                "each has its own ephemeral range",
+                serving(high)
+                    .tcp(15000, 1)
+                    .tcp(40000, 2)
+                    .tcp_in_blue(15000, 3)
+                    .tcp_in_blue(40000, 4),
+                &["port_ephemeral tcp 15000@blue", "port_ephemeral tcp 40000"],
+            ),
+        ];
+        for (what, actor, expected) in table {
+            let verdict = Film::default().settle(1000.0, &[actor]);
+            let mut expected = expected.to_vec();
+            let mut found = verdict.one().findings();
+            expected.sort_unstable();
+            found.sort_unstable();
+            assert_eq!(found, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_namespace_that_cannot_be_entered_is_not_judged() {
+        let shut = || serving(BLUE_TOO).shut_out_of_blue().holds(2);
+        let verdict = Film::default().settle(1000.0, &[shut().tcp(80, 1)]);
+        let haproxy = verdict.one();
+        assert_eq!((haproxy.up, haproxy.findings().len()), (Some(true), 0));
+        assert_eq!(haproxy.ports.len(), 1);
+        assert!(haproxy.protocols_known.is_empty(), "there may be more");
+        for kind in [Kind::PortMissing, Kind::PortUndeclared, Kind::PortBlocked] {
+            assert!(!haproxy.judged(kind), "{}", kind.as_str());
+        }
+        // What is missing in the namespace that was read is missing.
+        let other = serving(&format!("{BLUE_TOO} bind :81\n")).shut_out_of_blue().tcp(80, 1);
+        let verdict = Film::default().settle(1000.0, &[other]);
+        assert_eq!(verdict.one().findings(), ["port_missing tcp 81"]);
+        // All it listens on may be there: neither up nor down.
+        let verdict = Film::default().settle(1000.0, &[shut()]);
+        assert_eq!((verdict.one().up, verdict.one().cast().as_str()), (None, "10 current"));
+    }
 }

@@ -6,18 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::configs::declared_at;
-use super::ports::STALE_HOLDER;
-use super::{Finding, Judgement};
+use super::explain::declared_at;
+use super::input::Case;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::listeners;
 use crate::haproxy::places::{Endpoint, Places};
-use crate::judge::case::{Scene, port_key};
+use crate::judge::case::port_key;
+use crate::judge::finding::{Finding, Judgement, STALE_HOLDER};
+use crate::judge::owners::Owners;
 use crate::judge::verdict::Subject;
-use crate::model::{
-    CloserLook, Configuration, NamespaceId, PortRole, PortUse, Process, Protocol, Snapshot,
-    SocketInode,
-};
+use crate::model::{CloserLook, Configuration, NamespaceId, PortRole, PortUse, Protocol, Snapshot};
 
 /// Receive buffer of a UDP socket that only sends (`SOCK_MIN_RCVBUF`).
 const SENDERS_BUFFER_BYTES: u32 = 2304;
@@ -41,60 +39,35 @@ pub struct Claim<'a> {
     pub closer: &'a CloserLook,
 }
 
-/// Whose socket it is, as far as a haproxy holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner<'a> {
-    haproxy: &'a str,
-    pid: i32,
-    generation: Generation,
-}
-
-/// The sockets that haproxys hold, of those that use ports which were asked about.
-#[derive(Debug, Default)]
-pub struct Owners<'a> {
-    by_inode: BTreeMap<SocketInode, Owner<'a>>,
-    /// Uid that a haproxy's current listeners were bound under.
-    starters: BTreeMap<&'a str, u32>,
-}
-
-impl<'a> Owners<'a> {
-    /// Gathers them; of several holders the current one counts.
-    #[must_use]
-    pub fn of(scenes: &'a [Scene<'_>], closer: &CloserLook) -> Owners<'a> {
-        let mut owners = Owners::default();
-        let uses = closer.port_uses.values().flatten();
-        let asked: BTreeSet<SocketInode> = uses.filter_map(|used| used.inode).collect();
-        for scene in scenes {
-            for member in scene.service.members.iter().filter(|member| member.lives()) {
-                let id = member.id();
-                let generation = scene.generations.get(id);
-                let owner = Owner { haproxy: &scene.name, pid: id.pid, generation };
-                for inode in asked.iter().filter(|&&inode| holds(member.process, inode, closer)) {
-                    let known = owners.by_inode.entry(*inode).or_insert(owner);
-                    if generation == Generation::Current {
-                        *known = owner;
-                    }
-                }
-                let held = scene.holdings.get(&id).into_iter();
-                let uid = held.flat_map(|held| &held.listeners).map(|held| held.socket.uid).next();
-                if let (Some(uid), Generation::Current) = (uid, generation) {
-                    owners.starters.insert(&scene.name, uid);
-                }
-            }
-        }
-        owners
+/// A declared port that is not bound is held by something else: now, or for the next reload.
+pub fn port_blocked(case: &Case<'_>) -> Judgement {
+    // Of a namespace that was not read nobody can say who uses its ports either.
+    let known = [Protocol::Tcp, Protocol::Udp]
+        .into_iter()
+        .all(|protocol| case.scene.attributed(protocol, Generation::Current));
+    match claim(case).filter(|claim| claim.configuration.complete) {
+        Some(claim) if known => blocked_ports(&claim, case.scene.snapshot),
+        _ => Judgement::if_known(false, Vec::new()),
     }
 }
 
-/// It was seen to, when its sockets were read or at the closer look.
-fn holds(process: &Process, inode: SocketInode, closer: &CloserLook) -> bool {
-    process.sockets.as_ref().is_some_and(|sockets| sockets.contains(&inode))
-        || closer.held.contains(&(inode, process.id))
+/// What a haproxy that lives declares, and has bound.
+fn claim<'c>(case: &'c Case<'_>) -> Option<Claim<'c>> {
+    let scene = case.scene;
+    Some(Claim {
+        name: &scene.name,
+        configuration: scene.configuration.as_deref()?,
+        places: &scene.places,
+        tcp_ports: &scene.tcp_ports,
+        unbound: &scene.unbound,
+        owners: case.owners,
+        closer: scene.closer,
+    })
 }
 
 /// Declared ports that nobody of the claim has bound, and who has them instead.
 #[must_use]
-pub fn port_blocked(claim: &Claim<'_>, snapshot: &Snapshot) -> Judgement {
+pub fn blocked_ports(claim: &Claim<'_>, snapshot: &Snapshot) -> Judgement {
     let mut complete = claim.places.know_all(&claim.configuration.ports);
     let mut unbound: BTreeMap<NamespaceId, BTreeSet<Endpoint>> = BTreeMap::new();
     for &endpoint in claim.unbound {
@@ -244,8 +217,8 @@ fn finding(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::verdict::Kind;
     use crate::model::ConnectionState::Established;
+    use crate::policy::kind::Kind;
     use crate::stage::{Actor, Film, actor};
 
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";

@@ -1,0 +1,111 @@
+//! The configuration on disk is not the one that serves.
+
+use super::input::{Case, is_undeclared};
+use crate::haproxy::lineage::generations::Generation;
+use crate::judge::case::port_key;
+use crate::judge::finding::{Finding, Judgement};
+use crate::judge::verdict::PortKey;
+use crate::model::Configuration;
+
+/// So many changes are told.
+const MOST_CHANGES: usize = 10;
+
+/// The configuration on disk is not the one that serves, for longer than `reload_grace`.
+pub fn config_not_loaded(case: &Case<'_>) -> Judgement {
+    let Some(changed) = case.scene.config_has_changed() else {
+        return Judgement::if_known(case.scene.generations.up == Some(false), Vec::new());
+    };
+    let Some(configuration) = case.scene.configuration.as_deref().filter(|_| changed) else {
+        return Judgement::of(Vec::new());
+    };
+    let mut evidence = changes(case, configuration);
+    if evidence.is_empty() {
+        evidence.push("the files differ; the ports would stay the same".to_owned());
+    }
+    let error = configuration.declared.errors.first();
+    evidence.extend(error.map(|error| {
+        format!(
+            "it would not load: {}:{}: {}",
+            error.place.file.display(),
+            error.place.line,
+            error.what
+        )
+    }));
+    let now = case.scene.snapshot.taken;
+    Judgement::of(vec![Finding {
+        since: Some(configuration.modified).filter(|&modified| modified <= now),
+        grace_seconds: Some(case.scene.rules.reload_grace_seconds),
+        evidence,
+        advice: format!("haproxy-host-exporter check --haproxy {}, then reload", case.scene.name),
+        ..Finding::default()
+    }])
+}
+
+/// What a reload would bind and give back.
+fn changes(case: &Case<'_>, configuration: &Configuration) -> Vec<String> {
+    let added = case.scene.unbound.iter().map(|endpoint| {
+        format!("a reload would bind {}", in_words(&port_key(case.scene.snapshot, endpoint)))
+    });
+    let removed = case.by_port(Generation::Current).filter(|(_, holders)| {
+        configuration.complete
+            && holders.first().is_some_and(|port| is_undeclared(case, configuration, port))
+    });
+    let removed = removed.map(|(key, _)| format!("a reload would give back {}", in_words(key)));
+    added.chain(removed).take(MOST_CHANGES).collect()
+}
+
+fn in_words(key: &PortKey) -> String {
+    let PortKey { protocol, address, port, netns, .. } = key;
+    let place = if netns.is_empty() { String::new() } else { format!(" in netns {netns}") };
+    format!("{protocol} {address} port {port}{place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::kind::Kind;
+    use crate::stage::{Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+    const TWO: &str = "frontend a\n bind :80\n bind :81\n";
+
+    #[test]
+    fn config_not_loaded() {
+        let mut film = Film::default();
+        let edited = || actor(10, 1, LINE).configured(TWO, 2000).tcp(80, 1).tcp(82, 2);
+        film.see(2001.0, &[edited()]);
+        let early = film.see(5599.0, &[edited()]);
+        assert!(early.one().findings().is_empty(), "an hour to reload");
+        let late = film.see(5601.0, &[edited()]);
+        assert_eq!(late.one().findings(), ["config_not_loaded"]);
+        let evidence = late.one().anomalies[0].evidence.join("; ");
+        assert!(evidence.contains("would bind tcp 0.0.0.0 port 81"), "{evidence}");
+        assert!(evidence.contains("would give back tcp 0.0.0.0 port 82"), "{evidence}");
+    }
+
+    #[test]
+    fn what_was_watched_goes_by_content() {
+        let mut film = Film::default();
+        let born =
+            |text, modified| actor(10, 1000, LINE).configured(text, modified).tcp(80, 1).tcp(81, 2);
+        film.see(1001.0, &[born(TWO, 900)]);
+        let touched = film.see(9000.0, &[born(TWO, 5000)]);
+        assert!(touched.one().anomalies.is_empty(), "the same content");
+        let changed = film.see(9001.0, &[born("frontend a\n bind :80\n", 900)]);
+        assert_eq!(changed.one().anomalies[0].kind, Kind::ConfigNotLoaded, "an older date");
+    }
+
+    #[test]
+    fn a_date_tells_of_an_edit_nobody_watched() {
+        let at = |modified| actor(10, 1000, LINE).configured("frontend a\n bind :80\n", modified);
+        for (what, modified, fires) in [
+            ("written just before the start", 1000, false),
+            ("edited before the first look", 1003, true),
+        ] {
+            let mut film = Film::default();
+            film.see(1005.0, &[at(modified).tcp(80, 1).tcp(81, 2)]);
+            let verdict = film.see(9000.0, &[at(modified).tcp(80, 1).tcp(81, 2)]);
+            let kinds: Vec<Kind> = verdict.one().anomalies.iter().map(|a| a.kind).collect();
+            assert_eq!(kinds.contains(&Kind::ConfigNotLoaded), fires, "{what}");
+        }
+    }
+}

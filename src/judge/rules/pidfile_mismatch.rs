@@ -1,0 +1,93 @@
+//! The pidfile does not name the serving process.
+
+use super::input::Case;
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::member::Role;
+use crate::judge::finding::{Finding, Judgement};
+use crate::judge::verdict::Subject;
+use crate::model::PidfileContent;
+
+/// A pidfile that is there and does not name who serves; with a master, the master.
+pub fn pidfile_mismatch(case: &Case<'_>) -> Judgement {
+    let scene = case.scene;
+    if scene.generations.up != Some(true) {
+        return Judgement::if_known(scene.generations.up.is_some(), Vec::new());
+    }
+    let masters: Vec<_> =
+        scene.living(Generation::Current).filter(|m| m.role == Role::Master).collect();
+    let expected = if masters.is_empty() {
+        scene.living(Generation::Current).filter(|m| m.role == Role::Daemon).collect()
+    } else {
+        masters
+    };
+    let mut complete = true;
+    let mut wrong = Vec::new();
+    let mut right = false;
+    for member in expected {
+        let Some(pidfile) = &member.process.pidfile else { continue };
+        let pids = match &pidfile.content {
+            PidfileContent::Pids(pids) if !pids.is_empty() => pids,
+            PidfileContent::Unreadable => {
+                complete = false;
+                continue;
+            }
+            PidfileContent::Pids(_) | PidfileContent::Missing => continue,
+        };
+        if pids.contains(&member.process.own_pid()) {
+            right = true;
+            continue;
+        }
+        let named: Vec<_> = pids.iter().map(i32::to_string).collect();
+        let path = pidfile.path.display();
+        wrong.push(Finding {
+            subject: Subject::default(),
+            instance: String::new(),
+            since: None,
+            grace_seconds: None,
+            evidence: vec![format!(
+                "{path} names {}, and {} serves",
+                named.join(", "),
+                member.process.own_pid()
+            )],
+            advice: format!(
+                "the next reload would signal the wrong process: echo {} > {path}",
+                member.process.own_pid()
+            ),
+        });
+    }
+    wrong.truncate(usize::from(!right));
+    Judgement::if_known(complete, wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+
+    #[test]
+    fn pidfile_mismatch() {
+        let table: [(&str, Actor, bool); 4] = [
+            ("right", actor(11, 2, LINE).pidfile(&[11]), false),
+            ("wrong", actor(11, 2, LINE).pidfile(&[10]), true),
+            ("empty", actor(11, 2, LINE).pidfile(&[]), false),
+            (
+                "right in its own pid namespace",
+                actor(11, 2, LINE).pidfile(&[7]).change(|p| p.namespace_pids = vec![11, 7]),
+                false,
+            ),
+        ];
+        for (what, actor, wrong) in table {
+            let verdict = Film::default().settle(1000.0, &[actor.tcp(80, 1)]);
+            let expected: &[&str] = if wrong { &["pidfile_mismatch"] } else { &[] };
+            assert_eq!(verdict.one().findings(), expected, "{what}");
+        }
+        let line = "haproxy -W -f /a.cfg -p /run/p";
+        let master = |pids: &[i32]| actor(19, 1, line).pidfile(pids);
+        let worker = || actor(20, 2, line).child_of(19).pidfile(&[19]).tcp(80, 1);
+        let right = Film::default().settle(1000.0, &[master(&[19]), worker()]);
+        assert!(right.one().findings().is_empty());
+        let wrong = Film::default().settle(1000.0, &[master(&[20]), worker()]);
+        assert_eq!(wrong.one().findings(), ["pidfile_mismatch"]);
+    }
+}

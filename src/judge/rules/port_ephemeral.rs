@@ -1,0 +1,73 @@
+//! A port lies in the kernel's ephemeral range, unreserved.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::input::Case;
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::listeners;
+use crate::judge::case::port_key;
+use crate::judge::finding::{Finding, Judgement};
+use crate::judge::verdict::{PortKey, Subject};
+use crate::model::{NamespaceId, NetworkNamespace, numbers};
+
+/// A declared or bound port may be given to an outgoing connection while HAProxy is down.
+pub fn port_ephemeral(case: &Case<'_>) -> Judgement {
+    let scene = case.scene;
+    let mut complete = case.knows_ports_of(Generation::Current);
+    let mut exposed: BTreeMap<PortKey, &NetworkNamespace> = BTreeMap::new();
+    let mut weigh = |port: u16, network: NamespaceId, key: &dyn Fn() -> PortKey| {
+        let network = scene.snapshot.networks.get(&network);
+        match network.and_then(|network| Some((listeners::is_ephemeral(port, network)?, network))) {
+            Some((true, network)) => drop(exposed.insert(key(), network)),
+            Some((false, _)) => {}
+            None => complete = false,
+        }
+    };
+    for port in case.of(Generation::Current) {
+        weigh(port.key.port, port.network, &|| port.key.clone());
+    }
+    for at in &scene.unbound {
+        weigh(at.port, at.network, &|| port_key(scene.snapshot, at));
+    }
+    if let Some(configuration) = &scene.configuration {
+        complete &= scene.places.know_all(&configuration.ports);
+    }
+    // One line of advice for each network namespace, and the same for all its ports.
+    let mut advice: BTreeMap<&str, String> = BTreeMap::new();
+    for (key, network) in &exposed {
+        advice.entry(&network.label).or_insert_with(|| {
+            let ports: BTreeSet<u16> =
+                exposed.keys().filter(|other| other.netns == key.netns).map(|k| k.port).collect();
+            numbers::reserve_command(&network.label, &network.reserved, ports)
+        });
+    }
+    let findings = exposed.iter().map(|(key, network)| Finding {
+        subject: Subject { port: Some(key.clone()), ..Subject::default() },
+        evidence: network
+            .ephemeral
+            .iter()
+            .map(|range| {
+                let (low, high) = (range.start(), range.end());
+                format!("the kernel gives ports {low}-{high} to outgoing connections; this one is not reserved")
+            })
+            .collect(),
+        advice: advice.get(network.label.as_str()).cloned().unwrap_or_default(),
+        ..Finding::default()
+    });
+    Judgement::if_known(complete, findings.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::kind::Kind;
+    use crate::stage::{Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+
+    #[test]
+    fn port_ephemeral() {
+        let actors = [actor(10, 1, LINE).tcp(32767, 1).tcp(50000, 2)];
+        let found = Film::default().found("p", Kind::PortEphemeral, &actors);
+        assert_eq!(found, ["port_ephemeral tcp 50000"]);
+    }
+}

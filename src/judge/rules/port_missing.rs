@@ -1,0 +1,89 @@
+//! A declared port that no current process listens on, while one serves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::explain::declared_at;
+use super::input::{Case, settled, unsettled};
+use crate::haproxy::lineage::generations::Generation;
+use crate::judge::case::{MOST_ENDPOINTS, port_key};
+use crate::judge::finding::{Finding, Judgement};
+use crate::judge::verdict::{PortKey, Subject};
+use crate::model::{NamespaceId, Protocol};
+
+/// A declared port that no current process listens on, while one serves.
+///
+/// What is `blocked` has its own kind.
+pub fn port_missing(case: &Case<'_>, blocked: &Judgement) -> Judgement {
+    let Some((configuration, false)) = settled(case) else { return unsettled(case) };
+    if case.scene.generations.up != Some(true) {
+        return Judgement::if_known(case.scene.generations.up == Some(false), Vec::new());
+    }
+    let scene = case.scene;
+    let mut complete = blocked.complete
+        && case.knows_ports_of(Generation::Current)
+        && scene.places.know_all(&configuration.ports)
+        && configuration.ports.iter().nth(MOST_ENDPOINTS).is_none();
+    let held: BTreeSet<&PortKey> =
+        blocked.findings.iter().filter_map(|finding| finding.subject.port.as_ref()).collect();
+    let mut known: BTreeMap<(NamespaceId, Protocol), bool> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for endpoint in &scene.unbound {
+        let (network, protocol) = (endpoint.network, endpoint.protocol);
+        let known = known
+            .entry((network, protocol))
+            .or_insert_with(|| scene.listeners_known_in(network, protocol, Generation::Current));
+        let key = port_key(scene.snapshot, endpoint);
+        if !*known || held.contains(&key) {
+            complete &= *known;
+            continue;
+        }
+        let mut evidence = vec!["it is declared, and no current process listens on it".to_owned()];
+        evidence.extend(declared_at(configuration, &scene.places, endpoint));
+        findings.push(Finding {
+            subject: Subject { port: Some(key), ..Subject::default() },
+            evidence,
+            advice: "see whether the frontend was disabled or shut down at run time \
+                     (show stat, enable frontend); else reload"
+                .to_owned(),
+            ..Finding::default()
+        });
+    }
+    Judgement::if_known(complete, findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+    const TWO: &str = "frontend a\n bind :80\n bind :81\n";
+
+    /// Serving since second 100, with a configuration of second 50.
+    fn serving(text: &str) -> Actor {
+        actor(10, 100, LINE).configured(text, 50)
+    }
+
+    #[test]
+    fn port_missing() {
+        let table: [(&str, Actor, &[&str]); 5] = [
+            ("all bound", serving(TWO).tcp(80, 1).tcp(81, 2), &[]),
+            ("one not", serving(TWO).tcp(80, 1), &["port_missing tcp 81"]),
+            (
+                "in another network namespace",
+                serving("frontend a\n bind :80\n bind :81 namespace blue\n").tcp(80, 1),
+                &[],
+            ),
+            (
+                "an edit waits for its reload",
+                actor(10, 100, LINE).configured(TWO, 200).tcp(80, 1),
+                &[],
+            ),
+            ("down: another kind's business", serving(TWO), &[]),
+        ];
+        for (what, actor, expected) in table {
+            let verdict = Film::default().settle(1000.0, &[actor]);
+            let found = verdict.one().findings();
+            assert_eq!(found, expected, "{what}");
+        }
+    }
+}

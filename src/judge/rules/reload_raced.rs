@@ -1,0 +1,132 @@
+//! Two reloads at once left two daemons listening.
+
+use std::collections::BTreeSet;
+
+use super::input::Case;
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::member::Role;
+use crate::judge::case::Scene;
+use crate::judge::finding::{Finding, Judgement};
+use crate::judge::verdict::Subject;
+use crate::model::ProcessId;
+
+/// Two reloads at once left two daemons listening.
+pub fn reload_raced(case: &Case<'_>) -> Judgement {
+    let scene = case.scene;
+    let racing: Vec<_> = racing(scene).into_iter().filter_map(|id| scene.member(id)).collect();
+    let complete = scene.living(Generation::Unknown).next().is_none();
+    let Some(newest) = racing.iter().map(|m| m.process.started).reduce(f64::max) else {
+        return Judgement::if_known(complete, Vec::new());
+    };
+    let mut evidence: Vec<String> = racing
+        .iter()
+        .map(|member| {
+            let named: Vec<_> =
+                member.replaces().unwrap_or_default().iter().map(i32::to_string).collect();
+            let generation = scene.generations.get(member.id()).as_str();
+            format!(
+                "pid {} ({generation}) listens and was started with -sf {}",
+                member.id().pid,
+                named.join(" ")
+            )
+        })
+        .collect();
+    evidence.push("clients reach any of them; the next reload will end only one".to_owned());
+    let stale = racing.iter().filter(|m| scene.generations.get(m.id()) != Generation::Current);
+    let commands: Vec<_> = stale.map(|member| format!("kill -USR1 {}", member.id().pid)).collect();
+    let finding = Finding {
+        subject: Subject::default(),
+        instance: String::new(),
+        since: Some(newest),
+        grace_seconds: None,
+        evidence,
+        advice: format!(
+            "{}; then let one reload finish before the next begins",
+            commands.join("; ")
+        ),
+    };
+    Judgement::if_known(complete, vec![finding])
+}
+
+/// Live daemons that serve and were told to replace the same process.
+#[must_use]
+pub fn racing(scene: &Scene<'_>) -> BTreeSet<ProcessId> {
+    let serving: Vec<_> = scene
+        .service
+        .members
+        .iter()
+        .filter(|member| {
+            let holding = scene.holdings.get(&member.id());
+            member.lives()
+                && member.role == Role::Daemon
+                && !member.launching
+                && holding.is_some_and(|holding| !holding.listeners.is_empty())
+        })
+        .collect();
+    let mut racing = BTreeSet::new();
+    for (index, a) in serving.iter().enumerate() {
+        for b in serving.iter().skip(index + 1) {
+            let (Some(of_a), Some(of_b)) = (a.replaces(), b.replaces()) else { continue };
+            let both_current =
+                [a, b].iter().all(|m| scene.generations.get(m.id()) == Generation::Current);
+            let in_sequence = b.was_told_to_replace(a.process);
+            if of_a.iter().any(|pid| of_b.contains(pid)) && !both_current && !in_sequence {
+                racing.extend([a.id(), b.id()]);
+            }
+        }
+    }
+    racing
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Actor, Film, actor};
+
+    #[test]
+    fn reload_raced() {
+        let daemon = |pid, started, list: &str| {
+            actor(pid, started, &format!("haproxy -D -f /a.cfg -p /run/p {list}"))
+        };
+        let table: [(&str, Vec<Actor>, &[&str]); 5] = [
+            (
+                "two were told to replace the same",
+                vec![daemon(11, 2, "-sf 9").tcp(80, 1), daemon(12, 3, "-sf 9").tcp(80, 2)],
+                &["reload_raced"],
+            ),
+            (
+                "one of them drains",
+                vec![
+                    daemon(11, 2, "-sf 9").connected(5, Established),
+                    daemon(12, 3, "-sf 9").tcp(80, 2),
+                ],
+                &[],
+            ),
+            (
+                "one after the other, a list of all",
+                vec![
+                    daemon(11, 2, "-sf 9").connected(5, Established),
+                    daemon(12, 3, "-sf 9 11").tcp(80, 2),
+                ],
+                &[],
+            ),
+            (
+                "bare lists share nobody",
+                vec![daemon(11, 2, "-sf").tcp(80, 1), daemon(12, 3, "-sf").tcp(80, 1)],
+                &["port_stale_listener tcp 80 haproxy stale"],
+            ),
+            (
+                "several of one start (nbproc)",
+                vec![
+                    daemon(11, 2, "-sf 9").pidfile(&[11, 12]).tcp(80, 1),
+                    daemon(12, 2, "-sf 9").pidfile(&[11, 12]).tcp(80, 1),
+                ],
+                &[],
+            ),
+        ];
+        for (what, actors, expected) in table {
+            let verdict = Film::default().settle(1000.0, &actors);
+            assert_eq!(verdict.one().findings(), expected, "{what}");
+        }
+    }
+}
