@@ -46,7 +46,7 @@ impl Watcher {
     /// Takes a sample and judges it; answers the sample too.
     pub fn observe(&mut self) -> (Snapshot, Verdict) {
         let known = std::mem::take(&mut self.down);
-        let look = believe(self, &known, |watcher| watcher.sampler.sample(), Watcher::judge);
+        let look = confirm_down(self, &known, |watcher| watcher.sampler.sample(), Watcher::judge);
         let Look { snapshot, verdict, memory } = look;
         self.memory = memory;
         // Who was down and cannot be told of now is no news when it is down again.
@@ -107,7 +107,7 @@ impl Look {
 /// two looks in a row have shown the same of it. If none do, nothing is said of it.
 ///
 /// One that a reload has torn may show its worker after its end, and its master before the re-exec.
-fn believe<H>(
+fn confirm_down<H>(
     host: &mut H,
     known: &BTreeSet<String>,
     sample: impl Fn(&mut H) -> Snapshot,
@@ -131,7 +131,7 @@ fn believe<H>(
         let out_of_time = looks > 1 && begun.elapsed() > PATIENCE;
         if doubtful.is_empty() || looks == MOST_LOOKS || out_of_time {
             let haproxys = look.verdict.haproxys.iter_mut();
-            haproxys.filter(|h| doubtful.contains(&h.name)).for_each(Haproxy::doubt);
+            haproxys.filter(|h| doubtful.contains(&h.name)).for_each(Haproxy::withhold);
             return look;
         }
         before = Some(look);
@@ -179,7 +179,7 @@ mod tests {
         fn look(&mut self, known: &[&str]) -> (Option<bool>, usize) {
             let first = self.next;
             let known = known.iter().map(|name| (*name).to_owned()).collect();
-            let look = believe(self, &known, Script::sample, Script::judge);
+            let look = confirm_down(self, &known, Script::sample, Script::judge);
             self.memory = look.memory;
             (look.verdict.one().up, self.next - first)
         }
@@ -226,7 +226,7 @@ mod tests {
     fn where_no_two_looks_agree_nothing_is_said() {
         let restless = (1..=6).map(|number| vec![master().reload(number)]).collect();
         let mut script = Script::of(restless);
-        let look = believe(&mut script, &BTreeSet::new(), Script::sample, Script::judge);
+        let look = confirm_down(&mut script, &BTreeSet::new(), Script::sample, Script::judge);
         let haproxy = look.verdict.one();
         assert_eq!((haproxy.up, script.next), (None, MOST_LOOKS));
         // Nor what would follow from that nobody serves.
@@ -246,7 +246,7 @@ mod tests {
             |number| vec![master(), actor(30, 100 + number, "haproxy -W -f /b").reload(number)];
         let up = |scenes: Vec<Vec<Actor>>| {
             let mut script = Script::of(scenes);
-            let look = believe(&mut script, &BTreeSet::new(), Script::sample, Script::judge);
+            let look = confirm_down(&mut script, &BTreeSet::new(), Script::sample, Script::judge);
             look.verdict.haproxys.iter().map(|h| (h.name.clone(), h.up)).collect::<Vec<_>>()
         };
         let named = |a, b| vec![("a".to_owned(), a), ("b".to_owned(), b)];

@@ -320,7 +320,7 @@ impl Haproxy {
     }
 
     /// Nobody can say whether it serves, nor what would follow from that it does not.
-    pub fn doubt(&mut self) {
+    pub fn withhold(&mut self) {
         self.up = None;
         self.protocols_known.clear();
         self.judged.clear();

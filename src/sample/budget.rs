@@ -8,7 +8,7 @@ use rustix::time::ClockId;
 /// That is the lesser of the last two times: where a machine stands still, whoever was running is
 /// charged for it.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct CpuBudget {
     last: Option<Round>,
 }
 
@@ -19,7 +19,7 @@ struct Round {
     cost_seconds: f64,
 }
 
-impl Pace {
+impl CpuBudget {
     /// The work may be done again, if it is to take this share of a processor's time at most.
     #[must_use]
     pub fn allows(&self, share: f64) -> bool {
@@ -31,18 +31,18 @@ impl Pace {
 
     /// Seconds since the work was last done; infinite before that.
     #[must_use]
-    pub fn age(&self) -> f64 {
+    pub fn idle_seconds(&self) -> f64 {
         self.last.map_or(f64::INFINITY, |last| seconds(ClockId::Monotonic) - last.ended)
     }
 
     /// What it takes, seconds of processor time.
     #[must_use]
-    pub fn cost(&self) -> f64 {
+    pub fn cost_seconds(&self) -> f64 {
         self.last.map_or(0.0, |last| last.cost_seconds)
     }
 
     /// Takes note of work that is done now, at a cost that is known from before.
-    pub fn book(&mut self, cost_seconds: f64) {
+    pub fn charge(&mut self, cost_seconds: f64) {
         let ended = seconds(ClockId::Monotonic);
         self.last = Some(Round { ended, took_seconds: cost_seconds, cost_seconds });
     }
@@ -74,23 +74,23 @@ mod tests {
 
     #[test]
     fn dear_work_waits_for_its_share() {
-        let mut pace = Pace::default();
-        assert!(pace.allows(0.0), "the first time costs what it costs");
-        pace.spend(|| ());
-        pace.last = pace.last.map(|round| Round { cost_seconds: 3600.0, ..round });
-        assert!(!pace.allows(0.5));
-        pace.wait(7300.0);
-        assert!(pace.allows(0.5));
-        assert!(!pace.allows(0.4));
+        let mut budget = CpuBudget::default();
+        assert!(budget.allows(0.0), "the first time costs what it costs");
+        budget.spend(|| ());
+        budget.last = budget.last.map(|round| Round { cost_seconds: 3600.0, ..round });
+        assert!(!budget.allows(0.5));
+        budget.wait(7300.0);
+        assert!(budget.allows(0.5));
+        assert!(!budget.allows(0.4));
     }
 
     #[test]
     fn a_single_stall_is_not_taken_for_the_cost() {
-        let mut pace = Pace::default();
+        let mut budget = CpuBudget::default();
         let mut costs = Vec::new();
         for took in [3.0, 1.0, 3600.0, 1.0, 2.0, 2.0] {
-            pace.note(took);
-            costs.push(pace.cost());
+            budget.note(took);
+            costs.push(budget.cost_seconds());
         }
         assert_eq!(costs, [3.0, 1.0, 1.0, 1.0, 1.0, 2.0]);
     }

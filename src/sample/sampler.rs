@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::sample::clock::{Clock, boot_time, now};
 use crate::sample::discovery::census::Census;
-use crate::sample::discovery::lasting::Lastings;
+use crate::sample::discovery::process_cache::ProcessCache;
 use crate::sample::discovery::processes::{self, Discovery, Found};
 use crate::sample::files::configurations::Configurations;
 use crate::sample::files::configurations::Source;
@@ -68,7 +68,7 @@ pub struct Sampler {
     network_uses: NetworkUses,
     configurations: Configurations,
     census: Census,
-    lastings: Lastings,
+    process_cache: ProcessCache,
     ownership: Ownership,
     connections: Connections,
     port_uses: PortUses,
@@ -99,7 +99,7 @@ impl Sampler {
             network_uses: NetworkUses::default(),
             configurations: Configurations::default(),
             census: Census::default(),
-            lastings: Lastings::default(),
+            process_cache: ProcessCache::default(),
             ownership: Ownership::default(),
             connections: Connections::default(),
             port_uses: PortUses::default(),
@@ -217,14 +217,14 @@ impl Sampler {
             }
             let due = self.census.due();
             let discovered = self.census.look(&due, || {
-                let (known, unreadable) = (&mut self.lastings, &mut snapshot.unreadable);
-                processes::discover(procfs, &due, &self.discovery, self.clock, known, unreadable)
+                let (cache, unreadable) = (&mut self.process_cache, &mut snapshot.unreadable);
+                processes::discover(procfs, &due, &self.discovery, self.clock, cache, unreadable)
             });
             self.census.put_off(&discovered.others);
             found = discovered.found;
             self.census.keep_looking(found.iter().map(|found| found.process.id.pid));
             let living: BTreeSet<ProcessId> = found.iter().map(|f| f.process.id).collect();
-            self.lastings.retain(|id| living.contains(&id));
+            self.process_cache.retain(|id| living.contains(&id));
             snapshot.parents = processes::parents(procfs, &found);
             snapshot.host = headroom::host_headroom(procfs);
             for found in &found {
@@ -250,8 +250,8 @@ impl Sampler {
             let listens = |id| self.ownership.listens(id);
             let (taken, unreadable) = (snapshot.taken, &mut snapshot.unreadable);
             let procfs = &self.paths.procfs;
-            let doors = self.network_uses.read(procfs, &mut found, listens, taken, unreadable);
-            tables::read(&mut self.networks, doors, &mut found, snapshot)
+            let paths = self.network_uses.read(procfs, &mut found, listens, taken, unreadable);
+            tables::read(&mut self.networks, paths, &mut found, snapshot)
         });
         run(&mut snapshot, "ownership", |snapshot| {
             let wanted = wanted(snapshot, &found);
@@ -287,9 +287,9 @@ impl Sampler {
     fn has_company(&mut self) -> bool {
         let procfs = &self.paths.procfs;
         let Ok(new) = self.census.refresh(procfs) else { return false };
-        let (known, ignored) = (&mut self.lastings, &mut Vec::new());
+        let (cache, ignored) = (&mut self.process_cache, &mut Vec::new());
         let company =
-            processes::discover(procfs, &new, &self.discovery, self.clock, known, ignored);
+            processes::discover(procfs, &new, &self.discovery, self.clock, cache, ignored);
         !company.found.is_empty()
     }
 

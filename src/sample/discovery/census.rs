@@ -11,7 +11,7 @@ use procfs::FromRead;
 use procfs::process::Status;
 use rustix::fs::{Dir, Mode, OFlags};
 
-use crate::sample::budget::Pace;
+use crate::sample::budget::CpuBudget;
 use crate::sample::clock::seconds;
 use rustix::time::ClockId;
 
@@ -29,7 +29,7 @@ const REVIEW_SHARE: f64 = 1.0 / 100.0;
 pub struct Census {
     pids: BTreeMap<i32, Seen>,
     listed: Option<Listing>,
-    review: Pace,
+    review_budget: CpuBudget,
     /// The last pid can be had; not known yet.
     tells_last_pid: Option<bool>,
 }
@@ -117,7 +117,7 @@ impl Census {
     /// All of them are worth a look again, if there was time enough since that was so; answers
     /// whether there was.
     pub fn review(&mut self) -> bool {
-        let in_time = self.review.allows(REVIEW_SHARE);
+        let in_time = self.review_budget.allows(REVIEW_SHARE);
         if in_time {
             self.forget();
         }
@@ -133,7 +133,7 @@ impl Census {
 
     /// Does the looking, and takes note of what it takes if it is at all of them.
     pub fn look<T>(&mut self, due: &[i32], work: impl FnOnce() -> T) -> T {
-        if due.len() == self.pids.len() { self.review.spend(work) } else { work() }
+        if due.len() == self.pids.len() { self.review_budget.spend(work) } else { work() }
     }
 }
 
@@ -219,11 +219,11 @@ mod tests {
         census.refresh(Path::new("/proc")).unwrap();
         let own = std::process::id().cast_signed();
         assert!(census.review(), "its cost is not known yet");
-        census.review.book(1.0);
+        census.review_budget.charge(1.0);
         census.put_off(&[own]);
         census.pids.values_mut().for_each(|seen| seen.first -= 2.0 * YOUNG_SECONDS);
         assert!(!census.review() && !census.due().contains(&own));
-        census.review.wait(1.0 / REVIEW_SHARE);
+        census.review_budget.wait(1.0 / REVIEW_SHARE);
         assert!(census.review() && census.due().contains(&own));
     }
 }

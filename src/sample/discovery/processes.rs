@@ -7,7 +7,7 @@ use std::sync::Arc;
 use procfs::process::Stat;
 use regex::Regex;
 
-use super::lasting::{Lasting, Lastings, Layout};
+use super::process_cache::{Layout, ProcessCache, StableFacts};
 use crate::haproxy::command_line::CommandLine;
 use crate::model::{
     Environment, Executable, NamespaceId, OtherNetworks, Process, ProcessId, Unreadable, What,
@@ -59,12 +59,12 @@ pub fn discover(
     pids: &[i32],
     discovery: &Discovery,
     clock: Clock,
-    known: &mut Lastings,
+    cache: &mut ProcessCache,
     unreadable: &mut Vec<Unreadable>,
 ) -> Discovered {
     let mut discovered = Discovered::default();
     for &pid in pids {
-        match read(procfs, pid, discovery, clock, known, unreadable) {
+        match read(procfs, pid, discovery, clock, cache, unreadable) {
             Ok(Some(process)) => discovered.found.push(process),
             Ok(None) => discovered.others.push(pid),
             Err(ReadError::Gone) => {}
@@ -112,7 +112,7 @@ fn read(
     pid: i32,
     discovery: &Discovery,
     clock: Clock,
-    known: &mut Lastings,
+    cache: &mut ProcessCache,
     unreadable: &mut Vec<Unreadable>,
 ) -> Result<Option<Found>, ReadError> {
     let directory = ProcDir::open(procfs, pid)?;
@@ -140,7 +140,7 @@ fn read(
         return Ok(None);
     }
     let reader = Reader { directory, pid, unreadable, missing: Vec::new() };
-    let mut found = reader.read(before, exe, clock, known)?;
+    let mut found = reader.read(before, exe, clock, cache)?;
     found.process.arguments =
         (!found.process.is_zombie() && !arguments.is_empty()).then_some(arguments);
     Ok(Some(found))
@@ -181,7 +181,7 @@ impl Reader<'_> {
         stat: Stat,
         exe: Result<PathBuf, ReadError>,
         clock: Clock,
-        known: &mut Lastings,
+        cache: &mut ProcessCache,
     ) -> Result<Found, ReadError> {
         let alive = stat.state != 'Z' && stat.state != 'X';
         let (code, stack) = (Some(stat.startcode), Some(stat.startstack));
@@ -193,14 +193,14 @@ impl Reader<'_> {
             this.of_living(alive, target, What::Process, name)
         };
         let (working_directory, root) = (link(&mut self, "cwd")?, link(&mut self, "root")?);
-        let lasting = if let Some(lasting) = known.get(id, layout) {
-            lasting
+        let facts = if let Some(facts) = cache.get(id, layout) {
+            facts
         } else {
-            let lasting = self.read_lasting(alive)?;
+            let facts = self.read_stable_facts(alive)?;
             if self.missing.is_empty() {
-                known.put(id, layout, lasting.clone());
+                cache.put(id, layout, facts.clone());
             }
-            lasting
+            facts
         };
         // Last: what has died meanwhile showed half of itself.
         let status = self.directory.status()?;
@@ -218,13 +218,13 @@ impl Reader<'_> {
             executable: executable.map(|path| executable_of(&path)),
             working_directory,
             root,
-            environment: lasting.environment,
-            cgroup: lasting.cgroups.name().map(str::to_owned),
+            environment: facts.environment,
+            cgroup: facts.cgroups.name().map(str::to_owned),
             uid: Some(status.euid),
-            pid_namespace: lasting.pid_namespace,
-            net_namespace: lasting.net_namespace,
+            pid_namespace: facts.pid_namespace,
+            net_namespace: facts.net_namespace,
             other_networks: OtherNetworks::default(),
-            mount_namespace: lasting.mount_namespace,
+            mount_namespace: facts.mount_namespace,
             namespace_pids: if status.namespace_pids.is_empty() {
                 vec![self.pid]
             } else {
@@ -233,16 +233,16 @@ impl Reader<'_> {
             signals: Some(status.signals),
             anonymous_memory_bytes: status.anonymous_memory_bytes,
             open_fds: None,
-            max_fds: lasting.max_fds,
+            max_fds: facts.max_fds,
             sockets: None,
             pidfile: None,
             configuration: None,
         };
-        let Lasting { cgroups, uts_namespace, .. } = lasting;
+        let StableFacts { cgroups, uts_namespace, .. } = facts;
         Ok(Found { process, directory: self.directory, cgroups, uts_namespace, layout })
     }
 
-    fn read_lasting(&mut self, alive: bool) -> Result<Lasting, ReadError> {
+    fn read_stable_facts(&mut self, alive: bool) -> Result<StableFacts, ReadError> {
         let namespace = |this: &mut Self, name| {
             let id = this.directory.namespace(name);
             this.of_living(alive, id, What::Namespace, name)
@@ -252,7 +252,7 @@ impl Reader<'_> {
         let mount_namespace = namespace(self, "mnt")?;
         let environ = self.directory.strings("environ");
         let environment = self.of_living(alive, environ, What::Environment, "environ")?;
-        Ok(Lasting {
+        Ok(StableFacts {
             environment: environment.map(|strings| environment_of(&strings)),
             net_namespace,
             pid_namespace,

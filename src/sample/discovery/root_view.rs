@@ -8,7 +8,7 @@ use crate::sample::proc::dir::ProcDir;
 /// The pid of a process whose `/proc/PID/root` shows the files that `found` was started with:
 /// itself, unless it has called chroot(2) since; else one of the same mount namespace that has
 /// not: another HAProxy, its parent, the exporter, or init.
-pub fn doorway(procfs: &Path, found: &Found, all: &[Found]) -> Option<i32> {
+pub fn root_view(procfs: &Path, found: &Found, all: &[Found]) -> Option<i32> {
     let process = &found.process;
     if !process.in_own_jail() {
         return Some(process.id.pid);

@@ -17,7 +17,7 @@ use crate::model::{
     Unreadable, What,
 };
 use crate::sample::discovery::processes::Found;
-use crate::sample::discovery::root_view::doorway;
+use crate::sample::discovery::root_view::root_view;
 use crate::sample::proc::dir::ProcDir;
 
 /// Readings of configurations, by how they are found and what they depend on.
@@ -54,12 +54,12 @@ struct Basis {
     executable: Option<Executable>,
     root: Option<PathBuf>,
     working_directory: Option<PathBuf>,
-    door: Option<i32>,
+    root_view: Option<i32>,
     view: View,
     host_name: Option<String>,
 }
 
-/// What the door shows: its root, and its mount namespace.
+/// What it shows: its root, and its mount namespace.
 #[derive(Debug, Default, PartialEq, Hash)]
 struct View {
     root: Option<PathBuf>,
@@ -153,15 +153,15 @@ impl Configurations {
 impl Basis {
     fn of(procfs: &Path, found: &Found, all: &[Found], host_names: &mut HostNames) -> Basis {
         let process = &found.process;
-        let door = doorway(procfs, found, all);
+        let root_view = root_view(procfs, found, all);
         Basis {
             arguments: process.arguments.clone(),
             environment: process.environment.clone(),
             executable: process.executable.clone(),
             root: process.root.clone(),
             working_directory: process.working_directory.clone(),
-            door,
-            view: door.map(|door| View::through(procfs, door, all)).unwrap_or_default(),
+            root_view,
+            view: root_view.map(|pid| View::through(procfs, pid, all)).unwrap_or_default(),
             host_name: host_names.of(procfs, found),
         }
     }
@@ -169,12 +169,12 @@ impl Basis {
 
 impl View {
     /// What was read of an HAProxy already is not read again.
-    fn through(procfs: &Path, door: i32, all: &[Found]) -> View {
-        if let Some(known) = all.iter().find(|found| found.process.id.pid == door) {
+    fn through(procfs: &Path, pid: i32, all: &[Found]) -> View {
+        if let Some(known) = all.iter().find(|found| found.process.id.pid == pid) {
             let process = &known.process;
             return View { root: process.root.clone(), mounts: process.mount_namespace };
         }
-        let Ok(directory) = ProcDir::open(procfs, door) else { return View::default() };
+        let Ok(directory) = ProcDir::open(procfs, pid) else { return View::default() };
         View { root: directory.link("root").ok(), mounts: directory.namespace("mnt").ok() }
     }
 }
@@ -219,8 +219,8 @@ fn source(procfs: &Path, process: &Process, basis: &Basis) -> Result<Option<Sour
         subject: line.files.join(" "),
         reason: reason.to_owned(),
     };
-    let door = basis
-        .door
+    let pid = basis
+        .root_view
         .ok_or_else(|| hidden("a chroot hides the files, and no process near it sees them"))?;
     let names: Vec<PathBuf> = line.files.iter().map(PathBuf::from).collect();
     let absolute = names.iter().all(|name| name.is_absolute());
@@ -233,7 +233,7 @@ fn source(procfs: &Path, process: &Process, basis: &Basis) -> Result<Option<Sour
                  or -C",
             )
         })?;
-    let root = procfs.join(door.to_string()).join("root");
+    let root = procfs.join(pid.to_string()).join("root");
     let launch = Launch::of(process, &line, basis.host_name.clone());
     Ok(Some(Source { names, base: Base { root, directory }, launch }))
 }
@@ -245,7 +245,7 @@ impl Source {
         root.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
-    /// The door may be another process each time; what it shows is told by the mount namespace.
+    /// The process whose root is used may be another process each time; what it shows is told by the mount namespace.
     fn key(&self, view: &View) -> u64 {
         let mut hasher = DefaultHasher::new();
         let launch = &self.launch;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::haproxy::command_line::CommandLine;
 use crate::model::{Pidfile, PidfileContent, Unreadable, What};
 use crate::sample::discovery::processes::Found;
-use crate::sample::discovery::root_view::doorway;
+use crate::sample::discovery::root_view::root_view;
 use crate::sample::proc::dir::ProcDir;
 use crate::sample::proc::error::ReadError;
 
@@ -43,8 +43,8 @@ fn pidfile_of(procfs: &Path, found: &Found, all: &[Found]) -> Option<Pidfile> {
     let Some(path) = CommandLine::resolve(directory.as_deref(), &named) else {
         return Some(Pidfile { path: PathBuf::from(named), content: PidfileContent::Unreadable });
     };
-    let door = doorway(procfs, found, all).ok_or(ReadError::Denied);
-    let directory = door.and_then(|pid| ProcDir::open(procfs, pid));
+    let viewer = root_view(procfs, found, all).ok_or(ReadError::Denied);
+    let directory = viewer.and_then(|pid| ProcDir::open(procfs, pid));
     let content = match directory.and_then(|dir| dir.file_in_root(&path, LIMIT_BYTES)) {
         Ok(bytes) => pids(&String::from_utf8_lossy(&bytes)),
         Err(ReadError::Gone) => PidfileContent::Missing,

@@ -11,7 +11,7 @@ use std::thread;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::sockets::{Netlink, SocketTable};
-use super::uses::Door;
+use super::uses::NamespacePath;
 use crate::model::{NamespaceId, Unreadable, What};
 use crate::sample::network::sysctls::{EphemeralPorts, EphemeralSysctls};
 use crate::sample::proc::dir::ProcDir;
@@ -75,25 +75,29 @@ impl Networks {
         self.own
     }
 
-    /// Makes the namespace `id` readable, by the first of its doors that opens.
-    pub fn open(&mut self, id: NamespaceId, doors: &[Door]) -> Result<&mut Network, Closed> {
+    /// Makes the namespace `id` readable, by the first of its paths that opens.
+    pub fn open(
+        &mut self,
+        id: NamespaceId,
+        paths: &[NamespacePath],
+    ) -> Result<&mut Network, EntryError> {
         if let Some(refusal) = self.refused.get(&id) {
-            return Err(Closed::Refused(refusal.clone()));
+            return Err(EntryError::Refused(refusal.clone()));
         }
         if !self.open.contains_key(&id) {
-            let label = self.label_of(id, doors);
-            match self.look_into(id, doors, label) {
+            let label = self.label_of(id, paths);
+            match self.make_readable(id, paths, label) {
                 Ok(network) => drop(self.open.insert(id, network)),
-                Err(closed) => {
-                    if let Closed::Refused(entry) = &closed {
+                Err(error) => {
+                    if let EntryError::Refused(entry) = &error {
                         self.refused.insert(id, entry.clone());
                     }
-                    return Err(closed);
+                    return Err(error);
                 }
             }
         }
-        let directory = inhabited(&self.procfs, doors);
-        let network = self.open.get_mut(&id).ok_or(Closed::Gone)?;
+        let directory = inhabited(&self.procfs, paths);
+        let network = self.open.get_mut(&id).ok_or(EntryError::Gone)?;
         if let (SocketTable::Procfs(path), Some(directory)) = (&mut network.table, directory) {
             // The process it was opened through may be gone.
             *path = directory;
@@ -120,16 +124,21 @@ impl Networks {
         self.refused.retain(|&id, _| needed(id));
     }
 
-    fn look_into(&self, id: NamespaceId, doors: &[Door], label: String) -> Result<Network, Closed> {
+    fn make_readable(
+        &self,
+        id: NamespaceId,
+        paths: &[NamespacePath],
+        label: String,
+    ) -> Result<Network, EntryError> {
         let entry = |what, reason: String| Unreadable { what, subject: subject_of(&label), reason };
         let own = Some(id) == self.own;
         let directory =
-            if own { Some(self.procfs.join("self/net")) } else { inhabited(&self.procfs, doors) };
+            if own { Some(self.procfs.join("self/net")) } else { inhabited(&self.procfs, paths) };
         let inside = if own {
-            Ok(Inside::look_around(&self.procfs))
+            Ok(Inside::open_here(&self.procfs))
         } else {
-            let file = open_one(id, doors, &self.procfs)?;
-            enter(file, LinkNameSpaceType::Network, || Ok(Inside::look_around(&self.procfs)))
+            let file = open_one(id, paths, &self.procfs)?;
+            enter(file, LinkNameSpaceType::Network, || Ok(Inside::open_here(&self.procfs)))
         };
         let (sysctls, what, why) = match inside {
             Ok(Inside { netlink: Ok(netlink), sysctls }) => {
@@ -146,7 +155,7 @@ impl Networks {
         };
         let Some(directory) = directory else {
             let why = format!("{why}; nobody seen lives there, so nothing is known of its sockets");
-            return Err(Closed::Refused(entry(what, why)));
+            return Err(EntryError::Refused(entry(what, why)));
         };
         let why = format!("{why}; /proc/net does not tell UDP listeners from other UDP sockets");
         let handicap = Some(entry(what, why));
@@ -156,7 +165,7 @@ impl Networks {
     /// The host's has none. Its name on the host, else as HAProxy's configuration calls it, unless
     /// another is called so already, else its number. Whoever had the name on the host before has
     /// lost it.
-    fn label_of(&mut self, id: NamespaceId, doors: &[Door]) -> String {
+    fn label_of(&mut self, id: NamespaceId, paths: &[NamespacePath]) -> String {
         if Some(id) == self.home {
             return String::new();
         }
@@ -170,9 +179,9 @@ impl Networks {
             return name;
         }
         let taken = |label: &String| self.open.values().any(|network| network.label == *label);
-        let by_configuration = doors.iter().find_map(|door| match door {
-            Door::Name(_, name) => Some(name.clone()),
-            Door::Inhabitant(_) | Door::Descriptor(..) => None,
+        let by_configuration = paths.iter().find_map(|path| match path {
+            NamespacePath::Name(_, name) => Some(name.clone()),
+            NamespacePath::Inhabitant(_) | NamespacePath::Descriptor(..) => None,
         });
         by_configuration.filter(|label| !taken(label)).unwrap_or_else(|| id.0.to_string())
     }
@@ -180,7 +189,7 @@ impl Networks {
 
 /// Why a namespace could not be made readable.
 #[derive(Debug)]
-pub enum Closed {
+pub enum EntryError {
     /// What led there a moment ago does so no more.
     Gone,
     /// A right is missing, and there is no other way.
@@ -195,22 +204,26 @@ struct Inside {
 
 impl Inside {
     /// In that of the calling thread.
-    fn look_around(procfs: &Path) -> Inside {
+    fn open_here(procfs: &Path) -> Inside {
         Inside { netlink: Netlink::open(), sysctls: EphemeralSysctls::open(procfs).ok() }
     }
 }
 
-/// A file of the namespace, by the first door that still leads there.
-fn open_one(id: NamespaceId, doors: &[Door], procfs: &Path) -> Result<OwnedFd, Closed> {
-    let opened = doors.iter().filter_map(|door| door.open(procfs).ok());
-    opened.filter(|(found, _)| *found == id).map(|(_, file)| file).next().ok_or(Closed::Gone)
+/// A file of the namespace, by the first path that still leads there.
+fn open_one(
+    id: NamespaceId,
+    paths: &[NamespacePath],
+    procfs: &Path,
+) -> Result<OwnedFd, EntryError> {
+    let opened = paths.iter().filter_map(|path| path.open(procfs).ok());
+    opened.filter(|(found, _)| *found == id).map(|(_, file)| file).next().ok_or(EntryError::Gone)
 }
 
 /// The tables of a process that lives in it: readable by anyone.
-fn inhabited(procfs: &Path, doors: &[Door]) -> Option<PathBuf> {
-    doors.iter().find_map(|door| match door {
-        Door::Inhabitant(pid) => Some(procfs.join(pid.to_string()).join("net")),
-        Door::Name(..) | Door::Descriptor(..) => None,
+fn inhabited(procfs: &Path, paths: &[NamespacePath]) -> Option<PathBuf> {
+    paths.iter().find_map(|path| match path {
+        NamespacePath::Inhabitant(pid) => Some(procfs.join(pid.to_string()).join("net")),
+        NamespacePath::Name(..) | NamespacePath::Descriptor(..) => None,
     })
 }
 

@@ -2,36 +2,36 @@
 
 use std::io;
 
-use super::namespaces::{Closed, Network, Networks, subject_of};
-use super::uses::{Doors, may_listen_in};
+use super::namespaces::{EntryError, Network, Networks, subject_of};
+use super::uses::{NamespacePaths, may_listen_in};
 use crate::model::{NamespaceId, NetworkNamespace, Snapshot, Unreadable, What};
 use crate::sample::discovery::processes::Found;
 
 /// Reads every namespace that HAProxys live or listen in, and the exporter's own.
 pub fn read(
     networks: &mut Networks,
-    mut doors: Doors,
+    mut paths: NamespacePaths,
     found: &mut [Found],
     snapshot: &mut Snapshot,
 ) -> bool {
     if let Some(own) = networks.own() {
-        doors.entry(own).or_default();
+        paths.entry(own).or_default();
     }
-    networks.retain(|id| doors.contains_key(&id));
+    networks.retain(|id| paths.contains_key(&id));
     let mut success = true;
-    for (id, doors) in doors {
-        match networks.open(id, &doors) {
+    for (id, paths) in paths {
+        match networks.open(id, &paths) {
             Ok(network) => success &= read_network(id, network, snapshot),
-            Err(closed) => leave_out(id, closed, found, snapshot),
+            Err(error) => leave_out(id, error, found, snapshot),
         }
     }
     success
 }
 
 /// What cannot be entered is not known, unless only servers' sockets can be there.
-fn leave_out(id: NamespaceId, closed: Closed, found: &mut [Found], snapshot: &mut Snapshot) {
+fn leave_out(id: NamespaceId, error: EntryError, found: &mut [Found], snapshot: &mut Snapshot) {
     if found.iter().any(|found| may_listen_in(&found.process, id)) {
-        if let Closed::Refused(entry) = closed {
+        if let EntryError::Refused(entry) = error {
             snapshot.unreadable.push(entry);
         }
         return;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::{NamespaceId, OtherNetworks, Process, ProcessId, UnixSeconds, Unreadable, What};
 use crate::sample::discovery::processes::Found;
-use crate::sample::discovery::root_view::doorway;
+use crate::sample::discovery::root_view::root_view;
 use crate::sample::proc::dir::ProcDir;
 use crate::sample::proc::error::ReadError;
 
@@ -22,7 +22,7 @@ const YOUNG_SECONDS: f64 = 10.0;
 
 /// A file that leads to a network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Door {
+pub enum NamespacePath {
     /// `/proc/PID/ns/net` of a process that lives there.
     Inhabitant(i32),
     /// A name below `/run/netns` as this process sees it.
@@ -31,19 +31,21 @@ pub enum Door {
     Descriptor(i32, i32),
 }
 
-impl Door {
+impl NamespacePath {
     /// Opens it: which namespace it leads to now, and the file to enter it by.
     pub fn open(&self, procfs: &Path) -> Result<(NamespaceId, OwnedFd), ReadError> {
         match self {
-            Door::Inhabitant(pid) => ProcDir::open(procfs, *pid)?.open_namespace("net"),
-            Door::Name(pid, name) => named(procfs, *pid, name),
-            Door::Descriptor(pid, number) => ProcDir::open(procfs, *pid)?.network_behind(*number),
+            NamespacePath::Inhabitant(pid) => ProcDir::open(procfs, *pid)?.open_namespace("net"),
+            NamespacePath::Name(pid, name) => named(procfs, *pid, name),
+            NamespacePath::Descriptor(pid, number) => {
+                ProcDir::open(procfs, *pid)?.network_behind(*number)
+            }
         }
     }
 }
 
-/// Doors to each namespace that is needed, the best first.
-pub type Doors = BTreeMap<NamespaceId, Vec<Door>>;
+/// The paths to each namespace that is needed, the best first.
+pub type NamespacePaths = BTreeMap<NamespaceId, Vec<NamespacePath>>;
 
 /// What was learned of the processes of the last sample.
 #[derive(Debug, Default)]
@@ -60,7 +62,7 @@ struct Known {
 }
 
 impl NetworkUses {
-    /// Tells every living process the namespaces it listens in besides its own; answers the doors
+    /// Tells every living process the namespaces it listens in besides its own; answers the paths
     /// to all of them.
     pub fn read(
         &mut self,
@@ -69,8 +71,8 @@ impl NetworkUses {
         listens: impl Fn(ProcessId) -> bool,
         now: UnixSeconds,
         unreadable: &mut Vec<Unreadable>,
-    ) -> Doors {
-        let mut doors = Doors::new();
+    ) -> NamespacePaths {
+        let mut paths = NamespacePaths::new();
         let mut known = BTreeMap::new();
         let mut others = Vec::new();
         for one in found.iter() {
@@ -81,12 +83,12 @@ impl NetworkUses {
             }
             let mut of = self.known.remove(&process.id).unwrap_or_default();
             if let Some(id) = process.net_namespace {
-                doors.entry(id).or_default().insert(0, Door::Inhabitant(process.id.pid));
+                paths.entry(id).or_default().insert(0, NamespacePath::Inhabitant(process.id.pid));
             }
             let age = now - process.started;
             let started = if listens(process.id) { YOUNG_SECONDS } else { LONGEST_START_SECONDS };
-            of.read_held(one, age > started, &mut doors);
-            let named = of.read_names(procfs, one, found, &mut doors, unreadable);
+            of.read_held(one, age > started, &mut paths);
+            let named = of.read_names(procfs, one, found, &mut paths, unreadable);
             let held = of.held.as_ref();
             let held = held.map(|held| held.keys().copied().collect::<BTreeSet<_>>());
             others.push(OtherNetworks { named, held });
@@ -96,13 +98,13 @@ impl NetworkUses {
         for (one, others) in found.iter_mut().zip(others) {
             one.process.other_networks = others;
         }
-        doors
+        paths
     }
 }
 
 impl Known {
     /// What its descriptors lead to, but its own namespace; read again while it may open more.
-    fn read_held(&mut self, found: &Found, has_started: bool, doors: &mut Doors) {
+    fn read_held(&mut self, found: &Found, has_started: bool, paths: &mut NamespacePaths) {
         let process = &found.process;
         if !self.held_is_final {
             let held = found.directory.held_networks(FIRST_DESCRIPTORS);
@@ -113,8 +115,8 @@ impl Known {
             self.held_is_final = self.held.is_some() && has_started;
         }
         for (&id, &descriptor) in self.held.iter().flatten() {
-            let door = Door::Descriptor(process.id.pid, descriptor);
-            doors.entry(id).or_default().push(door);
+            let path = NamespacePath::Descriptor(process.id.pid, descriptor);
+            paths.entry(id).or_default().push(path);
         }
     }
 
@@ -125,17 +127,17 @@ impl Known {
         procfs: &Path,
         found: &Found,
         all: &[Found],
-        doors: &mut Doors,
+        paths: &mut NamespacePaths,
         unreadable: &mut Vec<Unreadable>,
     ) -> BTreeMap<String, Option<NamespaceId>> {
         let configuration = found.process.configuration.as_deref();
         let mut meanings = BTreeMap::new();
         for name in configuration.iter().flat_map(|c| c.ports.namespaces()) {
-            let seen = doorway(procfs, found, all).ok_or(ReadError::Denied);
+            let seen = root_view(procfs, found, all).ok_or(ReadError::Denied);
             match seen.and_then(|pid| Ok((pid, named(procfs, pid, name)?.0))) {
                 Ok((pid, id)) => {
                     self.named.insert(name.to_owned(), id);
-                    doors.entry(id).or_default().push(Door::Name(pid, name.to_owned()));
+                    paths.entry(id).or_default().push(NamespacePath::Name(pid, name.to_owned()));
                 }
                 Err(_) if self.named.contains_key(name) => {}
                 Err(error) => {

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::model::{
     CloserLook, Connection, NamespaceId, Process, ProcessId, Snapshot, SocketInode,
 };
-use crate::sample::budget::Pace;
+use crate::sample::budget::CpuBudget;
 use crate::sample::network::namespaces::Networks;
 use crate::sample::network::tables::table_unreadable;
 use crate::sample::proc::dir::ProcDir;
@@ -23,7 +23,7 @@ const FIRST_SHARE: f64 = 1.0 / 20.0;
 #[derive(Debug, Default)]
 pub struct Connections {
     known: BTreeMap<ProcessId, Vec<Connection>>,
-    pace: Pace,
+    budget: CpuBudget,
 }
 
 impl Connections {
@@ -40,8 +40,8 @@ impl Connections {
     ) {
         self.known.retain(|id, _| of.contains(id));
         let share = if of.len() == self.known.len() { SHARE } else { FIRST_SHARE };
-        if !of.is_empty() && self.pace.allows(share) {
-            self.known = self.pace.spend(|| dump(procfs, networks, snapshot, of, closer));
+        if !of.is_empty() && self.budget.allows(share) {
+            self.known = self.budget.spend(|| dump(procfs, networks, snapshot, of, closer));
         }
         closer.connections.clone_from(&self.known);
     }

@@ -7,7 +7,7 @@ use super::programs;
 use crate::model::{
     CloserLook, NamespaceId, PortRole, PortUse, ProcessId, Program, Snapshot, SocketInode,
 };
-use crate::sample::budget::Pace;
+use crate::sample::budget::CpuBudget;
 use crate::sample::network::namespaces::Networks;
 use crate::sample::network::tables::table_unreadable;
 use crate::sample::proc::dir::ProcDir;
@@ -21,10 +21,10 @@ const FIRST_SHARE: f64 = 1.0 / 20.0;
 #[derive(Debug, Default)]
 pub struct PortUses {
     known: BTreeMap<NamespaceId, Answer>,
-    asking: Pace,
+    asking_budget: CpuBudget,
     /// Holders of sockets that no HAProxy was known to hold.
     holders: BTreeMap<SocketInode, BTreeSet<Program>>,
-    searching: Pace,
+    search_budget: CpuBudget,
 }
 
 #[derive(Debug)]
@@ -49,9 +49,9 @@ impl PortUses {
         self.known.retain(|id, _| ports.contains_key(id));
         let answered = ports.iter().all(|(&id, ports)| self.covers(id, ports));
         let share = if answered { SHARE } else { FIRST_SHARE };
-        if !ports.is_empty() && self.asking.allows(share) {
+        if !ports.is_empty() && self.asking_budget.allows(share) {
             let known = &mut self.known;
-            self.asking.spend(|| ask(known, networks, ports, closer));
+            self.asking_budget.spend(|| ask(known, networks, ports, closer));
         }
         for (&id, ports) in ports {
             if let Some(answer) = self.known.get(&id)
@@ -83,13 +83,13 @@ impl PortUses {
         let uses = closer.port_uses.values().flatten();
         let listeners = uses.filter(|used| used.role == PortRole::Listening);
         let listening: BTreeSet<SocketInode> = listeners.filter_map(|used| used.inode).collect();
-        let PortUses { holders, searching, .. } = self;
+        let PortUses { holders, search_budget, .. } = self;
         let lives = |program: &Program| ProcDir::open(procfs, program.pid).is_ok();
         holders.retain(|inode, programs| strange.contains(inode) && programs.iter().all(lives));
         // A walk of every process's descriptors: made once for each socket.
         let unnamed = strange.iter().any(|inode| !holders.contains_key(inode));
-        if unnamed && searching.allows(FIRST_SHARE) {
-            let mut found = searching.spend(|| programs::holders(procfs, &strange)).programs;
+        if unnamed && search_budget.allows(FIRST_SHARE) {
+            let mut found = search_budget.spend(|| programs::holders(procfs, &strange)).programs;
             *holders = strange
                 .into_iter()
                 .map(|inode| (inode, found.remove(&inode).unwrap_or_default()))

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use super::wanted::WantedSet;
 use crate::model::{Environment, Process, SocketInode, UnixSeconds};
-use crate::sample::budget::Pace;
-use crate::sample::discovery::lasting::Layout;
+use crate::sample::budget::CpuBudget;
+use crate::sample::discovery::process_cache::Layout;
 use crate::sample::discovery::processes::Found;
 use crate::sample::proc::descriptors::{Descriptors, Link, Target};
 use crate::sample::proc::error::ReadError;
@@ -28,13 +28,13 @@ const FEW_WHILE_STARTING: usize = 512;
 /// Where the kernel does not count descriptors (before Linux 6.2), a walk counts them.
 const COUNT_SHARE: f64 = 1.0 / 300.0;
 
-/// How much a reading told.
+/// How much a reading coverage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum Coverage {
     /// Everything the process holds of the sockets in question.
-    All,
+    Complete,
     /// That it still holds what it held.
-    Known,
+    Verified,
 }
 
 /// One process, as it was when it was last walked.
@@ -52,7 +52,7 @@ pub struct Holder {
     was_walked: bool,
     /// It was seen to hold what is not among them.
     suspect: bool,
-    walk: Pace,
+    walk_budget: CpuBudget,
 }
 
 /// A descriptor, by its number.
@@ -112,19 +112,19 @@ impl Holder {
         now: UnixSeconds,
         asked: bool,
         links: &mut usize,
-    ) -> Result<Told, ReadError> {
+    ) -> Result<Coverage, ReadError> {
         let count = descriptors.count();
         let is_young = now - self.young_since < YOUNG_SECONDS;
-        let told = if asked || !self.was_walked || self.suspect || is_young {
+        let coverage = if asked || !self.was_walked || self.suspect || is_young {
             None
         } else {
             self.verify(descriptors, wanted, count, links)
         };
-        if told.is_none() {
+        if coverage.is_none() {
             self.walk(descriptors, wanted, now)?;
         }
         self.open = count.unwrap_or(self.open_when_walked);
-        Ok(told.unwrap_or(Told::All))
+        Ok(coverage.unwrap_or(Coverage::Complete))
     }
 
     /// The sockets it holds.
@@ -148,8 +148,8 @@ impl Holder {
     }
 
     /// How long its walks take.
-    pub fn pace(&self) -> &Pace {
-        &self.walk
+    pub fn walk_budget(&self) -> &CpuBudget {
+        &self.walk_budget
     }
 
     /// It was seen by others to hold a listener that it was not known to hold.
@@ -168,10 +168,10 @@ impl Holder {
         wanted: &WantedSet,
         count: Option<u64>,
         links: &mut usize,
-    ) -> Option<Told> {
+    ) -> Option<Coverage> {
         let Some(count) = count else {
-            let is_due = self.walk.allows(COUNT_SHARE);
-            return (!is_due && self.holds_on(descriptors, links)).then_some(Told::Known);
+            let is_due = self.walk_budget.allows(COUNT_SHARE);
+            return (!is_due && self.holds_on(descriptors, links)).then_some(Coverage::Verified);
         };
         let few = if self.listens() { FEW } else { FEW_WHILE_STARTING };
         if count <= (self.held.len() + few) as u64 {
@@ -180,11 +180,11 @@ impl Holder {
             return (is_all
                 && self.rest.is_of_no_interest(descriptors, wanted, links)
                 && self.holds_on(descriptors, links))
-            .then_some(Told::All);
+            .then_some(Coverage::Complete);
         }
         let may_begin = !self.listens() && count > self.open_when_walked;
         self.rest = Rest::default();
-        (!may_begin && self.holds_on(descriptors, links)).then_some(Told::Known)
+        (!may_begin && self.holds_on(descriptors, links)).then_some(Coverage::Verified)
     }
 
     /// Every descriptor that was one of the sockets still is.
@@ -202,7 +202,7 @@ impl Holder {
     ) -> Result<(), ReadError> {
         let before = &self.sockets;
         let (mut held, mut rest, mut open) = (Vec::new(), Vec::new(), 0);
-        self.walk.spend(|| {
+        self.walk_budget.spend(|| {
             descriptors.walk(|number, inode| {
                 open += 1;
                 match inode.filter(|i| before.contains(i) || wanted.get(*i).is_some()) {

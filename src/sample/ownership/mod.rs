@@ -25,10 +25,10 @@ use std::sync::Arc;
 
 use rustix::process::Resource;
 
-use super::budget::Pace;
+use super::budget::CpuBudget;
 use super::discovery::processes::Found;
-use super::ownership::holder::{Holder, Told};
-use super::ownership::search::{Search, Sought};
+use super::ownership::holder::{Coverage, Holder};
+use super::ownership::search::{Search, SearchTargets};
 use super::ownership::wanted::WantedSet;
 use super::proc::error::ReadError;
 use crate::model::{ProcessId, SocketInode, UnixSeconds};
@@ -55,7 +55,7 @@ pub struct Ownership {
     /// So many more links may be held open.
     links: usize,
     search: Search,
-    turn: Pace,
+    turn_budget: CpuBudget,
 }
 
 /// One process's reading.
@@ -85,10 +85,10 @@ impl Ownership {
             .iter_mut()
             .map(|found| (found.process.id, self.read_one(found, wanted, now, false)))
             .collect();
-        let sought = self.search.begin(wanted);
-        let searches = self.search.allows(&sought, |inode| self.is_held(inode));
+        let targets = self.search.begin(wanted);
+        let searches = self.search.allows(&targets, |inode| self.is_held(inode));
         let asked = if searches {
-            asked_for(&sought, &readings)
+            asked_for(&targets, &readings)
         } else {
             self.next_in_turn(&readings).into_iter().collect()
         };
@@ -97,8 +97,8 @@ impl Ownership {
         }
         self.book(&asked, searches);
         let all_told = readings.values().all(|reading| reading.complete);
-        let is_found = searches || all_told && !sought.is_on_the_move();
-        self.search.end(sought, wanted, is_found);
+        let is_found = searches || all_told && !targets.is_on_the_move();
+        self.search.end(targets, wanted, is_found);
         readings.into_iter().map(|(id, reading)| (id, reading.outcome)).collect()
     }
 
@@ -147,8 +147,8 @@ impl Ownership {
         let holder = self.holders.entry(id).or_default();
         let before = Arc::clone(holder.sockets());
         holder.follow(found, now);
-        let told = match holder.read(&descriptors, wanted, now, asked, &mut self.links) {
-            Ok(told) => told,
+        let coverage = match holder.read(&descriptors, wanted, now, asked, &mut self.links) {
+            Ok(coverage) => coverage,
             Err(error) => {
                 self.search.note_let_go(before.iter()); // it may be another program than had them
                 return self.lose(found, error);
@@ -159,7 +159,7 @@ impl Ownership {
         if !Arc::ptr_eq(&before, holder.sockets()) {
             self.search.note_let_go(before.difference(holder.sockets()));
         }
-        Reading { outcome: Outcome::Read, complete: told == Told::All }
+        Reading { outcome: Outcome::Read, complete: coverage == Coverage::Complete }
     }
 
     /// Nothing is known of it any more.
@@ -179,10 +179,12 @@ impl Ownership {
     /// Who is walked though nothing shows at it: of those that were not, the one that was not for
     /// longest.
     fn next_in_turn(&self, readings: &BTreeMap<ProcessId, Reading>) -> Option<ProcessId> {
-        if !self.turn.allows(TURN_SHARE) {
+        if !self.turn_budget.allows(TURN_SHARE) {
             return None;
         }
-        let age = |id: &ProcessId| self.holders.get(id).map_or(0.0, |holder| holder.pace().age());
+        let age = |id: &ProcessId| {
+            self.holders.get(id).map_or(0.0, |holder| holder.walk_budget().idle_seconds())
+        };
         let verified = readings.iter().filter(|(_, reading)| !reading.complete);
         verified.map(|(&id, _)| id).max_by(|a, b| age(a).total_cmp(&age(b)))
     }
@@ -193,9 +195,9 @@ impl Ownership {
             return;
         }
         let holders = walked.iter().filter_map(|id| self.holders.get(id));
-        let cost_seconds = holders.map(|holder| holder.pace().cost()).sum();
-        let pace = if as_search { self.search.pace() } else { &mut self.turn };
-        pace.book(cost_seconds);
+        let cost_seconds = holders.map(|holder| holder.walk_budget().cost_seconds()).sum();
+        let budget = if as_search { self.search.budget() } else { &mut self.turn_budget };
+        budget.charge(cost_seconds);
     }
 
     fn is_held(&self, inode: SocketInode) -> bool {
@@ -203,11 +205,14 @@ impl Ownership {
     }
 }
 
-/// Who is asked for what is sought: all that were not walked; and if that is on the move, also who
+/// Who is asked for what is targets: all that were not walked; and if that is on the move, also who
 /// was, since that may have been before it was handed it.
-fn asked_for(sought: &Sought, readings: &BTreeMap<ProcessId, Reading>) -> BTreeSet<ProcessId> {
+fn asked_for(
+    targets: &SearchTargets,
+    readings: &BTreeMap<ProcessId, Reading>,
+) -> BTreeSet<ProcessId> {
     let is_asked = |reading: &Reading| {
-        !reading.complete || sought.is_on_the_move() && matches!(reading.outcome, Outcome::Read)
+        !reading.complete || targets.is_on_the_move() && matches!(reading.outcome, Outcome::Read)
     };
     readings.iter().filter(|(_, reading)| is_asked(reading)).map(|(&id, _)| id).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::wanted::{Wanted, WantedSet};
 use crate::model::SocketInode;
-use crate::sample::budget::Pace;
+use crate::sample::budget::CpuBudget;
 
 /// A search takes this share of a processor at most,
 const SHARE: f64 = 1.0 / 100.0;
@@ -24,18 +24,18 @@ pub struct Search {
     explained: WantedSet,
     /// and the others.
     unsearched: BTreeSet<SocketInode>,
-    pace: Pace,
+    budget: CpuBudget,
 }
 
 /// Sockets whose holders are not all known.
 #[derive(Debug)]
-pub struct Sought {
+pub struct SearchTargets {
     sockets: BTreeSet<SocketInode>,
     /// Those of them that somebody has let go.
     let_go: BTreeSet<SocketInode>,
 }
 
-impl Sought {
+impl SearchTargets {
     /// Some of them may just have been handed from one process to another.
     pub fn is_on_the_move(&self) -> bool {
         !self.let_go.is_empty()
@@ -49,39 +49,39 @@ impl Search {
     }
 
     /// What is to be searched for, once everybody was looked at.
-    pub fn begin(&mut self, wanted: &WantedSet) -> Sought {
+    pub fn begin(&mut self, wanted: &WantedSet) -> SearchTargets {
         let mut let_go = std::mem::take(&mut self.let_go);
         if let_go.is_empty() && self.explained == *wanted {
-            return Sought { sockets: BTreeSet::new(), let_go }; // as mostly
+            return SearchTargets { sockets: BTreeSet::new(), let_go }; // as mostly
         }
         let_go.retain(|&inode| wanted.get(inode).is_some());
         let is_known = |w: &Wanted| self.explained.get(w.0) == Some(w) && !let_go.contains(&w.0);
         let sockets =
             wanted.iter().filter(|wanted| !is_known(wanted)).map(|(inode, _)| inode).collect();
-        Sought { sockets, let_go }
+        SearchTargets { sockets, let_go }
     }
 
     /// There is something to be searched for, and time for it.
-    pub fn allows(&self, sought: &Sought, is_held: impl Fn(SocketInode) -> bool) -> bool {
-        if sought.sockets.is_empty() {
+    pub fn allows(&self, targets: &SearchTargets, is_held: impl Fn(SocketInode) -> bool) -> bool {
+        if targets.sockets.is_empty() {
             return false;
         }
-        let is_cheap = self.pace.cost() <= SHORT_SECONDS || self.pace.allows(SHARE);
-        let is_lost = || sought.let_go.iter().any(|&inode| !is_held(inode));
-        is_cheap || is_lost() && self.pace.allows(LOST_SHARE)
+        let is_cheap = self.budget.cost_seconds() <= SHORT_SECONDS || self.budget.allows(SHARE);
+        let is_lost = || targets.let_go.iter().any(|&inode| !is_held(inode));
+        is_cheap || is_lost() && self.budget.allows(LOST_SHARE)
     }
 
     /// For the cost of a search.
-    pub fn pace(&mut self) -> &mut Pace {
-        &mut self.pace
+    pub fn budget(&mut self) -> &mut CpuBudget {
+        &mut self.budget
     }
 
     /// Remembers of what all holders are known now.
-    pub fn end(&mut self, sought: Sought, wanted: &WantedSet, is_found: bool) {
+    pub fn end(&mut self, targets: SearchTargets, wanted: &WantedSet, is_found: bool) {
         self.unsearched.clear();
         if !is_found {
-            self.let_go.extend(sought.let_go);
-            self.unsearched = sought.sockets;
+            self.let_go.extend(targets.let_go);
+            self.unsearched = targets.sockets;
         }
         // Also what was let go while somebody else was asked for it.
         let lately = self.let_go.iter().filter(|&&inode| wanted.get(inode).is_some());
@@ -109,12 +109,12 @@ mod tests {
         sockets.iter().copied().collect()
     }
 
-    /// What is sought of `tables`, and then found.
+    /// What is targets of `tables`, and then found.
     fn sought(search: &mut Search, tables: &[Wanted]) -> Vec<SocketInode> {
         let tables = wanted(tables);
-        let sought = search.begin(&tables);
-        let sockets = sought.sockets.iter().copied().collect();
-        search.end(sought, &tables, true);
+        let targets = search.begin(&tables);
+        let sockets = targets.sockets.iter().copied().collect();
+        search.end(targets, &tables, true);
         sockets
     }
 
@@ -138,9 +138,9 @@ mod tests {
         assert_eq!(sought(&mut search, &[(1, None)]), [1]);
         search.note_let_go(&[1]);
         for _ in 0..2 {
-            let sought = search.begin(&tables);
-            assert!(sought.is_on_the_move());
-            search.end(sought, &tables, false);
+            let targets = search.begin(&tables);
+            assert!(targets.is_on_the_move());
+            search.end(targets, &tables, false);
             assert_eq!(*search.unsearched(), BTreeSet::from([1, 2]));
         }
         assert_eq!(sought(&mut search, &[(1, None), (2, None)]), [1, 2]);
@@ -163,8 +163,8 @@ mod tests {
         let new = search.begin(&tables);
         assert!(search.allows(&new, |_| false), "the first time costs what it costs");
         search.end(new, &tables, true);
-        search.pace().book(1.0);
-        search.pace().wait(50.0);
+        search.budget().charge(1.0);
+        search.budget().wait(50.0);
         search.note_let_go(&[1]);
         let lost = search.begin(&tables);
         assert!(search.allows(&lost, |_| false));

@@ -18,7 +18,7 @@ pub type Layout = [Option<u64>; 5];
 
 /// The part of a process that lasts.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Lasting {
+pub struct StableFacts {
     /// `environ`.
     pub environment: Option<Environment>,
     /// `ns/net`.
@@ -37,7 +37,7 @@ pub struct Lasting {
 
 /// What lasts of each process.
 #[derive(Debug, Default)]
-pub struct Lastings {
+pub struct ProcessCache {
     known: BTreeMap<ProcessId, Reading>,
 }
 
@@ -46,24 +46,24 @@ struct Reading {
     layout: Layout,
     first: f64,
     last: f64,
-    lasting: Lasting,
+    facts: StableFacts,
 }
 
-impl Lastings {
+impl ProcessCache {
     /// What is known, unless it may have changed.
-    pub fn get(&self, id: ProcessId, layout: Layout) -> Option<Lasting> {
+    pub fn get(&self, id: ProcessId, layout: Layout) -> Option<StableFacts> {
         let reading = self.known.get(&id).filter(|reading| reading.layout == layout)?;
         let settled = reading.last - reading.first >= YOUNG_SECONDS;
         let fresh = seconds(ClockId::Monotonic) - reading.last < REVIEW_SECONDS;
-        (settled && fresh).then(|| reading.lasting.clone())
+        (settled && fresh).then(|| reading.facts.clone())
     }
 
     /// Keeps what was read just now.
-    pub fn put(&mut self, id: ProcessId, layout: Layout, lasting: Lasting) {
+    pub fn put(&mut self, id: ProcessId, layout: Layout, facts: StableFacts) {
         let last = seconds(ClockId::Monotonic);
         let before = self.known.get(&id).filter(|reading| reading.layout == layout);
         let first = before.map_or(last, |reading| reading.first);
-        self.known.insert(id, Reading { layout, first, last, lasting });
+        self.known.insert(id, Reading { layout, first, last, facts });
     }
 
     /// Forgets all others.
@@ -80,14 +80,14 @@ mod tests {
     fn kept_once_it_has_settled_and_until_it_is_executed_anew() {
         let id = ProcessId { start_ticks: 1, pid: 7 };
         let (layout, other) = ([Some(1); 5], [Some(2); 5]);
-        let mut kept = Lastings::default();
-        let lasting = Lasting { max_fds: Some(9), ..Lasting::default() };
-        kept.put(id, layout, lasting.clone());
+        let mut kept = ProcessCache::default();
+        let facts = StableFacts { max_fds: Some(9), ..StableFacts::default() };
+        kept.put(id, layout, facts.clone());
         assert_eq!(kept.get(id, layout), None, "young");
         kept.known.get_mut(&id).unwrap().first -= YOUNG_SECONDS;
-        assert_eq!(kept.get(id, layout), Some(lasting.clone()));
+        assert_eq!(kept.get(id, layout), Some(facts.clone()));
         assert_eq!(kept.get(id, other), None, "another program");
-        kept.put(id, other, lasting);
+        kept.put(id, other, facts);
         assert_eq!(kept.get(id, other), None, "young again");
         kept.known.get_mut(&id).unwrap().first -= 2.0 * REVIEW_SECONDS;
         kept.known.get_mut(&id).unwrap().last -= REVIEW_SECONDS;
