@@ -3,10 +3,12 @@
 //! | step | file |
 //! |---|---|
 //! | which configuration, of which haproxy | `target.rs` |
-//! | what the host says of its ports | `host.rs` |
+//! | which haproxys the host runs | `host.rs` |
+//! | what the host says of its ports | `facts.rs` |
 //! | what is wrong with it | [`crate::check`] |
 //! | how it is said | [`crate::report::candidate`] |
 
+mod facts;
 mod host;
 mod target;
 

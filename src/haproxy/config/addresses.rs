@@ -3,8 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Ports, Version};
+use super::version::Version;
 use crate::model::Protocol;
+use crate::model::declared::Ports;
 
 /// What the place of an address accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

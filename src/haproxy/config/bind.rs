@@ -8,7 +8,8 @@ use super::addresses::{self, Accepts, Address, AddressError, Carrier};
 use super::expansion::expand_again;
 use super::lexer::Word;
 use super::variables::{Reason, Variables};
-use super::{Inherited, Listener, Place, Ports, Possible, UnixListener, Version};
+use super::version::Version;
+use crate::model::declared::{Inherited, Listener, Place, Ports, Possible, UnixListener};
 
 /// Keywords of a `bind` line that have no value; every other has one (`bind_kw_list` all over
 /// `src/`). A value that looks like a keyword is thereby no keyword: `name interface`.

@@ -1,6 +1,6 @@
 //! Nesting of `.if`, `.elif`, `.else`, `.endif`: which lines count (configuration manual, section 2.4).
 
-use super::conditions::Truth;
+use super::truth::Truth;
 use super::variables::Reason;
 
 /// Deepest nesting, exclusive (`MAXNESTEDCONDS`).

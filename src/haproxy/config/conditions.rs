@@ -4,55 +4,11 @@
 use std::cmp::Ordering;
 
 use super::predicates::World;
-use super::variables::{Lookup, Reason};
+use super::truth::Truth;
+use super::variables::Lookup;
 
 /// Deepest nesting and longest chain of `&&` or `||` (`MAX_CFG_RECURSION`).
 const MOST_DEPTH: usize = 1024;
-
-/// Value of a condition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Truth {
-    /// It holds.
-    True,
-    /// It does not.
-    False,
-    /// It cannot be decided, and why.
-    Unknown(Reason),
-}
-
-impl Truth {
-    pub(super) fn of(value: bool) -> Truth {
-        if value { Truth::True } else { Truth::False }
-    }
-
-    pub(super) fn unknown(reason: impl Into<Reason>) -> Truth {
-        Truth::Unknown(reason.into())
-    }
-
-    fn negated(self) -> Truth {
-        match self {
-            Truth::True => Truth::False,
-            Truth::False => Truth::True,
-            Truth::Unknown(reason) => Truth::Unknown(reason),
-        }
-    }
-
-    fn and(self, other: Truth) -> Truth {
-        match (self, other) {
-            (Truth::False, _) | (_, Truth::False) => Truth::False,
-            (Truth::True, other) => other,
-            (unknown, _) => unknown,
-        }
-    }
-
-    fn or(self, other: Truth) -> Truth {
-        match (self, other) {
-            (Truth::True, _) | (_, Truth::True) => Truth::True,
-            (Truth::False, other) => other,
-            (unknown, _) => unknown,
-        }
-    }
-}
 
 /// Evaluates `text`, what follows `.if`. `Err` is what makes it unparsable.
 pub(super) fn evaluate(text: &[u8], world: &World<'_>) -> Result<Truth, String> {
@@ -327,8 +283,9 @@ fn integer(text: &[u8]) -> Option<(bool, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::launch::{Launch, SslLibrary};
     use super::super::variables::Variables;
-    use super::super::{Launch, SslLibrary, Version};
+    use super::super::version::Version;
     use super::*;
 
     fn world_of(launch: &Launch, text: &str) -> Result<Truth, String> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::bind::{Bound, Socket, possible};
 use super::lexer::Word;
 use super::variables::Reason;
-use super::{ConfigError, Declared, Place, Possible, Uncertain};
+use crate::model::declared::{ConfigError, Declared, Place, Possible, Uncertain};
 
 /// A setting that a line may switch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

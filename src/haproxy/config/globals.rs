@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::StatsSocket;
 use super::addresses::Accepts;
 use super::bind::{self, Options, Owner, Socket};
+use super::context::Context;
 use super::findings::{Line, Switch};
-use super::reader::Context;
+use crate::model::declared::StatsSocket;
 
 /// Keywords that change the meaning of what follows, or the process; a doubt about one is told.
 const TOLD: [&[u8]; 14] = [

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::Version;
+use super::version::Version;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::environment;
 use crate::model::Process;

@@ -269,7 +269,7 @@ fn hexadecimal_digit(byte: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Launch;
+    use super::super::launch::Launch;
     use super::*;
 
     fn variables() -> Variables {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::addresses::Accepts;
 use super::bind::{self, Bound, Options, Owner};
+use super::context::{Context, Flow};
 use super::findings::{Line, Switch};
-use super::reader::{Context, Flow};
 use super::variables::Reason;
 
 /// A `peers` section, being read.

@@ -3,8 +3,8 @@
 
 use std::cmp::Ordering;
 
-use super::Launch;
-use super::conditions::Truth;
+use super::launch::Launch;
+use super::truth::Truth;
 use super::variables::Variables;
 use super::version::Comparison;
 

@@ -1,22 +1,13 @@
 //! `defaults`, `frontend`, `listen`, `backend` and `log-forward` sections: which of their binds
 //! open (configuration manual, section 4; `src/cfgparse-listen.c`, `src/log.c`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::addresses::Accepts;
 use super::bind::{self, Options, Owner, Socket};
+use super::context::{Context, Flow};
 use super::findings::{Line, Switch};
-use super::reader::{Context, Flow};
 use super::variables::Reason;
-
-/// The `defaults` sections so far: is what inherits from them disabled?
-#[derive(Debug, Default)]
-pub(super) struct Defaults {
-    /// The last one, which a proxy without `from` inherits from.
-    last: Switch,
-    named: BTreeMap<Vec<u8>, Switch>,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

@@ -4,77 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::Accepts;
-use super::bind::{self, Bound, Options, Owner};
+use super::bind::{self, Options, Owner};
+use super::context::{Context, Defaults};
 use super::findings::{Findings, Line, Switch};
 use super::globals;
+use super::launch::{Launch, SourceFile};
 use super::lexer::Word;
-use super::proxies::Defaults;
 use super::variables::{Dialect, Variables};
 use super::walker::walk;
-use super::{Declared, Launch, SourceFile};
+use crate::model::declared::Declared;
 
 /// Bytes variables may expand to, beyond the size of the files: enough for any configuration
 /// that is meant, and a bound on one that is not.
 const MOST_EXPANSION: usize = 16 << 20;
-
-/// Why reading ends early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flow {
-    /// HAProxy reads no further in this file.
-    EndFile,
-    /// It reads no further at all.
-    Abort,
-}
-
-/// What the sections share.
-pub(super) struct Context<'a> {
-    pub(super) launch: &'a Launch,
-    pub(super) dialect: Dialect,
-    pub(super) variables: Variables,
-    pub(super) local_peer: Option<String>,
-    pub(super) defaults: Defaults,
-    pub(super) findings: Findings,
-    pub(super) switched: Vec<(&'static str, bool)>,
-    pub(super) quic_off: Switch,
-    /// Bytes variables may still expand to.
-    pub(super) room: usize,
-}
-
-impl Context<'_> {
-    /// Reads the addresses in one word of a line.
-    pub(super) fn addresses(
-        &mut self,
-        word: &Word,
-        line: &Line<'_>,
-        accepts: Accepts,
-    ) -> Vec<Bound> {
-        let setting = bind::Setting {
-            variables: &self.variables,
-            version: self.launch.version,
-            accepts,
-            file: line.file,
-            line: line.number,
-        };
-        bind::read(word, &setting, &mut self.room)
-    }
-
-    /// `unix-bind prefix`, as far as it was set above.
-    pub(super) fn unix_prefix(&self) -> Option<&str> {
-        self.findings.declared.globals.unix_bind_prefix.as_deref()
-    }
-
-    /// Reports an error after which HAProxy stops; where the line may not count, reading goes on.
-    pub(super) fn abort(
-        &mut self,
-        line: &Line<'_>,
-        word: usize,
-        what: impl Into<String>,
-        help: Option<&'static str>,
-    ) -> Flow {
-        self.findings.error(line.place(word), what, help, line.doubt);
-        Flow::Abort
-    }
-}
 
 /// Reads the files as HAProxy would in this order, started like this.
 ///
@@ -161,7 +103,7 @@ fn master_sockets(context: &mut Context<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Version;
+    use super::super::version::Version;
     use super::*;
 
     fn launch() -> Launch {

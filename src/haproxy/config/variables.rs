@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Launch, Version};
+use super::launch::Launch;
+use super::version::Version;
 
 /// Why something is not known, for a person.
 pub(super) type Reason = Arc<str>;

@@ -5,16 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::blocks::{Blocks, Counts};
-use super::conditions::{self, Truth};
+use super::conditions;
+use super::context::{Context, Flow};
 use super::findings::Line;
 use super::globals;
+use super::launch::SourceFile;
 use super::lexer::{self, LexError, Word, Words};
 use super::peers::Peers;
 use super::predicates::World;
 use super::proxies::{Proxy, is_identifier};
-use super::reader::{Context, Flow};
+use super::truth::Truth;
 use super::variables::{Dialect, Reason};
-use super::{Place, Possible, Program, SourceFile};
+use crate::model::declared::{Place, Possible, Program};
 
 /// Errors after which HAProxy leaves a file.
 const MOST_ERRORS: usize = 50;
