@@ -15,9 +15,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::facts::{Facts, Network, Owner, Question, Trial, Use, only_sends};
+use super::facts::{Facts, Network, Owner, Question, Trial, Use};
 use super::finding::Finding;
 use super::obstacles::{self, Obstacle};
+use crate::haproxy::binding::only_sends;
 use crate::haproxy::config::{Declared, Listener};
 use crate::model::{PortRole, PortUse, Protocol};
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::facts::{Facts, Network};
 use super::finding::{Endpoint, Finding, Kind, Severity};
+use crate::haproxy::binding;
 use crate::haproxy::config::{Declared, Listener};
 use crate::model::numbers;
 use crate::policy::Rules;
@@ -72,7 +73,7 @@ fn finding(
 /// The command that reserves these ports and keeps what is reserved: the sysctl replaces the list.
 #[must_use]
 pub fn reserve(network: &Network, ports: &[u16]) -> String {
-    numbers::reserve_command(&network.label, &network.reserved, ports.iter().copied())
+    binding::reserve_command(&network.label, &network.reserved, ports.iter().copied())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::model::{PortUse, Program, Protocol};
+use crate::model::{PortUse, Program};
 
 /// Everything a judgement rests on besides the configuration.
 #[derive(Debug, Clone, Default)]
@@ -112,18 +112,12 @@ pub struct Question {
     pub reuse_port: bool,
 }
 
-/// It holds a UDP port only to send from: HAProxy's log sockets (`SOCK_MIN_RCVBUF`).
-#[must_use]
-pub fn only_sends(socket: &PortUse) -> bool {
-    socket.protocol == Protocol::Udp && socket.receive_buffer_bytes.is_some_and(|b| b <= 2304)
-}
-
 #[cfg(test)]
 #[allow(missing_docs, clippy::must_use_candidate, clippy::missing_panics_doc)] // for tests
 pub mod tests {
     use super::*;
     use crate::haproxy::config::{Declared, Launch, SourceFile, read as read_files};
-    use crate::model::PortRole;
+    use crate::model::{PortRole, Protocol};
 
     pub fn read(text: &str) -> Declared {
         let file = SourceFile { path: "a.cfg".into(), text: text.into() };

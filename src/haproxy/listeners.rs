@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::binding::is_ephemeral;
 use super::places::{Endpoint, Places};
 use crate::model::{
     BoundSocket, Configuration, NamespaceId, NetworkNamespace, Process, ProcessId, Protocol,
@@ -171,14 +172,6 @@ pub fn may_be_one<'a>(
     // Whatever the namespaces are called that this one is.
     let declared = || configured.any(|known| known.ports.has(protocol, address, port));
     is_listener(socket, network, declared) != Some(false)
-}
-
-/// The kernel may give `port` to an outgoing connection. `None`: the range is not known.
-#[must_use]
-pub fn is_ephemeral(port: u16, network: &NetworkNamespace) -> Option<bool> {
-    let range = network.ephemeral.as_ref()?;
-    let reserved = network.reserved.iter().any(|reserved| reserved.contains(&port));
-    Some(range.contains(&port) && !reserved)
 }
 
 #[cfg(test)]

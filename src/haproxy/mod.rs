@@ -2,6 +2,7 @@
 //!
 //! Pure: values in, values out.
 
+pub mod binding;
 pub mod command_line;
 pub mod config;
 pub mod environment;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::verdict::{ConnectionCounts, Name, Origin, Port, PortKey, ProcessView, StaleState};
+use crate::haproxy::binding;
 use crate::haproxy::lineage::generations::{Generation, Generations};
 use crate::haproxy::lineage::identity::Identity;
 use crate::haproxy::lineage::member::{Member, Role};
@@ -219,7 +220,7 @@ impl<'a> Scene<'a> {
                 },
                 Connection::Udp { local_port, .. } => {
                     // A resolver's port is the kernel's choice; QUIC's is the listener's.
-                    let chosen = listeners::is_ephemeral(*local_port, network) == Some(true);
+                    let chosen = binding::is_ephemeral(*local_port, network) == Some(true);
                     if chosen && !self.udp_ports.contains(local_port) {
                         continue;
                     }

@@ -33,28 +33,6 @@ pub fn run(run: &RangeInclusive<u16>) -> String {
     }
 }
 
-/// The command that reserves these ports and keeps what is reserved: the sysctl replaces the
-/// list. `netns` is the label of the network namespace it must run in.
-#[must_use]
-pub fn reserve_command(
-    netns: &str,
-    reserved: &[RangeInclusive<u16>],
-    ports: impl IntoIterator<Item = u16>,
-) -> String {
-    let mut all: Vec<u16> = reserved.iter().cloned().flatten().collect();
-    all.extend(ports);
-    all.sort_unstable();
-    let list = list(&runs(all));
-    let inside = match netns {
-        "" => String::new(),
-        label if label.bytes().all(|b| b.is_ascii_digit()) => {
-            "nsenter --net --target=PID_OF_HAPROXY ".to_owned()
-        }
-        label => format!("ip netns exec {label} "),
-    };
-    format!("{inside}sysctl -w net.ipv4.ip_local_reserved_ports={list}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::table::columns;
 use super::text::{Paint, Tint, printable};
-use crate::check::facts::only_sends;
 use crate::check::finding::socket;
+use crate::haproxy::binding::only_sends;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::StaleState;
 use crate::model::{ConnectionState, PortRole, PortUse, Protocol};

@@ -10,7 +10,7 @@ use crate::check::facts::{Facts, Network, Owner, Question, Trial, Use};
 use crate::check::{self, binds};
 use crate::cli::Options;
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::roles::Role;
+use crate::haproxy::lineage::member::Role;
 use crate::model::declared::Declared;
 use crate::model::{
     NamespaceId, PortUse, Process, Program, Protocol, SocketInode, Unreadable, What,

@@ -4,12 +4,11 @@
 //! trial is decided here by what is likely: see [`obstacle`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use super::explain::declared_at;
 use super::input::Case;
+use crate::haproxy::binding::{is_ephemeral, overlaps};
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::listeners;
 use crate::haproxy::places::{Endpoint, Places};
 use crate::judge::case::port_key;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER};
@@ -106,18 +105,6 @@ fn blocked_in(
     found.collect()
 }
 
-/// An address that a bind to the other would collide with.
-fn overlaps(used: &PortUse, address: IpAddr) -> bool {
-    let any = |address: IpAddr| address.is_unspecified();
-    let same_family = used.address.is_ipv4() == address.is_ipv4();
-    match (same_family, used.address, address) {
-        (true, a, b) => a == b || any(a) || any(b),
-        // A dual-stack wildcard has the IPv4 port too.
-        (false, a, _) if a.is_ipv6() => any(a) && used.v6only != Some(true),
-        (false, _, b) => any(b),
-    }
-}
-
 /// The holder's label, if the next bind would fail for this socket. `None`: it would not.
 ///
 /// | socket | a bind by HAProxy |
@@ -164,7 +151,7 @@ fn obstacle(
         }
         (PortRole::Connected(_), ..) => {
             let table = snapshot.networks.get(&network)?;
-            let chosen = listeners::is_ephemeral(used.port, table) == Some(true);
+            let chosen = is_ephemeral(used.port, table) == Some(true);
             let accepted = claim.tcp_ports.contains(&(network, used.port))
                 || on_port.iter().any(|other| other.role == PortRole::Listening);
             let outgoing = chosen && !accepted && used.protocol == Protocol::Tcp;

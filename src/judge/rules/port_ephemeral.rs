@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::input::Case;
+use crate::haproxy::binding;
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::listeners;
 use crate::judge::case::port_key;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::{PortKey, Subject};
-use crate::model::{NamespaceId, NetworkNamespace, numbers};
+use crate::model::{NamespaceId, NetworkNamespace};
 
 /// A declared or bound port may be given to an outgoing connection while HAProxy is down.
 pub fn port_ephemeral(case: &Case<'_>) -> Judgement {
@@ -17,7 +17,7 @@ pub fn port_ephemeral(case: &Case<'_>) -> Judgement {
     let mut exposed: BTreeMap<PortKey, &NetworkNamespace> = BTreeMap::new();
     let mut weigh = |port: u16, network: NamespaceId, key: &dyn Fn() -> PortKey| {
         let network = scene.snapshot.networks.get(&network);
-        match network.and_then(|network| Some((listeners::is_ephemeral(port, network)?, network))) {
+        match network.and_then(|network| Some((binding::is_ephemeral(port, network)?, network))) {
             Some((true, network)) => drop(exposed.insert(key(), network)),
             Some((false, _)) => {}
             None => complete = false,
@@ -38,7 +38,7 @@ pub fn port_ephemeral(case: &Case<'_>) -> Judgement {
         advice.entry(&network.label).or_insert_with(|| {
             let ports: BTreeSet<u16> =
                 exposed.keys().filter(|other| other.netns == key.netns).map(|k| k.port).collect();
-            numbers::reserve_command(&network.label, &network.reserved, ports)
+            binding::reserve_command(&network.label, &network.reserved, ports)
         });
     }
     let findings = exposed.iter().map(|(key, network)| Finding {
