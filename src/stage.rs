@@ -7,11 +7,11 @@ use std::sync::Arc;
 use crate::haproxy::config::{self, Launch, SourceFile};
 use crate::haproxy::listeners;
 
-use crate::judge::verdict::{Anomaly, Haproxy, Verdict};
-use crate::judge::{Inquiry, Memory};
+use crate::judge::verdict::{Anomaly, ServiceVerdict, Verdict};
+use crate::judge::{Cases, Memory};
 use crate::model::declared::PortIndex;
 use crate::model::{
-    BoundSocket, CloserLook, Configuration, Connection, ConnectionState, Environment, Executable,
+    BoundSocket, Configuration, Connection, ConnectionState, Details, Environment, Executable,
     NamespaceId, NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortUse, Process,
     ProcessId, Program, Protocol, Signals, Snapshot,
 };
@@ -262,10 +262,10 @@ pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
 }
 
 /// Whoever is asked about shows all the connections it has.
-fn connections(actors: &[Actor]) -> CloserLook {
+fn connections(actors: &[Actor]) -> Details {
     let seen = actors.iter().filter(|actor| actor.process.sockets.is_some());
     let connections = seen.map(|actor| (actor.process.id, actor.connections.clone())).collect();
-    CloserLook { connections, ..CloserLook::none() }
+    Details { connections, ..Details::none() }
 }
 
 /// Judges samples in turn, from an exporter's first one on.
@@ -305,7 +305,7 @@ impl Film {
         self.judge(&sample, connections(actors), &[])
     }
 
-    fn judge(&mut self, snapshot: &Snapshot, mut closer: CloserLook, uses: &[PortUse]) -> Verdict {
+    fn judge(&mut self, snapshot: &Snapshot, mut details: Details, uses: &[PortUse]) -> Verdict {
         let held: BTreeSet<u64> = snapshot
             .processes
             .iter()
@@ -315,17 +315,17 @@ impl Film {
         let both = uses.iter().chain(&self.uses_in_blue);
         for inode in both.filter_map(|used| used.inode).filter(|i| !held.contains(i)) {
             let program = Program { pid: 77, name: "dnsmasq".to_owned() };
-            closer.programs.insert(inode, program);
+            details.programs.insert(inode, program);
         }
         let holdings = listeners::holdings(snapshot);
-        let inquiry = Inquiry::open(snapshot, &holdings, &self.memory, &self.policy);
-        for network in inquiry.questions().unbound.into_keys() {
+        let cases = Cases::open(snapshot, &holdings, &self.memory, &self.policy);
+        for network in cases.follow_ups().unbound.into_keys() {
             let there = if network == BLUE { self.uses_in_blue.as_slice() } else { uses };
             if snapshot.networks.contains_key(&network) {
-                closer.port_uses.insert(network, there.to_vec());
+                details.port_uses.insert(network, there.to_vec());
             }
         }
-        let (verdict, memory) = inquiry.judge(&closer);
+        let (verdict, memory) = cases.judge(&details);
         self.memory = memory;
         verdict
     }
@@ -342,7 +342,7 @@ impl Film {
     /// The anomalies of one kind that fire once everything has come due, for the haproxy of that name.
     pub fn found(mut self, name: &str, kind: Kind, actors: &[Actor]) -> Vec<String> {
         let verdict = self.settle(1000.0, actors);
-        let haproxy = verdict.haproxys.iter().find(|haproxy| haproxy.name == name).unwrap();
+        let haproxy = verdict.services.iter().find(|haproxy| haproxy.name == name).unwrap();
         let mut found = haproxy.findings();
         found.retain(|finding| finding.starts_with(kind.as_str()));
         found
@@ -350,13 +350,13 @@ impl Film {
 }
 
 impl Verdict {
-    pub fn one(&self) -> &Haproxy {
-        let [haproxy] = self.haproxys.as_slice() else { panic!("{:#?}", self.haproxys) };
+    pub fn one(&self) -> &ServiceVerdict {
+        let [haproxy] = self.services.as_slice() else { panic!("{:#?}", self.services) };
         haproxy
     }
 }
 
-impl Haproxy {
+impl ServiceVerdict {
     /// Generation of each process, in the order of age: `10 stale, 11 current`.
     pub fn cast(&self) -> String {
         let view = |p: &crate::judge::verdict::ProcessView| {

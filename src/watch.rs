@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::haproxy::listeners;
-use crate::judge::verdict::{Haproxy, Verdict};
-use crate::judge::{Inquiry, Memory, Questions};
+use crate::judge::verdict::{ServiceVerdict, Verdict};
+use crate::judge::{Cases, FollowUps, Memory};
 use crate::model::{ProcessId, Snapshot};
 use crate::policy::Policy;
 use crate::sample::{Error, Paths, Sampler};
@@ -58,10 +58,10 @@ impl Watcher {
 
     fn judge(&mut self, snapshot: &Snapshot) -> (Verdict, Memory) {
         let holdings = listeners::holdings(snapshot);
-        let inquiry = Inquiry::open(snapshot, &holdings, &self.memory, &self.policy);
-        let Questions { stale, unbound } = inquiry.questions();
-        let closer = self.sampler.look_closer(snapshot, &stale, &unbound);
-        inquiry.judge(&closer)
+        let cases = Cases::open(snapshot, &holdings, &self.memory, &self.policy);
+        let FollowUps { stale, unbound } = cases.follow_ups();
+        let details = self.sampler.details(snapshot, &stale, &unbound);
+        cases.judge(&details)
     }
 
     /// What takes the samples, for a closer look.
@@ -92,8 +92,8 @@ struct Look {
 
 impl Look {
     /// That a haproxy is down was seen before, and nothing has happened to it since.
-    fn confirms(&self, fallen: &Haproxy, before: &Look) -> bool {
-        let ids = |haproxy: &Haproxy| -> BTreeSet<ProcessId> {
+    fn confirms(&self, fallen: &ServiceVerdict, before: &Look) -> bool {
+        let ids = |haproxy: &ServiceVerdict| -> BTreeSet<ProcessId> {
             haproxy.processes.iter().map(|process| process.id).collect()
         };
         let members = ids(fallen);
@@ -121,7 +121,7 @@ fn confirm_down<H>(
         let snapshot = sample(host);
         let (verdict, memory) = judge(host, &snapshot);
         let mut look = Look { snapshot, verdict, memory };
-        let confirmed = |haproxy: &Haproxy| {
+        let confirmed = |haproxy: &ServiceVerdict| {
             known.contains(&haproxy.name)
                 || before.as_ref().is_some_and(|before| look.confirms(haproxy, before))
         };
@@ -130,22 +130,22 @@ fn confirm_down<H>(
             fallen.filter(|h| !confirmed(h)).map(|h| h.name.clone()).collect();
         let out_of_time = looks > 1 && begun.elapsed() > PATIENCE;
         if doubtful.is_empty() || looks == MOST_LOOKS || out_of_time {
-            let haproxys = look.verdict.haproxys.iter_mut();
-            haproxys.filter(|h| doubtful.contains(&h.name)).for_each(Haproxy::withhold);
+            let haproxys = look.verdict.services.iter_mut();
+            haproxys.filter(|h| doubtful.contains(&h.name)).for_each(ServiceVerdict::withhold);
             return look;
         }
         before = Some(look);
     }
 }
 
-fn with_up(verdict: &Verdict, up: Option<bool>) -> impl Iterator<Item = &Haproxy> {
-    verdict.haproxys.iter().filter(move |haproxy| haproxy.up == up)
+fn with_up(verdict: &Verdict, up: Option<bool>) -> impl Iterator<Item = &ServiceVerdict> {
+    verdict.services.iter().filter(move |haproxy| haproxy.up == up)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::CloserLook;
+    use crate::model::Details;
     use crate::stage::{Actor, actor, snapshot};
 
     const LINE: &str = "haproxy -W -f /a";
@@ -192,8 +192,8 @@ mod tests {
         fn judge(&mut self, snapshot: &Snapshot) -> (Verdict, Memory) {
             let holdings = listeners::holdings(snapshot);
             let policy = Policy::default();
-            let inquiry = Inquiry::open(snapshot, &holdings, &self.memory, &policy);
-            inquiry.judge(&CloserLook::none())
+            let cases = Cases::open(snapshot, &holdings, &self.memory, &policy);
+            cases.judge(&Details::none())
         }
     }
 
@@ -247,7 +247,7 @@ mod tests {
         let up = |scenes: Vec<Vec<Actor>>| {
             let mut script = Script::of(scenes);
             let look = confirm_down(&mut script, &BTreeSet::new(), Script::sample, Script::judge);
-            look.verdict.haproxys.iter().map(|h| (h.name.clone(), h.up)).collect::<Vec<_>>()
+            look.verdict.services.iter().map(|h| (h.name.clone(), h.up)).collect::<Vec<_>>()
         };
         let named = |a, b| vec![("a".to_owned(), a), ("b".to_owned(), b)];
         assert_eq!(up((1..=4).map(scene).collect()), named(None, None));

@@ -510,8 +510,8 @@ fn whom_a_search_for_a_port_s_holder_finds_is_walked() {
     let bound = snapshot.networks[&network].bound.as_ref().unwrap();
     let port = bound.iter().find(|socket| socket.inode == given).unwrap().port;
     let asked = BTreeMap::from([(network, BTreeSet::from([port]))]);
-    let closer = incremental.look_closer(&snapshot, &BTreeSet::new(), &asked);
-    let holders: Vec<_> = closer.held.iter().map(|(inode, id)| (*inode, id.pid)).collect();
+    let details = incremental.details(&snapshot, &BTreeSet::new(), &asked);
+    let holders: Vec<_> = details.held.iter().map(|(inode, id)| (*inode, id.pid)).collect();
     assert_eq!(holders, [(given, receiver.pid)]);
     assert_eq!(holds(&incremental.sample(), receiver.pid), 2);
 }

@@ -8,7 +8,7 @@ use super::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::binding;
 use crate::haproxy::config::{Declared, Listener};
 use crate::model::numbers;
-use crate::policy::Rules;
+use crate::policy::{self, Rules};
 
 /// One warning for each listener, all with the one line that reserves every such port.
 #[must_use]
@@ -20,7 +20,11 @@ pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
         let exposed: Vec<u16> = listener
             .ports
             .iter()
-            .filter(|&port| is_exposed(port, network) && !is_accepted(port, listener, rules))
+            .filter(|&port| {
+                is_exposed(port, network)
+                    && !rules
+                        .ignores(policy::kind::Kind::PortEphemeral, Some((listener.address, port)))
+            })
             .collect();
         if !exposed.is_empty() {
             ports.entry(&listener.namespace).or_default().extend(&exposed);
@@ -39,14 +43,6 @@ pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
 fn is_exposed(port: u16, network: &Network) -> bool {
     let within = network.ephemeral.as_ref().is_some_and(|range| range.contains(&port));
     within && !network.reserved.iter().any(|reserved| reserved.contains(&port))
-}
-
-fn is_accepted(port: u16, listener: &Listener, rules: &Rules) -> bool {
-    rules.ignore.iter().any(|ignore| {
-        ignore.kind.is_none_or(|kind| kind.as_str() == Kind::PortEphemeral.as_str())
-            && ignore.port.is_none_or(|number| number == port)
-            && ignore.address.is_none_or(|address| address == listener.address)
-    })
 }
 
 fn finding(

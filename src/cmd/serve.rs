@@ -137,7 +137,7 @@ impl Journal {
             }
         }
         let mut standing = BTreeSet::new();
-        for haproxy in &verdict.haproxys {
+        for haproxy in &verdict.services {
             for anomaly in haproxy.anomalies.iter().filter(|anomaly| !anomaly.pending) {
                 let kind = anomaly.kind.as_str();
                 let port = anomaly.subject.port.as_ref();

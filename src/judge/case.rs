@@ -13,7 +13,7 @@ use crate::haproxy::lineage::services::Service;
 use crate::haproxy::listeners::{self, Holding, Listening};
 use crate::haproxy::places::{Endpoint, Places};
 use crate::model::{
-    BoundSocket, CloserLook, Configuration, Connection, ConnectionState, NamespaceId,
+    BoundSocket, Configuration, Connection, ConnectionState, Details, NamespaceId,
     NetworkNamespace, ProcessId, Protocol, Snapshot,
 };
 use crate::policy::Rules;
@@ -23,7 +23,7 @@ pub const MOST_ENDPOINTS: usize = 200_000;
 
 /// One haproxy of a sample, with its name.
 #[derive(Debug)]
-pub struct Scene<'a> {
+pub struct Case<'a> {
     /// Its name.
     pub name: String,
     /// How it came to be watched.
@@ -54,8 +54,8 @@ pub struct Scene<'a> {
     pub overlooked: bool,
     /// Declared ports that no current process listens on.
     pub unbound: Vec<Endpoint>,
-    /// What was looked at closer for it.
-    pub closer: &'a CloserLook,
+    /// The details that were looked up for it.
+    pub details: &'a Details,
 }
 
 /// The sockets one process listens on for one port.
@@ -91,7 +91,7 @@ impl PortSockets<'_> {
     }
 }
 
-impl<'a> Scene<'a> {
+impl<'a> Case<'a> {
     /// Its living processes of one generation, launchers left out.
     pub fn living(&self, generation: Generation) -> impl Iterator<Item = &Member<'a>> {
         let of = move |member: &&Member<'a>| {
@@ -210,7 +210,7 @@ impl<'a> Scene<'a> {
     pub fn connections(&self, member: &Member<'_>) -> Option<ConnectionCounts> {
         let network = self.network(member)?;
         let mut counts = ConnectionCounts::default();
-        for connection in self.closer.connections.get(&member.id())? {
+        for connection in self.details.connections.get(&member.id())? {
             let slot = match connection {
                 Connection::Tcp { state, .. } => match state {
                     ConnectionState::Established => &mut counts.established,
@@ -289,7 +289,7 @@ pub fn port_key(snapshot: &Snapshot, endpoint: &Endpoint) -> PortKey {
     PortKey { protocol, address, port, interface: Name::default(), netns }
 }
 
-/// Those of each port and generation, from what is in the order of [`Scene::port_sockets`].
+/// Those of each port and generation, from what is in the order of [`Case::port_sockets`].
 pub fn by_port<'p, 'a>(
     sockets: &'p [PortSockets<'a>],
 ) -> impl Iterator<Item = (&'p PortSockets<'a>, &'p [PortSockets<'a>])> {

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::case::{MOST_ENDPOINTS, PortSockets, Scene};
+use super::case::{Case, MOST_ENDPOINTS, PortSockets};
 use super::identify::{self, Nameless};
-use super::memory::{HaproxyMemory, Memory, remember};
+use super::memory::{Memory, ServiceMemory, remember};
 use super::owners::Owners;
 use super::verdict::{PortKey, Verdict};
 use super::{gone, living};
@@ -13,12 +13,12 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Member;
 use crate::haproxy::listeners::Holding;
 use crate::haproxy::places::Endpoint;
-use crate::model::{CloserLook, NamespaceId, ProcessId, Snapshot};
+use crate::model::{Details, NamespaceId, ProcessId, Snapshot};
 use crate::policy::Policy;
 
 /// What a sample makes worth a closer look.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Questions {
+pub struct FollowUps {
     /// The living stale processes: what connections do they have?
     pub stale: BTreeSet<ProcessId>,
     /// Ports that are declared and not bound, by network namespace: who uses them? Also those of a
@@ -28,16 +28,16 @@ pub struct Questions {
 
 /// A sample whose haproxys are known, and not judged yet.
 #[derive(Debug)]
-pub struct Inquiry<'a> {
+pub struct Cases<'a> {
     now: &'a Snapshot,
     holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
     memory: &'a Memory,
     policy: &'a Policy,
-    scenes: Vec<Scene<'a>>,
+    cases: Vec<Case<'a>>,
     nameless: Vec<Nameless<'a>>,
 }
 
-impl<'a> Inquiry<'a> {
+impl<'a> Cases<'a> {
     /// Tells the haproxys apart. `holdings`: those of the sample.
     #[must_use]
     pub fn open(
@@ -45,16 +45,16 @@ impl<'a> Inquiry<'a> {
         holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
         memory: &'a Memory,
         policy: &'a Policy,
-    ) -> Inquiry<'a> {
-        let (scenes, nameless) = identify::identify(now, holdings, memory, policy);
-        Inquiry { now, holdings, memory, policy, scenes, nameless }
+    ) -> Cases<'a> {
+        let (cases, nameless) = identify::identify(now, holdings, memory, policy);
+        Cases { now, holdings, memory, policy, cases, nameless }
     }
 
-    /// What to look at closer before it is judged.
+    /// The details to look up before the sample is judged.
     #[must_use]
-    pub fn questions(&self) -> Questions {
-        let stale = self.scenes.iter().flat_map(|scene| scene.living(Generation::Stale));
-        Questions { stale: stale.map(Member::id).collect(), unbound: self.unbound_ports() }
+    pub fn follow_ups(&self) -> FollowUps {
+        let stale = self.cases.iter().flat_map(|case| case.living(Generation::Stale));
+        FollowUps { stale: stale.map(Member::id).collect(), unbound: self.unbound_ports() }
     }
 
     fn unbound_ports(&self) -> BTreeMap<NamespaceId, BTreeSet<u16>> {
@@ -62,9 +62,9 @@ impl<'a> Inquiry<'a> {
         let mut want = |endpoint: &Endpoint| {
             wanted.entry(endpoint.network).or_default().insert(endpoint.port);
         };
-        self.scenes.iter().flat_map(|scene| &scene.unbound).for_each(&mut want);
-        for (name, before) in &self.memory.haproxys {
-            let alive = self.scenes.iter().any(|scene| scene.name == *name);
+        self.cases.iter().flat_map(|case| &case.unbound).for_each(&mut want);
+        for (name, before) in &self.memory.services {
+            let alive = self.cases.iter().any(|case| case.name == *name);
             if let (false, Some(configuration)) = (alive, &before.configuration) {
                 let declared = before.places.endpoints(&configuration.ports);
                 declared.take(MOST_ENDPOINTS).for_each(|endpoint| want(&endpoint));
@@ -73,48 +73,48 @@ impl<'a> Inquiry<'a> {
         wanted
     }
 
-    /// Judges the sample in the light of what is remembered and of what was looked at closer, and
+    /// Judges the sample by what is remembered and by the details that were looked up, and
     /// answers what to remember.
     #[must_use]
-    pub fn judge(mut self, closer: &'a CloserLook) -> (Verdict, Memory) {
-        self.scenes.iter_mut().for_each(|scene| scene.closer = closer);
+    pub fn judge(mut self, details: &'a Details) -> (Verdict, Memory) {
+        self.cases.iter_mut().for_each(|case| case.details = details);
         let (now, memory) = (self.now, self.memory);
-        let owners = Owners::of(&self.scenes, closer);
+        let owners = Owners::of(&self.cases, details);
         let mut verdict = Verdict {
             taken: now.taken,
-            haproxys: Vec::new(),
-            unreadable: now.unreadable.iter().chain(&closer.unreadable).cloned().collect(),
+            services: Vec::new(),
+            unreadable: now.unreadable.iter().chain(&details.unreadable).cloned().collect(),
             collectors: now.collectors.clone(),
         };
         let mut remembered = Memory { awake: true, ..Memory::default() };
         self.judge_living(&owners, &mut verdict, &mut remembered);
         self.remember_processes(&mut remembered);
-        let looks = (now, closer);
+        let looks = (now, details);
         gone::add(looks, memory, self.policy, &owners, &mut verdict, &mut remembered);
-        verdict.haproxys.sort_by(|a, b| a.name.cmp(&b.name));
+        verdict.services.sort_by(|a, b| a.name.cmp(&b.name));
         (verdict, remembered)
     }
 
     fn judge_living(&self, owners: &Owners<'_>, verdict: &mut Verdict, remembered: &mut Memory) {
-        let ports: Vec<_> = self.scenes.iter().map(|scene| (scene, scene.port_sockets())).collect();
+        let ports: Vec<_> = self.cases.iter().map(|case| (case, case.port_sockets())).collect();
         let sharing = sharing(&ports);
-        for (scene, own) in &ports {
+        for (case, own) in &ports {
             let others: Vec<(&str, &[PortSockets<'_>])> = ports
                 .iter()
                 .map(|(other, theirs)| (other.name.as_str(), theirs.as_slice()))
-                .filter(|(other, _)| *other != scene.name && sharing.contains(other))
+                .filter(|(other, _)| *other != case.name && sharing.contains(other))
                 .collect();
-            let before: Option<&HaproxyMemory> = self.memory.haproxys.get(&scene.name);
+            let before: Option<&ServiceMemory> = self.memory.services.get(&case.name);
             let first_sample = !self.memory.awake;
-            let (haproxy, after) = living::judge(scene, own, &others, owners, before, first_sample);
-            verdict.haproxys.push(haproxy);
-            remembered.haproxys.insert(scene.name.clone(), after);
+            let (haproxy, after) = living::judge(case, own, &others, owners, before, first_sample);
+            verdict.services.push(haproxy);
+            remembered.services.insert(case.name.clone(), after);
         }
     }
 
     fn remember_processes(&self, remembered: &mut Memory) {
-        let scenes = self.scenes.iter();
-        let known = scenes.map(|s| (Some(s.name.as_str()), &s.service, &s.generations));
+        let cases = self.cases.iter();
+        let known = cases.map(|s| (Some(s.name.as_str()), &s.service, &s.generations));
         let nameless = self.nameless.iter();
         let unknown = nameless.map(|(service, generations)| (None, service, generations));
         for (name, service, generations) in known.chain(unknown) {
@@ -129,10 +129,10 @@ impl<'a> Inquiry<'a> {
 }
 
 /// The haproxys that have a port which another one has too.
-fn sharing<'a>(ports: &'a [(&Scene<'_>, Vec<PortSockets<'_>>)]) -> BTreeSet<&'a str> {
+fn sharing<'a>(ports: &'a [(&Case<'_>, Vec<PortSockets<'_>>)]) -> BTreeSet<&'a str> {
     let held = ports
         .iter()
-        .flat_map(|(scene, ports)| ports.iter().map(move |port| (&port.key, scene.name.as_str())));
+        .flat_map(|(case, ports)| ports.iter().map(move |port| (&port.key, case.name.as_str())));
     let mut held: Vec<(&PortKey, &str)> = held.collect();
     held.sort_unstable();
     let pairs = held.iter().zip(held.iter().skip(1));
@@ -166,9 +166,9 @@ mod tests {
     fn one_that_cannot_be_looked_at_may_be_the_configured_one() {
         let hidden = actor(10, 995, "haproxy -D -f a.cfg -p p").unseen();
         let verdict = Film::with(configured()).see(1000.0, &[hidden]);
-        let lb = verdict.haproxys.iter().find(|haproxy| haproxy.name == "lb").unwrap();
+        let lb = verdict.services.iter().find(|haproxy| haproxy.name == "lb").unwrap();
         assert_eq!((lb.up, lb.generations, lb.judged.len()), (None, None, 0));
-        assert_eq!(verdict.haproxys.len(), 2, "it is seen, under a name of its own");
+        assert_eq!(verdict.services.len(), 2, "it is seen, under a name of its own");
     }
 
     /// Between the end of the old one and the detaching of the new one there may be nobody to see.
@@ -195,7 +195,7 @@ mod tests {
         film.settle(1000.0, &[holds("p", 10, 80, 1), holds("q", 20, 90, 2)]);
         let let_go = || [without(holds("p", 10, 80, 1)), without(holds("q", 20, 90, 2))];
         let told = |verdict: Verdict| {
-            let told = verdict.haproxys.iter().map(|haproxy| {
+            let told = verdict.services.iter().map(|haproxy| {
                 let is_judged = haproxy.judged(Kind::PortMissing);
                 (haproxy.up, haproxy.protocols_known.contains(&Protocol::Tcp), is_judged)
             });
@@ -233,7 +233,7 @@ mod tests {
         let gone = actor(10, 100, "haproxy -D -f /p.cfg -p /run/p").tcp(80, 1);
         film.settle(1000.0, &[gone, other()]);
         let still_bound = other().tcp(80, 1).change(|p| p.sockets = Some(Arc::new([2].into())));
-        let up = |verdict: Verdict| verdict.haproxys.iter().map(|h| h.up).collect::<Vec<_>>();
+        let up = |verdict: Verdict| verdict.services.iter().map(|h| h.up).collect::<Vec<_>>();
         assert_eq!(up(film.see_lost(1035.0, &[still_bound], &[1])), [None, Some(true)]);
         assert_eq!(up(film.see(1040.0, &[other()])), [Some(false), Some(true)]);
     }

@@ -4,46 +4,46 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::MOST_ENDPOINTS;
 use super::finding::Judgement;
-use super::memory::{HaproxyMemory, Memory};
+use super::memory::{Memory, ServiceMemory};
 use super::owners::Owners;
 use super::rules::port_blocked::{self, Claim};
-use super::verdict::{Haproxy, Origin, Verdict};
+use super::verdict::{Origin, ServiceVerdict, Verdict};
 use super::{hold, rules};
-use crate::model::{CloserLook, Snapshot};
+use crate::model::{Details, Snapshot};
 use crate::policy::kind::Kind;
 use crate::policy::{Policy, Rules};
 
 /// Of a haproxy that is gone only one question is left: whether it could come back.
 fn judge_gone(
     name: &str,
-    before: &HaproxyMemory,
+    before: &ServiceMemory,
     rules: &Rules,
     owners: &Owners<'_>,
-    (now, closer): (&Snapshot, &CloserLook),
+    (now, details): (&Snapshot, &Details),
     overlooked: bool,
-) -> (hold::Held, BTreeSet<Kind>) {
+) -> (hold::Anomalies, BTreeSet<Kind>) {
     let configuration = before.configuration.as_deref().filter(|c| c.complete);
     let judgement = match configuration {
         Some(configuration) => {
             let (places, tcp_ports) = (&before.places, &before.tcp_ports);
             let declared = places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
             let unbound = &declared.collect::<Vec<_>>();
-            let claim = Claim { name, configuration, places, tcp_ports, unbound, owners, closer };
+            let claim = Claim { name, configuration, places, tcp_ports, unbound, owners, details };
             port_blocked::blocked_ports(&claim, now)
         }
         None => Judgement::if_known(false, Vec::new()),
     };
-    let (findings, known) = rules::sift([(Kind::PortBlocked, judgement)], &rules.ignore);
+    let (findings, known) = rules::sift([(Kind::PortBlocked, judgement)], rules);
     let judged = if overlooked {
         BTreeSet::new()
     } else {
-        Haproxy::unseen(name, rules).judged.into_iter().chain(known).collect()
+        ServiceVerdict::unseen(name, rules).judged.into_iter().chain(known).collect()
     };
     let grace = rules.stale_grace_seconds;
-    (hold::hold(findings, &judged, &before.standings, false, grace, now.taken), judged)
+    (hold::hold(findings, &judged, &before.anomaly_states, false, grace, now.taken), judged)
 }
 
-fn observed(before: &HaproxyMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kind, u64> {
+fn observed(before: &ServiceMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kind, u64> {
     let mut observed = before.observed.clone();
     for (kind, began) in began {
         *observed.entry(*kind).or_default() += began;
@@ -53,17 +53,17 @@ fn observed(before: &HaproxyMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kin
 
 /// Keeps configured haproxys for ever, and discovered ones until they are forgotten.
 pub fn add(
-    looks @ (now, _): (&Snapshot, &CloserLook),
+    looks @ (now, _): (&Snapshot, &Details),
     memory: &Memory,
     policy: &Policy,
     owners: &Owners<'_>,
     verdict: &mut Verdict,
     remembered: &mut Memory,
 ) {
-    let present: BTreeSet<String> = verdict.haproxys.iter().map(|h| h.name.clone()).collect();
+    let present: BTreeSet<String> = verdict.services.iter().map(|h| h.name.clone()).collect();
     // One that could not be looked at may be what a configured name stands for.
     let hidden = now.processes.iter().any(|p| !p.is_zombie() && p.root.is_none());
-    for (name, before) in &memory.haproxys {
+    for (name, before) in &memory.services {
         let rules = policy.rules(name);
         let configured = policy.names(name);
         let forgotten = now.taken - before.last_seen > rules.forget_after_seconds;
@@ -72,31 +72,35 @@ pub fn add(
         }
         let may_have_lost = now.may_have_lost(&before.tcp_ports, &before.udp_ports);
         let overlooked = now.torn || may_have_lost || (configured && hidden);
-        let (held, judged) = judge_gone(name, before, rules, owners, looks, overlooked);
-        let absent =
-            if overlooked { Haproxy::unknown(name, rules) } else { Haproxy::unseen(name, rules) };
-        verdict.haproxys.push(Haproxy {
-            anomalies: held.anomalies,
+        let (outcome, judged) = judge_gone(name, before, rules, owners, looks, overlooked);
+        let absent = if overlooked {
+            ServiceVerdict::unknown(name, rules)
+        } else {
+            ServiceVerdict::unseen(name, rules)
+        };
+        verdict.services.push(ServiceVerdict {
+            anomalies: outcome.anomalies,
             judged,
             configuration: before.configuration.clone(),
             origin: if configured { Origin::Configured } else { Origin::Discovered },
             identity: before.identity.clone(),
-            observed: observed(before, &held.began),
+            observed: observed(before, &outcome.began),
             reloads: before.reloads.seen.clone(),
             ..absent
         });
-        let kept = HaproxyMemory {
-            standings: held.standings,
-            observed: observed(before, &held.began),
+        let kept = ServiceMemory {
+            anomaly_states: outcome.states,
+            observed: observed(before, &outcome.began),
             ..before.clone()
         };
-        remembered.haproxys.insert(name.clone(), kept);
+        remembered.services.insert(name.clone(), kept);
     }
     for configured in &policy.haproxys {
         let name = &configured.name;
-        if !present.contains(name) && !memory.haproxys.contains_key(name) {
-            let absent = if hidden || now.torn { Haproxy::unknown } else { Haproxy::unseen };
-            verdict.haproxys.push(absent(name, &configured.rules));
+        if !present.contains(name) && !memory.services.contains_key(name) {
+            let absent =
+                if hidden || now.torn { ServiceVerdict::unknown } else { ServiceVerdict::unseen };
+            verdict.services.push(absent(name, &configured.rules));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::case::Scene;
+use super::case::Case;
 use super::memory::Memory;
 use super::verdict::Origin;
 use crate::haproxy::lineage::generations::{self, Generation, Generations};
@@ -13,11 +13,11 @@ use crate::haproxy::lineage::roles;
 use crate::haproxy::lineage::services::{self, Service};
 use crate::haproxy::listeners::{Holding, Listening};
 use crate::haproxy::places::Places;
-use crate::model::{CloserLook, Configuration, NamespaceId, ProcessId, Protocol, Snapshot};
+use crate::model::{Configuration, Details, NamespaceId, ProcessId, Protocol, Snapshot};
 use crate::policy::Policy;
 
 /// What is known of it before anybody looks.
-static NOT_LOOKED: CloserLook = CloserLook::none();
+static NOT_LOOKED: Details = Details::none();
 
 /// Processes that are no haproxy yet: just being started, or just dying.
 pub type Nameless<'a> = (Service<'a>, Generations);
@@ -36,7 +36,7 @@ pub fn identify<'a>(
     holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
     memory: &'a Memory,
     policy: &'a Policy,
-) -> (Vec<Scene<'a>>, Vec<Nameless<'a>>) {
+) -> (Vec<Case<'a>>, Vec<Nameless<'a>>) {
     let pasts = &memory.processes;
     let listens =
         |id| holdings.get(&id).is_some_and(|holding: &Holding<'_>| !holding.listeners.is_empty());
@@ -62,9 +62,9 @@ pub fn identify<'a>(
     for service in dead {
         census.add_dead(classify(&service), service);
     }
-    let scenes = census.named.into_iter().map(|(name, known)| {
-        let before = memory.haproxys.get(&name);
-        let mut scene = Scene {
+    let cases = census.named.into_iter().map(|(name, known)| {
+        let before = memory.services.get(&name);
+        let mut case = Case {
             configuration: configuration(&known.service, &known.generations),
             places: places(&known.service, &known.generations, before.map(|before| &before.places)),
             rules: policy.rules(&name),
@@ -80,31 +80,30 @@ pub fn identify<'a>(
             pasts,
             overlooked: false,
             unbound: Vec::new(),
-            closer: &NOT_LOOKED,
+            details: &NOT_LOOKED,
         };
-        learn_ports(&mut scene);
-        scene.overlooked = is_overlooked(&scene);
-        if scene.overlooked {
-            scene.generations.up = scene.generations.up.filter(|&up| up);
+        learn_ports(&mut case);
+        case.overlooked = is_overlooked(&case);
+        if case.overlooked {
+            case.generations.up = case.generations.up.filter(|&up| up);
         }
-        let declared = scene.configuration.as_ref();
-        scene.unbound = declared.map(|ports| scene.unbound_of(ports)).unwrap_or_default();
-        scene
+        let declared = case.configuration.as_ref();
+        case.unbound = declared.map(|ports| case.unbound_of(ports)).unwrap_or_default();
+        case
     });
-    (scenes.collect(), census.nameless)
+    (cases.collect(), census.nameless)
 }
 
-fn is_overlooked(scene: &Scene<'_>) -> bool {
-    let now = scene.snapshot;
-    let serves = scene.generations.up == Some(true);
-    now.torn && !serves || now.may_have_lost(&scene.tcp_ports, &scene.udp_ports)
+fn is_overlooked(case: &Case<'_>) -> bool {
+    let now = case.snapshot;
+    let serves = case.generations.up == Some(true);
+    now.torn && !serves || now.may_have_lost(&case.tcp_ports, &case.udp_ports)
 }
 
 /// What it listens on is nothing new most of the time, and then nothing is copied.
-fn learn_ports(scene: &mut Scene<'_>) {
-    let (mut tcp_ports, mut udp_ports) =
-        (Arc::clone(&scene.tcp_ports), Arc::clone(&scene.udp_ports));
-    for (_, Listening { network, socket }) in scene.listening() {
+fn learn_ports(case: &mut Case<'_>) {
+    let (mut tcp_ports, mut udp_ports) = (Arc::clone(&case.tcp_ports), Arc::clone(&case.udp_ports));
+    for (_, Listening { network, socket }) in case.listening() {
         let (tcp, udp) = ((*network, socket.port), socket.port);
         match socket.protocol {
             Protocol::Tcp if tcp_ports.contains(&tcp) => false,
@@ -113,7 +112,7 @@ fn learn_ports(scene: &mut Scene<'_>) {
             Protocol::Udp => Arc::make_mut(&mut udp_ports).insert(udp),
         };
     }
-    (scene.tcp_ports, scene.udp_ports) = (tcp_ports, udp_ports);
+    (case.tcp_ports, case.udp_ports) = (tcp_ports, udp_ports);
 }
 
 /// Where it binds: what its processes say now counts more than what they said before.
@@ -220,7 +219,7 @@ impl<'a> Census<'a> {
             return;
         }
         let identity = Identity::of(&service, &generations);
-        let name = name.filter(|name| self.memory.haproxys.contains_key(*name));
+        let name = name.filter(|name| self.memory.services.contains_key(*name));
         let known = Known { service, generations, identity, origin: Origin::Discovered };
         match name {
             Some(name) => self.named.push((name.to_owned(), known)),
@@ -252,7 +251,7 @@ impl<'a> Census<'a> {
         let memory = self.memory;
         let mut before =
             service.members.iter().filter_map(|m| services::remembered(m, &memory.processes));
-        let known = before.find(|name| memory.haproxys.contains_key(*name) && self.is_free(name));
+        let known = before.find(|name| memory.services.contains_key(*name) && self.is_free(name));
         known.map(str::to_owned)
     }
 
@@ -268,7 +267,7 @@ impl<'a> Census<'a> {
         for (known, name) in unnamed.into_iter().zip(preferred) {
             let hashed = format!("{name}-{}", known.identity.hash(&known.service));
             let needs_hash = rivalled.contains(&name)
-                || self.memory.haproxys.contains_key(&hashed)
+                || self.memory.services.contains_key(&hashed)
                 || self.policy.names(&name)
                 || !self.is_free(&name);
             let wanted = if needs_hash { hashed } else { name };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::hold::Standings;
+use super::hold::AnomalyStates;
 use super::queues::Drops;
 use super::reload_count::ReloadHistory;
 use crate::haproxy::lineage::generations::{Generation, Generations};
@@ -23,15 +23,15 @@ pub struct Memory {
     /// Every process that lived in it.
     pub(super) processes: Pasts,
     /// Every haproxy not yet forgotten, by name.
-    pub(super) haproxys: BTreeMap<String, HaproxyMemory>,
+    pub(super) services: BTreeMap<String, ServiceMemory>,
 }
 
 /// What is remembered of one haproxy.
 #[derive(Debug, Clone)]
-pub(super) struct HaproxyMemory {
+pub(super) struct ServiceMemory {
     pub identity: Identity,
     pub last_seen: UnixSeconds,
-    pub standings: Standings,
+    pub anomaly_states: AnomalyStates,
     pub observed: BTreeMap<Kind, u64>,
     pub reloads: ReloadHistory,
     pub drops: Drops,

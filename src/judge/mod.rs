@@ -17,5 +17,5 @@ pub mod reload_count;
 mod rules;
 pub mod verdict;
 
-pub use self::cases::{Inquiry, Questions};
+pub use self::cases::{Cases, FollowUps};
 pub use self::memory::Memory;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::case::Scene;
+use super::case::Case;
 use crate::haproxy::lineage::generations::Generation;
-use crate::model::{CloserLook, Process, SocketInode};
+use crate::model::{Details, Process, SocketInode};
 
 /// Whose socket it is, as far as a haproxy holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,25 +25,25 @@ pub struct Owners<'a> {
 impl<'a> Owners<'a> {
     /// Gathers them; of several holders the current one counts.
     #[must_use]
-    pub fn of(scenes: &'a [Scene<'_>], closer: &CloserLook) -> Owners<'a> {
+    pub fn of(cases: &'a [Case<'_>], details: &Details) -> Owners<'a> {
         let mut owners = Owners::default();
-        let uses = closer.port_uses.values().flatten();
+        let uses = details.port_uses.values().flatten();
         let asked: BTreeSet<SocketInode> = uses.filter_map(|used| used.inode).collect();
-        for scene in scenes {
-            for member in scene.service.members.iter().filter(|member| member.lives()) {
+        for case in cases {
+            for member in case.service.members.iter().filter(|member| member.lives()) {
                 let id = member.id();
-                let generation = scene.generations.get(id);
-                let owner = Owner { haproxy: &scene.name, pid: id.pid, generation };
-                for inode in asked.iter().filter(|&&inode| holds(member.process, inode, closer)) {
+                let generation = case.generations.get(id);
+                let owner = Owner { haproxy: &case.name, pid: id.pid, generation };
+                for inode in asked.iter().filter(|&&inode| holds(member.process, inode, details)) {
                     let known = owners.by_inode.entry(*inode).or_insert(owner);
                     if generation == Generation::Current {
                         *known = owner;
                     }
                 }
-                let held = scene.holdings.get(&id).into_iter();
+                let held = case.holdings.get(&id).into_iter();
                 let uid = held.flat_map(|held| &held.listeners).map(|held| held.socket.uid).next();
                 if let (Some(uid), Generation::Current) = (uid, generation) {
-                    owners.starters.insert(&scene.name, uid);
+                    owners.starters.insert(&case.name, uid);
                 }
             }
         }
@@ -52,7 +52,7 @@ impl<'a> Owners<'a> {
 }
 
 /// It was seen to, when its sockets were read or at the closer look.
-fn holds(process: &Process, inode: SocketInode, closer: &CloserLook) -> bool {
+fn holds(process: &Process, inode: SocketInode, details: &Details) -> bool {
     process.sockets.as_ref().is_some_and(|sockets| sockets.contains(&inode))
-        || closer.held.contains(&(inode, process.id))
+        || details.held.contains(&(inode, process.id))
 }

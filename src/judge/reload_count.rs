@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::case::Scene;
+use super::case::Case;
 use super::verdict::Reloads;
 use crate::haproxy::environment::{self, ReloadNumber};
 use crate::haproxy::lineage::generations::Generation;
@@ -37,16 +37,15 @@ pub(super) struct Numbers<'a> {
 }
 
 /// `None`: there is no master with a worker, or their environment cannot be read.
-pub(super) fn numbers<'a>(scene: &'a Scene<'a>) -> Option<Numbers<'a>> {
-    let members = || scene.service.members.iter().filter(|member| member.lives());
+pub(super) fn numbers<'a>(case: &'a Case<'a>) -> Option<Numbers<'a>> {
+    let members = || case.service.members.iter().filter(|member| member.lives());
     let master = members().rfind(|member| member.role == Role::Master && !member.launching)?;
     let environment = master.process.environment.as_ref()?;
     let workers: Vec<_> = members().filter(|m| m.master == Some(master.id())).collect();
     let number = |member: &&Member<'_>| {
         member.process.environment.as_ref().and_then(environment::reload_number)
     };
-    let starting =
-        |member: &&Member<'_>| scene.generations.get(member.id()) == Generation::Starting;
+    let starting = |member: &&Member<'_>| case.generations.get(member.id()) == Generation::Starting;
     Some(Numbers {
         master,
         tried: environment::reload_number(environment)?,
@@ -57,17 +56,17 @@ pub(super) fn numbers<'a>(scene: &'a Scene<'a>) -> Option<Numbers<'a>> {
 
 /// Counts what this sample shows of reloads.
 #[must_use]
-pub fn count(before: Option<&ReloadHistory>, scene: &Scene<'_>) -> ReloadHistory {
-    let now = scene.snapshot.taken;
+pub fn count(before: Option<&ReloadHistory>, case: &Case<'_>) -> ReloadHistory {
+    let now = case.snapshot.taken;
     let mut history = before.cloned().unwrap_or_default();
-    let current: BTreeSet<ProcessId> = scene
+    let current: BTreeSet<ProcessId> = case
         .living(Generation::Current)
         .filter(|member| member.role != Role::Master)
         .map(Member::id)
         .collect();
-    let settled = scene.generations.up == Some(true) && !current.is_empty();
+    let settled = case.generations.up == Some(true) && !current.is_empty();
     if settled && current.is_disjoint(&history.current) {
-        if let Some(since) = reloaded(scene, &current, &history.current) {
+        if let Some(since) = reloaded(case, &current, &history.current) {
             if before.is_some() {
                 history.seen.successes += 1;
             }
@@ -75,7 +74,7 @@ pub fn count(before: Option<&ReloadHistory>, scene: &Scene<'_>) -> ReloadHistory
         }
         history.current = current;
     }
-    let numbers = numbers(scene);
+    let numbers = numbers(case);
     history.seen.failures_known |= numbers.is_some();
     if let Some(numbers) = numbers {
         count_failures(&mut history, numbers, now);
@@ -85,16 +84,16 @@ pub fn count(before: Option<&ReloadHistory>, scene: &Scene<'_>) -> ReloadHistory
 
 /// When the current generation came by a reload, not by a start: its start.
 fn reloaded(
-    scene: &Scene<'_>,
+    case: &Case<'_>,
     current: &BTreeSet<ProcessId>,
     former: &BTreeSet<ProcessId>,
 ) -> Option<UnixSeconds> {
-    let members: Vec<_> = current.iter().filter_map(|id| scene.member(*id)).collect();
+    let members: Vec<_> = current.iter().filter_map(|id| case.member(*id)).collect();
     let newest = members.iter().max_by_key(|member| member.id())?;
     let worker = newest.role == Role::Worker;
     let by_number = newest.process.environment.as_ref().and_then(environment::reload_number);
     let by_list = newest.replaces().is_some_and(|pids| !pids.is_empty());
-    let overlaps = former.iter().any(|id| scene.member(*id).is_some_and(Member::lives));
+    let overlaps = former.iter().any(|id| case.member(*id).is_some_and(Member::lives));
     let reloaded = if worker { by_number.is_some_and(|n| n > 0) } else { by_list || overlaps };
     reloaded.then_some(newest.process.started)
 }

@@ -63,6 +63,14 @@ pub struct Subject {
     pub holder: String,
 }
 
+impl Subject {
+    /// Its address and port, where it has one.
+    #[must_use]
+    pub fn place(&self) -> Option<(IpAddr, u16)> {
+        self.port.as_ref().map(|key| (key.address, key.port))
+    }
+}
+
 /// A fact judged wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Anomaly {
@@ -243,7 +251,7 @@ pub struct Reloads {
 
 /// One haproxy, judged.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Haproxy {
+pub struct ServiceVerdict {
     /// Its name.
     pub name: String,
     /// How it came to be watched.
@@ -280,13 +288,13 @@ pub struct Haproxy {
     pub allowed_ports: BTreeMap<Protocol, u64>,
 }
 
-impl Haproxy {
+impl ServiceVerdict {
     /// A haproxy of which nothing lives: every series it always has, at zero. Whether its ports are
     /// blocked is not known without its configuration.
     #[must_use]
-    pub fn unseen(name: &str, rules: &Rules) -> Haproxy {
+    pub fn unseen(name: &str, rules: &Rules) -> ServiceVerdict {
         let both = [Protocol::Tcp, Protocol::Udp];
-        Haproxy {
+        ServiceVerdict {
             name: name.to_owned(),
             origin: Origin::Configured,
             identity: Identity::default(),
@@ -309,13 +317,13 @@ impl Haproxy {
 
     /// A haproxy of which nobody can say whether it lives.
     #[must_use]
-    pub fn unknown(name: &str, rules: &Rules) -> Haproxy {
-        Haproxy {
+    pub fn unknown(name: &str, rules: &Rules) -> ServiceVerdict {
+        ServiceVerdict {
             up: None,
             generations: None,
             protocols_known: BTreeSet::new(),
             judged: BTreeSet::new(),
-            ..Haproxy::unseen(name, rules)
+            ..ServiceVerdict::unseen(name, rules)
         }
     }
 
@@ -339,7 +347,7 @@ pub struct Verdict {
     /// When the sample was taken.
     pub taken: UnixSeconds,
     /// The haproxys, by name.
-    pub haproxys: Vec<Haproxy>,
+    pub services: Vec<ServiceVerdict>,
     /// What could not be read.
     pub unreadable: Vec<Unreadable>,
     /// How the collectors fared.

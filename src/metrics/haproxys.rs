@@ -7,7 +7,7 @@ use super::families::{Families, count, number};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::judge::verdict::{
-    Anomaly, ConnectionCounts, Haproxy, Port, PortKey, ProcessView, StaleState,
+    Anomaly, ConnectionCounts, Port, PortKey, ProcessView, ServiceVerdict, StaleState,
 };
 use crate::model::Protocol;
 
@@ -23,7 +23,7 @@ const PARTS: [(Role, Generation); 7] = [
 ];
 
 /// Adds every series of a haproxy.
-pub fn add(page: &mut Families, haproxy: &Haproxy, max_port_series: usize) {
+pub fn add(page: &mut Families, haproxy: &ServiceVerdict, max_port_series: usize) {
     add_state(page, haproxy);
     add_processes(page, haproxy);
     add_stale(page, haproxy);
@@ -34,7 +34,7 @@ pub fn add(page: &mut Families, haproxy: &Haproxy, max_port_series: usize) {
     add_anomalies(page, haproxy, max_port_series);
 }
 
-fn add_state(page: &mut Families, haproxy: &Haproxy) {
+fn add_state(page: &mut Families, haproxy: &ServiceVerdict) {
     let name = haproxy.name.as_str();
     let identity = &haproxy.identity;
     let path = |path: &Option<std::path::PathBuf>| {
@@ -62,11 +62,11 @@ fn add_state(page: &mut Families, haproxy: &Haproxy) {
 }
 
 /// Generations could be told: what is not there is really 0.
-fn told(haproxy: &Haproxy) -> bool {
+fn told(haproxy: &ServiceVerdict) -> bool {
     haproxy.generations.is_some()
 }
 
-fn add_processes(page: &mut Families, haproxy: &Haproxy) {
+fn add_processes(page: &mut Families, haproxy: &ServiceVerdict) {
     let mut counts: BTreeMap<(Role, Generation), u64> = BTreeMap::new();
     if told(haproxy) {
         counts.extend(PARTS.map(|part| (part, 0)));
@@ -80,7 +80,7 @@ fn add_processes(page: &mut Families, haproxy: &Haproxy) {
     }
 }
 
-fn add_stale(page: &mut Families, haproxy: &Haproxy) {
+fn add_stale(page: &mut Families, haproxy: &ServiceVerdict) {
     let name = haproxy.name.as_str();
     let stale = || haproxy.processes.iter().filter(|p| p.generation == Generation::Stale);
     page.add_known(
@@ -105,7 +105,7 @@ fn add_stale(page: &mut Families, haproxy: &Haproxy) {
     }
 }
 
-fn add_reloads(page: &mut Families, haproxy: &Haproxy) {
+fn add_reloads(page: &mut Families, haproxy: &ServiceVerdict) {
     let name = haproxy.name.as_str();
     let reloads = &haproxy.reloads;
     page.add(&row::RELOADS, &[name, "success"], number(reloads.successes));
@@ -117,7 +117,7 @@ fn add_reloads(page: &mut Families, haproxy: &Haproxy) {
     page.add_known(&row::LAST_RELOAD_TIMESTAMP, &[name], reloads.last_timestamp);
 }
 
-fn add_resources(page: &mut Families, haproxy: &Haproxy) {
+fn add_resources(page: &mut Families, haproxy: &ServiceVerdict) {
     let name = haproxy.name.as_str();
     page.add_known(&row::MEMORY_AVAILABLE, &[name], haproxy.headroom.memory_bytes.map(number));
     page.add_known(&row::PIDS_AVAILABLE, &[name], haproxy.headroom.pids.map(number));
@@ -141,7 +141,7 @@ fn add_resources(page: &mut Families, haproxy: &Haproxy) {
     }
 }
 
-fn add_ports(page: &mut Families, haproxy: &Haproxy, max_port_series: usize) {
+fn add_ports(page: &mut Families, haproxy: &ServiceVerdict, max_port_series: usize) {
     let name = haproxy.name.as_str();
     for &protocol in &haproxy.protocols_known {
         for generation in [Generation::Current, Generation::Stale, Generation::Starting] {
@@ -215,7 +215,7 @@ fn fullest_queues<'a>(ports: &[&'a Port]) -> Vec<Queue<'a>> {
     queues
 }
 
-fn add_configuration(page: &mut Families, haproxy: &Haproxy) {
+fn add_configuration(page: &mut Families, haproxy: &ServiceVerdict) {
     let name = haproxy.name.as_str();
     let Some(configuration) = &haproxy.configuration else { return };
     page.add(&row::CONFIG_MTIME, &[name], configuration.modified);
@@ -227,7 +227,7 @@ fn add_configuration(page: &mut Families, haproxy: &Haproxy) {
     }
 }
 
-fn add_anomalies(page: &mut Families, haproxy: &Haproxy, max_port_series: usize) {
+fn add_anomalies(page: &mut Families, haproxy: &ServiceVerdict, max_port_series: usize) {
     let name = haproxy.name.as_str();
     for &kind in &haproxy.judged {
         let standing = standing(haproxy).filter(|anomaly| anomaly.kind == kind).count();
@@ -255,7 +255,7 @@ fn add_anomalies(page: &mut Families, haproxy: &Haproxy, max_port_series: usize)
     }
 }
 
-fn standing(haproxy: &Haproxy) -> impl Iterator<Item = &Anomaly> {
+fn standing(haproxy: &ServiceVerdict) -> impl Iterator<Item = &Anomaly> {
     haproxy.anomalies.iter().filter(|anomaly| !anomaly.pending)
 }
 

@@ -45,9 +45,9 @@ impl Renderer {
 }
 
 fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, max_port_series: usize) {
-    let living = verdict.haproxys.iter().filter(|haproxy| !haproxy.is_gone()).count();
+    let living = verdict.services.iter().filter(|haproxy| !haproxy.is_gone()).count();
     page.add(&row::HAPROXYS, &[], count(living));
-    for haproxy in &verdict.haproxys {
+    for haproxy in &verdict.services {
         haproxys::add(page, haproxy, max_port_series);
     }
     for metric in families::CAPPED {

@@ -24,7 +24,7 @@ pub use self::port_use::{PortRole, PortUse, Program};
 pub use self::process::{
     Environment, Executable, OtherNetworks, Pidfile, PidfileContent, Process, ProcessId, Signals,
 };
-pub use self::snapshot::{CloserLook, CollectorRun, Snapshot};
+pub use self::snapshot::{CollectorRun, Details, Snapshot};
 pub use self::socket::{BoundSocket, Connection, ConnectionState, Protocol, SocketInode};
 pub use self::time::UnixSeconds;
 pub use self::unreadable::{Unreadable, What};

@@ -112,7 +112,7 @@ impl Snapshot {
 
 /// What was looked at closer once a sample had shown what is worth it.
 #[derive(Debug, Clone, Default)]
-pub struct CloserLook {
+pub struct Details {
     /// Connections of the processes they were asked for; absent: not asked for or unreadable.
     pub connections: BTreeMap<ProcessId, Vec<Connection>>,
     /// Every socket on the ports that were asked for, by network namespace.
@@ -125,11 +125,11 @@ pub struct CloserLook {
     pub unreadable: Vec<Unreadable>,
 }
 
-impl CloserLook {
+impl Details {
     /// Nothing was asked for.
     #[must_use]
-    pub const fn none() -> CloserLook {
-        CloserLook {
+    pub const fn none() -> Details {
+        Details {
             connections: BTreeMap::new(),
             port_uses: BTreeMap::new(),
             held: BTreeSet::new(),

@@ -136,6 +136,12 @@ impl Rules {
         allowed.is_none_or(|list| list.iter().any(|entry| entry.allows(protocol, address, port)))
     }
 
+    /// Whether the operator has accepted an anomaly of this kind at this address and port.
+    #[must_use]
+    pub fn ignores(&self, kind: Kind, at: Option<(IpAddr, u16)>) -> bool {
+        self.ignore.iter().any(|ignore| ignore.accepts(kind, at))
+    }
+
     /// A listener with this number is permitted on some address.
     #[must_use]
     pub fn allows_number(&self, protocol: Protocol, port: u16) -> bool {
@@ -232,6 +238,16 @@ pub struct Ignore {
     pub port: Option<u16>,
     /// The address; `None` any, and none.
     pub address: Option<IpAddr>,
+}
+
+impl Ignore {
+    /// Whether an anomaly of this kind is accepted at this address and port, where it has one.
+    #[must_use]
+    pub fn accepts(&self, kind: Kind, at: Option<(IpAddr, u16)>) -> bool {
+        self.kind.is_none_or(|ignored| ignored == kind)
+            && self.port.is_none_or(|number| at.is_some_and(|(_, port)| port == number))
+            && self.address.is_none_or(|wanted| at.is_some_and(|(address, _)| address == wanted))
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::judge::verdict::{Anomaly, Haproxy, Port, ProcessView, StaleState, Verdict};
+use crate::judge::verdict::{Anomaly, Port, ProcessView, ServiceVerdict, StaleState, Verdict};
 use crate::model::Unreadable;
 
 /// The answer of `inspect --output json`; the form is stable and may gain keys.
@@ -11,12 +11,12 @@ pub fn inspect_json(verdict: &Verdict) -> Value {
     json!({
         "version": 1,
         "taken_timestamp": verdict.taken,
-        "haproxys": verdict.haproxys.iter().map(haproxy_json).collect::<Vec<_>>(),
+        "haproxys": verdict.services.iter().map(haproxy_json).collect::<Vec<_>>(),
         "unreadable": verdict.unreadable.iter().map(unreadable_json).collect::<Vec<_>>(),
     })
 }
 
-fn haproxy_json(haproxy: &Haproxy) -> Value {
+fn haproxy_json(haproxy: &ServiceVerdict) -> Value {
     json!({
         "name": haproxy.name,
         "origin": haproxy.origin.as_str(),

@@ -18,7 +18,7 @@ use crate::policy::kind::Severity;
 /// Info never is; what is pending is, unless a reload is so young that it may yet settle.
 #[must_use]
 pub fn has_anomalies(verdict: &Verdict, policy: &Policy) -> bool {
-    verdict.haproxys.iter().any(|haproxy| {
+    verdict.services.iter().any(|haproxy| {
         let grace = policy.rules(&haproxy.name).stale_grace_seconds;
         let settling =
             haproxy.generation_start.is_some_and(|started| verdict.taken - started < grace);

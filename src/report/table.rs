@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use super::text::{Paint, Tint, printable, wrap};
 use crate::haproxy::lineage::generations::Generation;
-use crate::judge::verdict::{Anomaly, Haproxy, Port, PortKey, ProcessView, StaleState, Verdict};
+use crate::judge::verdict::{
+    Anomaly, Port, PortKey, ProcessView, ServiceVerdict, StaleState, Verdict,
+};
 use crate::model::{Unreadable, numbers};
 use crate::policy::kind::Severity;
 
@@ -16,14 +18,14 @@ const MOST_ROWS: usize = 40;
 #[must_use]
 pub fn table(verdict: &Verdict, paint: Paint, width: usize) -> String {
     let mut text = anomalies(verdict, paint, width);
-    if text.is_empty() && !verdict.haproxys.is_empty() {
+    if text.is_empty() && !verdict.services.is_empty() {
         text = format!("{}\n", paint.tint(Tint::Good, "no anomalies"));
     }
-    for one in &verdict.haproxys {
+    for one in &verdict.services {
         text.push('\n');
         haproxy(&mut text, one, verdict.taken, paint, width);
     }
-    if verdict.haproxys.is_empty() {
+    if verdict.services.is_empty() {
         text.push_str("no HAProxy runs on this host\n");
     }
     unreadable(&mut text, &verdict.unreadable, paint, width);
@@ -34,8 +36,8 @@ pub fn table(verdict: &Verdict, paint: Paint, width: usize) -> String {
 #[must_use]
 pub fn anomalies(verdict: &Verdict, paint: Paint, width: usize) -> String {
     let mut text = String::new();
-    let mut all: Vec<(&Haproxy, &Anomaly)> =
-        verdict.haproxys.iter().flat_map(|h| h.anomalies.iter().map(move |a| (h, a))).collect();
+    let mut all: Vec<(&ServiceVerdict, &Anomaly)> =
+        verdict.services.iter().flat_map(|h| h.anomalies.iter().map(move |a| (h, a))).collect();
     all.sort_by_key(|(haproxy, anomaly)| {
         (anomaly.kind.severity(), anomaly.pending, haproxy.name.as_str(), anomaly.kind)
     });
@@ -84,7 +86,7 @@ fn lines(text: &mut String, mark: &str, words: &str, width: usize) {
     }
 }
 
-fn haproxy(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width: usize) {
+fn haproxy(text: &mut String, haproxy: &ServiceVerdict, now: f64, paint: Paint, width: usize) {
     let (up, tint) = match haproxy.up {
         Some(true) => ("up", Tint::Good),
         Some(false) => ("down", Tint::Bad),
@@ -109,7 +111,7 @@ fn haproxy(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width: 
     ports(text, haproxy, width, paint);
 }
 
-fn processes(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width: usize) {
+fn processes(text: &mut String, haproxy: &ServiceVerdict, now: f64, paint: Paint, width: usize) {
     let mut shown: Vec<&ProcessView> = haproxy.processes.iter().collect();
     shown.sort_by_key(|process| (process.generation, process.role, process.id));
     let rows = shown.iter().take(MOST_ROWS).map(|process| {
@@ -142,7 +144,7 @@ fn processes(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width
     more(text, shown.len(), "processes");
 }
 
-fn ports(text: &mut String, haproxy: &Haproxy, width: usize, paint: Paint) {
+fn ports(text: &mut String, haproxy: &ServiceVerdict, width: usize, paint: Paint) {
     // Ports that differ in nothing but their number share a row.
     let mut groups: BTreeMap<_, Vec<u16>> = BTreeMap::new();
     for Port { key, generation, pids, .. } in &haproxy.ports {

@@ -10,7 +10,7 @@ use rustix::fs::PROC_SUPER_MAGIC;
 
 use crate::haproxy::listeners;
 use crate::model::{
-    CloserLook, CollectorRun, Configuration, NamespaceId, PortUse, ProcessId, Protocol, Snapshot,
+    CollectorRun, Configuration, Details, NamespaceId, PortUse, ProcessId, Protocol, Snapshot,
     SocketInode, Unreadable, What,
 };
 use crate::sample::clock::{Clock, boot_time, now};
@@ -115,7 +115,7 @@ impl Sampler {
         self.census.forget();
     }
 
-    /// Takes one sample; what costs more is not in it, see [`Sampler::look_closer`].
+    /// Takes one sample; what costs more is not in it, see [`Sampler::details`].
     ///
     /// A reload in the middle of it can hand the listeners to a process that was not there when
     /// the list was made: then nobody would seem to serve, so it is taken again.
@@ -148,18 +148,18 @@ impl Sampler {
 
     /// Looks closer at what a sample has shown to be worth it: the connections of the processes
     /// `stale`, and who uses the ports `unbound`.
-    pub fn look_closer(
+    pub fn details(
         &mut self,
         snapshot: &Snapshot,
         stale: &BTreeSet<ProcessId>,
         unbound: &BTreeMap<NamespaceId, BTreeSet<u16>>,
-    ) -> CloserLook {
-        let mut closer = CloserLook::none();
+    ) -> Details {
+        let mut details = Details::none();
         let (procfs, networks) = (&self.paths.procfs, &mut self.networks);
-        self.connections.read(procfs, networks, snapshot, stale, &mut closer);
-        let suspects = self.port_uses.read(procfs, networks, snapshot, unbound, &mut closer);
+        self.connections.read(procfs, networks, snapshot, stale, &mut details);
+        let suspects = self.port_uses.read(procfs, networks, snapshot, unbound, &mut details);
         suspects.into_iter().for_each(|id| self.ownership.suspect(id));
-        closer
+        details
     }
 
     /// What uses `port` in each network namespace of the last sample.

@@ -27,7 +27,7 @@ impl Host {
     /// The host of a sample and what it was judged to be.
     pub fn new(snapshot: Snapshot, verdict: &Verdict, sampler: &Sampler) -> Host {
         let mut host = Host { haproxys: Vec::new(), snapshot };
-        for haproxy in verdict.haproxys.iter().filter(|haproxy| !haproxy.is_gone()) {
+        for haproxy in verdict.services.iter().filter(|haproxy| !haproxy.is_gone()) {
             let processes = haproxy.processes.iter().map(|p| (p.id, p.role, p.generation));
             let mut running = Running {
                 name: haproxy.name.clone(),

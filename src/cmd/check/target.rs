@@ -68,7 +68,7 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
     let host = Host::new(snapshot, &verdict, watcher.sampler());
     let known = |name: &str| policy.names(name) || host.running(name).is_some();
     if let Some(name) = arguments.haproxy.as_deref().filter(|name| !known(name)) {
-        let names = verdict.haproxys.iter().map(|haproxy| haproxy.name.clone()).collect();
+        let names = verdict.services.iter().map(|haproxy| haproxy.name.clone()).collect();
         return Err(Error::UnknownHaproxy { name: name.to_owned(), names });
     }
     if !arguments.files.is_empty() {
@@ -80,7 +80,7 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
     }
     let mut unseen = Vec::new();
     let mut targets = Vec::new();
-    for haproxy in &verdict.haproxys {
+    for haproxy in &verdict.services {
         if arguments.haproxy.as_ref().is_some_and(|name| *name != haproxy.name) {
             continue;
         }

@@ -52,21 +52,21 @@ pub fn run(options: &Options, inspect: &Inspect) -> Result<u8, Error> {
 
 /// Whether enough could be seen; not when nobody can say of one whether it serves.
 fn seen(verdict: &Verdict, blind: bool) -> u8 {
-    let in_doubt = verdict.haproxys.iter().any(|haproxy| haproxy.up.is_none());
+    let in_doubt = verdict.services.iter().any(|haproxy| haproxy.up.is_none());
     if verdict.unreadable.is_empty() && !blind && !in_doubt { OK } else { BLIND }
 }
 
 /// Leaves what was asked for.
 fn choose(inspect: &Inspect, verdict: &mut Verdict) -> Result<(), Error> {
     if let Some(name) = &inspect.haproxy {
-        let names: Vec<_> = verdict.haproxys.iter().map(|h| h.name.clone()).collect();
+        let names: Vec<_> = verdict.services.iter().map(|h| h.name.clone()).collect();
         if !names.contains(name) {
             return Err(Error::UnknownHaproxy { name: name.clone(), names });
         }
-        verdict.haproxys.retain(|haproxy| haproxy.name == *name);
+        verdict.services.retain(|haproxy| haproxy.name == *name);
     }
     if let Some(port) = inspect.port {
-        for haproxy in &mut verdict.haproxys {
+        for haproxy in &mut verdict.services {
             haproxy.anomalies.retain(|anomaly| {
                 anomaly.subject.port.as_ref().is_some_and(|subject| subject.port == port)
             });

@@ -31,7 +31,7 @@ pub fn report(
         seen.iter().flat_map(|(_, uses)| uses.iter().filter_map(|used| used.inode)).collect();
     let holders = programs::holders(&options.procfs, &inodes);
     let haproxys: BTreeMap<ProcessId, (&str, &ProcessView)> = verdict
-        .haproxys
+        .services
         .iter()
         .flat_map(|h| {
             h.processes.iter().map(move |process| (process.id, (h.name.as_str(), process)))
@@ -60,7 +60,7 @@ pub fn report(
     }
     report.networks.sort_by(|a, b| a.label.cmp(&b.label));
     report.stances = verdict
-        .haproxys
+        .services
         .iter()
         .map(|haproxy| {
             let ids: BTreeSet<ProcessId> = haproxy.processes.iter().map(|p| p.id).collect();

@@ -281,7 +281,7 @@ mod tests {
 
     /// How many haproxys the actors make.
     fn services(actors: &[Actor]) -> usize {
-        Film::default().settle(1000.0, actors).haproxys.len()
+        Film::default().settle(1000.0, actors).services.len()
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! The serving process executes a file that was replaced or removed.
 
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement, instance};
 use crate::judge::verdict::Subject;
 
 /// The serving process executes a file that was replaced or removed.
-pub fn binary_outdated(case: &Case<'_>) -> Judgement {
-    let mut complete = case.scene.living(Generation::Unknown).next().is_none();
+pub fn binary_outdated(input: &RuleInput<'_>) -> Judgement {
+    let mut complete = input.case.living(Generation::Unknown).next().is_none();
     let mut findings = Vec::new();
-    for member in case.scene.living(Generation::Current) {
+    for member in input.case.living(Generation::Current) {
         match &member.process.executable {
             None => complete = false,
             Some(executable) if executable.deleted => findings.push(Finding {

@@ -1,6 +1,6 @@
 //! The configuration on disk is not the one that serves.
 
-use super::input::{Case, is_undeclared};
+use super::input::{RuleInput, is_undeclared};
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::port_key;
 use crate::judge::finding::{Finding, Judgement};
@@ -11,14 +11,14 @@ use crate::model::Configuration;
 const MOST_CHANGES: usize = 10;
 
 /// The configuration on disk is not the one that serves, for longer than `reload_grace`.
-pub fn config_not_loaded(case: &Case<'_>) -> Judgement {
-    let Some(changed) = case.scene.config_has_changed() else {
-        return Judgement::if_known(case.scene.generations.up == Some(false), Vec::new());
+pub fn config_not_loaded(input: &RuleInput<'_>) -> Judgement {
+    let Some(changed) = input.case.config_has_changed() else {
+        return Judgement::if_known(input.case.generations.up == Some(false), Vec::new());
     };
-    let Some(configuration) = case.scene.configuration.as_deref().filter(|_| changed) else {
+    let Some(configuration) = input.case.configuration.as_deref().filter(|_| changed) else {
         return Judgement::of(Vec::new());
     };
-    let mut evidence = changes(case, configuration);
+    let mut evidence = changes(input, configuration);
     if evidence.is_empty() {
         evidence.push("the files differ; the ports would stay the same".to_owned());
     }
@@ -31,24 +31,24 @@ pub fn config_not_loaded(case: &Case<'_>) -> Judgement {
             error.what
         )
     }));
-    let now = case.scene.snapshot.taken;
+    let now = input.case.snapshot.taken;
     Judgement::of(vec![Finding {
         since: Some(configuration.modified).filter(|&modified| modified <= now),
-        grace_seconds: Some(case.scene.rules.reload_grace_seconds),
+        grace_seconds: Some(input.case.rules.reload_grace_seconds),
         evidence,
-        advice: format!("haproxy-host-exporter check --haproxy {}, then reload", case.scene.name),
+        advice: format!("haproxy-host-exporter check --haproxy {}, then reload", input.case.name),
         ..Finding::default()
     }])
 }
 
 /// What a reload would bind and give back.
-fn changes(case: &Case<'_>, configuration: &Configuration) -> Vec<String> {
-    let added = case.scene.unbound.iter().map(|endpoint| {
-        format!("a reload would bind {}", in_words(&port_key(case.scene.snapshot, endpoint)))
+fn changes(input: &RuleInput<'_>, configuration: &Configuration) -> Vec<String> {
+    let added = input.case.unbound.iter().map(|endpoint| {
+        format!("a reload would bind {}", in_words(&port_key(input.case.snapshot, endpoint)))
     });
-    let removed = case.by_port(Generation::Current).filter(|(_, holders)| {
+    let removed = input.by_port(Generation::Current).filter(|(_, holders)| {
         configuration.complete
-            && holders.first().is_some_and(|port| is_undeclared(case, configuration, port))
+            && holders.first().is_some_and(|port| is_undeclared(input, configuration, port))
     });
     let removed = removed.map(|(key, _)| format!("a reload would give back {}", in_words(key)));
     added.chain(removed).take(MOST_CHANGES).collect()

@@ -2,30 +2,30 @@
 
 use std::collections::BTreeSet;
 
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::{Member, Role};
 use crate::haproxy::places::{Endpoint, Places};
-use crate::judge::case::{PortSockets, Scene};
+use crate::judge::case::{Case, PortSockets};
 use crate::model::{Configuration, ProcessId, Signals};
 
 /// What explains that a stale process has not gone.
 #[must_use]
-pub fn it_lives(scene: &Scene<'_>, member: &Member<'_>) -> Vec<String> {
+pub fn it_lives(case: &Case<'_>, member: &Member<'_>) -> Vec<String> {
     let mut facts = signals(member);
     let by_its_master = member.role == Role::Worker;
-    let replacement = scene.living(Generation::Current).find(|m| m.role == Role::Daemon);
+    let replacement = case.living(Generation::Current).find(|m| m.role == Role::Daemon);
     if let Some(replacement) = replacement.filter(|_| !by_its_master) {
-        facts.push(the_chain(scene, member, replacement));
+        facts.push(the_chain(case, member, replacement));
     }
     facts
 }
 
 /// Whether its replacement was told of it (`-sf`), and why not.
-fn the_chain(scene: &Scene<'_>, member: &Member<'_>, replacement: &Member<'_>) -> String {
+fn the_chain(case: &Case<'_>, member: &Member<'_>, replacement: &Member<'_>) -> String {
     let (old, new) = (member.id().pid, replacement.id().pid);
     let alive = |pid: &i32| {
-        let mut members = scene.service.members.iter();
+        let mut members = case.service.members.iter();
         members.any(|m| m.lives() && m.process.own_pid() == *pid)
     };
     match replacement.replaces() {
@@ -94,13 +94,13 @@ pub fn pids<'a>(ports: impl IntoIterator<Item = &'a PortSockets<'a>>) -> String 
 }
 
 /// How long a stale process may keep its listeners, where HAProxy's own `grace` prolongs it.
-pub fn whole_grace(scene: &Scene<'_>, id: ProcessId) -> Option<f64> {
-    let own = scene.pasts.get(&id).and_then(|past| past.own_grace_seconds)?;
-    Some(own + scene.rules.stale_grace_seconds)
+pub fn whole_grace(case: &Case<'_>, id: ProcessId) -> Option<f64> {
+    let own = case.pasts.get(&id).and_then(|past| past.own_grace_seconds)?;
+    Some(own + case.rules.stale_grace_seconds)
 }
 
-pub fn parent_name(case: &Case<'_>, parent: i32) -> String {
-    let snapshot = case.scene.snapshot;
+pub fn parent_name(input: &RuleInput<'_>, parent: i32) -> String {
+    let snapshot = input.case.snapshot;
     let haproxy = || snapshot.processes.iter().find(|p| p.id.pid == parent).map(|p| p.comm.clone());
     match snapshot.parents.get(&parent).cloned().or_else(haproxy) {
         Some(name) => name,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::haproxy::lineage::generations::Generation;
-use crate::judge::case::{self, PortSockets, Scene};
+use crate::judge::case::{self, Case, PortSockets};
 use crate::judge::finding::Judgement;
 use crate::judge::owners::Owners;
 use crate::judge::verdict::PortKey;
@@ -11,9 +11,9 @@ use crate::model::{Configuration, Protocol};
 
 /// What the rules look at.
 #[derive(Debug)]
-pub struct Case<'a> {
+pub struct RuleInput<'a> {
     /// The haproxy.
-    pub scene: &'a Scene<'a>,
+    pub case: &'a Case<'a>,
     /// What its processes listen on.
     pub ports: &'a [PortSockets<'a>],
     /// Name of every other haproxy that shares a port with one, and what it listens on.
@@ -24,7 +24,7 @@ pub struct Case<'a> {
     pub owners: &'a Owners<'a>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> RuleInput<'a> {
     /// What the processes of one generation listen on.
     pub(in crate::judge) fn of(
         &self,
@@ -46,30 +46,30 @@ impl<'a> Case<'a> {
     pub(in crate::judge) fn knows_ports_of(&self, generation: Generation) -> bool {
         [Protocol::Tcp, Protocol::Udp]
             .into_iter()
-            .all(|protocol| self.scene.listeners_known(protocol, generation))
+            .all(|protocol| self.case.listeners_known(protocol, generation))
     }
 }
 
 /// The configuration, and whether it has changed since it was loaded; `None`: not all is known.
-pub fn settled<'c>(case: &'c Case<'_>) -> Option<(&'c Configuration, bool)> {
-    let configuration = case.scene.configuration.as_deref().filter(|c| c.complete)?;
-    Some((configuration, case.scene.config_has_changed()?))
+pub fn settled<'c>(input: &'c RuleInput<'_>) -> Option<(&'c Configuration, bool)> {
+    let configuration = input.case.configuration.as_deref().filter(|c| c.complete)?;
+    Some((configuration, input.case.config_has_changed()?))
 }
 
 /// While an edit waits for its reload, what differs is evidence of that, and nothing else.
-pub fn unsettled(case: &Case<'_>) -> Judgement {
-    let waiting = settled(case).is_some();
-    let gone = case.scene.generations.up == Some(false);
+pub fn unsettled(input: &RuleInput<'_>) -> Judgement {
+    let waiting = settled(input).is_some();
+    let gone = input.case.generations.up == Some(false);
     Judgement::if_known(waiting || gone, Vec::new())
 }
 
 /// No line of the configuration can be the cause of it.
 pub fn is_undeclared(
-    case: &Case<'_>,
+    input: &RuleInput<'_>,
     configuration: &Configuration,
     port: &PortSockets<'_>,
 ) -> bool {
     let key = &port.key;
-    let declared = case.scene.places.declares(&configuration.ports, &port.endpoint());
+    let declared = input.case.places.declares(&configuration.ports, &port.endpoint());
     declared == Some(false) && !configuration.declared.may_bind(key.protocol, key.address, key.port)
 }

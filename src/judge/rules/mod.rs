@@ -21,20 +21,20 @@ mod reload_raced;
 
 use std::collections::BTreeSet;
 
-use self::input::Case;
+use self::input::RuleInput;
 use super::finding::{Finding, Judgement, instance};
 use crate::model::ProcessId;
-use crate::policy::Ignore;
+use crate::policy::Rules;
 use crate::policy::kind::Kind;
 
 /// Judges a haproxy by every rule; answers findings, and the kinds that could be judged.
 #[must_use]
-pub fn judge(case: &Case<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
-    let raced = reload_raced::reload_raced(case);
-    let split = port_split::port_split(case);
+pub fn judge(input: &RuleInput<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
+    let raced = reload_raced::reload_raced(input);
+    let split = port_split::port_split(input);
     // One cause, one kind: what the first two explain is their evidence.
-    let racing = reload_raced::racing(case.scene);
-    let blocked = port_blocked::port_blocked(case);
+    let racing = reload_raced::racing(input.case);
+    let blocked = port_blocked::port_blocked(input);
     let ports_of = |judgement: &Judgement| {
         judgement.findings.iter().filter_map(|f| f.subject.port.clone()).collect::<BTreeSet<_>>()
     };
@@ -44,34 +44,34 @@ pub fn judge(case: &Case<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
         ..split
     };
     let rows = [
-        (Kind::PortOutOfRange, port_out_of_range::port_out_of_range(case)),
-        (Kind::PortUndeclared, port_undeclared::port_undeclared(case)),
-        (Kind::PortMissing, port_missing::port_missing(case, &blocked)),
+        (Kind::PortOutOfRange, port_out_of_range::port_out_of_range(input)),
+        (Kind::PortUndeclared, port_undeclared::port_undeclared(input)),
+        (Kind::PortMissing, port_missing::port_missing(input, &blocked)),
         (
             Kind::PortStaleListener,
-            port_stale_listener::port_stale_listener(case, &racing, &explained),
+            port_stale_listener::port_stale_listener(input, &racing, &explained),
         ),
         (Kind::PortSplit, split),
         (Kind::PortBlocked, blocked),
-        (Kind::PortEphemeral, port_ephemeral::port_ephemeral(case)),
-        (Kind::PortBacklog, port_backlog::port_backlog(case)),
-        (Kind::ProcessIdle, process_idle::process_idle(case)),
-        (Kind::ProcessZombie, process_zombie::process_zombie(case)),
-        (Kind::ProcessOrphan, process_orphan::process_orphan(case)),
-        (Kind::ReloadFailed, reload_failed::reload_failed(case)),
+        (Kind::PortEphemeral, port_ephemeral::port_ephemeral(input)),
+        (Kind::PortBacklog, port_backlog::port_backlog(input)),
+        (Kind::ProcessIdle, process_idle::process_idle(input)),
+        (Kind::ProcessZombie, process_zombie::process_zombie(input)),
+        (Kind::ProcessOrphan, process_orphan::process_orphan(input)),
+        (Kind::ReloadFailed, reload_failed::reload_failed(input)),
         (Kind::ReloadRaced, raced),
-        (Kind::PidfileMismatch, pidfile_mismatch::pidfile_mismatch(case)),
-        (Kind::ConfigNotLoaded, config_not_loaded::config_not_loaded(case)),
-        (Kind::BinaryOutdated, binary_outdated::binary_outdated(case)),
+        (Kind::PidfileMismatch, pidfile_mismatch::pidfile_mismatch(input)),
+        (Kind::ConfigNotLoaded, config_not_loaded::config_not_loaded(input)),
+        (Kind::BinaryOutdated, binary_outdated::binary_outdated(input)),
     ];
-    sift(rows, &case.scene.rules.ignore)
+    sift(rows, input.case.rules)
 }
 
 /// Findings without those the operator accepts, and the kinds that could be judged.
 #[must_use]
 pub fn sift(
     rows: impl IntoIterator<Item = (Kind, Judgement)>,
-    ignore: &[Ignore],
+    rules: &Rules,
 ) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
     let mut findings = Vec::new();
     let mut judged = BTreeSet::new();
@@ -82,7 +82,7 @@ pub fn sift(
         let kept = judgement
             .findings
             .into_iter()
-            .filter(|finding| !ignore.iter().any(|ignore| accepts(ignore, kind, finding)));
+            .filter(|finding| !rules.ignores(kind, finding.subject.place()));
         findings.extend(kept.map(|finding| (kind, finding)));
     }
     (findings, judged)
@@ -91,13 +91,6 @@ pub fn sift(
 /// A split whose stale side is one of the racing processes.
 fn is_of(finding: &Finding, racing: &BTreeSet<ProcessId>) -> bool {
     racing.iter().any(|id| finding.instance == instance(*id))
-}
-
-fn accepts(ignore: &Ignore, kind: Kind, finding: &Finding) -> bool {
-    let port = finding.subject.port.as_ref();
-    ignore.kind.is_none_or(|ignored| ignored == kind)
-        && ignore.port.is_none_or(|number| port.is_some_and(|port| port.port == number))
-        && ignore.address.is_none_or(|address| port.is_some_and(|port| port.address == address))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The pidfile does not name the serving process.
 
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::judge::finding::{Finding, Judgement};
@@ -8,15 +8,15 @@ use crate::judge::verdict::Subject;
 use crate::model::PidfileContent;
 
 /// A pidfile that is there and does not name who serves; with a master, the master.
-pub fn pidfile_mismatch(case: &Case<'_>) -> Judgement {
-    let scene = case.scene;
-    if scene.generations.up != Some(true) {
-        return Judgement::if_known(scene.generations.up.is_some(), Vec::new());
+pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
+    let case = input.case;
+    if case.generations.up != Some(true) {
+        return Judgement::if_known(case.generations.up.is_some(), Vec::new());
     }
     let masters: Vec<_> =
-        scene.living(Generation::Current).filter(|m| m.role == Role::Master).collect();
+        case.living(Generation::Current).filter(|m| m.role == Role::Master).collect();
     let expected = if masters.is_empty() {
-        scene.living(Generation::Current).filter(|m| m.role == Role::Daemon).collect()
+        case.living(Generation::Current).filter(|m| m.role == Role::Daemon).collect()
     } else {
         masters
     };

@@ -1,19 +1,19 @@
 //! Connections are dropped at a full accept queue, or it stays full.
 
 use super::explain::pids;
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 use crate::model::Protocol;
 
 /// Connections were dropped at a full accept queue, or it stays full.
-pub fn port_backlog(case: &Case<'_>) -> Judgement {
-    let known = case.scene.listeners_known(Protocol::Tcp, Generation::Current);
+pub fn port_backlog(input: &RuleInput<'_>) -> Judgement {
+    let known = input.case.listeners_known(Protocol::Tcp, Generation::Current);
     // Without netlink neither limits nor drops can be had.
     let mut complete = known;
     let mut findings = Vec::new();
-    for (key, holders) in case.by_port(Generation::Current) {
+    for (key, holders) in input.by_port(Generation::Current) {
         if key.protocol != Protocol::Tcp {
             continue;
         }
@@ -30,14 +30,14 @@ pub fn port_backlog(case: &Case<'_>) -> Judgement {
         }
         let Some((length, limit)) = fullest else { continue };
         let full = limit > 0 && length >= limit;
-        if !full && !case.dropping.contains(key) {
+        if !full && !input.dropping.contains(key) {
             continue;
         }
         findings.push(Finding {
             subject: Subject { port: Some(key.clone()), ..Subject::default() },
             evidence: vec![
                 format!("{length} connections wait in an accept queue of {limit}"),
-                if case.dropping.contains(key) {
+                if input.dropping.contains(key) {
                     format!("the kernel dropped connections there; held by {}", pids(holders))
                 } else {
                     format!("{} does not accept them", pids(holders))

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::explain::declared_at;
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::binding::{is_ephemeral, overlaps};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::places::{Endpoint, Places};
@@ -14,7 +14,7 @@ use crate::judge::case::port_key;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER};
 use crate::judge::owners::Owners;
 use crate::judge::verdict::Subject;
-use crate::model::{CloserLook, Configuration, NamespaceId, PortRole, PortUse, Protocol, Snapshot};
+use crate::model::{Configuration, Details, NamespaceId, PortRole, PortUse, Protocol, Snapshot};
 
 /// Receive buffer of a UDP socket that only sends (`SOCK_MIN_RCVBUF`).
 const SENDERS_BUFFER_BYTES: u32 = 2304;
@@ -35,32 +35,32 @@ pub struct Claim<'a> {
     /// Whose the sockets on those ports are.
     pub owners: &'a Owners<'a>,
     /// Who uses those ports.
-    pub closer: &'a CloserLook,
+    pub details: &'a Details,
 }
 
 /// A declared port that is not bound is held by something else: now, or for the next reload.
-pub fn port_blocked(case: &Case<'_>) -> Judgement {
+pub fn port_blocked(input: &RuleInput<'_>) -> Judgement {
     // Of a namespace that was not read nobody can say who uses its ports either.
     let known = [Protocol::Tcp, Protocol::Udp]
         .into_iter()
-        .all(|protocol| case.scene.attributed(protocol, Generation::Current));
-    match claim(case).filter(|claim| claim.configuration.complete) {
-        Some(claim) if known => blocked_ports(&claim, case.scene.snapshot),
+        .all(|protocol| input.case.attributed(protocol, Generation::Current));
+    match claim(input).filter(|claim| claim.configuration.complete) {
+        Some(claim) if known => blocked_ports(&claim, input.case.snapshot),
         _ => Judgement::if_known(false, Vec::new()),
     }
 }
 
 /// What a haproxy that lives declares, and has bound.
-fn claim<'c>(case: &'c Case<'_>) -> Option<Claim<'c>> {
-    let scene = case.scene;
+fn claim<'c>(input: &'c RuleInput<'_>) -> Option<Claim<'c>> {
+    let case = input.case;
     Some(Claim {
-        name: &scene.name,
-        configuration: scene.configuration.as_deref()?,
-        places: &scene.places,
-        tcp_ports: &scene.tcp_ports,
-        unbound: &scene.unbound,
-        owners: case.owners,
-        closer: scene.closer,
+        name: &case.name,
+        configuration: case.configuration.as_deref()?,
+        places: &case.places,
+        tcp_ports: &case.tcp_ports,
+        unbound: &case.unbound,
+        owners: input.owners,
+        details: case.details,
     })
 }
 
@@ -74,7 +74,7 @@ pub fn blocked_ports(claim: &Claim<'_>, snapshot: &Snapshot) -> Judgement {
     }
     let mut findings = Vec::new();
     for (network, unbound) in unbound {
-        match claim.closer.port_uses.get(&network) {
+        match claim.details.port_uses.get(&network) {
             Some(uses) => findings.extend(blocked_in(claim, snapshot, &unbound, uses)),
             None => complete = false,
         }
@@ -128,7 +128,7 @@ fn obstacle(
     let starter = claim.owners.starters.get(claim.name);
     let other_uid = starter.is_some_and(|uid| *uid != used.uid);
     let alone = claim.configuration.declared.globals.noreuseport;
-    let name = || match (own, owner, claim.closer.programs.get(&inode)) {
+    let name = || match (own, owner, claim.details.programs.get(&inode)) {
         (Some(own), ..) if own.generation == Generation::Stale => STALE_HOLDER.to_owned(),
         (Some(_), ..) => "haproxy".to_owned(),
         (None, Some(other), _) => format!("haproxy {}", other.haproxy),
@@ -171,7 +171,7 @@ fn finding(
 ) -> Finding {
     let key = port_key(snapshot, endpoint);
     let inode = used.inode.unwrap_or_default();
-    let who = match (claim.owners.by_inode.get(&inode), claim.closer.programs.get(&inode)) {
+    let who = match (claim.owners.by_inode.get(&inode), claim.details.programs.get(&inode)) {
         (Some(owner), _) => {
             format!("haproxy {} pid {} ({})", owner.haproxy, owner.pid, owner.generation.as_str())
         }
@@ -246,7 +246,7 @@ mod tests {
             film.see_uses(second, actors, uses);
         }
         let verdict = film.see_uses(1030.0, actors, uses);
-        let haproxy = verdict.haproxys.iter().find(|haproxy| haproxy.name == "p").unwrap();
+        let haproxy = verdict.services.iter().find(|haproxy| haproxy.name == "p").unwrap();
         assert!(haproxy.judged(Kind::PortBlocked));
         let mut found = haproxy.findings();
         found.retain(|finding| finding.starts_with("port_blocked"));
@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(verdict.one().observed.get(&Kind::PortBlocked), Some(&1));
         let cured = film.see_uses(1040.0, &[], &[]);
         assert!(cured.one().findings().is_empty());
-        assert!(film.see_uses(2000.0, &[], &taken).haproxys.is_empty());
+        assert!(film.see_uses(2000.0, &[], &taken).services.is_empty());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::binding;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::port_key;
@@ -11,26 +11,26 @@ use crate::judge::verdict::{PortKey, Subject};
 use crate::model::{NamespaceId, NetworkNamespace};
 
 /// A declared or bound port may be given to an outgoing connection while HAProxy is down.
-pub fn port_ephemeral(case: &Case<'_>) -> Judgement {
-    let scene = case.scene;
-    let mut complete = case.knows_ports_of(Generation::Current);
+pub fn port_ephemeral(input: &RuleInput<'_>) -> Judgement {
+    let case = input.case;
+    let mut complete = input.knows_ports_of(Generation::Current);
     let mut exposed: BTreeMap<PortKey, &NetworkNamespace> = BTreeMap::new();
     let mut weigh = |port: u16, network: NamespaceId, key: &dyn Fn() -> PortKey| {
-        let network = scene.snapshot.networks.get(&network);
+        let network = case.snapshot.networks.get(&network);
         match network.and_then(|network| Some((binding::is_ephemeral(port, network)?, network))) {
             Some((true, network)) => drop(exposed.insert(key(), network)),
             Some((false, _)) => {}
             None => complete = false,
         }
     };
-    for port in case.of(Generation::Current) {
+    for port in input.of(Generation::Current) {
         weigh(port.key.port, port.network, &|| port.key.clone());
     }
-    for at in &scene.unbound {
-        weigh(at.port, at.network, &|| port_key(scene.snapshot, at));
+    for at in &case.unbound {
+        weigh(at.port, at.network, &|| port_key(case.snapshot, at));
     }
-    if let Some(configuration) = &scene.configuration {
-        complete &= scene.places.know_all(&configuration.ports);
+    if let Some(configuration) = &case.configuration {
+        complete &= case.places.know_all(&configuration.ports);
     }
     // One line of advice for each network namespace, and the same for all its ports.
     let mut advice: BTreeMap<&str, String> = BTreeMap::new();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::explain::declared_at;
-use super::input::{Case, settled, unsettled};
+use super::input::{RuleInput, settled, unsettled};
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::{MOST_ENDPOINTS, port_key};
 use crate::judge::finding::{Finding, Judgement};
@@ -13,32 +13,32 @@ use crate::model::{NamespaceId, Protocol};
 /// A declared port that no current process listens on, while one serves.
 ///
 /// What is `blocked` has its own kind.
-pub fn port_missing(case: &Case<'_>, blocked: &Judgement) -> Judgement {
-    let Some((configuration, false)) = settled(case) else { return unsettled(case) };
-    if case.scene.generations.up != Some(true) {
-        return Judgement::if_known(case.scene.generations.up == Some(false), Vec::new());
+pub fn port_missing(input: &RuleInput<'_>, blocked: &Judgement) -> Judgement {
+    let Some((configuration, false)) = settled(input) else { return unsettled(input) };
+    if input.case.generations.up != Some(true) {
+        return Judgement::if_known(input.case.generations.up == Some(false), Vec::new());
     }
-    let scene = case.scene;
+    let case = input.case;
     let mut complete = blocked.complete
-        && case.knows_ports_of(Generation::Current)
-        && scene.places.know_all(&configuration.ports)
+        && input.knows_ports_of(Generation::Current)
+        && case.places.know_all(&configuration.ports)
         && configuration.ports.iter().nth(MOST_ENDPOINTS).is_none();
     let held: BTreeSet<&PortKey> =
         blocked.findings.iter().filter_map(|finding| finding.subject.port.as_ref()).collect();
     let mut known: BTreeMap<(NamespaceId, Protocol), bool> = BTreeMap::new();
     let mut findings = Vec::new();
-    for endpoint in &scene.unbound {
+    for endpoint in &case.unbound {
         let (network, protocol) = (endpoint.network, endpoint.protocol);
         let known = known
             .entry((network, protocol))
-            .or_insert_with(|| scene.listeners_known_in(network, protocol, Generation::Current));
-        let key = port_key(scene.snapshot, endpoint);
+            .or_insert_with(|| case.listeners_known_in(network, protocol, Generation::Current));
+        let key = port_key(case.snapshot, endpoint);
         if !*known || held.contains(&key) {
             complete &= *known;
             continue;
         }
         let mut evidence = vec!["it is declared, and no current process listens on it".to_owned()];
-        evidence.extend(declared_at(configuration, &scene.places, endpoint));
+        evidence.extend(declared_at(configuration, &case.places, endpoint));
         findings.push(Finding {
             subject: Subject { port: Some(key), ..Subject::default() },
             evidence,

@@ -1,16 +1,16 @@
 //! The current generation listens outside the allowed ports.
 
 use super::explain::pids;
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 
 /// The current generation listens outside the allowed ports.
-pub fn port_out_of_range(case: &Case<'_>) -> Judgement {
-    let rules = case.scene.rules;
-    let complete = rules.allowed_ports.is_none() || case.knows_ports_of(Generation::Current);
-    let outside = case
+pub fn port_out_of_range(input: &RuleInput<'_>) -> Judgement {
+    let rules = input.case.rules;
+    let complete = rules.allowed_ports.is_none() || input.knows_ports_of(Generation::Current);
+    let outside = input
         .by_port(Generation::Current)
         .filter(|(key, _)| !rules.allows(key.protocol, key.address, key.port));
     let findings = outside.map(|(key, holders)| Finding {

@@ -1,7 +1,7 @@
 //! One port accepted through separate sockets, by two generations or two haproxys.
 
 use super::explain::{self, pids, whole_grace};
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::PortSockets;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
@@ -9,32 +9,32 @@ use crate::judge::verdict::{PortKey, Subject};
 
 /// One port accepted through separate sockets by the current and a stale generation, or by two
 /// haproxys: the kernel spreads clients over both.
-pub fn port_split(case: &Case<'_>) -> Judgement {
-    let scene = case.scene;
+pub fn port_split(input: &RuleInput<'_>) -> Judgement {
+    let case = input.case;
     let mut findings = Vec::new();
-    let alone = case.others.is_empty() && case.of(Generation::Stale).next().is_none();
-    for (key, current) in case.by_port(Generation::Current).filter(|_| !alone) {
+    let alone = input.others.is_empty() && input.of(Generation::Stale).next().is_none();
+    for (key, current) in input.by_port(Generation::Current).filter(|_| !alone) {
         let is_own = |inode: &u64| current.iter().any(|port| port.inodes().contains(inode));
         let separate = |port: &&PortSockets<'_>| !port.inodes().iter().any(is_own);
-        let stale = on_port(case.ports, key).iter().filter(|p| p.generation == Generation::Stale);
+        let stale = on_port(input.ports, key).iter().filter(|p| p.generation == Generation::Stale);
         for stale in stale.filter(separate) {
-            let Some(member) = scene.member(stale.holder) else { continue };
+            let Some(member) = case.member(stale.holder) else { continue };
             let mut evidence = vec![format!(
                 "{} of the current generation and stale pid {} accept through separate sockets",
                 pids(current),
                 stale.holder.pid
             )];
-            evidence.extend(explain::it_lives(scene, member));
+            evidence.extend(explain::it_lives(case, member));
             findings.push(Finding {
-                grace_seconds: whole_grace(scene, stale.holder),
+                grace_seconds: whole_grace(case, stale.holder),
                 subject: Subject { port: Some(key.clone()), holder: STALE_HOLDER.to_owned() },
                 instance: instance(stale.holder),
-                since: scene.generations.superseded.get(&stale.holder).copied(),
+                since: case.generations.superseded.get(&stale.holder).copied(),
                 evidence,
                 advice: explain::how_to_end(member),
             });
         }
-        for (name, ports) in case.others {
+        for (name, ports) in input.others {
             let theirs: Vec<_> = on_port(ports, key)
                 .iter()
                 .filter(|port| port.generation == Generation::Current)
@@ -48,19 +48,19 @@ pub fn port_split(case: &Case<'_>) -> Judgement {
                 evidence: vec![format!(
                     "{} of {} and {} of {name} accept through separate sockets; clients reach either",
                     pids(current),
-                    scene.name,
+                    case.name,
                     pids(theirs),
                 )],
                 advice: format!(
                     "decide which of {} and {name} shall have the port, and remove the bind from the other",
-                    scene.name
+                    case.name
                 ),
                 ..Finding::default()
             });
         }
     }
     let complete =
-        case.knows_ports_of(Generation::Current) && case.knows_ports_of(Generation::Stale);
+        input.knows_ports_of(Generation::Current) && input.knows_ports_of(Generation::Stale);
     Judgement::if_known(complete, findings)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::explain::{self, whole_grace};
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::PortSockets;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
@@ -14,27 +14,27 @@ use crate::model::ProcessId;
 ///
 /// Ports in `explained` have another kind, and so have those of processes in `racing`.
 pub fn port_stale_listener(
-    case: &Case<'_>,
+    input: &RuleInput<'_>,
     racing: &BTreeSet<ProcessId>,
     explained: &BTreeSet<PortKey>,
 ) -> Judgement {
-    let scene = case.scene;
-    let current: BTreeSet<u64> = case
+    let case = input.case;
+    let current: BTreeSet<u64> = input
         .of(Generation::Current)
         .flat_map(|port| port.sockets.iter().map(|s| s.inode))
         .collect();
     let mut findings = Vec::new();
-    for member in scene.living(Generation::Stale) {
+    for member in case.living(Generation::Stale) {
         let id = member.id();
         if racing.contains(&id) {
             continue;
         }
-        let mut ports: Vec<Option<&PortSockets<'_>>> = case
+        let mut ports: Vec<Option<&PortSockets<'_>>> = input
             .of(Generation::Stale)
             .filter(|port| port.holder == id && !explained.contains(&port.key))
             .map(Some)
             .collect();
-        let holding = scene.holdings.get(&id);
+        let holding = case.holdings.get(&id);
         if holding.is_some_and(|holding| holding.unix && holding.listeners.is_empty()) {
             ports.push(None); // only a unix socket, which has no port
         }
@@ -51,29 +51,29 @@ pub fn port_stale_listener(
                 ),
                 None => format!("pid {} still accepts on a unix socket", id.pid),
             }];
-            evidence.extend(port.and_then(|port| still_declared(case, port)));
-            evidence.extend(explain::it_lives(scene, member));
+            evidence.extend(port.and_then(|port| still_declared(input, port)));
+            evidence.extend(explain::it_lives(case, member));
             findings.push(Finding {
-                grace_seconds: whole_grace(scene, id),
+                grace_seconds: whole_grace(case, id),
                 subject: Subject {
                     port: port.map(|port| port.key.clone()),
                     holder: STALE_HOLDER.to_owned(),
                 },
                 instance: instance(id),
-                since: scene.generations.superseded.get(&id).copied(),
+                since: case.generations.superseded.get(&id).copied(),
                 evidence,
                 advice: explain::how_to_end(member),
             });
         }
     }
-    Judgement::if_known(case.knows_ports_of(Generation::Stale), findings)
+    Judgement::if_known(input.knows_ports_of(Generation::Stale), findings)
 }
 
 /// Whether the next reload would ask for the port again.
-fn still_declared(case: &Case<'_>, port: &PortSockets<'_>) -> Option<String> {
-    let configuration = case.scene.configuration.as_ref()?;
+fn still_declared(input: &RuleInput<'_>, port: &PortSockets<'_>) -> Option<String> {
+    let configuration = input.case.configuration.as_ref()?;
     let key = &port.key;
-    let declared = case.scene.places.declares(&configuration.ports, &port.endpoint());
+    let declared = input.case.places.declares(&configuration.ports, &port.endpoint());
     let unsure = configuration.declared.may_bind(key.protocol, key.address, key.port);
     match (declared, unsure || !configuration.complete) {
         (Some(true), _) => Some("the configuration on disk still declares it".to_owned()),

@@ -1,16 +1,16 @@
 //! The current generation listens on what no configuration on disk declares.
 
 use super::explain::pids;
-use super::input::{Case, is_undeclared, settled, unsettled};
+use super::input::{RuleInput, is_undeclared, settled, unsettled};
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 
 /// The current generation listens on what no configuration on disk declares.
-pub fn port_undeclared(case: &Case<'_>) -> Judgement {
-    let Some((configuration, false)) = settled(case) else { return unsettled(case) };
-    let undeclared = case.by_port(Generation::Current).filter(|(_, holders)| {
-        holders.first().is_some_and(|port| is_undeclared(case, configuration, port))
+pub fn port_undeclared(input: &RuleInput<'_>) -> Judgement {
+    let Some((configuration, false)) = settled(input) else { return unsettled(input) };
+    let undeclared = input.by_port(Generation::Current).filter(|(_, holders)| {
+        holders.first().is_some_and(|port| is_undeclared(input, configuration, port))
     });
     let findings = undeclared.map(|(key, holders)| Finding {
         subject: Subject { port: Some(key.clone()), ..Subject::default() },
@@ -23,8 +23,8 @@ pub fn port_undeclared(case: &Case<'_>) -> Judgement {
             .to_owned(),
         ..Finding::default()
     });
-    let places_known = case.scene.places.know_all(&configuration.ports);
-    let complete = places_known && case.knows_ports_of(Generation::Current);
+    let places_known = input.case.places.know_all(&configuration.ports);
+    let complete = places_known && input.knows_ports_of(Generation::Current);
     Judgement::if_known(complete, findings.collect())
 }
 

@@ -1,18 +1,18 @@
 //! A stale process without listener and connection will not exit.
 
 use super::explain;
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
 use crate::judge::verdict::{StaleState, Subject};
 
 /// A stale process without listener and connection will not exit.
-pub fn process_idle(case: &Case<'_>) -> Judgement {
-    let scene = case.scene;
-    let mut complete = scene.living(Generation::Unknown).next().is_none();
+pub fn process_idle(input: &RuleInput<'_>) -> Judgement {
+    let case = input.case;
+    let mut complete = case.living(Generation::Unknown).next().is_none();
     let mut findings = Vec::new();
-    for member in scene.living(Generation::Stale) {
-        match scene.state(member) {
+    for member in case.living(Generation::Stale) {
+        match case.state(member) {
             StaleState::Idle => {}
             StaleState::Unknown => {
                 complete = false;

@@ -1,14 +1,14 @@
 //! A worker whose parent is no HAProxy master.
 
 use super::explain::{self, parent_name};
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::member::Role;
 use crate::judge::finding::{Finding, Judgement, instance};
 use crate::judge::verdict::Subject;
 
 /// A worker whose parent is no HAProxy master.
-pub fn process_orphan(case: &Case<'_>) -> Judgement {
-    let orphans = case.scene.service.members.iter().filter(|member| {
+pub fn process_orphan(input: &RuleInput<'_>) -> Judgement {
+    let orphans = input.case.service.members.iter().filter(|member| {
         member.lives()
             && member.role == Role::Worker
             && member.master.is_none()
@@ -16,7 +16,7 @@ pub fn process_orphan(case: &Case<'_>) -> Judgement {
     });
     let findings = orphans.map(|member| {
         let (pid, parent) = (member.id().pid, member.process.parent);
-        let name = parent_name(case, parent);
+        let name = parent_name(input, parent);
         let mut evidence = vec![format!("the parent of worker {pid} is {name} (pid {parent})")];
         evidence.extend(explain::signals(member));
         Finding {

@@ -3,28 +3,28 @@
 use std::collections::BTreeMap;
 
 use super::explain::parent_name;
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::member::Member;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 
 /// Defunct processes, by the parent that does not reap them.
-pub fn process_zombie(case: &Case<'_>) -> Judgement {
-    let scene = case.scene;
+pub fn process_zombie(input: &RuleInput<'_>) -> Judgement {
+    let case = input.case;
     let mut by_parent: BTreeMap<i32, Vec<&Member<'_>>> = BTreeMap::new();
-    for zombie in scene.service.members.iter().filter(|member| !member.lives()) {
+    for zombie in case.service.members.iter().filter(|member| !member.lives()) {
         by_parent.entry(zombie.process.parent).or_default().push(zombie);
     }
     let findings = by_parent.into_iter().map(|(parent, zombies)| {
-        let name = parent_name(case, parent);
+        let name = parent_name(input, parent);
         let pids: Vec<_> = zombies.iter().map(|zombie| zombie.id().pid.to_string()).collect();
         Finding {
             subject: Subject { port: None, holder: name.clone() },
             instance: parent.to_string(),
             since: zombies
                 .iter()
-                .map(|z| case.scene.pasts.get(&z.id()).and_then(|past| past.zombie_since))
-                .map(|since| since.unwrap_or(case.scene.snapshot.taken))
+                .map(|z| input.case.pasts.get(&z.id()).and_then(|past| past.zombie_since))
+                .map(|since| since.unwrap_or(input.case.snapshot.taken))
                 .reduce(f64::min),
             grace_seconds: None,
             evidence: vec![format!(
@@ -65,7 +65,7 @@ mod tests {
         for second in 1u16..40 {
             let passing = actor(100 + i32::from(second), 900, LINE).dead();
             let verdict = film.see(1000.0 + f64::from(second), &[new(), passing]);
-            assert!(verdict.haproxys.iter().all(|haproxy| haproxy.findings().is_empty()));
+            assert!(verdict.services.iter().all(|haproxy| haproxy.findings().is_empty()));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The last reload did not land, or the master does not take the signal.
 
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::judge::finding::{Finding, Judgement};
@@ -9,10 +9,10 @@ use crate::judge::verdict::Subject;
 use crate::model::Signals;
 
 /// The last reload did not land, or the master does not take the signal.
-pub fn reload_failed(case: &Case<'_>) -> Judgement {
-    let scene = case.scene;
+pub fn reload_failed(input: &RuleInput<'_>) -> Judgement {
+    let case = input.case;
     let mut findings = Vec::new();
-    let masters = scene.living(Generation::Current).filter(|m| m.role == Role::Master);
+    let masters = case.living(Generation::Current).filter(|m| m.role == Role::Master);
     for master in masters {
         let pending = master.process.signals.is_some_and(|s| s.pending & Signals::SIGUSR2 != 0);
         if pending {
@@ -31,7 +31,7 @@ pub fn reload_failed(case: &Case<'_>) -> Judgement {
             });
         }
     }
-    let numbers = numbers(scene);
+    let numbers = numbers(case);
     if let Some(numbers) = numbers.filter(|n| n.tried > n.landed && !n.starting) {
         findings.push(Finding {
             subject: Subject::default(),
@@ -56,7 +56,7 @@ pub fn reload_failed(case: &Case<'_>) -> Judgement {
 mod tests {
     use std::sync::Arc;
 
-    use crate::judge::verdict::Haproxy;
+    use crate::judge::verdict::ServiceVerdict;
     use crate::model::ConnectionState::Established;
     use crate::policy::kind::Kind;
     use crate::stage::{Actor, Film, actor};
@@ -71,7 +71,7 @@ mod tests {
         actor(pid, started, LINE).child_of(19).reload(number)
     }
 
-    fn failed(haproxy: &Haproxy) -> bool {
+    fn failed(haproxy: &ServiceVerdict) -> bool {
         haproxy.findings().iter().any(|finding| finding == "reload_failed")
     }
 

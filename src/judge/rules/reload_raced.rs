@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use super::input::Case;
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
-use crate::judge::case::Scene;
+use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 use crate::model::ProcessId;
 
 /// Two reloads at once left two daemons listening.
-pub fn reload_raced(case: &Case<'_>) -> Judgement {
-    let scene = case.scene;
-    let racing: Vec<_> = racing(scene).into_iter().filter_map(|id| scene.member(id)).collect();
-    let complete = scene.living(Generation::Unknown).next().is_none();
+pub fn reload_raced(input: &RuleInput<'_>) -> Judgement {
+    let case = input.case;
+    let racing: Vec<_> = racing(case).into_iter().filter_map(|id| case.member(id)).collect();
+    let complete = case.living(Generation::Unknown).next().is_none();
     let Some(newest) = racing.iter().map(|m| m.process.started).reduce(f64::max) else {
         return Judgement::if_known(complete, Vec::new());
     };
@@ -23,7 +23,7 @@ pub fn reload_raced(case: &Case<'_>) -> Judgement {
         .map(|member| {
             let named: Vec<_> =
                 member.replaces().unwrap_or_default().iter().map(i32::to_string).collect();
-            let generation = scene.generations.get(member.id()).as_str();
+            let generation = case.generations.get(member.id()).as_str();
             format!(
                 "pid {} ({generation}) listens and was started with -sf {}",
                 member.id().pid,
@@ -32,7 +32,7 @@ pub fn reload_raced(case: &Case<'_>) -> Judgement {
         })
         .collect();
     evidence.push("clients reach any of them; the next reload will end only one".to_owned());
-    let stale = racing.iter().filter(|m| scene.generations.get(m.id()) != Generation::Current);
+    let stale = racing.iter().filter(|m| case.generations.get(m.id()) != Generation::Current);
     let commands: Vec<_> = stale.map(|member| format!("kill -USR1 {}", member.id().pid)).collect();
     let finding = Finding {
         subject: Subject::default(),
@@ -50,13 +50,13 @@ pub fn reload_raced(case: &Case<'_>) -> Judgement {
 
 /// Live daemons that serve and were told to replace the same process.
 #[must_use]
-pub fn racing(scene: &Scene<'_>) -> BTreeSet<ProcessId> {
-    let serving: Vec<_> = scene
+pub fn racing(case: &Case<'_>) -> BTreeSet<ProcessId> {
+    let serving: Vec<_> = case
         .service
         .members
         .iter()
         .filter(|member| {
-            let holding = scene.holdings.get(&member.id());
+            let holding = case.holdings.get(&member.id());
             member.lives()
                 && member.role == Role::Daemon
                 && !member.launching
@@ -68,7 +68,7 @@ pub fn racing(scene: &Scene<'_>) -> BTreeSet<ProcessId> {
         for b in serving.iter().skip(index + 1) {
             let (Some(of_a), Some(of_b)) = (a.replaces(), b.replaces()) else { continue };
             let both_current =
-                [a, b].iter().all(|m| scene.generations.get(m.id()) == Generation::Current);
+                [a, b].iter().all(|m| case.generations.get(m.id()) == Generation::Current);
             let in_sequence = b.was_told_to_replace(a.process);
             if of_a.iter().any(|pid| of_b.contains(pid)) && !both_current && !in_sequence {
                 racing.extend([a.id(), b.id()]);

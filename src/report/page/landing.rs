@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::endpoints::{Run, runs};
 use super::html::{Escaped, age, ago};
 use crate::build_info;
-use crate::judge::verdict::{Anomaly, Haproxy, Port, ProcessView, Verdict};
+use crate::judge::verdict::{Anomaly, Port, ProcessView, ServiceVerdict, Verdict};
 
 const STYLE: &str = include_str!("landing.css");
 
@@ -60,8 +60,8 @@ pub fn content(verdict: &Verdict, telemetry_path: &str) -> String {
     html + "</main>" + &foot(telemetry_path)
 }
 
-fn worst_first(verdict: &Verdict) -> Vec<&Haproxy> {
-    let mut haproxys: Vec<_> = verdict.haproxys.iter().collect();
+fn worst_first(verdict: &Verdict) -> Vec<&ServiceVerdict> {
+    let mut haproxys: Vec<_> = verdict.services.iter().collect();
     haproxys.sort_by_key(|haproxy| {
         let standing = haproxy.anomalies.iter().filter(|anomaly| !anomaly.pending);
         standing.map(|anomaly| anomaly.kind.severity()).min().map_or(u8::MAX, |worst| worst as u8)
@@ -83,7 +83,7 @@ fn foot(telemetry_path: &str) -> String {
 }
 
 fn summary(html: &mut String, verdict: &Verdict) {
-    let haproxys = &verdict.haproxys;
+    let haproxys = &verdict.services;
     let all = || haproxys.iter().flat_map(|haproxy| &haproxy.anomalies);
     let standing = all().filter(|anomaly| !anomaly.pending).count();
     let pending = all().count() - standing;
@@ -121,7 +121,7 @@ fn unreadable(html: &mut String, verdict: &Verdict) {
     html.push_str("</ul></section>");
 }
 
-fn haproxy(html: &mut String, haproxy: &Haproxy, number: usize, now: f64) {
+fn haproxy(html: &mut String, haproxy: &ServiceVerdict, number: usize, now: f64) {
     let name = Escaped(&haproxy.name);
     let up = match haproxy.up {
         Some(true) => "up",
@@ -141,7 +141,7 @@ fn haproxy(html: &mut String, haproxy: &Haproxy, number: usize, now: f64) {
     html.push_str("</section>");
 }
 
-fn facts(html: &mut String, haproxy: &Haproxy, now: f64) {
+fn facts(html: &mut String, haproxy: &ServiceVerdict, now: f64) {
     let identity = &haproxy.identity;
     let shown =
         |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());

@@ -5,9 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::model::{
-    CloserLook, Connection, NamespaceId, Process, ProcessId, Snapshot, SocketInode,
-};
+use crate::model::{Connection, Details, NamespaceId, Process, ProcessId, Snapshot, SocketInode};
 use crate::sample::budget::CpuBudget;
 use crate::sample::network::namespaces::Networks;
 use crate::sample::network::tables::table_unreadable;
@@ -36,14 +34,14 @@ impl Connections {
         networks: &mut Networks,
         snapshot: &Snapshot,
         of: &BTreeSet<ProcessId>,
-        closer: &mut CloserLook,
+        details: &mut Details,
     ) {
         self.known.retain(|id, _| of.contains(id));
         let share = if of.len() == self.known.len() { SHARE } else { FIRST_SHARE };
         if !of.is_empty() && self.budget.allows(share) {
-            self.known = self.budget.spend(|| dump(procfs, networks, snapshot, of, closer));
+            self.known = self.budget.spend(|| dump(procfs, networks, snapshot, of, details));
         }
-        closer.connections.clone_from(&self.known);
+        details.connections.clone_from(&self.known);
     }
 }
 
@@ -52,7 +50,7 @@ fn dump(
     networks: &mut Networks,
     snapshot: &Snapshot,
     of: &BTreeSet<ProcessId>,
-    closer: &mut CloserLook,
+    details: &mut Details,
 ) -> BTreeMap<ProcessId, Vec<Connection>> {
     let mut processes = Vec::new();
     for process in snapshot.processes.iter().filter(|process| of.contains(&process.id)) {
@@ -72,7 +70,7 @@ fn dump(
         let wanted = inside.flat_map(|held| &held.sockets).copied().collect();
         match network.table.connections(&wanted) {
             Ok(table) => drop(tables.insert(id, table)),
-            Err(error) => closer.unreadable.push(table_unreadable(network, &error)),
+            Err(error) => details.unreadable.push(table_unreadable(network, &error)),
         }
     }
     let told = |held: Held| Some((held.id, held.connections(&tables)?));

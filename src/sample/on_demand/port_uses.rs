@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::programs;
 use crate::model::{
-    CloserLook, NamespaceId, PortRole, PortUse, ProcessId, Program, Snapshot, SocketInode,
+    Details, NamespaceId, PortRole, PortUse, ProcessId, Program, Snapshot, SocketInode,
 };
 use crate::sample::budget::CpuBudget;
 use crate::sample::network::namespaces::Networks;
@@ -44,24 +44,24 @@ impl PortUses {
         networks: &mut Networks,
         snapshot: &Snapshot,
         ports: &BTreeMap<NamespaceId, BTreeSet<u16>>,
-        closer: &mut CloserLook,
+        details: &mut Details,
     ) -> BTreeSet<ProcessId> {
         self.known.retain(|id, _| ports.contains_key(id));
         let answered = ports.iter().all(|(&id, ports)| self.covers(id, ports));
         let share = if answered { SHARE } else { FIRST_SHARE };
         if !ports.is_empty() && self.asking_budget.allows(share) {
             let known = &mut self.known;
-            self.asking_budget.spend(|| ask(known, networks, ports, closer));
+            self.asking_budget.spend(|| ask(known, networks, ports, details));
         }
         for (&id, ports) in ports {
             if let Some(answer) = self.known.get(&id)
                 && ports.is_subset(&answer.ports)
             {
                 let asked = answer.uses.iter().filter(|used| ports.contains(&used.port));
-                closer.port_uses.insert(id, asked.cloned().collect());
+                details.port_uses.insert(id, asked.cloned().collect());
             }
         }
-        self.name_holders(procfs, snapshot, closer)
+        self.name_holders(procfs, snapshot, details)
     }
 
     fn covers(&self, network: NamespaceId, ports: &BTreeSet<u16>) -> bool {
@@ -73,14 +73,14 @@ impl PortUses {
         &mut self,
         procfs: &Path,
         snapshot: &Snapshot,
-        closer: &mut CloserLook,
+        details: &mut Details,
     ) -> BTreeSet<ProcessId> {
         let held = || snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
-        let uses = closer.port_uses.values().flatten();
+        let uses = details.port_uses.values().flatten();
         let inodes = uses.filter_map(|used| used.inode);
         let strange: BTreeSet<SocketInode> =
             inodes.filter(|inode| !held().any(|held| held.contains(inode))).collect();
-        let uses = closer.port_uses.values().flatten();
+        let uses = details.port_uses.values().flatten();
         let listeners = uses.filter(|used| used.role == PortRole::Listening);
         let listening: BTreeSet<SocketInode> = listeners.filter_map(|used| used.inode).collect();
         let PortUses { holders, search_budget, .. } = self;
@@ -100,12 +100,12 @@ impl PortUses {
             for program in programs {
                 let mut own = snapshot.processes.iter().filter(|own| own.sockets.is_some());
                 if let Some(own) = own.find(|own| own.id.pid == program.pid) {
-                    closer.held.insert((inode, own.id));
+                    details.held.insert((inode, own.id));
                     if listening.contains(&inode) {
                         suspects.insert(own.id);
                     }
                 } else {
-                    closer.programs.entry(inode).or_insert_with(|| program.clone());
+                    details.programs.entry(inode).or_insert_with(|| program.clone());
                 }
             }
         }
@@ -117,7 +117,7 @@ fn ask(
     known: &mut BTreeMap<NamespaceId, Answer>,
     networks: &mut Networks,
     ports: &BTreeMap<NamespaceId, BTreeSet<u16>>,
-    closer: &mut CloserLook,
+    details: &mut Details,
 ) {
     for (id, ports) in ports {
         let Some(network) = networks.get_mut(*id) else { continue };
@@ -128,7 +128,7 @@ fn ask(
             }
             Err(error) => {
                 known.remove(id);
-                closer.unreadable.push(table_unreadable(network, &error));
+                details.unreadable.push(table_unreadable(network, &error));
             }
         }
     }
