@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::case::Case;
+use super::matching;
 use super::memory::Memory;
 use super::verdict::Origin;
 use crate::haproxy::lineage::generations::{self, Generation, Generations};
@@ -173,7 +174,7 @@ impl<'a> Census<'a> {
         let mut unnamed = Vec::new();
         for (generations, service) in services {
             let identity = Identity::of(&service, &generations);
-            let configured = self.policy.configured(&service, &identity);
+            let configured = matching::configured(self.policy, &service, &identity);
             let known = self.known_name(&service);
             if known.is_none() && configured.is_none() && !self.admits(&service, &generations) {
                 self.nameless.push((service, generations));

@@ -10,6 +10,7 @@ mod gone;
 pub mod hold;
 mod identify;
 mod living;
+mod matching;
 pub mod memory;
 mod owners;
 mod queues;
