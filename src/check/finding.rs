@@ -6,63 +6,38 @@ use std::ops::RangeInclusive;
 
 use crate::haproxy::config::{Listener, Place};
 use crate::model::Protocol;
+use crate::model::named::named;
 use crate::model::numbers;
 
-/// Kinds of findings; the names are those of the anomalies where they mean the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// HAProxy refuses the configuration.
-    ConfigInvalid,
-    /// The policy does not permit the port.
-    PortOutOfRange,
-    /// The address is not on this host.
-    AddressNotLocal,
-    /// The bind fails, or may fail, for somebody holds the port.
-    PortBlocked,
-    /// The bind succeeds, and clients would reach somebody else as well.
-    PortSplit,
-    /// Two proxies ask for one port.
-    PortDuplicate,
-    /// The kernel may give the port to an outgoing connection.
-    PortEphemeral,
-    /// A line cannot be decided.
-    Uncertain,
-}
-
-impl Kind {
-    /// As in JSON and in brackets behind the severity.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::ConfigInvalid => "config_invalid",
-            Kind::PortOutOfRange => "port_out_of_range",
-            Kind::AddressNotLocal => "address_not_local",
-            Kind::PortBlocked => "port_blocked",
-            Kind::PortSplit => "port_split",
-            Kind::PortDuplicate => "port_duplicate",
-            Kind::PortEphemeral => "port_ephemeral",
-            Kind::Uncertain => "uncertain",
-        }
+named! {
+    /// Kinds of findings; the names are those of the anomalies where they mean the same.
+    pub enum Kind {
+        /// HAProxy refuses the configuration.
+        ConfigInvalid = "config_invalid",
+        /// The policy does not permit the port.
+        PortOutOfRange = "port_out_of_range",
+        /// The address is not on this host.
+        AddressNotLocal = "address_not_local",
+        /// The bind fails, or may fail, for somebody holds the port.
+        PortBlocked = "port_blocked",
+        /// The bind succeeds, and clients would reach somebody else as well.
+        PortSplit = "port_split",
+        /// Two proxies ask for one port.
+        PortDuplicate = "port_duplicate",
+        /// The kernel may give the port to an outgoing connection.
+        PortEphemeral = "port_ephemeral",
+        /// A line cannot be decided.
+        Uncertain = "uncertain",
     }
 }
 
-/// Whether it stands in the way of a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// It does.
-    Error,
-    /// It should be known.
-    Warning,
-}
-
-impl Severity {
-    /// As in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        }
+named! {
+    /// Whether it stands in the way of a reload.
+    pub enum Severity {
+        /// It does.
+        Error = "error",
+        /// It should be known.
+        Warning = "warning",
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::identity::Identity;
 use crate::haproxy::lineage::member::Role;
+use crate::model::named::named;
 use crate::model::{
     CollectorRun, Configuration, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable,
 };
@@ -88,41 +89,19 @@ pub struct Anomaly {
     pub advice: String,
 }
 
-/// Why a stale process lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StaleState {
-    /// It holds a listening socket.
-    Listening,
-    /// It has connections, and no listener.
-    Draining,
-    /// Neither.
-    Idle,
-    /// Dead and not reaped.
-    Zombie,
-    /// It could not be read.
-    Unknown,
-}
-
-impl StaleState {
-    /// Every value.
-    pub const ALL: [StaleState; 5] = [
-        StaleState::Listening,
-        StaleState::Draining,
-        StaleState::Idle,
-        StaleState::Zombie,
-        StaleState::Unknown,
-    ];
-
-    /// The label's value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            StaleState::Listening => "listening",
-            StaleState::Draining => "draining",
-            StaleState::Idle => "idle",
-            StaleState::Zombie => "zombie",
-            StaleState::Unknown => "unknown",
-        }
+named! {
+    /// Why a stale process lives.
+    pub enum StaleState {
+        /// It holds a listening socket.
+        Listening = "listening",
+        /// It has connections, and no listener.
+        Draining = "draining",
+        /// Neither.
+        Idle = "idle",
+        /// Dead and not reaped.
+        Zombie = "zombie",
+        /// It could not be read.
+        Unknown = "unknown",
     }
 }
 
@@ -214,23 +193,13 @@ pub struct Port {
     pub drops: Option<u64>,
 }
 
-/// How a haproxy came to be watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// It has a name in the configuration.
-    Configured,
-    /// It was found on the host.
-    Discovered,
-}
-
-impl Origin {
-    /// The label's value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Origin::Configured => "configured",
-            Origin::Discovered => "discovered",
-        }
+named! {
+    /// How a haproxy came to be watched.
+    pub enum Origin {
+        /// It has a name in the configuration.
+        Configured = "configured",
+        /// It was found on the host.
+        Discovered = "discovered",
     }
 }
 

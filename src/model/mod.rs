@@ -8,6 +8,7 @@
 mod configuration;
 pub mod declared;
 mod host;
+pub(crate) mod named;
 mod network;
 pub mod numbers;
 pub mod port_use;

@@ -3,26 +3,18 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::named::named;
+
 /// The inode number of a socket (`readlink /proc/PID/fd/N`, `idiag_inode`).
 pub type SocketInode = u64;
 
-/// Transport of a listener, as a metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Protocol {
-    /// TCP, MPTCP included.
-    Tcp,
-    /// UDP, QUIC included.
-    Udp,
-}
-
-impl Protocol {
-    /// The label's value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        }
+named! {
+    /// Transport of a listener, as a metric label.
+    pub enum Protocol {
+        /// TCP, MPTCP included.
+        Tcp = "tcp",
+        /// UDP, QUIC included.
+        Udp = "udp",
     }
 }
 

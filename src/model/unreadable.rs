@@ -1,44 +1,22 @@
 //! What a sample could not read, and what would help.
 
-/// Kinds of things that may be unreadable (label `what`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum What {
-    /// A process as a whole.
-    Process,
-    /// A process's descriptors.
-    Descriptors,
-    /// A process's environment.
-    Environment,
-    /// A socket table, or what kind of socket one is.
-    Sockets,
-    /// A namespace.
-    Namespace,
-    /// A configuration file or pidfile.
-    Config,
-}
+use super::named::named;
 
-impl What {
-    /// Every value, in the order of the page.
-    pub const ALL: [What; 6] = [
-        What::Process,
-        What::Descriptors,
-        What::Environment,
-        What::Sockets,
-        What::Namespace,
-        What::Config,
-    ];
-
-    /// The label's value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            What::Process => "process",
-            What::Descriptors => "descriptors",
-            What::Environment => "environment",
-            What::Sockets => "sockets",
-            What::Namespace => "namespace",
-            What::Config => "config",
-        }
+named! {
+    /// Kinds of things that may be unreadable (label `what`).
+    pub enum What {
+        /// A process as a whole.
+        Process = "process",
+        /// A process's descriptors.
+        Descriptors = "descriptors",
+        /// A process's environment.
+        Environment = "environment",
+        /// A socket table, or what kind of socket one is.
+        Sockets = "sockets",
+        /// A namespace.
+        Namespace = "namespace",
+        /// A configuration file or pidfile.
+        Config = "config",
     }
 }
 

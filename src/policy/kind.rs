@@ -1,50 +1,31 @@
 //! The kinds of anomalies: one row for each, with its name, its severity and its title.
 
-/// How much an anomaly matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Clients are hurt now, or the next start or reload will hurt them.
-    Critical,
-    /// Something is wrong and will not go away by itself.
-    Warning,
-    /// Good to know. It never makes a command fail.
-    Info,
-}
+use crate::model::named::named;
 
-impl Severity {
-    /// The value in JSON and in the `severity` label of the alerts.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Severity::Critical => "critical",
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        }
+named! {
+    /// How much an anomaly matters.
+    pub enum Severity {
+        /// Clients are hurt now, or the next start or reload will hurt them.
+        Critical = "critical",
+        /// Something is wrong and will not go away by itself.
+        Warning = "warning",
+        /// Good to know. It never makes a command fail.
+        Info = "info",
     }
 }
 
-/// Defines [`Kind`] from its rows: the title as documentation, then the variant, the name and the
+/// Defines [`Kind`] from its rows: the title as documentation, then the variant, its name and its
 /// severity. The rule of a kind lies in `judge/rules/`, in the file of that name.
 macro_rules! kinds {
     ($($(#[doc = $title:literal])+ $kind:ident $name:literal $severity:ident;)+) => {
-        /// What kind of anomaly it is (label `kind`). The order is the one in which a person reads them.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Kind {
-            $($(#[doc = $title])+ $kind,)+
+        named! {
+            /// What kind of anomaly it is (label `kind`), in the order in which a person reads them.
+            pub enum Kind {
+                $($(#[doc = $title])+ $kind = $name,)+
+            }
         }
 
         impl Kind {
-            /// Every kind.
-            pub const ALL: [Kind; [$($name),+].len()] = [$(Kind::$kind),+];
-
-            /// The value of the label `kind`.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Kind::$kind => $name,)+
-                }
-            }
-
             /// How much it matters.
             #[must_use]
             pub fn severity(self) -> Severity {

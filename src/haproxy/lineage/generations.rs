@@ -13,35 +13,20 @@ use super::past::{Past, Pasts};
 use super::services::Service;
 use crate::haproxy::environment;
 use crate::haproxy::listeners::Holding;
+use crate::model::named::named;
 use crate::model::{ProcessId, UnixSeconds};
 
-/// Where a process stands in the order of reloads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Generation {
-    /// It serves, or it is the master.
-    Current,
-    /// A later one has served in its stead.
-    Stale,
-    /// Newer than the current one, and not serving yet.
-    Starting,
-    /// Its sockets, or a later process's, could not be read.
-    Unknown,
-}
-
-impl Generation {
-    /// Every value, in the order of the page.
-    pub const ALL: [Generation; 4] =
-        [Generation::Current, Generation::Stale, Generation::Starting, Generation::Unknown];
-
-    /// The label's value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Generation::Current => "current",
-            Generation::Stale => "stale",
-            Generation::Starting => "starting",
-            Generation::Unknown => "unknown",
-        }
+named! {
+    /// Where a process stands in the order of reloads.
+    pub enum Generation {
+        /// It serves, or it is the master.
+        Current = "current",
+        /// A later one has served in its stead.
+        Stale = "stale",
+        /// Newer than the current one, and not serving yet.
+        Starting = "starting",
+        /// Its sockets, or a later process's, could not be read.
+        Unknown = "unknown",
     }
 }
 

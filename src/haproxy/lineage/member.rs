@@ -1,31 +1,21 @@
 //! A process as a member of a service: its role, its command line and its master.
 
 use crate::haproxy::command_line::CommandLine;
+use crate::model::named::named;
 use crate::model::{Process, ProcessId};
 
 /// A process this young may still be starting: executing, binding its listeners or detaching.
 pub const YOUNG_SECONDS: f64 = 10.0;
 
-/// The part a process plays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Starts workers and serves nobody.
-    Master,
-    /// Serves, and answers to a master.
-    Worker,
-    /// Serves without a master, in the background or not.
-    Daemon,
-}
-
-impl Role {
-    /// The label's value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::Master => "master",
-            Role::Worker => "worker",
-            Role::Daemon => "daemon",
-        }
+named! {
+    /// The part a process plays.
+    pub enum Role {
+        /// Starts workers and serves nobody.
+        Master = "master",
+        /// Serves, and answers to a master.
+        Worker = "worker",
+        /// Serves without a master, in the background or not.
+        Daemon = "daemon",
     }
 }
 
