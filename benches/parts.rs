@@ -10,7 +10,7 @@ use haproxy_host_exporter::config::Config;
 use haproxy_host_exporter::metrics::{Exporter, Renderer};
 use haproxy_host_exporter::sample::Paths;
 use haproxy_host_exporter::watch::Watcher;
-use haproxy_host_exporter::web::{Gzip, Page};
+use haproxy_host_exporter::web::Page;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Samples in which a process ceases to be new to the exporter.
@@ -29,11 +29,10 @@ fn main() {
     let paths = Paths { procfs: "/proc".into(), sysfs: "/sys".into() };
     let mut watcher = Watcher::new(paths, Config::default()).expect("there is a procfs");
     let mut renderer = Renderer::default();
-    let mut gzip = Gzip::default();
     let mut samples: Vec<[Part; 3]> = (0..WARM_UP + SAMPLES)
         .map(|_| {
             thread::sleep(Duration::from_secs(1));
-            sample(&mut watcher, &mut renderer, &mut gzip)
+            sample(&mut watcher, &mut renderer)
         })
         .skip(WARM_UP)
         .collect();
@@ -44,11 +43,11 @@ fn main() {
 }
 
 /// What `serve` does each interval.
-fn sample(watcher: &mut Watcher, renderer: &mut Renderer, gzip: &mut Gzip) -> [Part; 3] {
+fn sample(watcher: &mut Watcher, renderer: &mut Renderer) -> [Part; 3] {
     let limit = watcher.policy().max_port_series;
     let (verdict, look) = part("look and judge", || watcher.look());
     let (text, render) = part("metrics", || renderer.render(&verdict, &Exporter::default(), limit));
-    let (_, pages) = part("pages", || Page::new(text, gzip, verdict, "/metrics"));
+    let (_, pages) = part("pages", || Page::new(text, verdict, "/metrics"));
     [look, render, pages]
 }
 

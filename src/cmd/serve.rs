@@ -16,7 +16,7 @@ use crate::metrics::{Exporter, Renderer};
 use crate::rights;
 use crate::sample::proc::own;
 use crate::watch::Watcher;
-use crate::web::{self, Gzip, Page, Reloaded, Security, Settings};
+use crate::web::{self, Page, Reloaded, Security, Settings};
 
 /// So much nicer is the thread that samples (nice(2)): it gets a tenth of a processor that
 /// somebody else wants.
@@ -79,7 +79,6 @@ fn sample(
 ) {
     let mut journal = Journal::default();
     let mut renderer = Renderer::default();
-    let mut gzip = Gzip::default();
     let mut exporter =
         Exporter { own: None, config_successful: true, config_success_timestamp: unix_now() };
     loop {
@@ -89,7 +88,7 @@ fn sample(
         exporter.own = own::own_process();
         let limit = watcher.policy().max_port_series;
         let metrics = renderer.render(&verdict, &exporter, limit);
-        let page = Page::new(metrics, &mut gzip, verdict, &settings.telemetry_path);
+        let page = Page::new(metrics, verdict, &settings.telemetry_path);
         pages.send_replace(Some(Arc::new(page)));
         let left = settings.sample_interval.saturating_sub(start.elapsed());
         match orders.recv_timeout(left) {

@@ -16,7 +16,6 @@ mod body;
 mod connection;
 mod error;
 mod gate;
-mod gzip;
 mod lifecycle;
 mod listen;
 mod page;
@@ -26,7 +25,6 @@ mod server;
 pub mod toolkit;
 
 pub use error::Error;
-pub use gzip::Gzip;
 pub use lifecycle::Reloaded;
 pub use listen::{bind, take_from_systemd};
 pub use page::{LastPage, Page, Settings};

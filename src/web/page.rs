@@ -1,13 +1,15 @@
 //! What a sample leaves for the requests that follow, and how to serve it.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use hyper::body::Bytes;
 use tokio::sync::watch;
 
-use super::gzip::Gzip;
 use crate::judge::verdict::Verdict;
 use crate::metrics::Exposition;
 use crate::report::inspect_json;
@@ -18,35 +20,34 @@ use crate::report::page::landing;
 pub struct Page {
     /// The metrics, encoded: one part after another.
     pub metrics: Vec<Bytes>,
-    /// The same, compressed once for all who ask for it.
-    pub metrics_gzip: Bytes,
     /// When the sample was taken, to tell its age.
     pub rendered: Instant,
     verdict: Verdict,
     telemetry_path: String,
+    metrics_gzip: OnceLock<Bytes>,
     person: OnceLock<Bytes>,
     state: OnceLock<Bytes>,
 }
 
 impl Page {
-    /// Prepares what requests will be answered with. `gzip`: what compressed the page before.
+    /// Takes what a sample left. What is made of it for one sort of request is made when the first
+    /// such request comes, and kept for the ones after it.
     #[must_use]
-    pub fn new(
-        metrics: Exposition,
-        gzip: &mut Gzip,
-        verdict: Verdict,
-        telemetry_path: &str,
-    ) -> Page {
-        let Exposition { metrics } = metrics;
+    pub fn new(metrics: Exposition, verdict: Verdict, telemetry_path: &str) -> Page {
         Page {
-            metrics_gzip: gzip.compress(&metrics),
-            metrics,
+            metrics: metrics.metrics,
             rendered: Instant::now(),
             verdict,
             telemetry_path: telemetry_path.to_owned(),
+            metrics_gzip: OnceLock::new(),
             person: OnceLock::new(),
             state: OnceLock::new(),
         }
+    }
+
+    /// The metrics, compressed.
+    pub fn metrics_gzip(&self) -> Bytes {
+        self.metrics_gzip.get_or_init(|| gzip(&self.metrics)).clone()
     }
 
     /// The page for a person, without its first lines, which tell its age. Made when the first one
@@ -62,6 +63,12 @@ impl Page {
         let content = || inspect_json(&self.verdict).to_string().into();
         self.state.get_or_init(content).clone()
     }
+}
+
+fn gzip(parts: &[Bytes]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let written = parts.iter().try_for_each(|part| encoder.write_all(part));
+    written.and_then(|()| encoder.finish()).expect("a vector takes all writes").into()
 }
 
 /// How to serve.

@@ -77,7 +77,7 @@ fn only(methods: &'static str, why: &'static str) -> Response<Chunks> {
 
 fn metrics(page: &Page, headers: &HeaderMap) -> Response<Chunks> {
     let gzip = takes_gzip(headers);
-    let body = if gzip { vec![page.metrics_gzip.clone()] } else { page.metrics.clone() };
+    let body = if gzip { vec![page.metrics_gzip()] } else { page.metrics.clone() };
     let mut response = respond(StatusCode::OK, METRICS_TYPE, body);
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -172,7 +172,8 @@ mod tests {
     use super::*;
     use crate::judge::verdict::Verdict;
     use crate::metrics::Exposition;
-    use crate::web::gzip::Gzip;
+    use flate2::read::GzDecoder;
+    use std::io::Read as _;
     use std::time::{Duration, Instant};
 
     fn settings(enable_lifecycle: bool) -> Settings {
@@ -187,8 +188,7 @@ mod tests {
 
     fn page(age: u64) -> Page {
         let metrics = Exposition { metrics: vec!["a 1\n".into()] };
-        let mut gzip = Gzip::default();
-        let mut page = Page::new(metrics, &mut gzip, Verdict::default(), "/metrics");
+        let mut page = Page::new(metrics, Verdict::default(), "/metrics");
         page.rendered = Instant::now().checked_sub(Duration::from_secs(age)).unwrap();
         page
     }
@@ -251,5 +251,17 @@ mod tests {
             assert_eq!(takes_gzip(&headers), expected, "{value}");
         }
         assert!(!takes_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_compressed_page_is_the_page() {
+        let parts = ["a 1\n".repeat(100_000), "b{x=\"ü\"} 2\n".to_owned()];
+        let metrics = Exposition { metrics: parts.iter().cloned().map(Bytes::from).collect() };
+        let page = Page::new(metrics, Verdict::default(), "/metrics");
+        let packed = page.metrics_gzip();
+        let mut text = String::new();
+        GzDecoder::new(packed.as_ref()).read_to_string(&mut text).unwrap();
+        assert!(text == parts.concat() && packed.len() < text.len() / 10);
+        assert_eq!(page.metrics_gzip().as_ptr(), packed.as_ptr(), "it is compressed once");
     }
 }
