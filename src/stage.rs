@@ -13,7 +13,7 @@ use crate::model::declared::PortIndex;
 use crate::model::{
     BoundSocket, Configuration, Connection, ConnectionState, Details, Environment, Executable,
     NamespaceId, NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortUse, Process,
-    ProcessId, Program, Protocol, Signals, Snapshot,
+    ProcessId, Program, Protocol, Signals, Snapshot, UserIds,
 };
 use crate::policy::Policy;
 use crate::policy::kind::Kind;
@@ -49,7 +49,8 @@ pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
             root: Some("/".into()),
             environment: Some(Environment::default()),
             cgroup: Some("/".to_owned()),
-            uid: Some(0),
+            users: Some(UserIds::all(0)),
+            is_unit_main: false,
             pid_namespace: Some(HERE),
             net_namespace: Some(HERE),
             other_networks: OtherNetworks {
@@ -128,7 +129,7 @@ impl Actor {
     }
 
     pub fn child_of(mut self, parent: i32) -> Actor {
-        self.process.parent = parent;
+        (self.process.parent, self.process.session) = (parent, parent);
         self
     }
 
@@ -146,8 +147,24 @@ impl Actor {
 
     pub fn pidfile(mut self, pids: &[i32]) -> Actor {
         let content = PidfileContent::Pids(pids.to_vec());
-        self.process.pidfile = Some(Pidfile { path: "/run/p".into(), content });
+        let started = self.process.started;
+        self.process.pidfile = Some(Pidfile {
+            content,
+            modified: Some(started),
+            writer: Some(0),
+            ..Pidfile::unread("/run/p".into())
+        });
         self
+    }
+
+    /// It holds no socket yet.
+    pub fn is_idle(&self) -> bool {
+        self.process.sockets.as_ref().is_none_or(|held| held.is_empty())
+    }
+
+    /// Run by this user.
+    pub fn of_user(self, uid: u32) -> Actor {
+        self.change(|process| process.users = Some(UserIds::all(uid)))
     }
 
     /// With this configuration on disk, changed at that second.

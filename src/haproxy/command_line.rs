@@ -24,6 +24,8 @@ pub struct CommandLine {
     pub daemon: bool,
     /// `-W` or `-Ws`.
     pub master_worker: bool,
+    /// `-Ws`: it stays in the foreground and notifies systemd.
+    pub notifies: bool,
     /// The `-d…` switches, without the dash: `dR`, `db`, …
     pub switches: BTreeSet<String>,
     /// `-sf` or `-st`, with the pids that follow, in the process's own pid namespace.
@@ -35,53 +37,63 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    /// Reads arguments, the program's name first. `None` where HAProxy would refuse them.
+    /// Reads arguments, the program's name first, as `init_args()` does: most flags are known by
+    /// their first letter, so `-VV`, `-W1` and `-file` are `-V`, `-W` and `-f`. `None` where
+    /// HAProxy would refuse them.
     #[must_use]
     pub fn parse(arguments: &[String]) -> Option<CommandLine> {
         let mut line = CommandLine::default();
         let mut rest = arguments.iter().skip(1).map(String::as_str).peekable();
         while let Some(argument) = rest.next() {
             let flag = argument.strip_prefix('-')?;
-            // Which arguments a reload changes: everything that was not consumed by these.
+            // What a reload keeps: everything but the lists of pids and the transfer socket.
             let mut kept = vec![argument.to_owned()];
             let mut operand = || {
                 let value = rest.next()?.to_owned();
                 kept.push(value.clone());
                 Some(value)
             };
-            match flag {
-                "-" => {
-                    kept.extend(rest.by_ref().map(str::to_owned));
-                    line.files.extend(kept.iter().skip(1).cloned());
+            let mut letters = flag.chars();
+            match (letters.next(), letters.next()) {
+                (Some('v' | 'h'), _) => line.only_answers = true,
+                (Some('d'), Some('t')) => {
+                    // A trace's settings may follow as a word of their own.
+                    kept.extend(rest.next_if(|next| !next.starts_with('-')).map(str::to_owned));
                 }
-                "sf" | "st" => {
-                    let mut pids = line.replaces.take().unwrap_or_default();
-                    while let Some(pid) = rest.next_if(|next| !next.starts_with('-')) {
-                        pids.push(pid.trim().parse().ok()?);
-                    }
-                    line.replaces = Some(pids);
-                    continue;
-                }
-                "x" => {
-                    line.transfer_socket = Some(rest.next()?.to_owned());
-                    continue;
-                }
-                "f" => line.files.push(operand()?),
-                "C" => line.directory = Some(operand()?),
-                "p" => line.pidfile = Some(operand()?),
-                "S" => line.master_socket = Some(operand()?),
-                "L" => line.local_peer = Some(operand()?),
-                "n" | "N" | "m" => drop(operand()?),
-                "cc" => {
+                (Some('d'), Some('b')) => drop(line.switches.insert("db".to_owned())),
+                (Some('d'), _) => drop(line.switches.insert(flag.to_owned())),
+                (Some('c'), Some('c')) => {
                     operand()?;
                     line.only_answers = true;
                 }
-                "c" | "h" => line.only_answers = true,
-                "D" => line.daemon = true,
-                "W" | "Ws" => line.master_worker = true,
-                "V" | "q" => {}
-                _ if flag.starts_with('v') => line.only_answers = true,
-                _ if flag.starts_with('d') => drop(line.switches.insert(flag.to_owned())),
+                (Some('c'), _) => line.only_answers = true,
+                (Some('D'), _) => line.daemon = true,
+                (Some('W'), next) => {
+                    line.master_worker = true;
+                    line.notifies |= next == Some('s');
+                }
+                (Some('V' | 'q'), _) => {}
+                (Some('x'), _) => {
+                    line.transfer_socket = Some(rest.next()?.to_owned());
+                    continue;
+                }
+                (Some('s'), Some('f' | 't')) => {
+                    let pids = line.replaces.get_or_insert_default();
+                    while let Some(pid) = rest.next_if(|next| !next.starts_with('-')) {
+                        pids.push(pid.trim().parse().ok().filter(|&pid| pid > 0)?);
+                    }
+                    continue;
+                }
+                (Some('-'), None) => {
+                    kept.extend(rest.by_ref().map(str::to_owned));
+                    line.files.extend(kept.iter().skip(1).cloned());
+                }
+                (Some('S'), _) => line.master_socket = Some(operand()?),
+                (Some('f'), _) => line.files.push(operand()?),
+                (Some('C'), _) => line.directory = Some(operand()?),
+                (Some('p'), _) => line.pidfile = Some(operand()?),
+                (Some('L'), _) => line.local_peer = Some(operand()?),
+                (Some('n' | 'N' | 'm'), _) => drop(operand()?),
                 _ => return None,
             }
             line.kept.append(&mut kept);
@@ -156,9 +168,31 @@ mod tests {
     }
 
     #[test]
-    fn what_haproxy_would_refuse_is_not_haproxy() {
-        for line in ["sh /usr/sbin/haproxy -f a", "haproxy -f", "haproxy -sf x", "grep -r haproxy"]
+    fn flags_are_known_by_their_first_letters() {
+        for line in ["-VV -f a", "-qq -f a", "-file a", "-pid p -f a", "-dt all -f a", "-n4 9 -f a"]
         {
+            let read = parse(&format!("haproxy {line}")).unwrap();
+            assert_eq!(read.files, ["a"], "{line}");
+            assert!(!read.only_answers, "{line}");
+        }
+        assert_eq!(parse("haproxy -pid p -f a").unwrap().pidfile.as_deref(), Some("p"));
+        assert!(parse("haproxy -Db -f a").unwrap().daemon);
+        assert!(parse("haproxy -W1 -f a").unwrap().master_worker);
+        assert!(parse("haproxy -Wsx -f a").unwrap().notifies);
+        assert!(parse("haproxy -dbx -f a").unwrap().switches.contains("db"));
+        assert!(parse("haproxy -check -f a").unwrap().only_answers);
+    }
+
+    #[test]
+    fn what_haproxy_would_refuse_is_not_haproxy() {
+        for line in [
+            "sh /usr/sbin/haproxy -f a",
+            "haproxy -f",
+            "haproxy -sf x",
+            "haproxy -sf 0",
+            "haproxy -s 1",
+            "grep -r haproxy",
+        ] {
             assert_eq!(parse(line), None, "{line}");
         }
     }

@@ -19,6 +19,18 @@ pub fn reload_number(environment: &Environment) -> Option<ReloadNumber> {
     field(master, "reloads")?.parse().ok()
 }
 
+/// HAProxy writes this variable itself, so its value says nothing of how a process was started.
+#[must_use]
+pub fn is_own_variable(name: &str) -> bool {
+    let own = ["PROCESSES", "LOCALPEER", "CFGFILES", "CLI", "MASTER_CLI", "BRANCH"];
+    name.strip_prefix("HAPROXY_").is_some_and(|rest| {
+        own.contains(&rest)
+            || ["MWORKER", "STARTUP_VERSION", "STARTUPLOGS"].iter().any(|o| rest.starts_with(o))
+            || rest.ends_with("_LOG_FMT")
+            || rest.ends_with("_CLF_LOG_FMT")
+    })
+}
+
 /// It was started by a master, or is one.
 #[must_use]
 pub fn is_of_master(environment: &Environment) -> bool {

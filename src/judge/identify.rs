@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::case::Case;
-use super::matching;
 use super::memory::Memory;
 use super::verdict::Origin;
 use crate::haproxy::lineage::generations::{self, Generation, Generations};
@@ -55,7 +54,7 @@ pub fn identify<'a>(
         policy,
         now: now.taken,
         named: Vec::new(),
-        nameless: vec![(Service { members: dying }, Generations::default())],
+        nameless: vec![(Service::of(dying), Generations::default())],
     };
     let classify =
         |service: &Service<'_>| generations::classify(service, holdings, pasts, now.taken);
@@ -174,7 +173,7 @@ impl<'a> Census<'a> {
         let mut unnamed = Vec::new();
         for (generations, service) in services {
             let identity = Identity::of(&service, &generations);
-            let configured = matching::configured(self.policy, &service, &identity);
+            let configured = self.policy.configured(&service, &identity);
             let known = self.known_name(&service);
             if known.is_none() && configured.is_none() && !self.admits(&service, &generations) {
                 self.nameless.push((service, generations));

@@ -65,6 +65,8 @@ pub(super) fn remember(
     Past {
         haproxy: haproxy.map(str::to_owned).or_else(|| past.and_then(|p| p.haproxy.clone())),
         own_pid: member.process.own_pid(),
+        users: member.process.users,
+        starter: member.starter,
         pid_namespace: member.process.pid_namespace,
         role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },
         born_with: match past {

@@ -10,7 +10,6 @@ mod gone;
 pub mod hold;
 mod identify;
 mod living;
-mod matching;
 pub mod memory;
 mod owners;
 mod queues;

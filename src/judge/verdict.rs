@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::identity::Identity;
 use crate::haproxy::lineage::member::Role;
+use crate::haproxy::lineage::proof::Superseded;
 use crate::model::named::named;
 use crate::model::{
     CollectorRun, Configuration, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable,
@@ -162,8 +163,8 @@ pub struct ProcessView {
     pub state: Option<StaleState>,
     /// Start.
     pub started: UnixSeconds,
-    /// Of a stale one: when the process that superseded it was started.
-    pub superseded: Option<UnixSeconds>,
+    /// How a stale one was superseded.
+    pub superseded: Option<Superseded>,
     /// Of a stale one, where they could be read.
     pub connections: Option<ConnectionCounts>,
     /// Anonymous resident memory.

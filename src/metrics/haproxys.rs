@@ -86,7 +86,7 @@ fn add_stale(page: &mut Families, haproxy: &ServiceVerdict) {
     page.add_known(
         &row::STALE_OLDEST_TIMESTAMP,
         &[name],
-        stale().filter_map(|process| process.superseded).reduce(f64::min),
+        stale().filter_map(|process| Some(process.superseded?.since)).reduce(f64::min),
     );
     if !told(haproxy) {
         return;

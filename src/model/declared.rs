@@ -1,6 +1,6 @@
 //! What a configuration declares, as plain values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
@@ -218,6 +218,8 @@ pub struct Declared {
     pub errors: Vec<ConfigError>,
     /// The process itself.
     pub globals: Globals,
+    /// Names of the environment variables that it reads.
+    pub variables: BTreeSet<String>,
 }
 
 impl Declared {

@@ -24,6 +24,7 @@ pub use self::network::{NamespaceId, NetworkNamespace};
 pub use self::port_use::{PortRole, PortUse, Program};
 pub use self::process::{
     Environment, Executable, OtherNetworks, Pidfile, PidfileContent, Process, ProcessId, Signals,
+    UserIds,
 };
 pub use self::snapshot::{CollectorRun, Details, Snapshot};
 pub use self::socket::{BoundSocket, Connection, ConnectionState, Protocol, SocketInode};

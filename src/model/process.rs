@@ -46,8 +46,10 @@ pub struct Process {
     pub environment: Option<Environment>,
     /// Path of its cgroup: the unified hierarchy's, or that of `name=systemd`, or the memory controller's.
     pub cgroup: Option<String>,
-    /// Effective user id.
-    pub uid: Option<u32>,
+    /// User ids, as the reader's user namespace numbers them.
+    pub users: Option<UserIds>,
+    /// systemd runs it as the main process of a unit of root's.
+    pub is_unit_main: bool,
     /// Pid namespace.
     pub pid_namespace: Option<NamespaceId>,
     /// Network namespace.
@@ -172,13 +174,55 @@ impl Signals {
     pub const SIGUSR2: u64 = 1 << 11;
 }
 
+/// User ids of a process (`/proc/PID/status`, `Uid`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UserIds {
+    /// Real.
+    pub real: u32,
+    /// Effective.
+    pub effective: u32,
+    /// Saved.
+    pub saved: u32,
+}
+
+impl UserIds {
+    /// Every id is `uid`.
+    #[must_use]
+    pub fn all(uid: u32) -> UserIds {
+        UserIds { real: uid, effective: uid, saved: uid }
+    }
+
+    /// The user who started a process with these ids may signal one with the ids of `other`
+    /// (kill(2)). The effective id does not count: a set-uid program has another's.
+    #[must_use]
+    pub fn may_signal(&self, other: &UserIds) -> bool {
+        self.real == other.real || self.real == other.saved
+    }
+}
+
 /// A pidfile as found on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pidfile {
     /// Resolved path, as the process sees it.
     pub path: PathBuf,
     /// What is in it.
     pub content: PidfileContent,
+    /// When it was last written.
+    pub modified: Option<UnixSeconds>,
+    /// Device and inode: equal for one file, whatever it is called in other mount namespaces.
+    pub file: Option<(u64, u64)>,
+    /// The user who, besides root, can change it or a directory on the way to it; 0 when root alone
+    /// can. `None`: several users can, or it is not known.
+    pub writer: Option<u32>,
+}
+
+impl Pidfile {
+    /// One of which nothing but the path is known.
+    #[must_use]
+    pub fn unread(path: PathBuf) -> Pidfile {
+        let content = PidfileContent::Unreadable;
+        Pidfile { path, content, modified: None, file: None, writer: None }
+    }
 }
 
 /// What a pidfile holds.

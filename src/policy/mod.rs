@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use self::kind::Kind;
+use crate::haproxy::lineage::identity::Identity;
+use crate::haproxy::lineage::services::Service;
 use crate::model::Protocol;
 
 /// The whole policy.
@@ -42,6 +44,12 @@ impl Policy {
     pub fn names(&self, name: &str) -> bool {
         self.haproxys.iter().any(|configured| configured.name == name)
     }
+
+    /// The first configured haproxy whose match fits.
+    #[must_use]
+    pub fn configured(&self, service: &Service<'_>, identity: &Identity) -> Option<&Configured> {
+        self.haproxys.iter().find(|configured| configured.matching.fits(service, identity))
+    }
 }
 
 /// A haproxy with a name of the operator's.
@@ -68,6 +76,26 @@ pub struct Match {
     pub command: Option<Regex>,
     /// Fits the whole path of its cgroup.
     pub cgroup: Option<Regex>,
+}
+
+impl Match {
+    fn fits(&self, service: &Service<'_>, identity: &Identity) -> bool {
+        let path = |wanted: &Option<PathBuf>, is: &Option<PathBuf>| {
+            wanted.as_ref().is_none_or(|wanted| is.as_ref() == Some(wanted))
+        };
+        let command = self.command.as_ref().is_none_or(|command| {
+            let mut arguments = service.members.iter().filter_map(|m| m.process.arguments.as_ref());
+            arguments.any(|arguments| command.is_match(&arguments.join(" ")))
+        });
+        let cgroup = self.cgroup.as_ref().is_none_or(|cgroup| {
+            identity.cgroup.as_ref().is_some_and(|path| cgroup.is_match(path))
+        });
+        command
+            && cgroup
+            && path(&self.pidfile, &identity.pidfile)
+            && path(&self.config, &identity.config)
+            && path(&self.master_socket, &identity.master_socket)
+    }
 }
 
 /// What one haproxy may do.

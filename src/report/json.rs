@@ -44,7 +44,10 @@ fn process_json(process: &ProcessView) -> Value {
         "generation": process.generation.as_str(),
         "state": process.state.map(StaleState::as_str),
         "start_timestamp": process.started,
-        "superseded_timestamp": process.superseded,
+        "superseded_timestamp": process.superseded.map(|how| how.since),
+        "superseded": process.superseded.map(|how| {
+            json!({"by": how.by.pid, "proof": how.proof.as_str(), "timestamp": how.since})
+        }),
         "connections": connections,
     })
 }

@@ -121,8 +121,10 @@ fn processes(text: &mut String, haproxy: &ServiceVerdict, now: f64, paint: Paint
             _ if process.generation == Generation::Stale => Some(Tint::Faint),
             _ => None,
         };
-        let superseded =
-            process.superseded.map(|since| format!("superseded {} ago", age(now - since)));
+        let superseded = process.superseded.map(|how| {
+            let ago = age(now - how.since);
+            format!("superseded {ago} ago by pid {} ({})", how.by.pid, how.proof.as_str())
+        });
         let connections = process.connections.filter(|_| process.state.is_some()).map(|counts| {
             let named = counts.named().into_iter().filter(|(_, count)| *count > 0);
             let words: Vec<_> = named.map(|(state, count)| format!("{count} {state}")).collect();

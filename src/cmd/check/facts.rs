@@ -119,7 +119,7 @@ impl Host {
             listening.filter(|s| held.contains(&s.inode)).map(|s| s.uid).collect();
         let master = || {
             let (id, ..) = running.processes.iter().find(|(_, role, _)| *role == Role::Master)?;
-            self.snapshot.processes.iter().find(|p| p.id == *id)?.uid
+            self.snapshot.processes.iter().find(|p| p.id == *id)?.users.map(|users| users.effective)
         };
         match (uids.first(), uids.len()) {
             (Some(uid), 1) => Some(*uid),

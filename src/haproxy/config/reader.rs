@@ -60,6 +60,7 @@ pub fn read(files: &[SourceFile], launch: &Launch) -> Declared {
     walk(files, &mut context, false);
     master_sockets(&mut context);
     globals::close_quic(&mut context);
+    context.findings.declared.variables = context.variables.asked();
     context.findings.declared.globals.localpeer = context.local_peer;
     context.findings.declared
 }

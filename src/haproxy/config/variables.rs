@@ -1,7 +1,8 @@
 //! The environment as the configuration sees it: given, changed by `setenv` and its kin, and
 //! in places not known.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::launch::Launch;
@@ -35,12 +36,15 @@ pub(super) struct Variables {
     values: BTreeMap<Vec<u8>, Value>,
     /// Why a variable that is not in `values` is not known, if it is not.
     rest: Option<Reason>,
+    /// Names that the configuration has asked for.
+    asked: RefCell<BTreeSet<Vec<u8>>>,
 }
 
 impl Variables {
     /// The environment HAProxy parses with: the one it was executed with and what it sets itself.
     pub(super) fn new(launch: &Launch, local_peer: Option<&str>) -> Variables {
-        let mut variables = Variables { values: BTreeMap::new(), rest: None };
+        let mut variables =
+            Variables { values: BTreeMap::new(), rest: None, asked: RefCell::default() };
         match &launch.environment {
             Some(environment) => {
                 for (name, value) in environment {
@@ -64,7 +68,7 @@ impl Variables {
         if launch.master_worker {
             if version.is_some_and(|version| version.is_at_least(3, 1)) {
                 self.set(b"HAPROXY_MWORKER", b"1");
-            } else if !matches!(self.get(b"HAPROXY_MWORKER"), Lookup::Set(_)) {
+            } else if !matches!(self.peek(b"HAPROXY_MWORKER"), Lookup::Set(_)) {
                 self.doubt(
                     b"HAPROXY_MWORKER",
                     &"up to 3.0 a master has HAPROXY_MWORKER only once it has restarted".into(),
@@ -92,8 +96,21 @@ impl Variables {
         }
     }
 
-    /// Looks one up.
+    /// Looks one up for the configuration, and keeps in mind that it was asked for.
     pub(super) fn get(&self, name: &[u8]) -> Lookup<'_> {
+        if !self.asked.borrow().contains(name) {
+            self.asked.borrow_mut().insert(name.to_vec());
+        }
+        self.peek(name)
+    }
+
+    /// The names that were asked for.
+    pub(super) fn asked(&self) -> BTreeSet<String> {
+        let asked = self.asked.borrow();
+        asked.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    }
+
+    fn peek(&self, name: &[u8]) -> Lookup<'_> {
         match (self.values.get(name), &self.rest) {
             (Some(Value::Known(value)), _) => Lookup::Set(value),
             (Some(Value::Unknown(reason)), _) | (None, Some(reason)) => {
@@ -110,7 +127,7 @@ impl Variables {
 
     /// `presetenv NAME VALUE`: only when it does not exist.
     pub(super) fn preset(&mut self, name: &[u8], value: &[u8]) {
-        match self.get(name) {
+        match self.peek(name) {
             Lookup::Set(_) => {}
             Lookup::Unset => self.set(name, value),
             Lookup::Unknown(reason) => self.doubt(name, &reason),

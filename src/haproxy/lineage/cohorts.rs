@@ -17,6 +17,8 @@ const PAUSE_SECONDS: f64 = 10.0;
 const SETTLED_SECONDS: f64 = 5.0;
 /// What has not served after this long, and was not watched all the time, once did.
 const SLOW_START_SECONDS: f64 = 60.0;
+/// The section of what a master binds for itself.
+const MASTER_SOCKET: &str = "-S";
 
 /// Processes that came to life by one reload.
 #[derive(Debug)]
@@ -35,8 +37,10 @@ pub struct Cohort {
     pub superseded: bool,
     /// Has yet to serve: watched from its birth on, or too young for more.
     pub unborn: bool,
-    /// Was seen from its birth on.
-    pub watched: bool,
+    /// A process of another service was told to replace it, and it serves no more.
+    pub is_stopped: bool,
+    /// Its configuration declares nothing that the kernel would show as a listener.
+    is_invisible: bool,
     /// Its pidfile names it.
     pub named: bool,
     /// Nothing of it has detached yet.
@@ -73,7 +77,8 @@ impl Cohort {
             unborn: !has_served
                 && !superseded
                 && past.map_or(age < SLOW_START_SECONDS, |past| past.from_birth),
-            watched: past.is_some_and(|past| past.from_birth),
+            is_stopped: false,
+            is_invisible: !member.launching && shows_no_listener(process),
             named: is_named_by_pidfile(member),
             launching: member.launching,
             launches_with_listeners: member.launching && holds == Some(true),
@@ -94,7 +99,7 @@ impl Cohort {
         self.settled |= other.settled;
         self.has_served |= other.has_served;
         self.unborn &= other.unborn;
-        self.watched &= other.watched;
+        self.is_invisible &= other.is_invisible;
         self.superseded &= other.superseded;
         self.named |= other.named;
         self.launching &= other.launching;
@@ -161,5 +166,38 @@ pub fn cohorts(
             None => cohorts.push((mark, cohort)),
         }
     }
-    cohorts.into_iter().map(|(_, cohort)| cohort).collect()
+    let mut cohorts: Vec<Cohort> = cohorts.into_iter().map(|(_, cohort)| cohort).collect();
+    serve_unseen(&mut cohorts, now);
+    for cohort in &mut cohorts {
+        cohort.is_stopped = cohort.serves == Some(false)
+            && cohort.ids.iter().all(|id| service.stopped_by.contains_key(id));
+    }
+    cohorts
+}
+
+/// What declares no listener that could be seen serves once it is past its start, until a newer
+/// cohort is.
+fn serve_unseen(cohorts: &mut [Cohort], now: UnixSeconds) {
+    let mut newest = true;
+    for cohort in cohorts.iter_mut().rev().filter(|cohort| cohort.is_invisible) {
+        if cohort.serves == Some(true) {
+            continue;
+        }
+        let has_started = cohort.has_served || now - cohort.started >= YOUNG_SECONDS;
+        cohort.serves = Some(has_started && newest);
+        newest &= !has_started;
+    }
+}
+
+/// HAProxy would hold no TCP, UDP or unix listener with the configuration as it is.
+fn shows_no_listener(process: &Process) -> bool {
+    let Some(configuration) = process.configuration.as_deref().filter(|c| c.complete) else {
+        return false;
+    };
+    let declared = &configuration.declared;
+    let masters = |section: &str| section == MASTER_SOCKET;
+    declared.listeners.iter().all(|listener| masters(&listener.section))
+        && declared.unix.iter().all(|listener| masters(&listener.section))
+        && declared.inherited.is_empty()
+        && declared.uncertain.iter().all(|uncertain| uncertain.may_bind.is_empty())
 }

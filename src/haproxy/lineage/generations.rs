@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 
 use super::cohorts::{Cohort, cohorts};
-use super::member::{Role, YOUNG_SECONDS};
-use super::past::{Past, Pasts};
+use super::member::{Member, Role, YOUNG_SECONDS};
+use super::past::Pasts;
+use super::proof::{Proof, Superseded};
 use super::services::Service;
 use crate::haproxy::environment;
 use crate::haproxy::listeners::Holding;
@@ -35,8 +36,8 @@ named! {
 pub struct Generations {
     /// Every process's.
     pub of: BTreeMap<ProcessId, Generation>,
-    /// For stale processes: when the one that superseded them was started.
-    pub superseded: BTreeMap<ProcessId, UnixSeconds>,
+    /// How each stale process was superseded.
+    pub superseded: BTreeMap<ProcessId, Superseded>,
     /// A current process serves; `None` where that could not be seen.
     pub up: Option<bool>,
     /// How many are alive.
@@ -76,17 +77,17 @@ pub fn classify(
         count: cohorts.iter().filter(|cohort| !cohort.launching).count() as u64,
         ..Generations::default()
     };
-    let told: Vec<Generation> = cohorts
+    let classes: Vec<Generation> = cohorts
         .iter()
         .enumerate()
         .map(|(index, cohort)| generation(index, cohort, current, now))
         .collect();
-    for (index, (cohort, &generation)) in cohorts.iter().zip(&told).enumerate() {
+    let history = History { service, cohorts: &cohorts, classes: &classes, current, pasts };
+    for (index, (cohort, &generation)) in cohorts.iter().zip(&classes).enumerate() {
         for &id in &cohort.ids {
             generations.of.insert(id, generation);
             if generation == Generation::Stale {
-                let since = superseded(index, &cohorts, &told, pasts.get(&id));
-                generations.superseded.insert(id, since);
+                generations.superseded.insert(id, history.superseded(index, id));
             }
         }
     }
@@ -94,7 +95,11 @@ pub fn classify(
         if !member.lives() {
             generations.of.insert(member.id(), Generation::Stale);
         } else if member.role == Role::Master {
-            generations.of.insert(member.id(), Generation::Current);
+            let superseded = history.superseded_master(member, &generations);
+            let generation =
+                if superseded.is_some() { Generation::Stale } else { Generation::Current };
+            generations.of.insert(member.id(), generation);
+            generations.superseded.extend(superseded.map(|how| (member.id(), how)));
         }
     }
     generations
@@ -124,7 +129,9 @@ fn current_cohort(service: &Service<'_>, cohorts: &[Cohort]) -> Option<usize> {
             return (cohorts.len() == 1).then_some(0);
         }
         // Nobody serves: what served last is current still. What was superseded before is not.
-        return cohorts.iter().rposition(|cohort| !cohort.unborn && !cohort.superseded);
+        return cohorts
+            .iter()
+            .rposition(|cohort| !cohort.unborn && !cohort.superseded && !cohort.is_stopped);
     };
     let named = cohorts.iter().rposition(|cohort| serving(cohort) && cohort.named);
     let taken_over = (0..=latest).rev().find(|&index| has_taken_over(index, cohorts));
@@ -169,6 +176,9 @@ fn generation(
     current: Option<usize>,
     now: UnixSeconds,
 ) -> Generation {
+    if cohort.is_stopped {
+        return Generation::Stale;
+    }
     let Some(current) = current else {
         return match cohort.serves {
             _ if cohort.superseded => Generation::Stale,
@@ -182,8 +192,6 @@ fn generation(
         _ if cohort.launching => Generation::Starting,
         // Nobody has served in its stead, however long it takes.
         Some(false) if index > current && !cohort.has_served => Generation::Starting,
-        // Overtaken while it was starting.
-        Some(false) if cohort.unborn && cohort.watched => Generation::Starting,
         _ if index < current => Generation::Stale,
         None => Generation::Unknown,
         Some(true) if !cohort.has_served && age < YOUNG_SECONDS => Generation::Starting,
@@ -192,24 +200,120 @@ fn generation(
     }
 }
 
-/// The start of the earliest later cohort that has served: the current one, or one that is stale
-/// itself, for that is what stale means.
-fn superseded(
-    index: usize,
-    cohorts: &[Cohort],
-    told: &[Generation],
-    past: Option<&Past>,
-) -> UnixSeconds {
-    let own = cohorts.get(index).map_or(0.0, |cohort| cohort.started);
-    let later = cohorts.iter().zip(told).skip(index + 1);
-    let mut served = later
-        .filter(|(_, told)| matches!(told, Generation::Current | Generation::Stale))
-        .map(|(cohort, _)| cohort.started);
-    let current = || cohorts.iter().zip(told).find(|(_, told)| **told == Generation::Current);
-    let overtaken = served.next().or_else(|| current().map(|(cohort, _)| cohort.started));
-    let since = overtaken.unwrap_or(own).max(own);
-    let remembered = past.and_then(|past| past.superseded);
-    remembered.map_or(since, |remembered| remembered.min(since))
+/// The cohorts of a service with what they are, to find out how the stale ones became so.
+struct History<'h, 'a> {
+    service: &'h Service<'a>,
+    cohorts: &'h [Cohort],
+    classes: &'h [Generation],
+    current: Option<usize>,
+    pasts: &'h Pasts,
+}
+
+impl<'h, 'a> History<'h, 'a> {
+    /// How a process of the stale cohort at `index` was superseded.
+    fn superseded(&self, index: usize, id: ProcessId) -> Superseded {
+        let past = self.pasts.get(&id).and_then(|past| past.superseded);
+        let (by, proof) = self.proof(index, id, past);
+        Superseded { by, proof, since: self.since(index, past) }
+    }
+
+    /// The start of the earliest later cohort that has served: the current one, or one that is stale
+    /// itself, for that is what stale means.
+    fn since(&self, index: usize, past: Option<Superseded>) -> UnixSeconds {
+        let own = self.cohorts.get(index).map_or(0.0, |cohort| cohort.started);
+        let served = self.served_after(index).map(|cohort| cohort.started).next();
+        let current = self.current.and_then(|current| self.cohorts.get(current));
+        let overtaken = served.or_else(|| current.map(|cohort| cohort.started));
+        let since = overtaken.unwrap_or(own).max(own);
+        past.map_or(since, |past| past.since.min(since))
+    }
+
+    /// Later cohorts that serve or have served, by age.
+    fn served_after(&self, index: usize) -> impl Iterator<Item = &'h Cohort> {
+        let later = self.cohorts.iter().zip(self.classes).skip(index + 1);
+        let served = |class: &Generation| matches!(class, Generation::Current | Generation::Stale);
+        later.filter(move |(_, class)| served(class)).map(|(cohort, _)| cohort)
+    }
+
+    fn member(&self, id: ProcessId) -> Option<&'h Member<'a>> {
+        self.service.members.iter().find(|member| member.id() == id)
+    }
+
+    /// What shows that a process was superseded, the most certain first; what was certain once stays
+    /// so.
+    fn proof(&self, index: usize, id: ProcessId, past: Option<Superseded>) -> (ProcessId, Proof) {
+        let remembered = past.map(|past| (past.by, past.proof));
+        if let Some(certain) = remembered.filter(|(_, proof)| proof.is_certain()) {
+            return certain;
+        }
+        if let Some(&by) = self.service.stopped_by.get(&id) {
+            return (by, Proof::Told);
+        }
+        let later: Vec<ProcessId> =
+            self.served_after(index).flat_map(|cohort| cohort.ids.iter().copied()).collect();
+        let linked = |by: &ProcessId| Some((*by, *self.service.links.get(&(id, *by))?));
+        let told = |by: &ProcessId| linked(by).filter(|(_, proof)| *proof == Proof::Told);
+        if let Some(told) = later.iter().find_map(told) {
+            return told;
+        }
+        let master = self.member(id).and_then(|member| member.master);
+        let successor = later
+            .iter()
+            .find(|by| master.is_some() && self.member(**by).is_some_and(|by| by.master == master));
+        if let Some(&by) = successor.or(self.told_master(master).as_ref()) {
+            return (by, Proof::Master);
+        }
+        let inferred = later.iter().find_map(linked).or(remembered);
+        inferred.unwrap_or_else(|| self.likeliest(id, &later))
+    }
+
+    /// The process that told this master to go.
+    fn told_master(&self, master: Option<ProcessId>) -> Option<ProcessId> {
+        let links = self.service.links.iter();
+        let mut told =
+            links.filter(|((old, _), proof)| Some(*old) == master && **proof == Proof::Told);
+        told.next().map(|((_, by), _)| *by)
+    }
+
+    /// Without a link of its own: linked over others, or younger than what serves.
+    fn likeliest(&self, id: ProcessId, later: &[ProcessId]) -> (ProcessId, Proof) {
+        let current = self.current.and_then(|current| self.cohorts.get(current)?.ids.first());
+        let links = self.service.links.iter();
+        let own = links.filter(|((old, new), _)| *old == id || *new == id);
+        let proof = own.map(|(_, proof)| *proof).filter(|proof| !proof.is_certain()).min();
+        let by = later.first().or(current).copied().unwrap_or(id);
+        (by, proof.unwrap_or(Proof::Place))
+    }
+
+    /// A master is stale once a process that has served, or its master, was told to replace it.
+    fn superseded_master(
+        &self,
+        master: &Member<'_>,
+        generations: &Generations,
+    ) -> Option<Superseded> {
+        let past = self.pasts.get(&master.id()).and_then(|past| past.superseded);
+        if past.is_some() {
+            return past;
+        }
+        let members = &self.service.members;
+        let served = |by: ProcessId| {
+            let of_by = members.iter().filter(|m| m.id() == by || m.master == Some(by));
+            let mut serving = of_by.filter(|m| m.role != Role::Master && m.lives());
+            serving.any(|m| {
+                let class = generations.of.get(&m.id());
+                matches!(class, Some(Generation::Current | Generation::Stale))
+                    && m.master != Some(master.id())
+            })
+        };
+        let told = self
+            .service
+            .links
+            .iter()
+            .filter(|((old, _), proof)| *old == master.id() && **proof == Proof::Told);
+        let by = told.map(|((_, by), _)| *by).find(|by| served(*by))?;
+        let since = self.member(by).map_or(0.0, |by| by.process.started);
+        Some(Superseded { by, proof: Proof::Master, since })
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::haproxy::command_line::CommandLine;
 use crate::model::named::named;
-use crate::model::{Process, ProcessId};
+use crate::model::{Process, ProcessId, UserIds};
 
 /// A process this young may still be starting: executing, binding its listeners or detaching.
 pub const YOUNG_SECONDS: f64 = 10.0;
@@ -34,6 +34,8 @@ pub struct Member<'a> {
     pub master: Option<ProcessId>,
     /// It was told to become a daemon and has not detached yet: its child will be the service.
     pub launching: bool,
+    /// The user who started it. `None`: it could not be seen.
+    pub starter: Option<u32>,
 }
 
 impl Member<'_> {
@@ -55,13 +57,36 @@ impl Member<'_> {
         self.line.as_ref()?.replaces.as_deref()
     }
 
-    /// Its `-sf` or `-st` names `older`, by a pid that meant this very process at the time.
+    /// Its `-sf` or `-st` names `older`, by a pid that meant this very process at the time, and it
+    /// could have signalled that one: a list of pids is a claim that anybody can make.
     #[must_use]
     pub fn was_told_to_replace(&self, older: &Process) -> bool {
         let Some(pids) = self.replaces() else { return false };
         older.id < self.id()
             && older.pid_namespace == self.process.pid_namespace
             && pids.contains(&older.own_pid())
+            && self.may_signal(older.users)
+    }
+
+    /// It was started as root, or as the user of a process with these ids.
+    #[must_use]
+    pub fn may_signal(&self, users: Option<UserIds>) -> bool {
+        let own = self.process.users;
+        self.starter == Some(0) || own.zip(users).is_some_and(|(own, users)| own.may_signal(&users))
+    }
+
+    /// One user started both, or both run as one user, who may then do with either as it likes.
+    #[must_use]
+    pub fn has_starter_of(&self, other: &Member<'_>) -> bool {
+        let real = |member: &Member<'_>| member.process.users.map(|users| users.real);
+        let same = |one: Option<u32>, two: Option<u32>| one.is_some() && one == two;
+        same(self.starter, other.starter) || same(real(self), real(other))
+    }
+
+    /// It has detached from what started it, or was told to.
+    #[must_use]
+    pub fn is_in_background(&self) -> bool {
+        self.line.as_ref().is_some_and(|line| becomes_daemon(self.process, line))
     }
 }
 
@@ -69,8 +94,8 @@ impl Member<'_> {
 #[must_use]
 pub fn becomes_daemon(process: &Process, line: &CommandLine) -> bool {
     let configured = || {
-        let stays = ["d", "db"].iter().any(|switch| line.switches.contains(*switch))
-            || line.kept.iter().any(|word| word == "-Ws");
+        let stays =
+            ["d", "db"].iter().any(|switch| line.switches.contains(*switch)) || line.notifies;
         !stays && process.configuration.as_ref().is_some_and(|c| c.declared.globals.daemon)
     };
     line.daemon || configured()

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::member::Role;
-use crate::model::{NamespaceId, ProcessId, SocketInode, UnixSeconds};
+use super::proof::Superseded;
+use crate::model::{NamespaceId, ProcessId, SocketInode, UnixSeconds, UserIds};
 
 /// What earlier samples learned of one process.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,6 +16,10 @@ pub struct Past {
     pub own_pid: i32,
     /// That namespace.
     pub pid_namespace: Option<NamespaceId>,
+    /// Its user ids.
+    pub users: Option<UserIds>,
+    /// The user who started it.
+    pub starter: Option<u32>,
     /// Its role, where it was beyond doubt: seen as a parent or child of another HAProxy.
     pub role: Option<Role>,
     /// When it was first seen dead and not reaped.
@@ -33,8 +38,8 @@ pub struct Past {
     pub listeners: Arc<BTreeSet<SocketInode>>,
     /// It has been current at some time.
     pub has_served: bool,
-    /// Since when a later process has served in its stead.
-    pub superseded: Option<UnixSeconds>,
+    /// How a later process came to serve in its stead.
+    pub superseded: Option<Superseded>,
 }
 
 /// Every process that lived in the last sample.

@@ -26,12 +26,15 @@ pub struct RuleInput<'a> {
 
 impl<'a> RuleInput<'a> {
     /// What the processes of one generation listen on.
-    pub fn of(&self, generation: Generation) -> impl Iterator<Item = &'a PortSockets<'a>> {
+    pub(in crate::judge) fn of(
+        &self,
+        generation: Generation,
+    ) -> impl Iterator<Item = &'a PortSockets<'a>> {
         self.ports.iter().filter(move |port| port.generation == generation)
     }
 
     /// The same by port.
-    pub fn by_port(
+    pub(in crate::judge) fn by_port(
         &self,
         generation: Generation,
     ) -> impl Iterator<Item = (&'a PortKey, &'a [PortSockets<'a>])> {
@@ -40,7 +43,7 @@ impl<'a> RuleInput<'a> {
         of.map(|(first, group)| (&first.key, group))
     }
 
-    pub fn knows_ports_of(&self, generation: Generation) -> bool {
+    pub(in crate::judge) fn knows_ports_of(&self, generation: Generation) -> bool {
         [Protocol::Tcp, Protocol::Udp]
             .into_iter()
             .all(|protocol| self.case.listeners_known(protocol, generation))

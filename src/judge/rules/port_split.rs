@@ -29,7 +29,7 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
                 grace_seconds: whole_grace(case, stale.holder),
                 subject: Subject { port: Some(key.clone()), holder: STALE_HOLDER.to_owned() },
                 instance: instance(stale.holder),
-                since: case.generations.superseded.get(&stale.holder).copied(),
+                since: case.generations.superseded.get(&stale.holder).map(|how| how.since),
                 evidence,
                 advice: explain::how_to_end(member),
             });

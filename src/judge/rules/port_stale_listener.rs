@@ -60,7 +60,7 @@ pub fn port_stale_listener(
                     holder: STALE_HOLDER.to_owned(),
                 },
                 instance: instance(id),
-                since: case.generations.superseded.get(&id).copied(),
+                since: case.generations.superseded.get(&id).map(|how| how.since),
                 evidence,
                 advice: explain::how_to_end(member),
             });

@@ -238,7 +238,7 @@ fn processes(html: &mut String, processes: &[ProcessView], now: f64) {
     );
     for process in processes {
         let state = process.state.map(|state| format!(", {}", state.as_str())).unwrap_or_default();
-        let superseded = process.superseded.map(|at| ago(at, now)).unwrap_or_default();
+        let superseded = process.superseded.map(|how| ago(how.since, now)).unwrap_or_default();
         let connections = process.connections.map(|connections| {
             let named = connections.named().into_iter().filter(|(_, count)| *count > 0);
             let named: Vec<_> = named.map(|(state, count)| format!("{count} {state}")).collect();

@@ -121,8 +121,18 @@ impl ProcDir {
     ///
     /// Never blocks: a FIFO or device is refused. At most `limit` bytes are read.
     pub fn file_in_root(&self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+        read_up_to(self.open_in_root(path)?, limit)
+    }
+
+    /// The root directory that this process sees.
+    pub fn root(&self) -> Result<OwnedFd, ReadError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(&self.directory, "root", flags, Mode::empty())?;
+        Ok(rustix::fs::openat(&self.directory, "root", flags, Mode::empty())?)
+    }
+
+    /// The same file as [`ProcDir::file_in_root`], opened.
+    pub fn open_in_root(&self, path: &Path) -> Result<File, ReadError> {
+        let root = self.root()?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let relative = path.strip_prefix("/").unwrap_or(path);
         let file = rustix::fs::openat2(
@@ -136,7 +146,7 @@ impl ProcDir {
         if !file.metadata()?.is_file() {
             return Err(ReadError::Other("not a regular file".to_owned()));
         }
-        read_up_to(file, limit)
+        Ok(file)
     }
 
     /// A namespace in `ns`, and a file to enter it by.
@@ -215,7 +225,7 @@ impl ProcDir {
     }
 }
 
-fn read_up_to(file: File, limit: u64) -> Result<Vec<u8>, ReadError> {
+pub(in crate::sample) fn read_up_to(file: File, limit: u64) -> Result<Vec<u8>, ReadError> {
     // Most files of procfs are smaller: one read takes all, and a second finds the end.
     let mut bytes = Vec::with_capacity(2048);
     file.take(limit).read_to_end(&mut bytes)?;

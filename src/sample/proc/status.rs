@@ -1,15 +1,15 @@
 //! What matters of `/proc/PID/status` (proc_pid_status(5)): it is read of each process in each
 //! sample, and has sixty lines.
 
-use crate::model::Signals;
+use crate::model::{Signals, UserIds};
 
 /// Some of its fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
     /// One letter (`State`).
     pub run_state: char,
-    /// Effective user id (`Uid`, the second).
-    pub euid: u32,
+    /// User ids (`Uid`).
+    pub users: UserIds,
     /// Its pid in each pid namespace, from the reader's to its own (`NSpid`); empty before Linux 4.1.
     pub namespace_pids: Vec<i32>,
     /// `SigPnd | ShdPnd` and `SigBlk`.
@@ -32,7 +32,11 @@ impl Status {
             let mask = || u64::from_str_radix(value()?.trim(), 16).ok();
             match field {
                 b"State" => status.run_state = value()?.trim_start().chars().next()?,
-                b"Uid" => status.euid = value()?.split_ascii_whitespace().nth(1)?.parse().ok()?,
+                b"Uid" => {
+                    let mut ids = value()?.split_ascii_whitespace().map(str::parse);
+                    let mut next = || ids.next()?.ok();
+                    status.users = UserIds { real: next()?, effective: next()?, saved: next()? };
+                }
                 b"SigPnd" | b"ShdPnd" => status.signals.pending |= mask()?,
                 b"SigBlk" => status.signals.blocked = mask()?,
                 b"NSpid" => {
@@ -72,7 +76,7 @@ mod tests {
             status,
             Status {
                 run_state: 'S',
-                euid: 107,
+                users: UserIds { real: 0, effective: 107, saved: 107 },
                 namespace_pids: vec![4711, 12],
                 signals,
                 anonymous_memory_bytes: Some(8 << 20),
@@ -96,7 +100,7 @@ mod tests {
         // Of the same text: a thread blocks signals for a moment while it starts a process.
         let known = procfs::process::Status::from_read(text.as_slice()).unwrap();
         let status = Status::parse(&text).unwrap();
-        assert_eq!(status.euid, known.euid);
+        assert_eq!((status.users.real, status.users.effective), (known.ruid, known.euid));
         assert_eq!(Some(status.namespace_pids), known.nspid);
         assert_eq!(status.signals.blocked, known.sigblk);
         assert!(status.anonymous_memory_bytes.is_some());
