@@ -12,7 +12,7 @@ use crate::judge::{Cases, Memory};
 use crate::model::declared::PortIndex;
 use crate::model::{
     BoundSocket, Configuration, Connection, ConnectionState, Details, Environment, Executable,
-    NamespaceId, NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortUse, Process,
+    Gaps, NamespaceId, NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortUse, Process,
     ProcessId, Program, Protocol, Signals, Snapshot, UserIds,
 };
 use crate::policy::Policy;
@@ -268,11 +268,16 @@ pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
         ephemeral: Some(32768..=60999),
         reserved: vec![],
     };
+    let networks: BTreeMap<_, _> = [(HERE, network)].into_iter().chain(blue(actors)).collect();
+    let mut gaps = Gaps::default();
+    gaps.note_processes(processes.iter());
+    gaps.note_tables(&networks);
     Snapshot {
         taken,
+        gaps,
         processes,
         parents: BTreeMap::from([(1, "init".to_owned())]),
-        networks: [(HERE, network)].into_iter().chain(blue(actors)).collect(),
+        networks,
         own_network: Some(HERE),
         ..Snapshot::default()
     }
@@ -292,6 +297,8 @@ pub struct Film {
     /// Sockets that use ports in the network namespace blue.
     pub uses_in_blue: Vec<PortUse>,
     memory: Memory,
+    /// The processes that held each socket when it was last held.
+    last_holders: BTreeMap<u64, BTreeSet<ProcessId>>,
 }
 
 impl Film {
@@ -310,15 +317,17 @@ impl Film {
 
     /// A sample that a reload has torn.
     pub fn see_torn(&mut self, taken: f64, actors: &[Actor]) -> Verdict {
-        let torn = Snapshot { torn: true, ..snapshot(taken, actors) };
-        self.judge(&torn, connections(actors), &[])
+        let mut sample = snapshot(taken, actors);
+        sample.gaps.torn = true;
+        self.judge(&sample, connections(actors), &[])
     }
 
-    /// A sample in which the holders of these listeners are not searched for.
+    /// A sample in which the holders of these listeners are still to be searched for.
     pub fn see_lost(&mut self, taken: f64, actors: &[Actor], lost: &[u64]) -> Verdict {
-        let lost: BTreeSet<u64> = lost.iter().copied().collect();
-        let unsearched = lost.clone();
-        let sample = Snapshot { unsearched, lost, ..snapshot(taken, actors) };
+        let mut sample = snapshot(taken, actors);
+        sample.gaps.unsearched.extend(lost);
+        let holders = lost.iter().map(|inode| (*inode, self.last_holders[inode].clone()));
+        sample.gaps.lost = holders.collect();
         self.judge(&sample, connections(actors), &[])
     }
 
@@ -344,6 +353,12 @@ impl Film {
         }
         let (verdict, memory) = cases.judge(&details);
         self.memory = memory;
+        self.last_holders.retain(|inode, _| !held.contains(inode));
+        for process in &snapshot.processes {
+            for &inode in process.sockets.iter().flat_map(|held| held.iter()) {
+                self.last_holders.entry(inode).or_default().insert(process.id);
+            }
+        }
         verdict
     }
 

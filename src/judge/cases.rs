@@ -125,6 +125,12 @@ impl<'a> Cases<'a> {
                 remembered.processes.insert(id, past);
             }
         }
+        // Also those that have ended, while a listener is lost that they held last.
+        for id in self.now.gaps.last_holders() {
+            if let Some(past) = self.memory.processes.get(&id) {
+                remembered.processes.entry(id).or_insert_with(|| past.clone());
+            }
+        }
     }
 }
 
@@ -182,9 +188,10 @@ mod tests {
         assert_eq!(film.see(1040.0, &[]).one().up, Some(false));
     }
 
-    /// Whoever holds its listener now is still to be searched for. That is nothing to others.
+    /// The process that holds its listener now is still to be searched for. Other haproxys are not
+    /// concerned.
     #[test]
-    fn one_whose_listener_may_be_held_by_somebody_is_not_down() {
+    fn one_whose_listener_is_lost_is_not_down() {
         let mut film = Film::default();
         let line = |name| format!("haproxy -D -f /{name}.cfg -p /run/{name}");
         let holds = |name, pid, port, inode| {
@@ -192,7 +199,8 @@ mod tests {
             actor(pid, 100, &line(name)).configured(&known, 50).tcp(port, inode)
         };
         let without = |actor: Actor| actor.change(|p| p.sockets = Some(Arc::default()));
-        film.settle(1000.0, &[holds("p", 10, 80, 1), holds("q", 20, 90, 2)]);
+        let unix = 7;
+        film.settle(1000.0, &[holds("p", 10, 80, 1).unix(unix), holds("q", 20, 90, 2)]);
         let let_go = || [without(holds("p", 10, 80, 1)), without(holds("q", 20, 90, 2))];
         let told = |verdict: Verdict| {
             let told = verdict.services.iter().map(|haproxy| {
@@ -203,9 +211,9 @@ mod tests {
         };
         let (unknown, down) = ((None, false, false), (Some(false), true, true));
         assert_eq!(told(film.see_lost(1035.0, &let_go(), &[1])), [unknown, down]);
-        let unix = 7;
-        assert_eq!(told(film.see_lost(1040.0, &let_go(), &[2, unix])), [unknown, unknown]);
-        assert_eq!(told(film.see(1045.0, &let_go())), [down, down]);
+        assert_eq!(told(film.see_lost(1040.0, &let_go(), &[2])), [down, unknown]);
+        assert_eq!(told(film.see_lost(1045.0, &let_go(), &[unix])), [unknown, down]);
+        assert_eq!(told(film.see(1050.0, &let_go())), [down, down]);
     }
 
     /// Its worker is not in the sample: what is not seen to be bound may be.
@@ -234,8 +242,11 @@ mod tests {
         film.settle(1000.0, &[gone, other()]);
         let still_bound = other().tcp(80, 1).change(|p| p.sockets = Some(Arc::new([2].into())));
         let up = |verdict: Verdict| verdict.services.iter().map(|h| h.up).collect::<Vec<_>>();
-        assert_eq!(up(film.see_lost(1035.0, &[still_bound], &[1])), [None, Some(true)]);
-        assert_eq!(up(film.see(1040.0, &[other()])), [Some(false), Some(true)]);
+        for taken in [1035.0, 1040.0, 1045.0] {
+            let lost = film.see_lost(taken, std::slice::from_ref(&still_bound), &[1]);
+            assert_eq!(up(lost), [None, Some(true)], "{taken}");
+        }
+        assert_eq!(up(film.see(1050.0, &[other()])), [Some(false), Some(true)]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::MOST_ENDPOINTS;
 use super::finding::Judgement;
+use super::identify::belonged_to;
 use super::memory::{Memory, ServiceMemory};
 use super::owners::Owners;
 use super::rules::port_blocked::{self, Claim};
@@ -61,8 +62,7 @@ pub fn add(
     remembered: &mut Memory,
 ) {
     let present: BTreeSet<String> = verdict.services.iter().map(|h| h.name.clone()).collect();
-    // One that could not be looked at may be what a configured name stands for.
-    let hidden = now.processes.iter().any(|p| !p.is_zombie() && p.root.is_none());
+    let hidden = now.gaps.may_hide_a_service();
     for (name, before) in &memory.services {
         let rules = policy.rules(name);
         let configured = policy.names(name);
@@ -70,8 +70,9 @@ pub fn add(
         if present.contains(name) || (forgotten && !configured) {
             continue;
         }
-        let may_have_lost = now.may_have_lost(&before.tcp_ports, &before.udp_ports);
-        let overlooked = now.torn || may_have_lost || (configured && hidden);
+        let is_own = |id| belonged_to(name, id, &memory.processes);
+        let may_have_lost = now.gaps.may_have_lost(is_own);
+        let overlooked = now.gaps.torn || may_have_lost || (configured && hidden);
         let (outcome, judged) = judge_gone(name, before, rules, owners, looks, overlooked);
         let absent = if overlooked {
             ServiceVerdict::unknown(name, rules)
@@ -98,8 +99,11 @@ pub fn add(
     for configured in &policy.haproxys {
         let name = &configured.name;
         if !present.contains(name) && !memory.services.contains_key(name) {
-            let absent =
-                if hidden || now.torn { ServiceVerdict::unknown } else { ServiceVerdict::unseen };
+            let absent = if hidden || now.gaps.torn {
+                ServiceVerdict::unknown
+            } else {
+                ServiceVerdict::unseen
+            };
             verdict.services.push(absent(name, &configured.rules));
         }
     }

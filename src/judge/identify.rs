@@ -9,6 +9,7 @@ use super::verdict::Origin;
 use crate::haproxy::lineage::generations::{self, Generation, Generations};
 use crate::haproxy::lineage::identity::Identity;
 use crate::haproxy::lineage::member::{Member, Role, YOUNG_SECONDS};
+use crate::haproxy::lineage::past::Pasts;
 use crate::haproxy::lineage::roles;
 use crate::haproxy::lineage::services::{self, Service};
 use crate::haproxy::listeners::{Holding, Listening};
@@ -94,10 +95,19 @@ pub fn identify<'a>(
     (cases.collect(), census.nameless)
 }
 
+/// Whether the sample may have missed a process of it, or a listener that one of them holds.
 fn is_overlooked(case: &Case<'_>) -> bool {
-    let now = case.snapshot;
+    let gaps = &case.snapshot.gaps;
     let serves = case.generations.up == Some(true);
-    now.torn && !serves || now.may_have_lost(&case.tcp_ports, &case.udp_ports)
+    let is_own = |id| case.member(id).is_some() || belonged_to(&case.name, id, case.pasts);
+    gaps.torn && !serves || gaps.may_have_lost(is_own)
+}
+
+/// Whether a process belonged to the haproxy of this name when it was last seen. One that belonged
+/// to none may be any haproxy's.
+pub fn belonged_to(name: &str, id: ProcessId, pasts: &Pasts) -> bool {
+    let haproxy = pasts.get(&id).and_then(|past| past.haproxy.as_deref());
+    haproxy.is_none_or(|haproxy| haproxy == name)
 }
 
 /// What it listens on is nothing new most of the time, and then nothing is copied.

@@ -7,6 +7,7 @@
 
 mod configuration;
 pub mod declared;
+mod gaps;
 mod host;
 pub(crate) mod named;
 mod network;
@@ -19,6 +20,7 @@ mod time;
 mod unreadable;
 
 pub use self::configuration::Configuration;
+pub use self::gaps::Gaps;
 pub use self::host::{Headroom, OwnProcess};
 pub use self::network::{NamespaceId, NetworkNamespace};
 pub use self::port_use::{PortRole, PortUse, Program};

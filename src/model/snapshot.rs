@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::gaps::Gaps;
 use super::host::Headroom;
 use super::network::{NamespaceId, NetworkNamespace};
 use super::port_use::{PortUse, Program};
 use super::process::{Process, ProcessId};
-use super::socket::{BoundSocket, Connection, Protocol, SocketInode};
+use super::socket::{Connection, SocketInode};
 use super::time::UnixSeconds;
 use super::unreadable::Unreadable;
 
@@ -26,14 +27,8 @@ pub struct CollectorRun {
 pub struct Snapshot {
     /// When.
     pub taken: UnixSeconds,
-    /// HAProxys came and went whenever it was tried, or a listener was let go to nobody: what nobody
-    /// seems to do may be done by one that is not in it.
-    pub torn: bool,
-    /// Sockets that a process of the sample may hold besides those that are known to: the search for
-    /// their holders is put off for what it would cost.
-    pub unsearched: BTreeSet<SocketInode>,
-    /// Those of them that an HAProxy held, and none is known to hold now.
-    pub lost: BTreeSet<SocketInode>,
+    /// What may be missing, and why.
+    pub gaps: Gaps,
     /// Every `HAProxy` process, oldest first.
     pub processes: Vec<Process>,
     /// Names (comm) of their parents that are not `HAProxy` themselves, by pid.
@@ -53,7 +48,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// These processes run the same programs, hold the same sockets and listen on the same of them.
+    /// Both samples show these processes alike: the same programs, the same sockets, and the same
+    /// ones of those listening.
     ///
     /// A sample is not taken in one moment. What two in a row show is no mixture of before and
     /// after.
@@ -70,30 +66,6 @@ impl Snapshot {
         mine.len() == theirs.len()
             && mine.into_iter().zip(theirs).all(same)
             && self.held_listeners(about) == other.held_listeners(about)
-    }
-
-    /// A listener that was lost may be of one that had these ports: of TCP by network namespace, of
-    /// UDP.
-    #[must_use]
-    pub fn may_have_lost(
-        &self,
-        tcp_ports: &BTreeSet<(NamespaceId, u16)>,
-        udp_ports: &BTreeSet<u16>,
-    ) -> bool {
-        if self.lost.is_empty() {
-            return false; // as mostly
-        }
-        let had = |network: NamespaceId, socket: &BoundSocket| match socket.protocol {
-            Protocol::Tcp => tcp_ports.contains(&(network, socket.port)),
-            Protocol::Udp => udp_ports.contains(&socket.port),
-        };
-        let tables = self.networks.iter();
-        let bound = tables.flat_map(|(id, table)| table.bound.iter().flatten().map(|s| (*id, s)));
-        let lost = bound.filter(|(_, socket)| self.lost.contains(&socket.inode));
-        let of_others = lost.filter(|(id, socket)| !had(*id, socket));
-        let of_others: BTreeSet<SocketInode> = of_others.map(|(_, socket)| socket.inode).collect();
-        // What is in none of these tables is a unix listener: nothing tells whose it was.
-        of_others.len() < self.lost.len()
     }
 
     fn processes_of(&self, ids: &BTreeSet<ProcessId>) -> Vec<&Process> {

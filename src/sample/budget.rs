@@ -1,12 +1,12 @@
-//! How often something costly is done: so that it takes no more than a share of one processor.
+//! Limits how often expensive work is done, so that it takes no more than a share of one processor.
 
 use crate::sample::clock::seconds;
 use rustix::time::ClockId;
 
-/// Remembers what some work costs, and when it was last done.
+/// When some work was last done, and what it costs.
 ///
-/// That is the lesser of the last two times: where a machine stands still, whoever was running is
-/// charged for it.
+/// The cost is the lesser of the last two measurements: on a machine that stalls, whichever process
+/// was running is charged for the stall.
 #[derive(Debug, Default)]
 pub struct CpuBudget {
     last: Option<Round>,
@@ -20,13 +20,16 @@ struct Round {
 }
 
 impl CpuBudget {
-    /// The work may be done again, if it is to take this share of a processor's time at most.
+    /// Whether the work may be done again, if it is to take no more than this share of a processor.
     #[must_use]
     pub fn allows(&self, share: f64) -> bool {
-        self.last.is_none_or(|last| {
-            let idle = seconds(ClockId::Monotonic) - last.ended;
-            last.cost_seconds <= idle * share
-        })
+        self.affords(self.cost_seconds(), share)
+    }
+
+    /// The same of work whose cost is known otherwise. The first time is always allowed.
+    #[must_use]
+    pub fn affords(&self, cost_seconds: f64, share: f64) -> bool {
+        self.last.is_none() || cost_seconds <= self.idle_seconds() * share
     }
 
     /// Seconds since the work was last done; infinite before that.
@@ -35,19 +38,19 @@ impl CpuBudget {
         self.last.map_or(f64::INFINITY, |last| seconds(ClockId::Monotonic) - last.ended)
     }
 
-    /// What it takes, seconds of processor time.
+    /// The processor time that the work takes, in seconds.
     #[must_use]
     pub fn cost_seconds(&self) -> f64 {
         self.last.map_or(0.0, |last| last.cost_seconds)
     }
 
-    /// Takes note of work that is done now, at a cost that is known from before.
+    /// Records that the work was done just now, at a cost that was measured elsewhere.
     pub fn charge(&mut self, cost_seconds: f64) {
         let ended = seconds(ClockId::Monotonic);
         self.last = Some(Round { ended, took_seconds: cost_seconds, cost_seconds });
     }
 
-    /// Does the work and takes note of the processor time it took (`CLOCK_THREAD_CPUTIME_ID`).
+    /// Does the work and measures the processor time it takes (`CLOCK_THREAD_CPUTIME_ID`).
     pub fn spend<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let begun = seconds(ClockId::ThreadCPUTime);
         let outcome = work();
@@ -55,7 +58,7 @@ impl CpuBudget {
         outcome
     }
 
-    /// Lets time go by.
+    /// Pretends that time has passed.
     #[cfg(test)]
     pub fn wait(&mut self, seconds: f64) {
         self.last = self.last.map(|last| Round { ended: last.ended - seconds, ..last });
@@ -73,9 +76,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dear_work_waits_for_its_share() {
+    fn expensive_work_waits_for_its_share() {
         let mut budget = CpuBudget::default();
-        assert!(budget.allows(0.0), "the first time costs what it costs");
+        assert!(budget.allows(0.0), "the first time");
         budget.spend(|| ());
         budget.last = budget.last.map(|round| Round { cost_seconds: 3600.0, ..round });
         assert!(!budget.allows(0.5));

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod discovery;
 pub mod files;
 pub mod headroom;
+mod last_sample;
 pub mod network;
 pub mod on_demand;
 mod ownership;

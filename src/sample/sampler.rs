@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::fs::PROC_SUPER_MAGIC;
 
-use crate::haproxy::listeners;
 use crate::model::{
     CollectorRun, Configuration, Details, NamespaceId, PortUse, ProcessId, Protocol, Snapshot,
     SocketInode, Unreadable, What,
@@ -21,6 +20,7 @@ use crate::sample::files::configurations::Configurations;
 use crate::sample::files::configurations::Source;
 use crate::sample::files::pidfiles;
 use crate::sample::headroom;
+use crate::sample::last_sample::LastSample;
 use crate::sample::network::namespaces::Networks;
 use crate::sample::network::tables;
 use crate::sample::network::uses::NetworkUses;
@@ -30,11 +30,6 @@ use crate::sample::ownership::wanted::WantedSet;
 use crate::sample::ownership::{Outcome, Ownership};
 use crate::sample::proc::dir::ProcDir;
 use crate::sample::proc::error::ReadError;
-
-/// A sample that a reload has torn is taken again: so often in all, at most,
-const ATTEMPTS: usize = 6;
-/// and after this time no more than twice.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why no sample can be taken at all.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +53,7 @@ pub struct Paths {
     pub sysfs: PathBuf,
 }
 
-/// Takes samples, and keeps between them what is costly to open.
+/// Takes samples, and keeps between them what is expensive to find out or to open again.
 #[derive(Debug)]
 pub struct Sampler {
     paths: Paths,
@@ -72,10 +67,10 @@ pub struct Sampler {
     ownership: Ownership,
     connections: Connections,
     port_uses: PortUses,
-    /// The HAProxys of the last sample.
-    processes: BTreeSet<ProcessId>,
-    /// The listeners they held, or may still hold, in the order of their inodes.
-    listeners: Vec<SocketInode>,
+    /// The last sample that was accepted.
+    last: LastSample,
+    /// The lost listeners of the last sample, accepted or not.
+    lost: BTreeSet<SocketInode>,
     /// The TCP listeners of the last sample that no HAProxy held.
     unowned: BTreeSet<SocketInode>,
 }
@@ -103,8 +98,8 @@ impl Sampler {
             ownership: Ownership::default(),
             connections: Connections::default(),
             port_uses: PortUses::default(),
-            processes: BTreeSet::new(),
-            listeners: Vec::new(),
+            last: LastSample::default(),
+            lost: BTreeSet::new(),
             unowned: BTreeSet::new(),
         })
     }
@@ -115,35 +110,28 @@ impl Sampler {
         self.census.forget();
     }
 
-    /// Takes one sample; what costs more is not in it, see [`Sampler::details`].
+    /// Takes one sample. Details that cost more are not in it, see [`Sampler::details`].
     ///
-    /// A reload in the middle of it can hand the listeners to a process that was not there when
-    /// the list was made: then nobody would seem to serve, so it is taken again.
+    /// Its gaps are told by comparison with the last sample that was accepted.
     pub fn sample(&mut self) -> Snapshot {
-        let begun = Instant::now();
-        let mut attempts = 1;
-        let (snapshot, held) = loop {
-            let unsearched_before = self.ownership.unsearched().clone();
-            let (mut snapshot, torn) = self.attempt();
-            let held = held_listeners(&snapshot);
-            let lost = self.lost_listeners(&snapshot, &held);
-            let searched = |lost: &SocketInode| !snapshot.unsearched.contains(lost);
-            snapshot.torn = torn || lost.iter().any(searched);
-            let is_news = |lost: &SocketInode| !unsearched_before.contains(lost);
-            let may_mend = snapshot.torn || lost.iter().any(is_news);
-            snapshot.lost = lost.intersection(&snapshot.unsearched).copied().collect();
-            let out_of_time = attempts > 1 && begun.elapsed() > PATIENCE;
-            if !may_mend || attempts == ATTEMPTS || out_of_time {
-                break (snapshot, held);
-            }
-            attempts += 1;
-        };
-        self.processes = snapshot.processes.iter().map(|process| process.id).collect();
-        self.listeners = held;
+        let mut snapshot =
+            Snapshot { taken: now(), own_network: self.networks.own(), ..Snapshot::default() };
+        self.follow_clock();
+        let mut found = Vec::new();
+        run(&mut snapshot, "processes", |snapshot| self.find_processes(&mut found, snapshot));
+        run(&mut snapshot, "config", |snapshot| self.read_files(&mut found, snapshot));
+        run(&mut snapshot, "sockets", |snapshot| self.read_networks(&mut found, snapshot));
+        run(&mut snapshot, "ownership", |snapshot| self.read_ownership(&mut found, snapshot));
+        snapshot.processes = found.into_iter().map(|found| found.process).collect();
+        snapshot.gaps.note_processes(snapshot.processes.iter());
+        self.note_lost_listeners(&mut snapshot);
         self.look_for_owners(&snapshot);
-        self.listeners.extend(&snapshot.lost);
-        self.listeners.sort_unstable();
         snapshot
+    }
+
+    /// Accepts a sample: it is judged, and later ones are compared with it.
+    pub fn accept(&mut self, sample: &Snapshot) {
+        self.last.accept(sample);
     }
 
     /// Looks closer at what a sample has shown to be worth it: the connections of the processes
@@ -168,129 +156,119 @@ impl Sampler {
         self.networks.tables().map(|(id, table)| (id, table.port_uses(&ports))).collect()
     }
 
-    /// A new listener that no HAProxy holds may be that of a process which was seen before it
-    /// executed HAProxy: the next sample looks at all of them.
+    fn find_processes(&mut self, found: &mut Vec<Found>, snapshot: &mut Snapshot) -> bool {
+        let procfs = &self.paths.procfs;
+        if let Err(error) = self.census.refresh(procfs) {
+            snapshot.gaps.torn = true;
+            snapshot.unreadable.push(Unreadable {
+                what: What::Process,
+                subject: procfs.display().to_string(),
+                reason: error.to_string(),
+            });
+            return false;
+        }
+        let due = self.census.due();
+        let discovered = self.census.look(&due, || {
+            let (cache, unreadable) = (&mut self.process_cache, &mut snapshot.unreadable);
+            processes::discover(procfs, &due, &self.discovery, self.clock, cache, unreadable)
+        });
+        self.census.put_off(&discovered.others);
+        snapshot.gaps.unidentified = discovered.unidentified;
+        *found = discovered.found;
+        self.census.keep_looking(found.iter().map(|found| found.process.id.pid));
+        let living: BTreeSet<ProcessId> = found.iter().map(|f| f.process.id).collect();
+        self.process_cache.retain(|id| living.contains(&id));
+        snapshot.parents = processes::parents(procfs, found);
+        snapshot.host = headroom::host_headroom(procfs);
+        for found in found {
+            if let Some(name) = found.cgroups.name() {
+                let headroom = || found.cgroups.headroom(&self.paths.sysfs);
+                snapshot.cgroups.entry(name.to_owned()).or_insert_with(headroom);
+            }
+        }
+        true
+    }
+
+    fn read_files(&mut self, found: &mut [Found], snapshot: &mut Snapshot) -> bool {
+        let (procfs, unreadable) = (&self.paths.procfs, &mut snapshot.unreadable);
+        let outcome = self.configurations.read(procfs, found, unreadable);
+        snapshot.gaps.torn |= outcome.gone || self.has_overlooked(found);
+        pidfiles::read(procfs, found, unreadable);
+        outcome.success
+    }
+
+    fn read_networks(&mut self, found: &mut [Found], snapshot: &mut Snapshot) -> bool {
+        let listens = |id| self.ownership.listens(id);
+        let (procfs, taken) = (&self.paths.procfs, snapshot.taken);
+        let unreadable = &mut snapshot.unreadable;
+        let paths = self.network_uses.read(procfs, found, listens, taken, unreadable);
+        tables::read(&mut self.networks, paths, found, snapshot)
+    }
+
+    fn read_ownership(&mut self, found: &mut [Found], snapshot: &mut Snapshot) -> bool {
+        let mut configurations: Vec<&Arc<Configuration>> =
+            found.iter().filter_map(|found| found.process.configuration.as_ref()).collect();
+        configurations.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        let before = self.ownership.wanted();
+        let wanted = WantedSet::of(&snapshot.networks, &configurations, before);
+        let outcomes = self.ownership.read(found, wanted, snapshot.taken);
+        snapshot.gaps.torn |= outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Gone))
+            || found.iter().any(is_being_executed)
+            || self.has_newcomers();
+        snapshot.gaps.unsearched.clone_from(self.ownership.unsearched());
+        let any_read = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Read));
+        let none_to_read = outcomes.is_empty();
+        for (id, outcome) in outcomes {
+            if let Outcome::Failed(error) = outcome {
+                let entry = processes::denied(What::Descriptors, id.pid, "fd", &error);
+                snapshot.unreadable.push(entry);
+            }
+        }
+        none_to_read || any_read
+    }
+
+    /// A lost listener may just have been closed after the tables were read: another attempt shows
+    /// it. One that was lost in the attempt before as well is beyond that.
+    fn note_lost_listeners(&mut self, snapshot: &mut Snapshot) {
+        let lost = self.last.lost_in(snapshot, self.ownership.wanted());
+        snapshot.gaps.newly_lost = lost.keys().any(|inode| !self.lost.contains(inode));
+        self.lost = lost.keys().copied().collect();
+        snapshot.gaps.lost = lost;
+    }
+
+    /// A new listener that no HAProxy holds may belong to a process that was last looked at before
+    /// it executed HAProxy: the next sample looks at every process of the host.
     fn look_for_owners(&mut self, snapshot: &Snapshot) {
+        let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
+        let mut held: Vec<SocketInode> = held.flat_map(|held| held.iter().copied()).collect();
+        held.sort_unstable();
         let tables = snapshot.networks.values().filter_map(|network| network.bound.as_ref());
         let listening = tables.flatten().filter(|socket| socket.protocol == Protocol::Tcp);
         let unowned: BTreeSet<SocketInode> = listening
             .map(|socket| socket.inode)
-            .filter(|inode| self.listeners.binary_search(inode).is_err())
+            .filter(|inode| held.binary_search(inode).is_err())
             .collect();
         if unowned.is_subset(&self.unowned) || self.census.review() {
-            self.unowned = unowned; // otherwise it is new until it was looked for
+            self.unowned = unowned; // otherwise it stays new until there was time to look
         }
     }
 
-    /// Listeners of the last sample that are in the tables, and nobody holds them any more: they were
-    /// closed after the tables were read, and who listens since then is not in them; or the search for
-    /// who has them now is put off.
-    fn lost_listeners(&self, snapshot: &Snapshot, held: &[SocketInode]) -> BTreeSet<SocketInode> {
-        let mut living = snapshot.processes.iter().filter(|process| !process.is_zombie());
-        let all_seen = living.all(|process| process.sockets.is_some());
-        // Otherwise somebody not seen may hold it.
-        let is_lost = |inode: &SocketInode| {
-            held.binary_search(inode).is_err() && (all_seen || snapshot.unsearched.contains(inode))
-        };
-        let lost: BTreeSet<SocketInode> = self.listeners.iter().copied().filter(is_lost).collect();
-        if lost.is_empty() {
-            return lost;
-        }
-        listed_inodes(snapshot).filter(|inode| lost.contains(inode)).collect()
-    }
-
-    /// A sample, and whether HAProxys came or went while it was taken.
-    fn attempt(&mut self) -> (Snapshot, bool) {
-        let mut snapshot =
-            Snapshot { taken: now(), own_network: self.networks.own(), ..Snapshot::default() };
-        self.follow_clock();
-        let mut found = Vec::new();
-        run(&mut snapshot, "processes", |snapshot| {
-            let procfs = &self.paths.procfs;
-            if let Err(error) = self.census.refresh(procfs) {
-                snapshot.unreadable.push(Unreadable {
-                    what: What::Process,
-                    subject: procfs.display().to_string(),
-                    reason: error.to_string(),
-                });
-                return false;
-            }
-            let due = self.census.due();
-            let discovered = self.census.look(&due, || {
-                let (cache, unreadable) = (&mut self.process_cache, &mut snapshot.unreadable);
-                processes::discover(procfs, &due, &self.discovery, self.clock, cache, unreadable)
-            });
-            self.census.put_off(&discovered.others);
-            found = discovered.found;
-            self.census.keep_looking(found.iter().map(|found| found.process.id.pid));
-            let living: BTreeSet<ProcessId> = found.iter().map(|f| f.process.id).collect();
-            self.process_cache.retain(|id| living.contains(&id));
-            snapshot.parents = processes::parents(procfs, &found);
-            snapshot.host = headroom::host_headroom(procfs);
-            for found in &found {
-                if let Some(name) = found.cgroups.name() {
-                    let sysfs = &self.paths.sysfs;
-                    snapshot
-                        .cgroups
-                        .entry(name.to_owned())
-                        .or_insert_with(|| found.cgroups.headroom(sysfs));
-                }
-            }
-            true
-        });
-        let mut torn = false;
-        run(&mut snapshot, "config", |snapshot| {
-            let unreadable = &mut snapshot.unreadable;
-            let outcome = self.configurations.read(&self.paths.procfs, &mut found, unreadable);
-            torn = outcome.gone || self.has_overlooked(&found);
-            pidfiles::read(&self.paths.procfs, &mut found, unreadable);
-            outcome.success
-        });
-        run(&mut snapshot, "sockets", |snapshot| {
-            let listens = |id| self.ownership.listens(id);
-            let (taken, unreadable) = (snapshot.taken, &mut snapshot.unreadable);
-            let procfs = &self.paths.procfs;
-            let paths = self.network_uses.read(procfs, &mut found, listens, taken, unreadable);
-            tables::read(&mut self.networks, paths, &mut found, snapshot)
-        });
-        run(&mut snapshot, "ownership", |snapshot| {
-            let wanted = wanted(snapshot, &found);
-            let outcomes = self.ownership.read(&mut found, &wanted, snapshot.taken);
-            torn |= outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Gone))
-                || found.iter().any(is_being_executed)
-                || self.has_company();
-            snapshot.unsearched.clone_from(self.ownership.unsearched());
-            let any_read = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Read));
-            let nobody = outcomes.is_empty();
-            for (id, outcome) in outcomes {
-                if let Outcome::Failed(error) = outcome {
-                    let entry = processes::denied(What::Descriptors, id.pid, "fd", &error);
-                    snapshot.unreadable.push(entry);
-                }
-            }
-            nobody || any_read
-        });
-        snapshot.processes = found.into_iter().map(|found| found.process).collect();
-        (snapshot, torn)
-    }
-
-    /// An HAProxy of the last sample lives and was not recognised: it is in the middle of execve(2),
-    /// or descriptors ran out.
+    /// Whether an HAProxy of the last sample lives and was not recognised: it is in the middle of
+    /// execve(2), or the exporter ran out of descriptors.
     fn has_overlooked(&self, found: &[Found]) -> bool {
-        let seen: BTreeSet<ProcessId> = found.iter().map(|found| found.process.id).collect();
-        let mut missing = self.processes.difference(&seen);
+        let is_seen = |id| found.binary_search_by_key(&id, |found| found.process.id).is_ok();
         let is_gone = |id| matches!(ProcDir::of(&self.paths.procfs, id), Err(ReadError::Gone));
-        missing.any(|&id| !is_gone(id))
+        self.last.processes().any(|id| !is_seen(id) && !is_gone(id))
     }
 
-    /// There is an HAProxy that was not there when the pids were listed.
-    fn has_company(&mut self) -> bool {
+    /// Whether there is an HAProxy that was not there when the pids were listed.
+    fn has_newcomers(&mut self) -> bool {
         let procfs = &self.paths.procfs;
         let Ok(new) = self.census.refresh(procfs) else { return false };
         let (cache, ignored) = (&mut self.process_cache, &mut Vec::new());
-        let company =
+        let discovered =
             processes::discover(procfs, &new, &self.discovery, self.clock, cache, ignored);
-        !company.found.is_empty()
+        !discovered.found.is_empty()
     }
 
     /// Where the configuration of a process of the last sample is, and how it is understood.
@@ -308,47 +286,10 @@ impl Sampler {
     }
 }
 
-/// In the middle of execve(2), as a master is at each reload: it has no arguments yet, and
-/// nothing that is read of it belongs together.
+/// Whether a process is in the middle of execve(2), as a master is at each reload: it has no
+/// arguments yet, and the values that were read of it do not belong together.
 fn is_being_executed(found: &Found) -> bool {
     !found.process.is_zombie() && found.process.arguments.is_none()
-}
-
-/// The sockets whose holders matter: all that may be listeners.
-fn wanted(snapshot: &Snapshot, found: &[Found]) -> WantedSet {
-    let mut configurations: Vec<&Arc<Configuration>> =
-        found.iter().filter_map(|found| found.process.configuration.as_ref()).collect();
-    configurations.dedup_by(|a, b| Arc::ptr_eq(a, b));
-    let configured = || configurations.iter().map(|configuration| &***configuration);
-    let wanted = snapshot.networks.values().flat_map(|network| {
-        let bound = network.bound.iter().flatten();
-        let bound = bound.filter(|s| listeners::may_be_one(s, network, configured()));
-        let unix = network.unix_listeners.iter().flatten();
-        let bound = bound.map(|socket| (socket.inode, socket.cookie));
-        bound.chain(unix.map(|&inode| (inode, None)))
-    });
-    wanted.collect()
-}
-
-fn listed_inodes(snapshot: &Snapshot) -> impl Iterator<Item = SocketInode> {
-    snapshot.networks.values().flat_map(|network| {
-        let bound = network.bound.iter().flatten().map(|socket| socket.inode);
-        bound.chain(network.unix_listeners.iter().flatten().copied())
-    })
-}
-
-/// What HAProxys hold of the sockets that may be listeners.
-fn held_listeners(snapshot: &Snapshot) -> Vec<SocketInode> {
-    let mut listed: Vec<SocketInode> = listed_inodes(snapshot).collect();
-    listed.sort_unstable();
-    let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
-    let mut listeners: Vec<SocketInode> = held
-        .flat_map(|held| held.iter().copied())
-        .filter(|inode| listed.binary_search(inode).is_ok())
-        .collect();
-    listeners.sort_unstable();
-    listeners.dedup();
-    listeners
 }
 
 fn run(snapshot: &mut Snapshot, collector: &'static str, work: impl FnOnce(&mut Snapshot) -> bool) {

@@ -42,5 +42,5 @@ pub struct Past {
     pub superseded: Option<Superseded>,
 }
 
-/// Every process that lived in the last sample.
+/// Every process that lived in the last sample, and those that held a lost listener last.
 pub type Pasts = BTreeMap<ProcessId, Past>;

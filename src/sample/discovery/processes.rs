@@ -51,6 +51,8 @@ pub struct Discovered {
     pub found: Vec<Found>,
     /// Pids that are not HAProxy's.
     pub others: Vec<i32>,
+    /// Pids that may be HAProxy's: too little could be read to decide it.
+    pub unidentified: BTreeSet<i32>,
 }
 
 /// Those of `pids` that are HAProxy.
@@ -68,11 +70,14 @@ pub fn discover(
             Ok(Some(process)) => discovered.found.push(process),
             Ok(None) => discovered.others.push(pid),
             Err(ReadError::Gone) => {}
-            Err(error) => unreadable.push(Unreadable {
-                what: What::Process,
-                subject: format!("pid {pid}"),
-                reason: error.to_string(),
-            }),
+            Err(error) => {
+                discovered.unidentified.insert(pid);
+                unreadable.push(Unreadable {
+                    what: What::Process,
+                    subject: format!("pid {pid}"),
+                    reason: error.to_string(),
+                });
+            }
         }
     }
     discovered.found.sort_by_key(|found| found.process.id);

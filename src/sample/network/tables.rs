@@ -25,12 +25,14 @@ pub fn read(
             Err(error) => leave_out(id, error, found, snapshot),
         }
     }
+    snapshot.gaps.note_tables(&snapshot.networks);
     success
 }
 
 /// What cannot be entered is not known, unless only servers' sockets can be there.
 fn leave_out(id: NamespaceId, error: EntryError, found: &mut [Found], snapshot: &mut Snapshot) {
     if found.iter().any(|found| may_listen_in(&found.process, id)) {
+        snapshot.gaps.unread.insert(id);
         if let EntryError::Refused(entry) = error {
             snapshot.unreadable.push(entry);
         }

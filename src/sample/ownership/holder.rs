@@ -205,7 +205,7 @@ impl Holder {
         self.walk_budget.spend(|| {
             descriptors.walk(|number, inode| {
                 open += 1;
-                match inode.filter(|i| before.contains(i) || wanted.get(*i).is_some()) {
+                match inode.filter(|i| before.contains(i) || wanted.contains(*i)) {
                     Some(inode) => held.push((number, inode)),
                     None if rest.len() < FEW_WHILE_STARTING => rest.push(number),
                     None => {}
@@ -252,7 +252,7 @@ impl Rest {
     ) -> bool {
         self.slots.iter_mut().all(|slot| match slot.target(descriptors, links) {
             Target::Nothing => false,
-            Target::Socket(inode) => wanted.get(inode).is_none(),
+            Target::Socket(inode) => !wanted.contains(inode),
             Target::Other => true,
         })
     }

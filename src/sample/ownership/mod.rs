@@ -1,20 +1,21 @@
 //! Which HAProxy process holds which of the sockets that may be listeners, at the cost of what
-//! changed.
+//! changed since the last sample.
 //!
-//! What one process holds is verified, by links that are held open, see [`Holder`]. It is walked
-//! again when
+//! The descriptors that a process is known to have are verified through links that are held open,
+//! see [`Holder`]. All descriptors of a process are walked again when
 //!
-//! - it is new, has just been executed anew or is young: it may yet be handed listeners. HAProxy
-//!   takes those only while it starts (`sock_get_old_sockets()`); how long that lasts shows in
-//!   that it holds none yet;
-//! - a descriptor is no longer what it was: the socket may have another number now;
-//! - a socket is in the tables that was not there before, or that somebody has let go: anybody may
-//!   have it. Where this search is put off for what it costs, the sample says for which sockets;
-//! - it is its turn: should an old process with many descriptors be handed a listener that another
-//!   one keeps, or that is new and on its way just while everybody is asked, nothing of the above
-//!   would tell.
+//! - the process is new, has just executed itself, or is young: it may still be handed listeners.
+//!   HAProxy takes those only while it starts (`sock_get_old_sockets()`), and while it holds none it
+//!   may be starting;
+//! - one of its descriptors is not what it was: the socket may have another number now;
+//! - a search is made. A socket that is new in the tables, or that a process has let go, may be held
+//!   by any process, so all of them are walked. Where this search is postponed because of its cost,
+//!   the sample says for which sockets;
+//! - it is its turn. None of the above shows that an old process with many descriptors was handed a
+//!   listener which its giver keeps, or a new one that was on its way while the processes were
+//!   walked.
 //!
-//! What was found to be held by no HAProxy is remembered by its cookie, and not asked about again.
+//! A socket that no HAProxy was found to hold is remembered by its cookie and not searched for again.
 
 pub mod holder;
 pub mod search;
@@ -25,18 +26,19 @@ use std::sync::Arc;
 
 use rustix::process::Resource;
 
-use super::budget::CpuBudget;
-use super::discovery::processes::Found;
-use super::ownership::holder::{Coverage, Holder};
-use super::ownership::search::{Search, SearchTargets};
-use super::ownership::wanted::WantedSet;
-use super::proc::error::ReadError;
 use crate::model::{ProcessId, SocketInode, UnixSeconds};
+use crate::sample::budget::CpuBudget;
+use crate::sample::discovery::processes::Found;
+use crate::sample::ownership::holder::{Coverage, Holder};
+use crate::sample::ownership::search::{Search, SearchTargets};
+use crate::sample::ownership::wanted::WantedSet;
+use crate::sample::proc::error::ReadError;
 
-/// Walks in turn.
+/// The share of one processor that walks in turn may take.
 const TURN_SHARE: f64 = 1.0 / 20_000.0;
-/// Descriptors that are never spent on links: 512 connections, and one or a few for each HAProxy.
-const NEEDED: u64 = 1024;
+/// Descriptors that are never spent on links: 512 for connections, and one or a few for each HAProxy.
+const RESERVED_DESCRIPTORS: u64 = 1024;
+
 /// How the reading of a process's descriptors ended.
 #[derive(Debug)]
 pub enum Outcome {
@@ -48,31 +50,33 @@ pub enum Outcome {
     Failed(ReadError),
 }
 
-/// What is known of who holds what.
+/// What is known of the holders of sockets.
 #[derive(Debug, Default)]
 pub struct Ownership {
     holders: BTreeMap<ProcessId, Holder>,
-    /// So many more links may be held open.
+    /// The wanted sockets of the last sample.
+    wanted: WantedSet,
+    /// How many more links may be held open.
     links: usize,
     search: Search,
     turn_budget: CpuBudget,
 }
 
-/// One process's reading.
+/// The reading of one process.
 #[derive(Debug)]
 struct Reading {
     outcome: Outcome,
-    /// It told of every socket, those that are new among them.
+    /// Everything it holds of the wanted sockets is known, those that are new among them.
     complete: bool,
 }
 
 impl Ownership {
-    /// Gives every living process the sockets of `wanted` that it holds, and those that it held
-    /// when they were wanted and still does, though no table lists them now.
+    /// Gives every living process the sockets of `wanted` that it holds, and those that it held when
+    /// they were wanted and still holds, although no table lists them now.
     pub fn read(
         &mut self,
         found: &mut [Found],
-        wanted: &WantedSet,
+        wanted: WantedSet,
         now: UnixSeconds,
     ) -> Vec<(ProcessId, Outcome)> {
         let mut living: Vec<&mut Found> =
@@ -83,29 +87,50 @@ impl Ownership {
         self.links = most_links().saturating_sub(links);
         let mut readings: BTreeMap<ProcessId, Reading> = living
             .iter_mut()
-            .map(|found| (found.process.id, self.read_one(found, wanted, now, false)))
+            .map(|found| (found.process.id, self.read_one(found, &wanted, now, false)))
             .collect();
-        let targets = self.search.begin(wanted);
-        let searches = self.search.allows(&targets, |inode| self.is_held(inode));
-        let asked = if searches {
-            asked_for(&targets, &readings)
-        } else {
-            self.next_in_turn(&readings).into_iter().collect()
-        };
-        for found in living.iter_mut().filter(|found| asked.contains(&found.process.id)) {
-            readings.insert(found.process.id, self.read_one(found, wanted, now, true));
+        let targets = self.search.begin(&wanted);
+        let (walked, searches) = self.choose_walks(&targets, &readings);
+        for found in living.iter_mut().filter(|found| walked.contains(&found.process.id)) {
+            readings.insert(found.process.id, self.read_one(found, &wanted, now, true));
         }
-        self.book(&asked, searches);
-        let all_told = readings.values().all(|reading| reading.complete);
-        let is_found = searches || all_told && !targets.is_on_the_move();
-        self.search.end(targets, wanted, is_found);
+        if !walked.is_empty() {
+            let cost_seconds = self.walk_cost_seconds(&walked);
+            if searches {
+                self.search.charge(cost_seconds);
+            } else {
+                self.turn_budget.charge(cost_seconds);
+            }
+        }
+        let all_complete = readings.values().all(|reading| reading.complete);
+        let is_found = searches || all_complete && !targets.is_on_the_move();
+        self.search.end(targets, &wanted, is_found);
+        self.wanted = wanted;
         readings.into_iter().map(|(id, reading)| (id, reading.outcome)).collect()
     }
 
-    /// Sockets that a process may hold that is not known to: the search for their holders is put
-    /// off.
+    /// Sockets that more processes may hold than are known to: the search for their holders is
+    /// postponed.
     pub fn unsearched(&self) -> &BTreeSet<SocketInode> {
         self.search.unsearched()
+    }
+
+    /// The wanted sockets of the last sample.
+    pub fn wanted(&self) -> &WantedSet {
+        &self.wanted
+    }
+
+    /// Whether a process was seen to hold what may be a listener.
+    pub fn listens(&self, id: ProcessId) -> bool {
+        self.holders.get(&id).is_some_and(Holder::listens)
+    }
+
+    /// Has a process walked in the next sample, because it was found to hold a listener that it was
+    /// not known to hold.
+    pub fn suspect(&mut self, id: ProcessId) {
+        if let Some(holder) = self.holders.get_mut(&id) {
+            holder.suspect();
+        }
     }
 
     fn forget_all_but(&mut self, living: &BTreeSet<ProcessId>) {
@@ -119,17 +144,20 @@ impl Ownership {
         });
     }
 
-    /// It was seen to hold what may be a listener.
-    pub fn listens(&self, id: ProcessId) -> bool {
-        self.holders.get(&id).is_some_and(Holder::listens)
-    }
-
-    /// It was seen by others to hold a listener that it was not known to hold: the next sample
-    /// walks it.
-    pub fn suspect(&mut self, id: ProcessId) {
-        if let Some(holder) = self.holders.get_mut(&id) {
-            holder.suspect();
+    /// The processes to walk now, and whether that is a search for the targets.
+    fn choose_walks(
+        &self,
+        targets: &SearchTargets,
+        readings: &BTreeMap<ProcessId, Reading>,
+    ) -> (BTreeSet<ProcessId>, bool) {
+        if !targets.is_empty() {
+            let candidates = possible_holders(targets, readings);
+            let cost_seconds = self.walk_cost_seconds(&candidates);
+            if self.search.affords(cost_seconds, targets, |inode| self.is_held(inode)) {
+                return (candidates, true);
+            }
         }
+        (self.next_in_turn(readings).into_iter().collect(), false)
     }
 
     fn read_one(
@@ -137,21 +165,22 @@ impl Ownership {
         found: &mut Found,
         wanted: &WantedSet,
         now: UnixSeconds,
-        asked: bool,
+        walk: bool,
     ) -> Reading {
         let id = found.process.id;
         let descriptors = match found.directory.descriptors() {
             Ok(descriptors) => descriptors,
-            Err(error) => return self.lose(found, error),
+            Err(error) => return self.forget(found, error),
         };
         let holder = self.holders.entry(id).or_default();
         let before = Arc::clone(holder.sockets());
         holder.follow(found, now);
-        let coverage = match holder.read(&descriptors, wanted, now, asked, &mut self.links) {
+        let coverage = match holder.read(&descriptors, wanted, now, walk, &mut self.links) {
             Ok(coverage) => coverage,
             Err(error) => {
-                self.search.note_let_go(before.iter()); // it may be another program than had them
-                return self.lose(found, error);
+                // Before it executed itself it may have been another program, which held these.
+                self.search.note_let_go(before.iter());
+                return self.forget(found, error);
             }
         };
         found.process.open_fds = Some(holder.open());
@@ -162,8 +191,8 @@ impl Ownership {
         Reading { outcome: Outcome::Read, complete: coverage == Coverage::Complete }
     }
 
-    /// Nothing is known of it any more.
-    fn lose(&mut self, found: &mut Found, error: ReadError) -> Reading {
+    /// Forgets a process that could not be read.
+    fn forget(&mut self, found: &mut Found, error: ReadError) -> Reading {
         if let Some(holder) = self.holders.remove(&found.process.id) {
             self.search.note_let_go(holder.sockets().iter());
         }
@@ -176,28 +205,21 @@ impl Ownership {
         Reading { outcome, complete: true }
     }
 
-    /// Who is walked though nothing shows at it: of those that were not, the one that was not for
-    /// longest.
+    /// Of the processes that were only verified, the one that has not been walked for longest; none
+    /// while its walk is over the budget.
     fn next_in_turn(&self, readings: &BTreeMap<ProcessId, Reading>) -> Option<ProcessId> {
-        if !self.turn_budget.allows(TURN_SHARE) {
-            return None;
-        }
         let age = |id: &ProcessId| {
             self.holders.get(id).map_or(0.0, |holder| holder.walk_budget().idle_seconds())
         };
         let verified = readings.iter().filter(|(_, reading)| !reading.complete);
-        verified.map(|(&id, _)| id).max_by(|a, b| age(a).total_cmp(&age(b)))
+        let next = verified.map(|(&id, _)| id).max_by(|a, b| age(a).total_cmp(&age(b)))?;
+        self.turn_budget.affords(self.walk_cost_seconds([&next]), TURN_SHARE).then_some(next)
     }
 
-    /// Takes note of what the walks took.
-    fn book(&mut self, walked: &BTreeSet<ProcessId>, as_search: bool) {
-        if walked.is_empty() {
-            return;
-        }
-        let holders = walked.iter().filter_map(|id| self.holders.get(id));
-        let cost_seconds = holders.map(|holder| holder.walk_budget().cost_seconds()).sum();
-        let budget = if as_search { self.search.budget() } else { &mut self.turn_budget };
-        budget.charge(cost_seconds);
+    /// The processor time that a walk of these processes takes.
+    fn walk_cost_seconds<'a>(&self, processes: impl IntoIterator<Item = &'a ProcessId>) -> f64 {
+        let holders = processes.into_iter().filter_map(|id| self.holders.get(id));
+        holders.map(|holder| holder.walk_budget().cost_seconds()).sum()
     }
 
     fn is_held(&self, inode: SocketInode) -> bool {
@@ -205,21 +227,21 @@ impl Ownership {
     }
 }
 
-/// Who is asked for what is targets: all that were not walked; and if that is on the move, also who
-/// was, since that may have been before it was handed it.
-fn asked_for(
+/// The processes that may hold a target unseen: all that were not walked. If a target is on the
+/// move, also those that were, because they may have been handed it after they were walked.
+fn possible_holders(
     targets: &SearchTargets,
     readings: &BTreeMap<ProcessId, Reading>,
 ) -> BTreeSet<ProcessId> {
-    let is_asked = |reading: &Reading| {
+    let may_hold = |reading: &Reading| {
         !reading.complete || targets.is_on_the_move() && matches!(reading.outcome, Outcome::Read)
     };
-    readings.iter().filter(|(_, reading)| is_asked(reading)).map(|(&id, _)| id).collect()
+    readings.iter().filter(|(_, reading)| may_hold(reading)).map(|(&id, _)| id).collect()
 }
 
-/// Links may take half of the descriptors the exporter may have, but for those that connections and
-/// reading need.
+/// How many links may be held open: half of the descriptors that the exporter may have, without
+/// those that are reserved.
 fn most_links() -> usize {
     let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit.saturating_sub(NEEDED) / 2).unwrap_or(usize::MAX)
+    usize::try_from(limit.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX)
 }
