@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 
 use super::facts::{Facts, Network};
 use super::finding::{Endpoint, Finding, Kind, Severity};
-use crate::haproxy::binding;
 use crate::haproxy::config::{Declared, Listener};
 use crate::model::numbers;
 use crate::policy::{self, Rules};
@@ -21,7 +20,7 @@ pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
             .ports
             .iter()
             .filter(|&port| {
-                is_exposed(port, network)
+                network.ephemeral().gives_away(port) == Some(true)
                     && !rules
                         .ignores(policy::kind::Kind::PortEphemeral, Some((listener.address, port)))
             })
@@ -40,11 +39,6 @@ pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
         .collect()
 }
 
-fn is_exposed(port: u16, network: &Network) -> bool {
-    let within = network.ephemeral.as_ref().is_some_and(|range| range.contains(&port));
-    within && !network.reserved.iter().any(|reserved| reserved.contains(&port))
-}
-
 fn finding(
     listener: &Listener,
     network: &Network,
@@ -60,16 +54,13 @@ fn finding(
              any outgoing connection; the bind then fails with Address in use"
                 .to_owned(),
         ],
-        help: vec![format!("reserve it: {}", reserve(network, all))],
+        help: vec![format!(
+            "reserve it: {}",
+            network.ephemeral().reserve_command(&network.label, all.iter().copied())
+        )],
         endpoint: Some(Endpoint::of(listener, runs.first()?.clone())),
         ..Finding::new(Kind::PortEphemeral, Severity::Warning, listener.place.clone(), &what)
     })
-}
-
-/// The command that reserves these ports and keeps what is reserved: the sysctl replaces the list.
-#[must_use]
-pub fn reserve(network: &Network, ports: &[u16]) -> String {
-    binding::reserve_command(&network.label, &network.reserved, ports.iter().copied())
 }
 
 #[cfg(test)]

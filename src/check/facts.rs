@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use crate::haproxy::binding::Ephemeral;
 use crate::model::{PortUse, Program};
 
 /// Everything a judgement rests on besides the configuration.
@@ -35,6 +36,12 @@ pub struct Network {
 }
 
 impl Network {
+    /// The ports it gives to outgoing connections.
+    #[must_use]
+    pub fn ephemeral(&self) -> Ephemeral<'_> {
+        Ephemeral { range: self.ephemeral.as_ref(), reserved: &self.reserved }
+    }
+
     /// ` in network namespace X`, or nothing for the exporter's own.
     #[must_use]
     pub fn suffix(&self) -> String {
@@ -141,7 +148,7 @@ pub mod tests {
             interface: None,
             inode: Some(7),
             uid,
-            receive_buffer_bytes: None,
+            receive_buffer_bytes: Some(212_992),
         };
         Use { socket, owner }
     }

@@ -122,7 +122,7 @@ fn help(used: &Use, network: &Network) -> Vec<String> {
         label if label.bytes().all(|b| b.is_ascii_digit()) => String::new(),
         label => format!("ip netns exec {label} "),
     };
-    let exposed = network.ephemeral.as_ref().is_some_and(|range| range.contains(&port));
+    let exposed = network.ephemeral().gives_away(port) == Some(true);
     let mut help = Vec::new();
     match (used.socket.role, &used.owner) {
         (PortRole::Connected(_), _) => {
@@ -170,7 +170,7 @@ fn help(used: &Use, network: &Network) -> Vec<String> {
     {
         help.push(format!(
             "so that it does not happen again: {}",
-            super::ephemeral::reserve(network, &[port])
+            network.ephemeral().reserve_command(&network.label, [port])
         ));
     }
     help

@@ -2,16 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::binding::is_ephemeral;
+use super::binding::{Ephemeral, never_receives};
 use super::places::{Endpoint, Places};
 use crate::model::{
     BoundSocket, Configuration, NamespaceId, NetworkNamespace, Process, ProcessId, Protocol,
     Snapshot, SocketInode,
 };
-
-/// Receive buffer of a UDP socket that only sends: HAProxy's log sockets ask for 0 and get the
-/// kernel's minimum (`SOCK_MIN_RCVBUF`, 2304 on 64 bits).
-const SENDERS_BUFFER_BYTES: u32 = 2304;
 
 /// A listener and the network namespace it is in, which need not be its process's.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -150,11 +146,11 @@ fn is_listener(
     if socket.protocol == Protocol::Tcp {
         return Some(true);
     }
-    let receives = socket.receive_buffer_bytes.map(|bytes| bytes > SENDERS_BUFFER_BYTES);
+    let receives = socket.receive_buffer_bytes.map(|bytes| !never_receives(bytes));
     if declared() {
         return Some(receives.unwrap_or(true));
     }
-    let chosen = is_ephemeral(socket.port, network) == Some(true);
+    let chosen = Ephemeral::of(network).gives_away(socket.port) == Some(true);
     receives.map(|receives| receives && !chosen)
 }
 

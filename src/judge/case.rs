@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::verdict::{ConnectionCounts, Name, Origin, Port, PortKey, ProcessView, StaleState};
-use crate::haproxy::binding;
+use crate::haproxy::binding::Ephemeral;
 use crate::haproxy::lineage::generations::{Generation, Generations};
 use crate::haproxy::lineage::identity::Identity;
 use crate::haproxy::lineage::member::{Member, Role};
@@ -220,7 +220,7 @@ impl<'a> Case<'a> {
                 },
                 Connection::Udp { local_port, .. } => {
                     // A resolver's port is the kernel's choice; QUIC's is the listener's.
-                    let chosen = binding::is_ephemeral(*local_port, network) == Some(true);
+                    let chosen = Ephemeral::of(network).gives_away(*local_port) == Some(true);
                     if chosen && !self.udp_ports.contains(local_port) {
                         continue;
                     }

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::table::columns;
 use super::text::{Paint, Tint, printable};
 use crate::check::finding::socket;
-use crate::haproxy::binding::only_sends;
+use crate::haproxy::binding::{self, Ephemeral, only_sends, takes_clients};
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::StaleState;
-use crate::model::{ConnectionState, PortRole, PortUse, Protocol};
+use crate::model::{ConnectionState, PortRole, PortUse};
 
 /// What is known of a number.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +33,8 @@ pub struct PortNetwork {
     pub label: String,
     /// Its ephemeral range.
     pub ephemeral: Option<RangeInclusive<u16>>,
-    /// The number is exempt from it.
-    pub reserved: bool,
+    /// Ports exempt from it.
+    pub reserved: Vec<RangeInclusive<u16>>,
     /// The sockets.
     pub uses: Vec<HeldUse>,
 }
@@ -43,7 +43,11 @@ impl PortNetwork {
     /// The kernel may give the number to an outgoing connection.
     #[must_use]
     pub fn is_exposed(&self, port: u16) -> Option<bool> {
-        self.ephemeral.as_ref().map(|range| range.contains(&port) && !self.reserved)
+        self.ephemeral().gives_away(port)
+    }
+
+    fn ephemeral(&self) -> Ephemeral<'_> {
+        Ephemeral { range: self.ephemeral.as_ref(), reserved: &self.reserved }
     }
 }
 
@@ -135,28 +139,10 @@ pub fn why(used: &HeldUse, network: &PortNetwork) -> String {
     }
 }
 
-/// Beside a listener a connection was accepted; without one it went out if the number is the
-/// kernel's to give, or the other end listens. `None`: not known.
+/// This end opened the connection. `None`: not known.
 fn is_outgoing(used: &HeldUse, network: &PortNetwork) -> Option<bool> {
-    let listens = |other: &HeldUse| {
-        other.socket.protocol == used.socket.protocol
-            && matches!(other.socket.role, PortRole::Listening | PortRole::Peerless)
-            && !only_sends(&other.socket)
-            && (other.socket.address.is_unspecified()
-                || other.socket.address == used.socket.address)
-    };
-    if network.uses.iter().any(listens) {
-        return Some(false);
-    }
-    let sent = used.socket.role == PortRole::Connected(ConnectionState::SynSent);
-    if used.peer_listens || sent {
-        return Some(true);
-    }
-    let remote = used.socket.remote.map(|(_, port)| port);
-    let chosen = network.is_exposed(used.socket.port) == Some(true);
-    let served =
-        remote.is_some_and(|port| network.ephemeral.as_ref().is_some_and(|r| !r.contains(&port)));
-    (chosen && served).then_some(true)
+    let beside = network.uses.iter().map(|other| &other.socket);
+    binding::is_outgoing(&used.socket, beside, network.ephemeral(), used.peer_listens)
 }
 
 fn role(role: PortRole) -> &'static str {
@@ -260,8 +246,7 @@ pub fn json(report: &PortReport) -> Value {
                 "remote_port": held.remote.map(|(_, port)| port),
                 "interface": held.interface.as_deref().unwrap_or_default(),
                 "state": role(held.role),
-                "listener": held.role == PortRole::Listening
-                    || (held.protocol == Protocol::Udp && held.role == PortRole::Peerless && !only_sends(held)),
+                "listener": takes_clients(held),
                 "outgoing": match held.role {
                     PortRole::Connected(_) => is_outgoing(used, network),
                     _ => Some(false),
@@ -281,7 +266,7 @@ pub fn json(report: &PortReport) -> Value {
         json!({
             "netns": network.label,
             "ephemeral": network.ephemeral.as_ref().map(|range| range.contains(&report.port)),
-            "reserved": network.reserved,
+            "reserved": network.ephemeral().reserves(report.port),
             "uses": uses.collect::<Vec<_>>(),
         })
     });
@@ -309,6 +294,7 @@ pub fn json(report: &PortReport) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Protocol;
 
     fn used(role: PortRole, local: &str, remote: Option<&str>) -> HeldUse {
         let end = |text: &str| {

@@ -54,7 +54,7 @@ pub fn report(
         report.networks.push(PortNetwork {
             label: network.label.clone(),
             ephemeral: network.ephemeral.clone(),
-            reserved: network.reserved.iter().any(|reserved| reserved.contains(&port)),
+            reserved: network.reserved.clone(),
             uses: held,
         });
     }

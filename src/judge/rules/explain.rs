@@ -7,6 +7,7 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::{Member, Role};
 use crate::haproxy::places::{Endpoint, Places};
 use crate::judge::case::{Case, PortSockets};
+use crate::model::declared::Listener;
 use crate::model::{Configuration, ProcessId, Signals};
 
 /// What explains that a stale process has not gone.
@@ -109,18 +110,27 @@ pub fn parent_name(input: &RuleInput<'_>, parent: i32) -> String {
     }
 }
 
+/// The listeners that declare a port.
+pub fn declaring<'c>(
+    configuration: &'c Configuration,
+    places: &'c Places,
+    endpoint: &'c Endpoint,
+) -> impl Iterator<Item = &'c Listener> {
+    configuration.declared.listeners.iter().filter(|listener| {
+        listener.protocol == endpoint.protocol
+            && listener.address == endpoint.address
+            && listener.ports.contains(endpoint.port)
+            && places.network(listener.namespace.as_deref()) == Some(endpoint.network)
+    })
+}
+
 /// Where in the files a port is declared.
 pub fn declared_at(
     configuration: &Configuration,
     places: &Places,
     endpoint: &Endpoint,
 ) -> Option<String> {
-    let listener = configuration.declared.listeners.iter().find(|listener| {
-        listener.protocol == endpoint.protocol
-            && listener.address == endpoint.address
-            && listener.ports.contains(endpoint.port)
-            && places.network(listener.namespace.as_deref()) == Some(endpoint.network)
-    })?;
+    let listener = declaring(configuration, places, endpoint).next()?;
     let place = &listener.place;
     Some(format!("declared at {}:{} ({})", place.file.display(), place.line, listener.section))
 }

@@ -1,13 +1,13 @@
 //! Who is in the way of a declared port: the rule `port_blocked`, and where to look for it.
 //!
 //! Judged without binding anything, also while HAProxy is down. What `check` finds out by a
-//! trial is decided here by what is likely: see [`obstacle`].
+//! trial is decided here by what is likely: see [`blocks`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::explain::declared_at;
+use super::explain::{declared_at, declaring};
 use super::input::RuleInput;
-use crate::haproxy::binding::{is_ephemeral, overlaps};
+use crate::haproxy::binding::{Answer, Bind, Ephemeral, Reuse, Terms, is_outgoing, only_sends};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::places::{Endpoint, Places};
 use crate::judge::case::port_key;
@@ -15,9 +15,6 @@ use crate::judge::finding::{Finding, Judgement, STALE_HOLDER};
 use crate::judge::owners::Owners;
 use crate::judge::verdict::Subject;
 use crate::model::{Configuration, Details, NamespaceId, PortRole, PortUse, Protocol, Snapshot};
-
-/// Receive buffer of a UDP socket that only sends (`SOCK_MIN_RCVBUF`).
-const SENDERS_BUFFER_BYTES: u32 = 2304;
 
 /// A haproxy whose declared ports may be blocked: one that lives, or the memory of one.
 #[derive(Debug)]
@@ -82,7 +79,7 @@ pub fn blocked_ports(claim: &Claim<'_>, snapshot: &Snapshot) -> Judgement {
     Judgement::if_known(complete, findings)
 }
 
-/// The same in one network namespace, by who uses its ports.
+/// The same in one network namespace, by the sockets on its ports.
 fn blocked_in(
     claim: &Claim<'_>,
     snapshot: &Snapshot,
@@ -93,72 +90,96 @@ fn blocked_in(
     for used in uses {
         by_port.entry((used.protocol, used.port)).or_default().push(used);
     }
+    let terms = Terms {
+        noreuseport: claim.configuration.declared.globals.noreuseport,
+        // A sample does not read net.ipv6.bindv6only; this is the kernel's default.
+        v6only: false,
+        uid: claim.owners.starters.get(claim.name).copied(),
+    };
     let found = unbound.iter().filter_map(|endpoint| {
-        let at = (endpoint.protocol, endpoint.port);
-        let on_port = by_port.get(&at).map(Vec::as_slice).unwrap_or_default();
-        let mut overlapping = on_port.iter().filter(|used| overlaps(used, endpoint.address));
-        let (in_the_way, holder) = overlapping.find_map(|other| {
-            Some((*other, obstacle(claim, snapshot, endpoint.network, other, on_port)?))
-        })?;
-        Some(finding(claim, snapshot, endpoint, in_the_way, holder))
+        let on_port = by_port.get(&(endpoint.protocol, endpoint.port))?;
+        let ephemeral = Ephemeral::of(snapshot.networks.get(&endpoint.network)?);
+        let binds: Vec<Bind<'_>> = declaring(claim.configuration, claim.places, endpoint)
+            .map(|listener| Bind::of(listener, endpoint.port, terms))
+            .collect();
+        let mut in_the_way = on_port.iter().filter_map(|used| {
+            let outgoing = outgoing(claim, endpoint.network, used, on_port, ephemeral);
+            let blocks = binds.iter().any(|bind| blocks(claim, bind, used, outgoing, ephemeral));
+            blocks.then_some(*used)
+        });
+        let used = in_the_way.next()?;
+        Some(finding(claim, snapshot, endpoint, used, holder(claim, used)))
     });
     found.collect()
 }
 
-/// The holder's label, if the next bind would fail for this socket. `None`: it would not.
-///
-/// | socket | a bind by HAProxy |
-/// |---|---|
-/// | another program's listener | fails: that it set SO_REUSEPORT under the same uid is unlikely |
-/// | a stale generation's listener | fails under another uid, or with `noreuseport` |
-/// | another haproxy's listener of the same uid | succeeds, and is a split |
-/// | a connection on an ephemeral port nobody listened on | fails: it is outgoing, by the kernel's choice |
-/// | any other connection | succeeds: it was accepted, or bound as HAProxy's `source` is |
-/// | a UDP socket that only sends | fails |
-fn obstacle(
+/// This end opened the connection. Where this HAProxy listens, or did, it was accepted.
+fn outgoing(
     claim: &Claim<'_>,
-    snapshot: &Snapshot,
     network: NamespaceId,
     used: &PortUse,
     on_port: &[&PortUse],
-) -> Option<String> {
-    let inode = used.inode?;
+    ephemeral: Ephemeral<'_>,
+) -> Option<bool> {
+    if used.protocol == Protocol::Tcp && claim.tcp_ports.contains(&(network, used.port)) {
+        return Some(false);
+    }
+    is_outgoing(used, on_port.iter().copied(), ephemeral, false)
+}
+
+/// The next bind would fail for this socket. Where the tables leave a doubt, by what is likely:
+///
+/// | socket | a bind by HAProxy |
+/// |---|---|
+/// | of another program, without a peer | fails: it is unlikely to have set the same options |
+/// | a TCP connection from an ephemeral port | fails, unless it is known to have been accepted |
+/// | a UDP socket with a peer, on an ephemeral port | fails if it is known to be outgoing |
+/// | any other connection | succeeds: it was accepted, or bound as HAProxy's `source` is |
+fn blocks(
+    claim: &Claim<'_>,
+    bind: &Bind<'_>,
+    used: &PortUse,
+    outgoing: Option<bool>,
+    ephemeral: Ephemeral<'_>,
+) -> bool {
+    let Some(inode) = used.inode else { return false };
+    let connected = matches!(used.role, PortRole::Connected(_));
     let owner = claim.owners.by_inode.get(&inode);
-    let own = owner.filter(|owner| owner.haproxy == claim.name);
-    let starter = claim.owners.starters.get(claim.name);
-    let other_uid = starter.is_some_and(|uid| *uid != used.uid);
-    let alone = claim.configuration.declared.globals.noreuseport;
-    let name = || match (own, owner, claim.details.programs.get(&inode)) {
-        (Some(own), ..) if own.generation == Generation::Stale => STALE_HOLDER.to_owned(),
-        (Some(_), ..) => "haproxy".to_owned(),
-        (None, Some(other), _) => format!("haproxy {}", other.haproxy),
-        (None, None, Some(program)) => program.name.clone(),
-        (None, None, None) => "unknown".to_owned(),
+    let serves =
+        owner.is_some_and(|o| o.haproxy == claim.name && o.generation != Generation::Stale);
+    // HAProxy hands its own listeners over, shares them, or pauses them while the next one binds.
+    if serves && !connected && !only_sends(used) {
+        return false;
+    }
+    match bind.answer(used, Reuse::of(used, owner.is_some(), outgoing)) {
+        Answer::Free => false,
+        Answer::Blocked => true,
+        Answer::Unsure if connected => {
+            let likely = outgoing.unwrap_or(used.protocol == Protocol::Tcp);
+            likely && ephemeral.gives_away(used.port) == Some(true)
+        }
+        Answer::Unsure => owner.is_none() && used.role != PortRole::TimeWait,
+    }
+}
+
+/// The label of a socket's holder.
+fn holder(claim: &Claim<'_>, used: &PortUse) -> String {
+    let inode = used.inode.unwrap_or_default();
+    let owner = claim.owners.by_inode.get(&inode);
+    let connected = matches!(used.role, PortRole::Connected(_));
+    let name = match (owner, claim.details.programs.get(&inode)) {
+        (Some(owner), _) if owner.haproxy != claim.name => format!("haproxy {}", owner.haproxy),
+        (Some(owner), _) if owner.generation == Generation::Stale && !connected => {
+            STALE_HOLDER.to_owned()
+        }
+        (Some(_), _) => "haproxy".to_owned(),
+        (None, Some(program)) => program.name.clone(),
+        (None, None) => "unknown".to_owned(),
     };
-    match (used.role, own, owner) {
-        (PortRole::Listening, Some(own), _) => {
-            (own.generation == Generation::Stale && (other_uid || alone)).then(name)
-        }
-        (PortRole::Listening, None, Some(_)) => (other_uid || alone).then(name),
-        (PortRole::Listening | PortRole::Bound, None, None) => Some(name()),
-        (PortRole::Peerless, ..) => {
-            let sends = used.receive_buffer_bytes.is_some_and(|b| b <= SENDERS_BUFFER_BYTES);
-            match (sends, owner) {
-                (true, Some(_)) => Some(format!("{} log", name())),
-                (_, None) => Some(name()),
-                (false, Some(_)) => (other_uid || alone).then(name),
-            }
-        }
-        (PortRole::Connected(_), ..) => {
-            let table = snapshot.networks.get(&network)?;
-            let chosen = is_ephemeral(used.port, table) == Some(true);
-            let accepted = claim.tcp_ports.contains(&(network, used.port))
-                || on_port.iter().any(|other| other.role == PortRole::Listening);
-            let outgoing = chosen && !accepted && used.protocol == Protocol::Tcp;
-            let who = if own.is_some() { "haproxy".to_owned() } else { name() };
-            outgoing.then(|| format!("{who} outgoing"))
-        }
-        (PortRole::Bound | PortRole::TimeWait, ..) => None,
+    match owner {
+        _ if connected => format!("{name} outgoing"),
+        Some(_) if only_sends(used) => format!("{name} log"),
+        _ => name,
     }
 }
 
@@ -340,6 +361,42 @@ mod tests {
         for (what, actors, uses, expected) in table {
             assert_eq!(blocked(&actors, &uses), expected, "{what}");
         }
+    }
+
+    /// `check` says the same of each of these (`src/check/binds.rs`).
+    #[test]
+    fn what_the_bind_line_asks_for_decides() {
+        use PortRole::{Bound, Connected, Listening};
+        let on = |interface: &str, used| PortUse { interface: Some(interface.to_owned()), ..used };
+        let listens = || tcp(Listening, "0.0.0.0:53", 5, 99);
+        let table = [
+            ("on both families", ":::53", listens(), true),
+            ("on IPv6 alone", ":::53 v6only", listens(), false),
+            ("on another interface", ":53 interface lo", on("eth0", listens()), false),
+            ("on one of all interfaces", ":53", on("eth0", listens()), true),
+            ("on its interface", ":53 interface eth0", on("eth0", listens()), true),
+            ("bound by a program", ":53", tcp(Bound, "0.0.0.0:53", 5, 99), true),
+            (
+                "an outgoing connection over IPv6",
+                ":59044",
+                tcp(Connected(Established), "[2001:db8::1]:59044", 5, 99),
+                true,
+            ),
+        ];
+        for (what, bind, used, expected) in table {
+            let wanted = format!("frontend a\n bind :80\n bind {bind}\n");
+            let actor = actor(10, 100, LINE).configured(&wanted, 200).tcp(80, 1);
+            assert_eq!(!blocked(&[actor], &[used]).is_empty(), expected, "{what}");
+        }
+    }
+
+    /// HAProxy sets `SO_REUSEADDR` on every socket it binds, and to UDP that is enough.
+    #[test]
+    fn datagrams_of_another_haproxy_are_shared() {
+        let other =
+            actor(20, 100, "haproxy -f /b.cfg").configured("frontend b\n bind quic4@:444\n", 50);
+        let uses = [used(Protocol::Udp, PortRole::Peerless, "0.0.0.0:444", 6, 7)];
+        assert_eq!(blocked(&[serving(), other.holds(6)], &uses), [""; 0]);
     }
 
     /// The same number is another port in another network namespace.

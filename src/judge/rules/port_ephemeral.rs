@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::input::RuleInput;
-use crate::haproxy::binding;
+use crate::haproxy::binding::Ephemeral;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::port_key;
 use crate::judge::finding::{Finding, Judgement};
@@ -17,7 +17,7 @@ pub fn port_ephemeral(input: &RuleInput<'_>) -> Judgement {
     let mut exposed: BTreeMap<PortKey, &NetworkNamespace> = BTreeMap::new();
     let mut weigh = |port: u16, network: NamespaceId, key: &dyn Fn() -> PortKey| {
         let network = case.snapshot.networks.get(&network);
-        match network.and_then(|network| Some((binding::is_ephemeral(port, network)?, network))) {
+        match network.and_then(|n| Some((Ephemeral::of(n).gives_away(port)?, n))) {
             Some((true, network)) => drop(exposed.insert(key(), network)),
             Some((false, _)) => {}
             None => complete = false,
@@ -38,7 +38,7 @@ pub fn port_ephemeral(input: &RuleInput<'_>) -> Judgement {
         advice.entry(&network.label).or_insert_with(|| {
             let ports: BTreeSet<u16> =
                 exposed.keys().filter(|other| other.netns == key.netns).map(|k| k.port).collect();
-            binding::reserve_command(&network.label, &network.reserved, ports)
+            Ephemeral::of(network).reserve_command(&network.label, ports)
         });
     }
     let findings = exposed.iter().map(|(key, network)| Finding {
