@@ -155,7 +155,7 @@ impl Raw {
         for (index, raw) in self.haproxys.into_iter().enumerate() {
             let configured = raw.check(&policy.defaults);
             let configured = configured.map_err(|why| format!("haproxys[{index}]: {why}"))?;
-            if policy.names(&configured.name) {
+            if policy.is_configured(&configured.name) {
                 let name = configured.name;
                 return Err(format!("haproxys[{index}]: the name {name:?} stands twice"));
             }

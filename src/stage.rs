@@ -1,4 +1,4 @@
-//! For tests: samples of hosts that are hard to come by, made of actors.
+//! For unit tests: stages hosts whose processes are actors, and judges the samples of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,7 +19,7 @@ use crate::policy::Policy;
 use crate::policy::kind::Kind;
 
 pub const HERE: NamespaceId = NamespaceId(1);
-/// Another network namespace, called blue; it gives other ports to outgoing connections.
+/// Another network namespace, called blue; its ephemeral range is another than that of [`HERE`].
 const BLUE: NamespaceId = NamespaceId(2);
 
 /// One process of a staged host.
@@ -33,7 +33,7 @@ pub struct Actor {
     connections: Vec<Connection>,
 }
 
-/// A daemon of this pid, started at that second by this command line.
+/// A daemon with this pid, start (in seconds) and command line.
 pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
     Actor {
         process: Process {
@@ -85,19 +85,19 @@ impl Actor {
         self.listens(Protocol::Tcp, port, inode)
     }
 
-    /// What `bind … namespace blue` leaves.
+    /// Listens as with `bind … namespace blue`.
     pub fn tcp_in_blue(mut self, port: u16, inode: u64) -> Actor {
         self.bound_in_blue.push(listener(Protocol::Tcp, port, inode));
         self.holds(inode).names("blue", Some(BLUE))
     }
 
-    /// A namespace its configuration names leads there, or nowhere.
+    /// Its configuration names a namespace, which is that one or does not exist.
     pub fn names(mut self, name: &str, network: Option<NamespaceId>) -> Actor {
         self.process.other_networks.named.insert(name.to_owned(), network);
         self
     }
 
-    /// It names blue, and the exporter may not enter there.
+    /// Its configuration names blue, which the exporter may not enter.
     pub fn shut_out_of_blue(mut self) -> Actor {
         self.blue_is_shut = true;
         self.names("blue", Some(BLUE))
@@ -112,7 +112,7 @@ impl Actor {
         self.holds(inode)
     }
 
-    /// A descriptor that no table lists: a paused listener.
+    /// Holds a descriptor that is in no table, such as a paused listener.
     pub fn holds(mut self, inode: u64) -> Actor {
         Arc::make_mut(self.process.sockets.get_or_insert_default()).insert(inode);
         self
@@ -139,7 +139,7 @@ impl Actor {
         self
     }
 
-    /// A master's reload number, in its environment or a worker's.
+    /// Has this reload number of its master in its environment.
     pub fn reload(self, number: u32) -> Actor {
         let list = format!("|type=m;fd=-1;pid=1;reloads={number};failedreloads=0|type=w;pid=2");
         self.variable("HAPROXY_PROCESSES", &list).variable("HAPROXY_MWORKER_WAIT_ONLY", "1")
@@ -157,17 +157,17 @@ impl Actor {
         self
     }
 
-    /// It holds no socket yet.
+    /// Holds no socket yet.
     pub fn is_idle(&self) -> bool {
         self.process.sockets.as_ref().is_none_or(|held| held.is_empty())
     }
 
-    /// Run by this user.
+    /// Is run by this user.
     pub fn of_user(self, uid: u32) -> Actor {
         self.change(|process| process.users = Some(UserIds::all(uid)))
     }
 
-    /// With this configuration on disk, changed at that second.
+    /// Has this configuration on disk, modified at that second.
     pub fn configured(mut self, text: &str, modified: u32) -> Actor {
         let file = SourceFile { path: "/a.cfg".into(), text: text.into() };
         let declared = config::read(&[file], &Launch::default());
@@ -208,7 +208,7 @@ impl Actor {
         self
     }
 
-    /// As an exporter without rights sees it.
+    /// Is seen as by an exporter without rights.
     pub fn unseen(mut self) -> Actor {
         let process = &mut self.process;
         process.executable = None;
@@ -283,14 +283,14 @@ pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
     }
 }
 
-/// Whoever is asked about shows all the connections it has.
+/// The connections of every actor whose sockets can be read.
 fn connections(actors: &[Actor]) -> Details {
     let seen = actors.iter().filter(|actor| actor.process.sockets.is_some());
     let connections = seen.map(|actor| (actor.process.id, actor.connections.clone())).collect();
     Details { connections, ..Details::none() }
 }
 
-/// Judges samples in turn, from an exporter's first one on.
+/// Judges one sample after another, beginning with the first of an exporter.
 #[derive(Default)]
 pub struct Film {
     pub policy: Policy,
@@ -310,19 +310,19 @@ impl Film {
         self.see_uses(taken, actors, &[])
     }
 
-    /// Beside the actors, these sockets use ports; those of programs are named `dnsmasq`.
+    /// Beside the actors, these sockets use ports. Those that no actor holds belong to `dnsmasq`.
     pub fn see_uses(&mut self, taken: f64, actors: &[Actor], uses: &[PortUse]) -> Verdict {
         self.judge(&snapshot(taken, actors), connections(actors), uses)
     }
 
-    /// A sample that a reload has torn.
+    /// Sees a sample that a reload has torn.
     pub fn see_torn(&mut self, taken: f64, actors: &[Actor]) -> Verdict {
         let mut sample = snapshot(taken, actors);
         sample.gaps.torn = true;
         self.judge(&sample, connections(actors), &[])
     }
 
-    /// A sample in which the holders of these listeners are still to be searched for.
+    /// Sees a sample in which the holders of these listeners have not been searched for.
     pub fn see_lost(&mut self, taken: f64, actors: &[Actor], lost: &[u64]) -> Verdict {
         let mut sample = snapshot(taken, actors);
         sample.gaps.unsearched.extend(lost);
@@ -362,7 +362,7 @@ impl Film {
         verdict
     }
 
-    /// The same actors until everything that will has come due.
+    /// Sees the same actors until every grace is over.
     pub fn settle(&mut self, taken: f64, actors: &[Actor]) -> Verdict {
         self.see(taken, actors);
         self.see(taken + 15.0, actors);
@@ -371,11 +371,11 @@ impl Film {
 }
 
 impl Film {
-    /// The anomalies of one kind that fire once everything has come due, for the haproxy of that name.
+    /// The anomalies of one kind that fire once every grace is over, for the service of that name.
     pub fn found(mut self, name: &str, kind: Kind, actors: &[Actor]) -> Vec<String> {
         let verdict = self.settle(1000.0, actors);
-        let haproxy = verdict.services.iter().find(|haproxy| haproxy.name == name).unwrap();
-        let mut found = haproxy.findings();
+        let service = verdict.services.iter().find(|service| service.name == name).unwrap();
+        let mut found = service.findings();
         found.retain(|finding| finding.starts_with(kind.as_str()));
         found
     }
@@ -383,13 +383,13 @@ impl Film {
 
 impl Verdict {
     pub fn one(&self) -> &ServiceVerdict {
-        let [haproxy] = self.services.as_slice() else { panic!("{:#?}", self.services) };
-        haproxy
+        let [service] = self.services.as_slice() else { panic!("{:#?}", self.services) };
+        service
     }
 }
 
 impl ServiceVerdict {
-    /// Generation of each process, in the order of age: `10 stale, 11 current`.
+    /// The generation of each process, oldest first: `10 stale, 11 current`.
     pub fn cast(&self) -> String {
         let view = |p: &crate::judge::verdict::ProcessView| {
             format!("{} {}", p.id.pid, p.generation.as_str())
@@ -397,7 +397,7 @@ impl ServiceVerdict {
         self.processes.iter().map(view).collect::<Vec<_>>().join(", ")
     }
 
-    /// Standing anomalies: `port_split tcp 80 haproxy stale`, `port_missing tcp 80@blue`.
+    /// The firing anomalies: `port_split tcp 80 haproxy stale`, `port_missing tcp 80@blue`.
     pub fn findings(&self) -> Vec<String> {
         let text = |anomaly: &Anomaly| {
             let port = anomaly.subject.port.as_ref();

@@ -1,4 +1,4 @@
-//! One haproxy as the rules see it: its processes, what they hold, and what was seen before.
+//! One service as the rules see it: its processes, the sockets they hold, and what was seen before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,73 +18,74 @@ use crate::model::{
 };
 use crate::policy::Rules;
 
-/// So many declared ports are looked at in one sample; HAProxy has no use for more sockets.
+/// The maximum number of declared ports that one sample looks at: more than HAProxy can open.
 pub const MOST_ENDPOINTS: usize = 200_000;
 
-/// One haproxy of a sample, with its name.
+/// One service of a sample, with its name.
 #[derive(Debug)]
 pub struct Case<'a> {
-    /// Its name.
+    /// The name of the service (label `haproxy`).
     pub name: String,
     /// How it came to be watched.
     pub origin: Origin,
-    /// What else is known of it.
+    /// Its pidfile, configuration and other attributes that identify it.
     pub identity: Identity,
     /// Its processes.
     pub service: Service<'a>,
     /// Their generations.
     pub generations: Generations,
-    /// The whole sample.
+    /// The sample as a whole.
     pub snapshot: &'a Snapshot,
-    /// What every process of the sample holds.
+    /// The listeners that each process of the sample holds.
     pub holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
-    /// What earlier samples learned of the processes.
+    /// What earlier samples showed of the processes.
     pub pasts: &'a Pasts,
-    /// Its configuration as it is on disk, where it could be read.
+    /// Its configuration on disk, if it could be read.
     pub configuration: Option<Arc<Configuration>>,
-    /// The network namespaces it binds in: of what serves, else as it was, else of what starts.
+    /// The network namespaces in which it binds: those of the serving process, else those of the last
+    /// sample, else those of a starting process.
     pub places: Places,
-    /// Its rules.
+    /// The operator's rules for it.
     pub rules: &'a Rules,
-    /// UDP ports it listens on, or did.
+    /// The UDP ports on which it listens or has listened.
     pub udp_ports: Arc<BTreeSet<u16>>,
-    /// TCP ports it listens on, or did.
+    /// The TCP ports on which it listens or has listened.
     pub tcp_ports: Arc<BTreeSet<(NamespaceId, u16)>>,
-    /// Something of it may not be in the sample: one of its processes, or what one of them holds.
+    /// The sample may lack one of its processes, or a socket that one of them holds.
     pub overlooked: bool,
-    /// Declared ports that no current process listens on.
+    /// The declared ports on which no current process listens.
     pub unbound: Vec<Endpoint>,
     /// The details that were looked up for it.
     pub details: &'a Details,
 }
 
-/// The sockets one process listens on for one port.
+/// The sockets on which one process listens for one port.
 #[derive(Debug, Clone)]
 pub struct PortSockets<'a> {
     /// The port.
     pub key: PortKey,
     /// Its network namespace.
     pub network: NamespaceId,
-    /// Who.
+    /// The process.
     pub holder: ProcessId,
-    /// Whose generation.
+    /// The generation of the process.
     pub generation: Generation,
-    /// Its sockets: more than one with `shards`.
+    /// The sockets: more than one with `shards`.
     pub sockets: Vec<&'a BoundSocket>,
 }
 
 impl PortSockets<'_> {
-    /// Inodes of its sockets.
+    /// The inodes of the sockets.
     pub fn inodes(&self) -> BTreeSet<u64> {
         self.sockets.iter().map(|socket| socket.inode).collect()
     }
 
-    /// What sorts them.
+    /// The key by which they are sorted.
     fn place(&self) -> (&PortKey, Generation, ProcessId) {
         (&self.key, self.generation, self.holder)
     }
 
-    /// The port, whatever interface it is bound to.
+    /// The port without its interface.
     pub fn endpoint(&self) -> Endpoint {
         let PortKey { protocol, address, port, .. } = self.key;
         Endpoint { network: self.network, protocol, address, port }
@@ -92,7 +93,7 @@ impl PortSockets<'_> {
 }
 
 impl<'a> Case<'a> {
-    /// Its living processes of one generation, launchers left out.
+    /// The living processes of one generation, without those that have yet to detach.
     pub fn living(&self, generation: Generation) -> impl Iterator<Item = &Member<'a>> {
         let of = move |member: &&Member<'a>| {
             member.lives() && !member.launching && self.generations.get(member.id()) == generation
@@ -100,13 +101,13 @@ impl<'a> Case<'a> {
         self.service.members.iter().filter(of)
     }
 
-    /// The process of this pid.
+    /// The process with this identity.
     #[must_use]
     pub fn member(&self, id: ProcessId) -> Option<&Member<'a>> {
         self.service.members.iter().find(|member| member.id() == id)
     }
 
-    /// What its processes listen on, in the order of port, generation and process.
+    /// The sockets on which its processes listen, by port, generation and process.
     #[must_use]
     pub fn port_sockets(&self) -> Vec<PortSockets<'a>> {
         let mut found: Vec<PortSockets<'a>> = Vec::new();
@@ -130,7 +131,7 @@ impl<'a> Case<'a> {
         found
     }
 
-    /// Every listener of its processes, launchers left out.
+    /// Every listener of its processes, without those that have yet to detach.
     pub fn listening(&self) -> impl Iterator<Item = (ProcessId, &'a Listening<'a>)> {
         let detached = self.service.members.iter().filter(|member| !member.launching);
         detached.flat_map(|member| {
@@ -139,7 +140,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The ports of `configuration` that no current process listens on.
+    /// The ports of `configuration` on which no current process listens.
     #[must_use]
     pub fn unbound_of(&self, configuration: &Configuration) -> Vec<Endpoint> {
         let current = |id: &ProcessId| self.generations.get(*id) == Generation::Current;
@@ -156,14 +157,14 @@ impl<'a> Case<'a> {
         listeners::network_of(self.snapshot, member.process).map(|(_, network)| network)
     }
 
-    /// The listeners of every process of a generation could be read; of UDP, told apart too.
+    /// Every listener of a generation is known, in all its network namespaces.
     #[must_use]
     pub fn listeners_known(&self, protocol: Protocol, generation: Generation) -> bool {
         let mut held = self.living(generation).filter_map(|m| self.holdings.get(&m.id()));
         self.attributed(protocol, generation) && held.all(|holding| !holding.elsewhere_unknown)
     }
 
-    /// The same of one network namespace, whatever is not known of others.
+    /// Every listener of a generation in one network namespace is known.
     #[must_use]
     pub fn listeners_known_in(
         &self,
@@ -175,7 +176,8 @@ impl<'a> Case<'a> {
         self.attributed(protocol, generation) && table.is_some_and(|table| table.bound.is_some())
     }
 
-    /// What is in the tables is known to be theirs, or not.
+    /// For every listener in the tables it is known whether a process of this generation holds it; for
+    /// UDP, also whether it is a listener.
     #[must_use]
     pub fn attributed(&self, protocol: Protocol, generation: Generation) -> bool {
         let known = |member: &Member<'_>| {
@@ -187,8 +189,9 @@ impl<'a> Case<'a> {
             && !self.overlooked
     }
 
-    /// The configuration on disk is not the one that serves: it differs from what it was when
-    /// the serving generation was born or, where that was not watched, is newer. `None`: unknown.
+    /// Whether the configuration on disk is another than the one that serves: its content differs
+    /// from that at the start of the serving generation or, if that start was not watched, its date is
+    /// newer. `None` if that is not known.
     #[must_use]
     pub fn config_has_changed(&self) -> Option<bool> {
         let configuration = self.configuration.as_ref()?;
@@ -205,7 +208,7 @@ impl<'a> Case<'a> {
         Some(changed(first) || serving.any(changed))
     }
 
-    /// Connections of a process; `None`: not known.
+    /// The connections of a process; `None` if they are not all known.
     #[must_use]
     pub fn connections(&self, member: &Member<'_>) -> Option<ConnectionCounts> {
         let network = self.network(member)?;
@@ -219,14 +222,14 @@ impl<'a> Case<'a> {
                     ConnectionState::Other => &mut counts.other,
                 },
                 Connection::Udp { local_port, .. } => {
-                    // A resolver's port is the kernel's choice; QUIC's is the listener's.
+                    // The kernel chooses the port of a resolver's socket; QUIC uses the listener's.
                     let chosen = Ephemeral::of(network).gives_away(*local_port) == Some(true);
                     if chosen && !self.udp_ports.contains(local_port) {
                         continue;
                     }
                     &mut counts.other
                 }
-                // A pair without names leads to the master.
+                // A pair of unnamed sockets leads to the master.
                 Connection::Unix { pair: Some(true), .. } => continue,
                 Connection::Unix { pair: Some(false), .. } => &mut counts.unix,
                 Connection::Unix { pair: None, .. } => return None,
@@ -236,7 +239,7 @@ impl<'a> Case<'a> {
         Some(counts)
     }
 
-    /// Why a stale process lives.
+    /// Why a stale process is still there.
     #[must_use]
     pub fn state(&self, member: &Member<'_>) -> StaleState {
         if !member.lives() {
@@ -280,7 +283,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// A port as the metrics name it, bound to no interface.
+/// The labels of a port that is bound to no interface.
 #[must_use]
 pub fn port_key(snapshot: &Snapshot, endpoint: &Endpoint) -> PortKey {
     let Endpoint { network, protocol, address, port } = *endpoint;
@@ -289,7 +292,7 @@ pub fn port_key(snapshot: &Snapshot, endpoint: &Endpoint) -> PortKey {
     PortKey { protocol, address, port, interface: Name::default(), netns }
 }
 
-/// Those of each port and generation, from what is in the order of [`Case::port_sockets`].
+/// Groups sockets by port and generation; they must be in the order of [`Case::port_sockets`].
 pub fn by_port<'p, 'a>(
     sockets: &'p [PortSockets<'a>],
 ) -> impl Iterator<Item = (&'p PortSockets<'a>, &'p [PortSockets<'a>])> {
@@ -297,12 +300,12 @@ pub fn by_port<'p, 'a>(
     groups.filter_map(|group| Some((group.first()?, group)))
 }
 
-/// Ports by generation, for the verdict. `drops`: by port.
+/// The ports of the verdict, by generation. `drops` are the total drops by port.
 #[must_use]
 pub fn ports(sockets: &[PortSockets<'_>], drops: &BTreeMap<PortKey, u64>) -> Vec<Port> {
     let mut drops = drops.iter().peekable();
     let groups = by_port(sockets).map(|(first, group)| {
-        // Both are in the order of their ports.
+        // Both are sorted by port.
         while drops.next_if(|(key, _)| **key < first.key).is_some() {}
         let drops = drops.peek().filter(|(key, _)| **key == first.key);
         port(first, group, drops.map(|(_, drops)| **drops))

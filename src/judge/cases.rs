@@ -1,5 +1,5 @@
-//! A sample in which the haproxys have been told apart: what is worth a closer look, and then the
-//! judgement.
+//! Judges a sample in two steps: first which services it shows and which details to look up, then
+//! what is wrong with each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,17 +16,17 @@ use crate::haproxy::places::Endpoint;
 use crate::model::{Details, NamespaceId, ProcessId, Snapshot};
 use crate::policy::Policy;
 
-/// What a sample makes worth a closer look.
+/// The details to look up before a sample is judged: too costly to look up for everything.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FollowUps {
-    /// The living stale processes: what connections do they have?
+    /// The living stale processes, whose connections are asked for.
     pub stale: BTreeSet<ProcessId>,
-    /// Ports that are declared and not bound, by network namespace: who uses them? Also those of a
-    /// haproxy that is gone, while it is remembered.
+    /// Ports that are declared and not bound, by network namespace: the sockets on them are asked for.
+    /// The declared ports of a service that is gone are among them while it is remembered.
     pub unbound: BTreeMap<NamespaceId, BTreeSet<u16>>,
 }
 
-/// A sample whose haproxys are known, and not judged yet.
+/// A sample whose services are identified, and not judged yet.
 #[derive(Debug)]
 pub struct Cases<'a> {
     now: &'a Snapshot,
@@ -38,7 +38,7 @@ pub struct Cases<'a> {
 }
 
 impl<'a> Cases<'a> {
-    /// Tells the haproxys apart. `holdings`: those of the sample.
+    /// Identifies the services of a sample. `holdings` are what its processes hold.
     #[must_use]
     pub fn open(
         now: &'a Snapshot,
@@ -50,7 +50,7 @@ impl<'a> Cases<'a> {
         Cases { now, holdings, memory, policy, cases, nameless }
     }
 
-    /// The details to look up before the sample is judged.
+    /// The details that [`Cases::judge`] needs.
     #[must_use]
     pub fn follow_ups(&self) -> FollowUps {
         let stale = self.cases.iter().flat_map(|case| case.living(Generation::Stale));
@@ -73,8 +73,8 @@ impl<'a> Cases<'a> {
         wanted
     }
 
-    /// Judges the sample by what is remembered and by the details that were looked up, and
-    /// answers what to remember.
+    /// Judges the sample by the memory of the last one and by the details that were looked up;
+    /// returns the verdict and the memory for the next sample.
     #[must_use]
     pub fn judge(mut self, details: &'a Details) -> (Verdict, Memory) {
         self.cases.iter_mut().for_each(|case| case.details = details);
@@ -89,8 +89,8 @@ impl<'a> Cases<'a> {
         let mut remembered = Memory { awake: true, ..Memory::default() };
         self.judge_living(&owners, &mut verdict, &mut remembered);
         self.remember_processes(&mut remembered);
-        let looks = (now, details);
-        gone::add(looks, memory, self.policy, &owners, &mut verdict, &mut remembered);
+        let seen = (now, details);
+        gone::add(seen, memory, self.policy, &owners, &mut verdict, &mut remembered);
         verdict.services.sort_by(|a, b| a.name.cmp(&b.name));
         (verdict, remembered)
     }
@@ -106,15 +106,15 @@ impl<'a> Cases<'a> {
                 .collect();
             let before: Option<&ServiceMemory> = self.memory.services.get(&case.name);
             let first_sample = !self.memory.awake;
-            let (haproxy, after) = living::judge(case, own, &others, owners, before, first_sample);
-            verdict.services.push(haproxy);
+            let (service, after) = living::judge(case, own, &others, owners, before, first_sample);
+            verdict.services.push(service);
             remembered.services.insert(case.name.clone(), after);
         }
     }
 
     fn remember_processes(&self, remembered: &mut Memory) {
         let cases = self.cases.iter();
-        let known = cases.map(|s| (Some(s.name.as_str()), &s.service, &s.generations));
+        let known = cases.map(|case| (Some(case.name.as_str()), &case.service, &case.generations));
         let nameless = self.nameless.iter();
         let unknown = nameless.map(|(service, generations)| (None, service, generations));
         for (name, service, generations) in known.chain(unknown) {
@@ -134,7 +134,7 @@ impl<'a> Cases<'a> {
     }
 }
 
-/// The haproxys that have a port which another one has too.
+/// The names of services that listen on a port on which another one listens too.
 fn sharing<'a>(ports: &'a [(&Case<'_>, Vec<PortSockets<'_>>)]) -> BTreeSet<&'a str> {
     let held = ports
         .iter()
@@ -158,28 +158,28 @@ mod tests {
 
     fn configured() -> Policy {
         let matching = Match { pidfile: Some("/run/p".into()), ..Match::default() };
-        let haproxy = Configured { name: "lb".to_owned(), matching, rules: Rules::default() };
-        Policy { haproxys: vec![haproxy], ..Policy::default() }
+        let entry = Configured { name: "lb".to_owned(), matching, rules: Rules::default() };
+        Policy { haproxys: vec![entry], ..Policy::default() }
     }
 
     #[test]
-    fn a_configured_one_that_is_gone_is_down() {
+    fn a_configured_service_that_is_gone_is_down() {
         let verdict = Film::with(configured()).see(1000.0, &[]);
         assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", Some(false)));
     }
 
     #[test]
-    fn one_that_cannot_be_looked_at_may_be_the_configured_one() {
+    fn an_unreadable_process_may_be_the_configured_service() {
         let hidden = actor(10, 995, "haproxy -D -f a.cfg -p p").unseen();
         let verdict = Film::with(configured()).see(1000.0, &[hidden]);
-        let lb = verdict.services.iter().find(|haproxy| haproxy.name == "lb").unwrap();
+        let lb = verdict.services.iter().find(|service| service.name == "lb").unwrap();
         assert_eq!((lb.up, lb.generations, lb.judged.len()), (None, None, 0));
-        assert_eq!(verdict.services.len(), 2, "it is seen, under a name of its own");
+        assert_eq!(verdict.services.len(), 2, "the process is shown under a name of its own");
     }
 
-    /// Between the end of the old one and the detaching of the new one there may be nobody to see.
+    /// Between the end of the old daemon and the detaching of the new one, a sample may show neither.
     #[test]
-    fn one_that_a_torn_sample_misses_is_not_down() {
+    fn a_service_that_a_torn_sample_misses_is_not_down() {
         let mut film = Film::default();
         let serving = actor(10, 100, "haproxy -D -f a.cfg -p p").tcp(80, 1);
         assert_eq!(film.settle(1000.0, &[serving]).one().up, Some(true));
@@ -188,10 +188,10 @@ mod tests {
         assert_eq!(film.see(1040.0, &[]).one().up, Some(false));
     }
 
-    /// The process that holds its listener now is still to be searched for. Other haproxys are not
-    /// concerned.
+    /// The process that holds its listener now has not been searched for yet. Other services are
+    /// judged as ever.
     #[test]
-    fn one_whose_listener_is_lost_is_not_down() {
+    fn a_service_whose_listener_has_an_unknown_holder_is_not_down() {
         let mut film = Film::default();
         let line = |name| format!("haproxy -D -f /{name}.cfg -p /run/{name}");
         let holds = |name, pid, port, inode| {
@@ -202,23 +202,23 @@ mod tests {
         let unix = 7;
         film.settle(1000.0, &[holds("p", 10, 80, 1).unix(unix), holds("q", 20, 90, 2)]);
         let let_go = || [without(holds("p", 10, 80, 1)), without(holds("q", 20, 90, 2))];
-        let told = |verdict: Verdict| {
-            let told = verdict.services.iter().map(|haproxy| {
-                let is_judged = haproxy.judged(Kind::PortMissing);
-                (haproxy.up, haproxy.protocols_known.contains(&Protocol::Tcp), is_judged)
+        let known = |verdict: Verdict| {
+            let known = verdict.services.iter().map(|service| {
+                let is_judged = service.judged(Kind::PortMissing);
+                (service.up, service.protocols_known.contains(&Protocol::Tcp), is_judged)
             });
-            told.collect::<Vec<_>>()
+            known.collect::<Vec<_>>()
         };
         let (unknown, down) = ((None, false, false), (Some(false), true, true));
-        assert_eq!(told(film.see_lost(1035.0, &let_go(), &[1])), [unknown, down]);
-        assert_eq!(told(film.see_lost(1040.0, &let_go(), &[2])), [down, unknown]);
-        assert_eq!(told(film.see_lost(1045.0, &let_go(), &[unix])), [unknown, down]);
-        assert_eq!(told(film.see(1050.0, &let_go())), [down, down]);
+        assert_eq!(known(film.see_lost(1035.0, &let_go(), &[1])), [unknown, down]);
+        assert_eq!(known(film.see_lost(1040.0, &let_go(), &[2])), [down, unknown]);
+        assert_eq!(known(film.see_lost(1045.0, &let_go(), &[unix])), [unknown, down]);
+        assert_eq!(known(film.see(1050.0, &let_go())), [down, down]);
     }
 
-    /// Its worker is not in the sample: what is not seen to be bound may be.
+    /// Its worker is not in the sample, so a port that no process holds may be bound nevertheless.
     #[test]
-    fn a_torn_sample_says_nothing_of_the_ports_of_who_seems_down() {
+    fn a_torn_sample_claims_nothing_about_the_ports_of_a_service_that_seems_down() {
         let mut film = Film::default();
         let known = "frontend f\n bind :80\n";
         let master = || actor(10, 100, "haproxy -W -f /a").configured(known, 50);
@@ -233,9 +233,10 @@ mod tests {
         assert_eq!((torn.one().up, torn.one().protocols_known.len()), (Some(true), 2));
     }
 
-    /// Of which nothing lives: its listener may be held by one that is not known to be HAProxy.
+    /// None of its processes is left, but its listener may be held by a process that is not known to
+    /// be HAProxy.
     #[test]
-    fn one_whose_listener_was_lost_with_it_is_not_down() {
+    fn a_service_that_is_gone_is_not_down_while_its_listener_has_an_unknown_holder() {
         let mut film = Film::default();
         let other = || actor(20, 100, "haproxy -D -f /q.cfg -p /run/q").tcp(90, 2);
         let gone = actor(10, 100, "haproxy -D -f /p.cfg -p /run/p").tcp(80, 1);
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_known_keeps_its_name_when_rights_are_lost() {
+    fn a_known_service_keeps_its_name_when_rights_are_lost() {
         let mut film = Film::with(configured());
         let seen = actor(10, 1, "haproxy -D -f /a.cfg -p /run/p").pidfile(&[10]).tcp(80, 1);
         film.see(1000.0, std::slice::from_ref(&seen));
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_executed_keeps_its_name() {
+    fn a_service_whose_master_is_executing_keeps_its_name() {
         let mut film = Film::with(configured());
         let master = || actor(10, 1, "haproxy -W -f /a.cfg -p /run/p").pidfile(&[10]);
         let worker = || actor(11, 2, "haproxy -W -f /a.cfg -p /run/p").child_of(10).tcp(80, 1);

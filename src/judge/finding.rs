@@ -1,52 +1,53 @@
-//! What a rule finds.
+//! What a rule answers.
 
 use super::verdict::Subject;
 use crate::model::{ProcessId, UnixSeconds};
 
-/// The holder when it is a stale process of the same haproxy.
+/// The holder of a port that a stale process of the same service has.
 pub const STALE_HOLDER: &str = "haproxy stale";
 
-/// Something a rule found.
+/// Something that a rule found wrong in this sample.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Finding {
-    /// Its labels.
+    /// What it is about: the labels of the anomaly.
     pub subject: Subject,
-    /// Tells findings with equal labels apart: a process's identity.
+    /// Distinguishes findings with equal labels, for example by the process's identity.
     pub instance: String,
-    /// Since when, where that can be proved; else it counts from when it was first seen.
+    /// Since when it has been wrong, where that can be proved; else it counts from its first sample.
     pub since: Option<UnixSeconds>,
-    /// How long it must hold; `stale_grace` when absent.
+    /// How long it must hold before it fires; `None` means `stale_grace`.
     pub grace_seconds: Option<f64>,
-    /// What was seen.
+    /// The facts that were seen, one in each line.
     pub evidence: Vec<String>,
-    /// What to do first.
+    /// The first thing to do.
     pub advice: String,
 }
 
-/// What a rule says of one haproxy.
+/// The answer of one rule about one service.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Judgement {
-    /// What it found.
+    /// Everything that it found.
     pub findings: Vec<Finding>,
-    /// It saw all it has to see, so finding nothing means there is nothing.
+    /// The rule saw all that it needs, so finding nothing means that nothing is wrong.
     pub complete: bool,
 }
 
 impl Judgement {
-    /// A judgement of all there is.
+    /// The answer of a rule that saw all that it needs.
     #[must_use]
     pub fn of(findings: Vec<Finding>) -> Judgement {
         Judgement { findings, complete: true }
     }
 
-    /// What was found is so; what was not may be.
+    /// The answer of a rule that may have missed something: what it found is certain, and finding
+    /// nothing means something only if `complete`.
     #[must_use]
     pub fn if_known(complete: bool, findings: Vec<Finding>) -> Judgement {
         Judgement { findings, complete }
     }
 }
 
-/// Tells the findings of two processes apart.
+/// The [`Finding::instance`] of a finding about one process.
 #[must_use]
 pub fn instance(id: ProcessId) -> String {
     format!("{}:{}", id.pid, id.start_ticks)

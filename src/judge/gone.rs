@@ -1,4 +1,4 @@
-//! Haproxys of which nothing lives: configured, or remembered.
+//! Judges services that have no process left: those that are configured or remembered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::model::{Details, Snapshot};
 use crate::policy::kind::Kind;
 use crate::policy::{Policy, Rules};
 
-/// Of a haproxy that is gone only one question is left: whether it could come back.
+/// Judges whether a service that is gone could start again: the only question that is left.
 fn judge_gone(
     name: &str,
     before: &ServiceMemory,
@@ -38,7 +38,7 @@ fn judge_gone(
     let judged = if overlooked {
         BTreeSet::new()
     } else {
-        ServiceVerdict::unseen(name, rules).judged.into_iter().chain(known).collect()
+        ServiceVerdict::absent(name, rules).judged.into_iter().chain(known).collect()
     };
     let grace = rules.stale_grace_seconds;
     (hold::hold(findings, &judged, &before.anomaly_states, false, grace, now.taken), judged)
@@ -52,20 +52,22 @@ fn observed(before: &ServiceMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kin
     observed
 }
 
-/// Keeps configured haproxys for ever, and discovered ones until they are forgotten.
+/// Adds the services that are gone: configured ones for ever, discovered ones until they are
+/// forgotten.
 pub fn add(
-    looks @ (now, _): (&Snapshot, &Details),
+    seen @ (now, _): (&Snapshot, &Details),
     memory: &Memory,
     policy: &Policy,
     owners: &Owners<'_>,
     verdict: &mut Verdict,
     remembered: &mut Memory,
 ) {
-    let present: BTreeSet<String> = verdict.services.iter().map(|h| h.name.clone()).collect();
+    let present: BTreeSet<String> =
+        verdict.services.iter().map(|service| service.name.clone()).collect();
     let hidden = now.gaps.may_hide_a_service();
     for (name, before) in &memory.services {
         let rules = policy.rules(name);
-        let configured = policy.names(name);
+        let configured = policy.is_configured(name);
         let forgotten = now.taken - before.last_seen > rules.forget_after_seconds;
         if present.contains(name) || (forgotten && !configured) {
             continue;
@@ -73,11 +75,11 @@ pub fn add(
         let is_own = |id| belonged_to(name, id, &memory.processes);
         let may_have_lost = now.gaps.may_have_lost(is_own);
         let overlooked = now.gaps.torn || may_have_lost || (configured && hidden);
-        let (outcome, judged) = judge_gone(name, before, rules, owners, looks, overlooked);
+        let (outcome, judged) = judge_gone(name, before, rules, owners, seen, overlooked);
         let absent = if overlooked {
             ServiceVerdict::unknown(name, rules)
         } else {
-            ServiceVerdict::unseen(name, rules)
+            ServiceVerdict::absent(name, rules)
         };
         verdict.services.push(ServiceVerdict {
             anomalies: outcome.anomalies,
@@ -102,7 +104,7 @@ pub fn add(
             let absent = if hidden || now.gaps.torn {
                 ServiceVerdict::unknown
             } else {
-                ServiceVerdict::unseen
+                ServiceVerdict::absent
             };
             verdict.services.push(absent(name, &configured.rules));
         }

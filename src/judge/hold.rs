@@ -1,4 +1,5 @@
-//! From finding to anomaly: it must have held for its grace and in two samples running.
+//! Turns findings into anomalies: pending until they have lasted for their grace and in two samples
+//! running, then firing until they end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,32 +16,36 @@ pub struct AnomalyKey {
     instance: String,
 }
 
-/// A finding that stands.
+/// What is remembered of an anomaly between samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnomalyState {
     since: UnixSeconds,
+    /// The number of samples in a row that have shown it.
     samples: u32,
-    /// It stood in the exporter's first sample, so nobody saw it begin.
+    /// The exporter's first sample showed it already, so its beginning was not observed.
     inherited: bool,
+    /// It has lasted long enough; else it is pending.
     firing: bool,
 }
 
-/// Everything that stands for one haproxy.
+/// The anomalies of one service that are pending or firing.
 pub type AnomalyStates = BTreeMap<AnomalyKey, AnomalyState>;
 
-/// What came of a sample's findings.
+/// The anomalies that follow from the findings of one sample.
 #[derive(Debug, Default)]
 pub struct Anomalies {
-    /// Anomalies, pending ones included.
+    /// All anomalies, pending ones included, by kind and subject.
     pub anomalies: Vec<Anomaly>,
-    /// What to remember.
+    /// The states to remember for the next sample.
     pub states: AnomalyStates,
-    /// How many began, by kind.
+    /// How many began to fire in this sample, by kind.
     pub began: BTreeMap<Kind, u64>,
 }
 
-/// Weighs findings against what stood before. What has fired and is of no kind that was `judged` has
-/// not been seen to end: it goes on when it is found again.
+/// Compares findings with the states of the last sample.
+///
+/// A firing anomaly whose kind was not `judged` this time is kept: not seeing it does not resolve
+/// it. When it is found again, it is still firing.
 #[must_use]
 pub fn hold(
     findings: Vec<(Kind, Finding)>,
@@ -66,7 +71,7 @@ pub fn hold(
             firing: false,
         });
         match finding.since {
-            // What stood is over, and the like of it has begun.
+            // The former anomaly has ended, and another one of the same key has begun.
             Some(proved) if proved > state.since + 1.0 => {
                 state = AnomalyState { since: proved, samples: 0, inherited: false, firing: false };
             }
@@ -75,8 +80,8 @@ pub fn hold(
         }
         state.samples += 1;
         let grace = finding.grace_seconds.unwrap_or(grace_seconds);
-        let pending = state.samples < 2 || now - state.since < grace;
-        if !pending && !state.firing {
+        let is_due = state.samples >= 2 && now - state.since >= grace;
+        if is_due && !state.firing {
             state.firing = true;
             if !state.inherited {
                 *outcome.began.entry(kind).or_default() += 1;
@@ -86,8 +91,8 @@ pub fn hold(
             kind,
             subject: finding.subject,
             since: state.since,
-            // What has fired goes on until it ends, whatever its grace becomes.
-            pending: pending && !state.firing,
+            // Once it fires it fires until it ends, even if its grace becomes longer.
+            pending: !state.firing,
             evidence: finding.evidence,
             advice: finding.advice,
         });
@@ -111,7 +116,7 @@ mod tests {
         BTreeSet::from([Kind::ProcessIdle])
     }
 
-    /// Runs samples at the given times and tells for each whether the finding is pending.
+    /// Whether the finding is pending in each of the samples taken at these times, and how many began.
     fn pending(since: Option<f64>, times: &[f64]) -> (Vec<bool>, u64) {
         let mut states = AnomalyStates::new();
         let mut began = 0;
@@ -126,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_the_grace_and_two_samples() {
+    fn an_anomaly_fires_after_its_grace_and_two_samples() {
         let table: [(Option<f64>, &[f64], &[bool]); 4] = [
             (None, &[100.0, 105.0, 109.9, 110.0], &[true, true, true, false]),
             (None, &[100.0, 200.0], &[true, false]),
@@ -139,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stood_in_the_first_sample_did_not_begin() {
+    fn an_anomaly_of_the_first_sample_does_not_count_as_begun() {
         assert_eq!(pending(None, &[100.0, 120.0]).1, 0);
         let fresh = hold(finding(None), &judged(), &AnomalyStates::new(), false, GRACE, 100.0);
         let outcome = hold(finding(None), &judged(), &fresh.states, false, GRACE, 120.0);
@@ -149,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interruption_starts_it_anew() {
+    fn an_interruption_starts_the_grace_again() {
         let first = hold(finding(None), &judged(), &AnomalyStates::new(), false, GRACE, 100.0);
         let gone = hold(Vec::new(), &judged(), &first.states, false, GRACE, 105.0);
         let back = hold(finding(None), &judged(), &gone.states, false, GRACE, 130.0);
@@ -158,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fired_does_not_end_by_not_being_seen() {
+    fn a_firing_anomaly_outlasts_a_sample_that_could_not_judge_its_kind() {
         let back_after = |last_seen: f64, judged_then: &BTreeSet<Kind>| {
             let first = hold(finding(None), &judged(), &AnomalyStates::new(), false, GRACE, 100.0);
             let outcome = hold(finding(None), &judged(), &first.states, false, GRACE, last_seen);
@@ -168,8 +173,8 @@ mod tests {
             (back.anomalies[0].pending, back.began.len())
         };
         let nothing = BTreeSet::new();
-        assert_eq!(back_after(120.0, &nothing), (false, 0), "it goes on");
-        assert_eq!(back_after(120.0, &judged()), (true, 0), "it ended");
-        assert_eq!(back_after(105.0, &nothing), (true, 0), "it was pending");
+        assert_eq!(back_after(120.0, &nothing), (false, 0), "still firing");
+        assert_eq!(back_after(120.0, &judged()), (true, 0), "it was resolved");
+        assert_eq!(back_after(105.0, &nothing), (true, 0), "a pending one starts again");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::case::Case;
+use super::matching;
 use super::memory::Memory;
 use super::verdict::Origin;
 use crate::haproxy::lineage::generations::{self, Generation, Generations};
@@ -183,7 +184,7 @@ impl<'a> Census<'a> {
         let mut unnamed = Vec::new();
         for (generations, service) in services {
             let identity = Identity::of(&service, &generations);
-            let configured = self.policy.configured(&service, &identity);
+            let configured = matching::configured(self.policy, &service, &identity);
             let known = self.known_name(&service);
             if known.is_none() && configured.is_none() && !self.admits(&service, &generations) {
                 self.nameless.push((service, generations));
@@ -194,12 +195,12 @@ impl<'a> Census<'a> {
                     Some(configured.name.clone())
                 }
                 // What cannot be looked at cannot be matched either, and is what it was.
-                (None, Some(name)) if !self.policy.names(&name) || is_unseen(&service) => {
+                (None, Some(name)) if !self.policy.is_configured(&name) || is_unseen(&service) => {
                     Some(name)
                 }
                 _ => None,
             };
-            let is_configured = name.as_ref().is_some_and(|name| self.policy.names(name));
+            let is_configured = name.as_ref().is_some_and(|name| self.policy.is_configured(name));
             let origin = if configured.is_some() || is_configured {
                 Origin::Configured
             } else {
@@ -278,7 +279,7 @@ impl<'a> Census<'a> {
             let hashed = format!("{name}-{}", known.identity.hash(&known.service));
             let needs_hash = rivalled.contains(&name)
                 || self.memory.services.contains_key(&hashed)
-                || self.policy.names(&name)
+                || self.policy.is_configured(&name)
                 || !self.is_free(&name);
             let wanted = if needs_hash { hashed } else { name };
             let mut given = wanted.clone();

@@ -1,4 +1,4 @@
-//! Judges a haproxy of which something lives.
+//! Judges a service that has processes.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::model::{Configuration, Headroom, Protocol};
 
-/// `ports`: its own; `others`: by name, those of haproxys that share a port with one.
+/// Judges one service; returns what to show and what to remember. `ports` are its own sockets,
+/// `others` those of each service that shares a port with another one, by name.
 pub fn judge(
     case: &Case<'_>,
     ports: &[PortSockets<'_>],
@@ -49,7 +50,7 @@ pub fn judge(
     };
     let serving = || case.living(Generation::Current).filter(|m| m.role != Role::Master);
     let known = case.living(Generation::Unknown).next().is_none();
-    let haproxy = ServiceVerdict {
+    let verdict = ServiceVerdict {
         name: case.name.clone(),
         origin: case.origin,
         identity: case.identity.clone(),
@@ -71,19 +72,20 @@ pub fn judge(
         observed,
         reloads: reloads.seen,
         headroom: headroom(case),
-        ..ServiceVerdict::unseen(&case.name, case.rules)
+        ..ServiceVerdict::absent(&case.name, case.rules)
     };
-    (haproxy, memory)
+    (verdict, memory)
 }
 
-/// A dying process may show a configuration in part: the last whole one is worth more.
+/// The configuration to remember. A dying process may show only a part of it, so the last complete
+/// one is preferred.
 fn last_complete(case: &Case<'_>, before: Option<&ServiceMemory>) -> Option<Arc<Configuration>> {
     let now = case.configuration.as_ref();
     let known = before.and_then(|before| before.configuration.as_ref());
     now.filter(|configuration| configuration.complete).or(known).or(now).cloned()
 }
 
-/// The smaller of what the host has left and what each process's cgroup has.
+/// The smallest of what is left on the host and in the cgroup of each process.
 fn headroom(case: &Case<'_>) -> Headroom {
     let snapshot = case.snapshot;
     let cgroups = case.service.members.iter().filter_map(|m| m.process.cgroup.as_ref());

@@ -1,4 +1,5 @@
-//! What one judgement leaves for the next: time, counters, and what was seen before.
+//! What one judgement leaves for the next: since when things have been wrong, counters, and what was
+//! seen before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,18 +16,18 @@ use crate::haproxy::places::Places;
 use crate::model::{Configuration, NamespaceId, SocketInode, UnixSeconds};
 use crate::policy::kind::Kind;
 
-/// What is remembered between samples.
+/// Everything that is remembered between samples.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// There was a sample before.
+    /// A sample has been judged before.
     pub(super) awake: bool,
-    /// Every process that lived in it.
+    /// The processes of the last sample.
     pub(super) processes: Pasts,
-    /// Every haproxy not yet forgotten, by name.
+    /// The services that have not been forgotten yet, by name.
     pub(super) services: BTreeMap<String, ServiceMemory>,
 }
 
-/// What is remembered of one haproxy.
+/// What is remembered of one service.
 #[derive(Debug, Clone)]
 pub(super) struct ServiceMemory {
     pub identity: Identity,
@@ -35,17 +36,17 @@ pub(super) struct ServiceMemory {
     pub observed: BTreeMap<Kind, u64>,
     pub reloads: ReloadHistory,
     pub drops: Drops,
-    /// Its configuration when it was last seen.
+    /// Its last known configuration, the last complete one if there was one.
     pub configuration: Option<Arc<Configuration>>,
-    /// The network namespaces it bound in.
+    /// The network namespaces in which it binds.
     pub places: Places,
-    /// TCP ports it has listened on: what is connected there was accepted.
+    /// TCP ports on which it has listened: a connection there was accepted.
     pub tcp_ports: Arc<BTreeSet<(NamespaceId, u16)>>,
-    /// UDP ports it has listened on: what is connected there is QUIC.
+    /// UDP ports on which it has listened: a connected socket there is QUIC.
     pub udp_ports: Arc<BTreeSet<u16>>,
 }
 
-/// What to remember of a process for the next sample. `haproxy`: what it was found to belong to.
+/// What to remember of a process for the next sample. `haproxy` is the name of its service.
 #[must_use]
 pub(super) fn remember(
     member: &Member<'_>,
@@ -71,7 +72,7 @@ pub(super) fn remember(
         role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },
         born_with: match past {
             Some(past) => past.born_with,
-            // Edited before anybody looked, it is not what the process has read.
+            // A file that was edited before the first sample is not what the process has read.
             None if age < YOUNG_SECONDS => configuration
                 .filter(|c| !c.is_newer_than(member.process.started))
                 .map(|c| c.fingerprint),
@@ -96,7 +97,7 @@ pub(super) fn remember(
     }
 }
 
-/// What it holds now or, while it holds nothing, what it held.
+/// The listeners that it holds now or, while it holds none, those that it held last.
 fn listeners(holding: Option<&Holding<'_>>, past: Option<&Past>) -> Arc<BTreeSet<SocketInode>> {
     let held = || {
         let listeners = holding.iter().flat_map(|holding| &holding.listeners);

@@ -1,7 +1,8 @@
-//! Judges a sample: which haproxys there are, what is current, and what is wrong.
+//! Judges a sample: which services there are, which processes are current, and what is wrong.
 //!
-//! Pure: no clock, no log, no errors, no I/O. Time is a field of the sample; since-when,
-//! counters and what is gone live in the [`Memory`] that goes in and comes out.
+//! Pure: no clock, no log, no errors, no I/O. Time is a field of the sample. Since when something
+//! has been wrong, the counters, and services that are gone live in the [`Memory`] that goes in and
+//! comes out.
 
 pub mod case;
 pub mod cases;
@@ -10,6 +11,7 @@ mod gone;
 pub mod hold;
 mod identify;
 mod living;
+mod matching;
 pub mod memory;
 mod owners;
 mod queues;

@@ -1,4 +1,4 @@
-//! Whose the sockets on the ports in question are.
+//! Which service holds a socket that may be in the way of another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::case::Case;
 use crate::haproxy::lineage::generations::Generation;
 use crate::model::{Details, Process, SocketInode};
 
-/// Whose socket it is, as far as a haproxy holds it.
+/// The process of a service that holds a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner<'a> {
     pub(super) haproxy: &'a str,
@@ -14,16 +14,16 @@ pub struct Owner<'a> {
     pub(super) generation: Generation,
 }
 
-/// The sockets that haproxys hold, of those that use ports which were asked about.
+/// The owners of those sockets on the ports in question that belong to a service.
 #[derive(Debug, Default)]
 pub struct Owners<'a> {
     pub(super) by_inode: BTreeMap<SocketInode, Owner<'a>>,
-    /// Uid that a haproxy's current listeners were bound under.
+    /// The uid under which the current listeners of each service were bound.
     pub(super) starters: BTreeMap<&'a str, u32>,
 }
 
 impl<'a> Owners<'a> {
-    /// Gathers them; of several holders the current one counts.
+    /// Collects the owners. A socket with several holders belongs to the current one.
     #[must_use]
     pub fn of(cases: &'a [Case<'_>], details: &Details) -> Owners<'a> {
         let mut owners = Owners::default();
@@ -51,7 +51,7 @@ impl<'a> Owners<'a> {
     }
 }
 
-/// It was seen to, when its sockets were read or at the closer look.
+/// The process held the socket in the sample, or when the details were looked up.
 fn holds(process: &Process, inode: SocketInode, details: &Details) -> bool {
     process.sockets.as_ref().is_some_and(|sockets| sockets.contains(&inode))
         || details.held.contains(&(inode, process.id))

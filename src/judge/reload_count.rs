@@ -1,4 +1,4 @@
-//! Counts reloads.
+//! Counts the reloads of a service, those that landed and those that failed.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +9,18 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::{Member, Role};
 use crate::model::{ProcessId, UnixSeconds};
 
-/// The reloads of one haproxy, and what tells the next from them.
+/// The reloads of one service, and what it takes to notice the next one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReloadHistory {
-    /// What was seen of them.
+    /// The reloads that were seen.
     pub seen: Reloads,
+    /// The processes of the generation that was current when it was last known.
     current: BTreeSet<ProcessId>,
+    /// The reload that is failing now.
     failing: Option<Failing>,
 }
 
-/// A reload number without a worker.
+/// A reload number of a master that no worker has yet.
 #[derive(Debug, Clone, PartialEq)]
 struct Failing {
     master: ProcessId,
@@ -27,7 +29,7 @@ struct Failing {
     samples: u32,
 }
 
-/// A master's reload number and the newest living worker's.
+/// The reload number of a master and that of its newest living worker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Numbers<'a> {
     pub(super) master: &'a Member<'a>,
@@ -36,7 +38,8 @@ pub(super) struct Numbers<'a> {
     pub(super) starting: bool,
 }
 
-/// `None`: there is no master with a worker, or their environment cannot be read.
+/// The reload numbers of a service. `None` without a master that has a worker, or if the environment
+/// of either cannot be read.
 pub(super) fn numbers<'a>(case: &'a Case<'a>) -> Option<Numbers<'a>> {
     let members = || case.service.members.iter().filter(|member| member.lives());
     let master = members().rfind(|member| member.role == Role::Master && !member.launching)?;
@@ -54,7 +57,7 @@ pub(super) fn numbers<'a>(case: &'a Case<'a>) -> Option<Numbers<'a>> {
     })
 }
 
-/// Counts what this sample shows of reloads.
+/// Adds the reloads that this sample shows.
 #[must_use]
 pub fn count(before: Option<&ReloadHistory>, case: &Case<'_>) -> ReloadHistory {
     let now = case.snapshot.taken;
@@ -82,7 +85,7 @@ pub fn count(before: Option<&ReloadHistory>, case: &Case<'_>) -> ReloadHistory {
     history
 }
 
-/// When the current generation came by a reload, not by a start: its start.
+/// The start of the current generation, if it came by a reload; `None` if the service was started.
 fn reloaded(
     case: &Case<'_>,
     current: &BTreeSet<ProcessId>,
@@ -112,7 +115,8 @@ fn count_failures(history: &mut ReloadHistory, numbers: Numbers<'_>, now: UnixSe
     let mut failing = match history.failing.take() {
         Some(failing) if same(&failing) => failing,
         former => {
-            // A number that was failing and was tried again has failed, seen twice or not.
+            // The master has gone on to another number, so the former one failed, even if only one
+            // sample showed it.
             if former.is_some_and(|f| f.master == master.id() && f.samples == 1) {
                 history.seen.failures += 1;
             }
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn reloads_of_a_master_are_counted() {
+    fn successes_and_failures_of_a_master_are_counted() {
         let mut film = Film::default();
         let mut see = |taken, actors: &[Actor]| {
             let verdict = film.see(taken, actors);
@@ -163,10 +167,10 @@ mod tests {
         assert_eq!(see(1007.0, &[master(3), third()]), (1, 2, Some(true)));
     }
 
-    /// Of a daemon's reload a sample may see only the child that has yet to detach, beside one that
-    /// was superseded long ago and drains: that one is no more current than before.
+    /// During a daemon's reload a sample may show only the child that has yet to detach, beside a
+    /// process that was superseded long ago and drains. That process stays stale.
     #[test]
-    fn a_drain_is_not_current_while_nobody_has_detached() {
+    fn a_draining_process_stays_stale_while_the_new_daemon_detaches() {
         let mut film = Film::default();
         let line = |sf: &str| format!("haproxy -D -f /a.cfg -p /run/p {sf}");
         let first = || actor(10, 100, &line("-sf 9")).connected(7, Established);
@@ -192,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_is_no_reload() {
+    fn a_restart_does_not_count_as_a_reload() {
         let mut film = Film::default();
         let daemon =
             |pid, started| actor(pid, started, "haproxy -D -f /a.cfg -p /run/p").tcp(80, 1);

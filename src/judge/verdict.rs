@@ -17,22 +17,22 @@ use crate::model::{
 use crate::policy::kind::Kind;
 use crate::policy::{Rules, Thresholds};
 
-/// A port as the metrics name it. Interface and netns are empty unless bound to one or foreign.
+/// A port, with the fields that are its labels in the metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortKey {
-    /// Transport.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// Address.
+    /// The local address.
     pub address: IpAddr,
-    /// Number.
+    /// The port number.
     pub port: u16,
-    /// Interface.
+    /// The interface to which the socket is bound; empty for most ports.
     pub interface: Name,
-    /// Network namespace.
+    /// The network namespace; empty for the host's own.
     pub netns: Name,
 }
 
-/// The text of a label that is empty for most ports, and then costs nothing to compare or copy.
+/// A label that is empty for most ports: an empty one costs nothing to compare or copy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Option<Arc<str>>);
 
@@ -56,57 +56,58 @@ impl Deref for Name {
     }
 }
 
-/// What a kind is said of, and who stands behind it: the labels of an anomaly.
+/// What an anomaly is about and what causes it: its labels, apart from its kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subject {
-    /// The port, where it is about one.
+    /// The port, if it is about one.
     pub port: Option<PortKey>,
-    /// Who causes it: stable while the cause is, never a pid.
+    /// The program or process that causes it. It does not change while the cause lasts, so it is
+    /// never a pid.
     pub holder: String,
 }
 
 impl Subject {
-    /// Its address and port, where it has one.
+    /// The address and port, if it is about a port.
     #[must_use]
     pub fn place(&self) -> Option<(IpAddr, u16)> {
         self.port.as_ref().map(|key| (key.address, key.port))
     }
 }
 
-/// A fact judged wrong.
+/// A finding that has been held against the grace of its kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Anomaly {
-    /// Its kind.
+    /// The kind.
     pub kind: Kind,
     /// What it is about.
     pub subject: Subject,
-    /// Since when: proved, or first seen.
+    /// Since when it has been wrong: a proved time, or that of the first sample that showed it.
     pub since: UnixSeconds,
-    /// It has not held for its grace, or not in two samples running.
+    /// It has not lasted for its grace and in two samples running yet; else it is firing.
     pub pending: bool,
-    /// What was seen, one fact each.
+    /// The facts that were seen, one in each line.
     pub evidence: Vec<String>,
-    /// What to do first.
+    /// The first thing to do.
     pub advice: String,
 }
 
 named! {
-    /// Why a stale process lives.
+    /// Why a stale process is still there.
     pub enum StaleState {
-        /// It holds a listening socket.
+        /// It still holds a listening socket.
         Listening = "listening",
-        /// It has connections, and no listener.
+        /// It has no listener, but connections.
         Draining = "draining",
-        /// Neither.
+        /// It has neither, and has not exited.
         Idle = "idle",
-        /// Dead and not reaped.
+        /// It is dead, and its parent has not reaped it.
         Zombie = "zombie",
-        /// It could not be read.
+        /// Its sockets could not all be read.
         Unknown = "unknown",
     }
 }
 
-/// Connections of a process by state.
+/// The number of a process's connections by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConnectionCounts {
     /// TCP ESTABLISHED.
@@ -117,12 +118,12 @@ pub struct ConnectionCounts {
     pub syn_sent: u64,
     /// Unix streams other than the master's.
     pub unix: u64,
-    /// TCP in other states, and QUIC.
+    /// TCP in any other state, and QUIC.
     pub other: u64,
 }
 
 impl ConnectionCounts {
-    /// Name (label `state`) and number of each.
+    /// Each state's name (label `state`) and number.
     #[must_use]
     pub fn named(&self) -> [(&'static str, u64); 5] {
         [
@@ -134,13 +135,13 @@ impl ConnectionCounts {
         ]
     }
 
-    /// All together.
+    /// The number of all connections.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.named().iter().map(|(_, count)| count).sum()
     }
 
-    /// Adds another process's.
+    /// Adds the connections of another process.
     pub fn add(&mut self, other: &ConnectionCounts) {
         self.established += other.established;
         self.close_wait += other.close_wait;
@@ -150,119 +151,119 @@ impl ConnectionCounts {
     }
 }
 
-/// A process of a haproxy.
+/// A process of a service, as the verdict shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessView {
-    /// Identity.
+    /// Its pid and start time.
     pub id: ProcessId,
-    /// Role.
+    /// Its role.
     pub role: Role,
-    /// Generation.
+    /// Its generation.
     pub generation: Generation,
-    /// Of a stale one.
+    /// Why it is still there; `None` unless it is stale.
     pub state: Option<StaleState>,
-    /// Start.
+    /// When it was started.
     pub started: UnixSeconds,
-    /// How a stale one was superseded.
+    /// How it was superseded; `None` unless it is stale.
     pub superseded: Option<Superseded>,
-    /// Of a stale one, where they could be read.
+    /// Its connections; `None` unless it is stale and they could be read.
     pub connections: Option<ConnectionCounts>,
-    /// Anonymous resident memory.
+    /// Its resident anonymous memory (`RssAnon`).
     pub anonymous_memory_bytes: Option<u64>,
-    /// Open descriptors.
+    /// The number of its open descriptors.
     pub open_fds: Option<u64>,
-    /// Limit on them.
+    /// The limit on its open descriptors (`RLIMIT_NOFILE`).
     pub max_fds: Option<u64>,
 }
 
-/// A port some generation of a haproxy listens on.
+/// A port on which one generation of a service listens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Port {
-    /// Which.
+    /// The port.
     pub key: PortKey,
-    /// Whose.
+    /// The generation.
     pub generation: Generation,
-    /// Who holds it, ascending.
+    /// The processes that hold its sockets, ascending.
     pub pids: Vec<i32>,
-    /// Its sockets, ascending.
+    /// The inodes of its sockets, ascending.
     pub inodes: Vec<u64>,
-    /// Fill of the fullest socket's accept queue (TCP).
+    /// The length of its fullest accept queue (TCP).
     pub queue_length: Option<u32>,
-    /// That queue's limit.
+    /// The limit of that queue.
     pub queue_limit: Option<u32>,
-    /// Connections dropped at full accept queues of any generation (TCP).
+    /// The connections that were dropped at full accept queues, of all generations (TCP).
     pub drops: Option<u64>,
 }
 
 named! {
-    /// How a haproxy came to be watched.
+    /// How a service came to be watched.
     pub enum Origin {
-        /// It has a name in the configuration.
+        /// An entry of the exporter's configuration matches it.
         Configured = "configured",
-        /// It was found on the host.
+        /// It was found on the host, and no entry matches it.
         Discovered = "discovered",
     }
 }
 
-/// The reloads of one haproxy, as far as they were seen.
+/// The reloads of one service since the exporter was started.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reloads {
-    /// New generations that took over.
+    /// The number of new generations that took over.
     pub successes: u64,
-    /// Reload numbers of a master that no worker ever matched.
+    /// The number of a master's reloads that no worker came of.
     pub failures: u64,
-    /// Failures can be known: it has a master whose environment can be read.
+    /// Failures can be counted, because there is a master whose environment can be read.
     pub failures_known: bool,
-    /// The last one landed; `None` where that cannot be known, or there was none.
+    /// Whether the last one succeeded; `None` if there was none, or that cannot be known.
     pub last_successful: Option<bool>,
-    /// When it was.
+    /// When the last one was.
     pub last_timestamp: Option<UnixSeconds>,
 }
 
-/// One haproxy, judged.
+/// The verdict on one service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceVerdict {
-    /// Its name.
+    /// Its name (label `haproxy`).
     pub name: String,
     /// How it came to be watched.
     pub origin: Origin,
-    /// What else is known of it.
+    /// Its pidfile, configuration and other attributes that identify it.
     pub identity: Identity,
-    /// A current process serves. `None`: could not be seen.
+    /// Whether a current process serves; `None` if that could not be seen.
     pub up: Option<bool>,
     /// Its processes, oldest first.
     pub processes: Vec<ProcessView>,
-    /// Generations alive; `None`: could not be seen.
+    /// The number of generations that are alive; `None` if that could not be seen.
     pub generations: Option<u64>,
-    /// Start of the serving generation.
+    /// When the serving generation was started.
     pub generation_start: Option<UnixSeconds>,
-    /// Its configuration as it is on disk, where it could be read.
+    /// Its configuration on disk, if it could be read.
     pub configuration: Option<Arc<Configuration>>,
     /// Its listeners by port and generation.
     pub ports: Vec<Port>,
-    /// Protocols whose listeners are known in full.
+    /// The protocols of which every listener is known.
     pub protocols_known: BTreeSet<Protocol>,
-    /// What is wrong, pending included, in a stable order.
+    /// Its anomalies, pending ones included, by kind and subject.
     pub anomalies: Vec<Anomaly>,
-    /// Kinds that could be judged.
+    /// The kinds that could be judged: for any other, no anomaly does not mean that all is well.
     pub judged: BTreeSet<Kind>,
-    /// Anomalies that began since the exporter was started.
+    /// How many anomalies have begun since the exporter was started, by kind.
     pub observed: BTreeMap<Kind, u64>,
     /// Its reloads.
     pub reloads: Reloads,
-    /// What is left to it.
+    /// The memory and pids that are left to it.
     pub headroom: Headroom,
-    /// Its thresholds.
+    /// Its thresholds for the alerts.
     pub thresholds: Thresholds,
-    /// Permitted port numbers by protocol.
+    /// The number of ports that it may listen on, by protocol.
     pub allowed_ports: BTreeMap<Protocol, u64>,
 }
 
 impl ServiceVerdict {
-    /// A haproxy of which nothing lives: every series it always has, at zero. Whether its ports are
-    /// blocked is not known without its configuration.
+    /// A service that has no process: it has every series that a service always has, at zero. Whether
+    /// its ports are blocked is not known without its configuration.
     #[must_use]
-    pub fn unseen(name: &str, rules: &Rules) -> ServiceVerdict {
+    pub fn absent(name: &str, rules: &Rules) -> ServiceVerdict {
         let both = [Protocol::Tcp, Protocol::Udp];
         ServiceVerdict {
             name: name.to_owned(),
@@ -285,7 +286,7 @@ impl ServiceVerdict {
         }
     }
 
-    /// A haproxy of which nobody can say whether it lives.
+    /// A service of which it is not known whether it has a process.
     #[must_use]
     pub fn unknown(name: &str, rules: &Rules) -> ServiceVerdict {
         ServiceVerdict {
@@ -293,33 +294,33 @@ impl ServiceVerdict {
             generations: None,
             protocols_known: BTreeSet::new(),
             judged: BTreeSet::new(),
-            ..ServiceVerdict::unseen(name, rules)
+            ..ServiceVerdict::absent(name, rules)
         }
     }
 
-    /// Nobody can say whether it serves, nor what would follow from that it does not.
+    /// Withholds whether it is up, and every conclusion from its being down.
     pub fn withhold(&mut self) {
         self.up = None;
         self.protocols_known.clear();
         self.judged.clear();
     }
 
-    /// Nothing of it lives any more; it keeps its series for a while.
+    /// It has no process left, and keeps its series until it is forgotten.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.processes.is_empty()
     }
 }
 
-/// What a sample means.
+/// The verdict on one sample.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Verdict {
     /// When the sample was taken.
     pub taken: UnixSeconds,
-    /// The haproxys, by name.
+    /// The services, in the order of their names.
     pub services: Vec<ServiceVerdict>,
-    /// What could not be read.
+    /// Everything that could not be read.
     pub unreadable: Vec<Unreadable>,
-    /// How the collectors fared.
+    /// The runs of the collectors.
     pub collectors: Vec<CollectorRun>,
 }

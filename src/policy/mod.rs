@@ -1,4 +1,4 @@
-//! What the operator permits: allowed ports, graces, thresholds, names. Checked values.
+//! What the operator permits, as checked values: allowed ports, graces, thresholds and names.
 
 pub mod kind;
 
@@ -10,18 +10,16 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use self::kind::Kind;
-use crate::haproxy::lineage::identity::Identity;
-use crate::haproxy::lineage::services::Service;
 use crate::model::Protocol;
 
-/// The whole policy.
+/// The policy for all services of the host.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// For every haproxy without rules of its own.
+    /// The rules for services that no entry matches.
     pub defaults: Rules,
-    /// The configured haproxys, in the order of the file.
+    /// The entries of `haproxys`, in the order of the file.
     pub haproxys: Vec<Configured>,
-    /// Most port series of one haproxy.
+    /// The maximum number of port series for each service.
     pub max_port_series: usize,
 }
 
@@ -32,86 +30,61 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The rules for the haproxy of this name.
+    /// The rules for the service of this name.
     #[must_use]
     pub fn rules(&self, name: &str) -> &Rules {
         let configured = self.haproxys.iter().find(|configured| configured.name == name);
         configured.map_or(&self.defaults, |configured| &configured.rules)
     }
 
-    /// A configured haproxy has this name.
+    /// Whether an entry has this name.
     #[must_use]
-    pub fn names(&self, name: &str) -> bool {
+    pub fn is_configured(&self, name: &str) -> bool {
         self.haproxys.iter().any(|configured| configured.name == name)
-    }
-
-    /// The first configured haproxy whose match fits.
-    #[must_use]
-    pub fn configured(&self, service: &Service<'_>, identity: &Identity) -> Option<&Configured> {
-        self.haproxys.iter().find(|configured| configured.matching.fits(service, identity))
     }
 }
 
-/// A haproxy with a name of the operator's.
+/// An entry of `haproxys`: a service to which the operator has given a name.
 #[derive(Debug, Clone)]
 pub struct Configured {
-    /// The name.
+    /// The name of the service.
     pub name: String,
-    /// How to know it.
+    /// What identifies the service.
     pub matching: Match,
-    /// Its rules.
+    /// The rules for the service.
     pub rules: Rules,
 }
 
-/// What must be true of a haproxy: everything that is given.
+/// The conditions that a service must meet to be the configured one: all that are given.
 #[derive(Debug, Clone, Default)]
 pub struct Match {
-    /// Path of the pidfile.
+    /// The path of its pidfile.
     pub pidfile: Option<PathBuf>,
-    /// Path of the first configuration file or directory.
+    /// The path of its first configuration file or directory.
     pub config: Option<PathBuf>,
-    /// Path of the master socket.
+    /// The path of its master socket.
     pub master_socket: Option<PathBuf>,
-    /// Fits the arguments of one of its processes, joined by blanks.
+    /// Matches the arguments of one of its processes, joined by spaces.
     pub command: Option<Regex>,
-    /// Fits the whole path of its cgroup.
+    /// Matches the whole path of its cgroup.
     pub cgroup: Option<Regex>,
 }
 
-impl Match {
-    fn fits(&self, service: &Service<'_>, identity: &Identity) -> bool {
-        let path = |wanted: &Option<PathBuf>, is: &Option<PathBuf>| {
-            wanted.as_ref().is_none_or(|wanted| is.as_ref() == Some(wanted))
-        };
-        let command = self.command.as_ref().is_none_or(|command| {
-            let mut arguments = service.members.iter().filter_map(|m| m.process.arguments.as_ref());
-            arguments.any(|arguments| command.is_match(&arguments.join(" ")))
-        });
-        let cgroup = self.cgroup.as_ref().is_none_or(|cgroup| {
-            identity.cgroup.as_ref().is_some_and(|path| cgroup.is_match(path))
-        });
-        command
-            && cgroup
-            && path(&self.pidfile, &identity.pidfile)
-            && path(&self.config, &identity.config)
-            && path(&self.master_socket, &identity.master_socket)
-    }
-}
-
-/// What one haproxy may do.
+/// The rules for one service.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Allowed listeners; `None` allows all, an empty list none.
+    /// The listeners that are allowed; `None` allows all, an empty list allows none.
     pub allowed_ports: Option<Vec<AllowedPort>>,
-    /// How long a superseded process may keep its listener; the hold time of other kinds too.
+    /// How long a superseded process may keep its listener. Other kinds have the same grace unless
+    /// they say otherwise.
     pub stale_grace_seconds: f64,
     /// How long an edited configuration may wait for its reload.
     pub reload_grace_seconds: f64,
-    /// How long a discovered haproxy that is gone keeps its series.
+    /// How long a discovered service keeps its series after it is gone.
     pub forget_after_seconds: f64,
-    /// Limits for the alerts.
+    /// The thresholds for the alerts.
     pub thresholds: Thresholds,
-    /// Known and accepted.
+    /// The anomalies that the operator accepts.
     pub ignore: Vec<Ignore>,
 }
 
@@ -129,7 +102,7 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// A listener there is permitted.
+    /// Whether a listener at this address and port is allowed.
     #[must_use]
     pub fn allows(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
         let allowed = self.allowed_ports.as_ref();
@@ -142,7 +115,7 @@ impl Rules {
         self.ignore.iter().any(|ignore| ignore.accepts(kind, at))
     }
 
-    /// A listener with this number is permitted on some address.
+    /// Whether a listener on this port number is allowed at some address.
     #[must_use]
     pub fn allows_number(&self, protocol: Protocol, port: u16) -> bool {
         self.allowed_ports.as_ref().is_none_or(|list| {
@@ -153,7 +126,7 @@ impl Rules {
         })
     }
 
-    /// How many port numbers are permitted, on whatever address.
+    /// The number of distinct port numbers that are allowed at some address.
     #[must_use]
     pub fn allowed_count(&self, protocol: Protocol) -> u64 {
         let Some(list) = &self.allowed_ports else { return u64::from(u16::MAX) };
@@ -175,11 +148,11 @@ impl Rules {
 /// One entry of `allowed_ports`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedPort {
-    /// `None`: both.
+    /// The protocol; `None` means both.
     pub protocol: Option<Protocol>,
-    /// `None`: any.
+    /// The network that the address must belong to; `None` means any address.
     pub address: Option<IpNet>,
-    /// Inclusive.
+    /// The port numbers, both ends included.
     pub ports: RangeInclusive<u16>,
 }
 
@@ -191,16 +164,16 @@ impl AllowedPort {
     }
 }
 
-/// Thresholds exported so that alerting rules need no editing.
+/// Thresholds that are exported as metrics, so that alerting rules need not be edited.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
-    /// Listeners of the current generation.
+    /// Too many listeners of the current generation.
     pub bound_ports: f64,
-    /// Stale processes.
+    /// Too many stale processes.
     pub stale_processes: f64,
-    /// Generations alive.
+    /// Too many generations alive.
     pub generations: f64,
-    /// Age of the oldest stale process.
+    /// Too great an age of the oldest stale process.
     pub stale_age_seconds: f64,
 }
 
@@ -217,7 +190,7 @@ impl Default for Thresholds {
 }
 
 impl Thresholds {
-    /// Name (label `name`) and value of each.
+    /// Each threshold's name (label `name`) and value.
     #[must_use]
     pub fn named(&self) -> [(&'static str, f64); 4] {
         [
@@ -229,14 +202,14 @@ impl Thresholds {
     }
 }
 
-/// An anomaly the operator accepts: everything given must be so.
+/// Anomalies that the operator accepts: those to which everything that is given applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ignore {
-    /// The kind; `None` any.
+    /// The kind; `None` means any.
     pub kind: Option<Kind>,
-    /// The port; `None` any, and none.
+    /// The port; `None` also accepts anomalies that are not about a port.
     pub port: Option<u16>,
-    /// The address; `None` any, and none.
+    /// The address; `None` also accepts anomalies that are not about a port.
     pub address: Option<IpAddr>,
 }
 
@@ -263,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed() {
+    fn a_listener_is_allowed_by_protocol_address_and_port() {
         let rules = Rules {
             allowed_ports: Some(vec![
                 allowed(None, None, 80..=80),
@@ -292,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_allows_all_and_empty_none() {
+    fn an_absent_list_allows_every_port_and_an_empty_list_none() {
         let count = |allowed_ports| {
             Rules { allowed_ports, ..Rules::default() }.allowed_count(Protocol::Tcp)
         };

@@ -66,7 +66,7 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
     let mut watcher = Watcher::new(crate::cmd::paths(options), config)?;
     let (snapshot, verdict) = watcher.observe();
     let host = Host::new(snapshot, &verdict, watcher.sampler());
-    let known = |name: &str| policy.names(name) || host.running(name).is_some();
+    let known = |name: &str| policy.is_configured(name) || host.running(name).is_some();
     if let Some(name) = arguments.haproxy.as_deref().filter(|name| !known(name)) {
         let names = verdict.services.iter().map(|haproxy| haproxy.name.clone()).collect();
         return Err(Error::UnknownHaproxy { name: name.to_owned(), names });

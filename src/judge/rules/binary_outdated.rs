@@ -1,11 +1,11 @@
-//! The serving process executes a file that was replaced or removed.
+//! Rule `binary_outdated`: a current process runs a file that was replaced on disk.
 
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement, instance};
 use crate::judge::verdict::Subject;
 
-/// The serving process executes a file that was replaced or removed.
+/// Finds current processes whose executable the kernel shows as deleted: it was replaced or removed.
 pub fn binary_outdated(input: &RuleInput<'_>) -> Judgement {
     let mut complete = input.case.living(Generation::Unknown).next().is_none();
     let mut findings = Vec::new();
@@ -23,7 +23,7 @@ pub fn binary_outdated(input: &RuleInput<'_>) -> Judgement {
                     member.id().pid,
                     executable.path.display()
                 )],
-                advice: "an upgrade has not been taken up: restart (a master keeps its old code \
+                advice: "the upgrade is not in effect yet: restart (a master keeps its old code \
                          until it is reloaded, its workers until they are replaced)"
                     .to_owned(),
             }),
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_outdated() {
+    fn a_current_process_whose_executable_was_replaced_is_found() {
         let outdated = |actor: Actor| {
             actor.change(|p| {
                 let executable = p.executable.take();

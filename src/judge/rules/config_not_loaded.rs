@@ -1,16 +1,16 @@
-//! The configuration on disk is not the one that serves.
+//! Rule `config_not_loaded`: the configuration on disk is not the one that serves.
 
-use super::input::{RuleInput, is_undeclared};
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::port_key;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::PortKey;
 use crate::model::Configuration;
 
-/// So many changes are told.
+/// The maximum number of changes that the evidence lists.
 const MOST_CHANGES: usize = 10;
 
-/// The configuration on disk is not the one that serves, for longer than `reload_grace`.
+/// Finds a configuration that has waited for its reload longer than `reload_grace`.
 pub fn config_not_loaded(input: &RuleInput<'_>) -> Judgement {
     let Some(changed) = input.case.config_has_changed() else {
         return Judgement::if_known(input.case.generations.up == Some(false), Vec::new());
@@ -41,16 +41,16 @@ pub fn config_not_loaded(input: &RuleInput<'_>) -> Judgement {
     }])
 }
 
-/// What a reload would bind and give back.
+/// The ports that a reload would bind and release.
 fn changes(input: &RuleInput<'_>, configuration: &Configuration) -> Vec<String> {
     let added = input.case.unbound.iter().map(|endpoint| {
         format!("a reload would bind {}", in_words(&port_key(input.case.snapshot, endpoint)))
     });
     let removed = input.by_port(Generation::Current).filter(|(_, holders)| {
         configuration.complete
-            && holders.first().is_some_and(|port| is_undeclared(input, configuration, port))
+            && holders.first().is_some_and(|port| input.is_undeclared(configuration, port))
     });
-    let removed = removed.map(|(key, _)| format!("a reload would give back {}", in_words(key)));
+    let removed = removed.map(|(key, _)| format!("a reload would release {}", in_words(key)));
     added.chain(removed).take(MOST_CHANGES).collect()
 }
 
@@ -69,21 +69,21 @@ mod tests {
     const TWO: &str = "frontend a\n bind :80\n bind :81\n";
 
     #[test]
-    fn config_not_loaded() {
+    fn an_edit_is_found_once_reload_grace_is_over() {
         let mut film = Film::default();
         let edited = || actor(10, 1, LINE).configured(TWO, 2000).tcp(80, 1).tcp(82, 2);
         film.see(2001.0, &[edited()]);
         let early = film.see(5599.0, &[edited()]);
-        assert!(early.one().findings().is_empty(), "an hour to reload");
+        assert!(early.one().findings().is_empty(), "the reload may take an hour");
         let late = film.see(5601.0, &[edited()]);
         assert_eq!(late.one().findings(), ["config_not_loaded"]);
         let evidence = late.one().anomalies[0].evidence.join("; ");
         assert!(evidence.contains("would bind tcp 0.0.0.0 port 81"), "{evidence}");
-        assert!(evidence.contains("would give back tcp 0.0.0.0 port 82"), "{evidence}");
+        assert!(evidence.contains("would release tcp 0.0.0.0 port 82"), "{evidence}");
     }
 
     #[test]
-    fn what_was_watched_goes_by_content() {
+    fn a_process_watched_since_its_start_is_compared_by_content() {
         let mut film = Film::default();
         let born =
             |text, modified| actor(10, 1000, LINE).configured(text, modified).tcp(80, 1).tcp(81, 2);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_tells_of_an_edit_nobody_watched() {
+    fn a_process_found_later_is_compared_by_date() {
         let at = |modified| actor(10, 1000, LINE).configured("frontend a\n bind :80\n", modified);
         for (what, modified, fires) in [
             ("written just before the start", 1000, false),

@@ -1,4 +1,4 @@
-//! Why a stale process lives, and how to end it: evidence and advice in words.
+//! Evidence and advice that several rules give, in words.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,20 @@ use crate::judge::case::{Case, PortSockets};
 use crate::model::declared::Listener;
 use crate::model::{Configuration, ProcessId, Signals};
 
-/// What explains that a stale process has not gone.
+/// The facts that explain why a stale process has not exited.
 #[must_use]
-pub fn it_lives(case: &Case<'_>, member: &Member<'_>) -> Vec<String> {
+pub fn why_it_lives(case: &Case<'_>, member: &Member<'_>) -> Vec<String> {
     let mut facts = signals(member);
     let by_its_master = member.role == Role::Worker;
     let replacement = case.living(Generation::Current).find(|m| m.role == Role::Daemon);
     if let Some(replacement) = replacement.filter(|_| !by_its_master) {
-        facts.push(the_chain(case, member, replacement));
+        facts.push(replacement_list(case, member, replacement));
     }
     facts
 }
 
-/// Whether its replacement was told of it (`-sf`), and why not.
-fn the_chain(case: &Case<'_>, member: &Member<'_>, replacement: &Member<'_>) -> String {
+/// Whether the serving daemon was told to replace the process (`-sf`), and if not, why.
+fn replacement_list(case: &Case<'_>, member: &Member<'_>, replacement: &Member<'_>) -> String {
     let (old, new) = (member.id().pid, replacement.id().pid);
     let alive = |pid: &i32| {
         let mut members = case.service.members.iter();
@@ -38,7 +38,7 @@ fn the_chain(case: &Case<'_>, member: &Member<'_>, replacement: &Member<'_>) -> 
             format!("pid {new} was started with a bare -sf: the pidfile was empty or missing then")
         }
         Some(named) if !named.iter().any(alive) => format!(
-            "pid {new} was started with -sf {}, which is dead: the chain is broken and {old} was never signalled",
+            "pid {new} was started with -sf {}, which is dead: the chain is broken, and {old} was never signalled",
             list(named)
         ),
         Some(named) => {
@@ -47,13 +47,13 @@ fn the_chain(case: &Case<'_>, member: &Member<'_>, replacement: &Member<'_>) -> 
     }
 }
 
-/// Signals that do not reach it, and states in which none does.
+/// The signals that do not reach a process, and the states in which none does.
 #[must_use]
 pub fn signals(member: &Member<'_>) -> Vec<String> {
     let mut facts = Vec::new();
     match member.process.run_state {
         'T' | 't' => {
-            facts.push("it is stopped (state T): signals wait until it goes on".to_owned());
+            facts.push("it is stopped (state T): signals wait until it continues".to_owned());
         }
         'D' => facts.push("it is in uninterruptible sleep (state D)".to_owned()),
         _ => {}
@@ -63,13 +63,13 @@ pub fn signals(member: &Member<'_>) -> Vec<String> {
             facts.push("it blocks SIGUSR1, the soft stop".to_owned());
         }
         if signals.pending & Signals::SIGUSR1 != 0 {
-            facts.push("SIGUSR1 is pending: sent, and never taken".to_owned());
+            facts.push("SIGUSR1 is pending: it was sent and has not been handled".to_owned());
         }
     }
     facts
 }
 
-/// The command that ends it with the least harm.
+/// The command that ends a process with the least harm.
 #[must_use]
 pub fn how_to_end(member: &Member<'_>) -> String {
     let pid = member.id().pid;
@@ -77,7 +77,9 @@ pub fn how_to_end(member: &Member<'_>) -> String {
     match member.process.run_state {
         'T' | 't' => format!("kill -CONT {pid}, then kill -USR1 {pid}"),
         _ if blocked => {
-            format!("kill -TERM {pid}: it cannot take the soft stop, its connections end")
+            format!(
+                "kill -TERM {pid}: it cannot take the soft stop, and its connections will be cut"
+            )
         }
         _ => format!("kill -USR1 {pid}: it closes its listeners and drains"),
     }
@@ -94,7 +96,7 @@ pub fn pids<'a>(ports: impl IntoIterator<Item = &'a PortSockets<'a>>) -> String 
     format!("{} {list}", if pids.len() == 1 { "pid" } else { "pids" })
 }
 
-/// How long a stale process may keep its listeners, where HAProxy's own `grace` prolongs it.
+/// How long a stale process may keep its listeners, if HAProxy's own `grace` prolongs it.
 pub fn whole_grace(case: &Case<'_>, id: ProcessId) -> Option<f64> {
     let own = case.pasts.get(&id).and_then(|past| past.own_grace_seconds)?;
     Some(own + case.rules.stale_grace_seconds)
@@ -124,7 +126,7 @@ pub fn declaring<'c>(
     })
 }
 
-/// Where in the files a port is declared.
+/// The place in the files where a port is declared.
 pub fn declared_at(
     configuration: &Configuration,
     places: &Places,

@@ -1,4 +1,4 @@
-//! What the rules look at.
+//! What a rule gets to see of one service.
 
 use std::collections::BTreeSet;
 
@@ -9,32 +9,29 @@ use crate::judge::owners::Owners;
 use crate::judge::verdict::PortKey;
 use crate::model::{Configuration, Protocol};
 
-/// What the rules look at.
+/// Everything that a rule may look at.
 #[derive(Debug)]
 pub struct RuleInput<'a> {
-    /// The haproxy.
+    /// The service.
     pub case: &'a Case<'a>,
-    /// What its processes listen on.
+    /// The sockets on which its processes listen.
     pub ports: &'a [PortSockets<'a>],
-    /// Name of every other haproxy that shares a port with one, and what it listens on.
+    /// The name and the sockets of every other service that shares a port with one.
     pub others: &'a [(&'a str, &'a [PortSockets<'a>])],
-    /// Ports whose accept queue dropped connections since the last sample.
+    /// The ports at which connections were dropped since the last sample.
     pub dropping: &'a BTreeSet<PortKey>,
-    /// Whose the sockets on ports in question are.
+    /// The services that hold sockets on the ports in question.
     pub owners: &'a Owners<'a>,
 }
 
 impl<'a> RuleInput<'a> {
-    /// What the processes of one generation listen on.
-    pub(in crate::judge) fn of(
-        &self,
-        generation: Generation,
-    ) -> impl Iterator<Item = &'a PortSockets<'a>> {
+    /// The sockets on which the processes of one generation listen.
+    pub fn ports_of(&self, generation: Generation) -> impl Iterator<Item = &'a PortSockets<'a>> {
         self.ports.iter().filter(move |port| port.generation == generation)
     }
 
-    /// The same by port.
-    pub(in crate::judge) fn by_port(
+    /// The same sockets, grouped by port.
+    pub fn by_port(
         &self,
         generation: Generation,
     ) -> impl Iterator<Item = (&'a PortKey, &'a [PortSockets<'a>])> {
@@ -43,33 +40,30 @@ impl<'a> RuleInput<'a> {
         of.map(|(first, group)| (&first.key, group))
     }
 
-    pub(in crate::judge) fn knows_ports_of(&self, generation: Generation) -> bool {
+    /// Every listener of that generation is known.
+    pub fn knows_ports_of(&self, generation: Generation) -> bool {
         [Protocol::Tcp, Protocol::Udp]
             .into_iter()
             .all(|protocol| self.case.listeners_known(protocol, generation))
     }
-}
 
-/// The configuration, and whether it has changed since it was loaded; `None`: not all is known.
-pub fn settled<'c>(input: &'c RuleInput<'_>) -> Option<(&'c Configuration, bool)> {
-    let configuration = input.case.configuration.as_deref().filter(|c| c.complete)?;
-    Some((configuration, input.case.config_has_changed()?))
-}
+    /// The configuration, if all of it is known and it is the one that serves; else the answer of a
+    /// rule that compares the two. While an edited configuration waits for its reload, a difference
+    /// is evidence of that and of nothing else.
+    pub fn loaded_configuration(&self) -> Result<&'a Configuration, Judgement> {
+        let case = self.case;
+        let configuration = case.configuration.as_deref().filter(|found| found.complete);
+        match (configuration, case.config_has_changed()) {
+            (Some(configuration), Some(false)) => Ok(configuration),
+            (Some(_), Some(true)) => Err(Judgement::of(Vec::new())),
+            _ => Err(Judgement::if_known(case.generations.up == Some(false), Vec::new())),
+        }
+    }
 
-/// While an edit waits for its reload, what differs is evidence of that, and nothing else.
-pub fn unsettled(input: &RuleInput<'_>) -> Judgement {
-    let waiting = settled(input).is_some();
-    let gone = input.case.generations.up == Some(false);
-    Judgement::if_known(waiting || gone, Vec::new())
-}
-
-/// No line of the configuration can be the cause of it.
-pub fn is_undeclared(
-    input: &RuleInput<'_>,
-    configuration: &Configuration,
-    port: &PortSockets<'_>,
-) -> bool {
-    let key = &port.key;
-    let declared = input.case.places.declares(&configuration.ports, &port.endpoint());
-    declared == Some(false) && !configuration.declared.may_bind(key.protocol, key.address, key.port)
+    /// No line of the configuration can have bound the port.
+    pub fn is_undeclared(&self, configuration: &Configuration, port: &PortSockets<'_>) -> bool {
+        let PortKey { protocol, address, port: number, .. } = port.key;
+        let declared = self.case.places.declares(&configuration.ports, &port.endpoint());
+        declared == Some(false) && !configuration.declared.may_bind(protocol, address, number)
+    }
 }

@@ -1,4 +1,4 @@
-//! The rules: one function a kind, and the precedence between them.
+//! The rules: one file and one function for each kind, and the precedence between them.
 
 mod binary_outdated;
 mod config_not_loaded;
@@ -23,78 +23,92 @@ use std::collections::BTreeSet;
 
 use self::input::RuleInput;
 use super::finding::{Finding, Judgement, instance};
+use super::verdict::PortKey;
 use crate::model::ProcessId;
 use crate::policy::Rules;
 use crate::policy::kind::Kind;
 
-/// Judges a haproxy by every rule; answers findings, and the kinds that could be judged.
+/// A rule that needs no other rule's answer.
+type Rule = fn(&RuleInput<'_>) -> Judgement;
+
+/// The rules that need no other rule's answer.
+const INDEPENDENT: [(Kind, Rule); 12] = [
+    (Kind::PortOutOfRange, port_out_of_range::port_out_of_range),
+    (Kind::PortUndeclared, port_undeclared::port_undeclared),
+    (Kind::PortEphemeral, port_ephemeral::port_ephemeral),
+    (Kind::PortBacklog, port_backlog::port_backlog),
+    (Kind::ProcessIdle, process_idle::process_idle),
+    (Kind::ProcessZombie, process_zombie::process_zombie),
+    (Kind::ProcessOrphan, process_orphan::process_orphan),
+    (Kind::ReloadFailed, reload_failed::reload_failed),
+    (Kind::ReloadRaced, reload_raced::reload_raced),
+    (Kind::PidfileMismatch, pidfile_mismatch::pidfile_mismatch),
+    (Kind::ConfigNotLoaded, config_not_loaded::config_not_loaded),
+    (Kind::BinaryOutdated, binary_outdated::binary_outdated),
+];
+
+/// Judges a service by every rule; returns the findings and the kinds that could be judged.
 #[must_use]
 pub fn judge(input: &RuleInput<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
-    let raced = reload_raced::reload_raced(input);
-    let split = port_split::port_split(input);
-    // One cause, one kind: what the first two explain is their evidence.
-    let racing = reload_raced::racing(input.case);
-    let blocked = port_blocked::port_blocked(input);
-    let ports_of = |judgement: &Judgement| {
-        judgement.findings.iter().filter_map(|f| f.subject.port.clone()).collect::<BTreeSet<_>>()
-    };
-    let explained = &ports_of(&split) | &ports_of(&blocked);
-    let split = Judgement {
-        findings: split.findings.into_iter().filter(|f| !is_of(f, &racing)).collect(),
-        ..split
-    };
-    let rows = [
-        (Kind::PortOutOfRange, port_out_of_range::port_out_of_range(input)),
-        (Kind::PortUndeclared, port_undeclared::port_undeclared(input)),
-        (Kind::PortMissing, port_missing::port_missing(input, &blocked)),
-        (
-            Kind::PortStaleListener,
-            port_stale_listener::port_stale_listener(input, &racing, &explained),
-        ),
-        (Kind::PortSplit, split),
-        (Kind::PortBlocked, blocked),
-        (Kind::PortEphemeral, port_ephemeral::port_ephemeral(input)),
-        (Kind::PortBacklog, port_backlog::port_backlog(input)),
-        (Kind::ProcessIdle, process_idle::process_idle(input)),
-        (Kind::ProcessZombie, process_zombie::process_zombie(input)),
-        (Kind::ProcessOrphan, process_orphan::process_orphan(input)),
-        (Kind::ReloadFailed, reload_failed::reload_failed(input)),
-        (Kind::ReloadRaced, raced),
-        (Kind::PidfileMismatch, pidfile_mismatch::pidfile_mismatch(input)),
-        (Kind::ConfigNotLoaded, config_not_loaded::config_not_loaded(input)),
-        (Kind::BinaryOutdated, binary_outdated::binary_outdated(input)),
-    ];
-    sift(rows, input.case.rules)
+    let independent = INDEPENDENT.into_iter().map(|(kind, rule)| (kind, rule(input)));
+    sift(dependent(input).into_iter().chain(independent), input.case.rules)
 }
 
-/// Findings without those the operator accepts, and the kinds that could be judged.
+/// The rules that stand back where another one explains the same sockets: one cause has one kind.
+///
+/// Racing daemons come first, then what blocks a port, then a split; a stale listener or a missing
+/// port is what none of these explains.
+fn dependent(input: &RuleInput<'_>) -> [(Kind, Judgement); 4] {
+    let racing = reload_raced::racing(input.case);
+    let blocked = port_blocked::port_blocked(input);
+    let split = port_split::port_split(input);
+    let explained = &ports_of(&split) | &ports_of(&blocked);
+    let stale = port_stale_listener::port_stale_listener(input, &racing, &explained);
+    [
+        (Kind::PortMissing, port_missing::port_missing(input, &blocked)),
+        (Kind::PortStaleListener, stale),
+        (Kind::PortBlocked, blocked),
+        (Kind::PortSplit, without(split, &racing)),
+    ]
+}
+
+/// The ports that a rule found something about.
+fn ports_of(judgement: &Judgement) -> BTreeSet<PortKey> {
+    judgement.findings.iter().filter_map(|finding| finding.subject.port.clone()).collect()
+}
+
+/// A judgement without what it found about these processes.
+fn without(judgement: Judgement, processes: &BTreeSet<ProcessId>) -> Judgement {
+    let instances: BTreeSet<String> = processes.iter().map(|id| instance(*id)).collect();
+    let findings = judgement.findings.into_iter();
+    let findings = findings.filter(|finding| !instances.contains(&finding.instance)).collect();
+    Judgement { findings, ..judgement }
+}
+
+/// Drops the findings that the operator accepts; returns the others and the kinds that could be
+/// judged.
 #[must_use]
 pub fn sift(
-    rows: impl IntoIterator<Item = (Kind, Judgement)>,
+    judgements: impl IntoIterator<Item = (Kind, Judgement)>,
     rules: &Rules,
 ) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
     let mut findings = Vec::new();
     let mut judged = BTreeSet::new();
-    for (kind, judgement) in rows {
+    for (kind, judgement) in judgements {
         if judgement.complete || !judgement.findings.is_empty() {
             judged.insert(kind);
         }
-        let kept = judgement
-            .findings
-            .into_iter()
-            .filter(|finding| !rules.ignores(kind, finding.subject.place()));
+        let found = judgement.findings.into_iter();
+        let kept = found.filter(|finding| !rules.ignores(kind, finding.subject.place()));
         findings.extend(kept.map(|finding| (kind, finding)));
     }
     (findings, judged)
 }
 
-/// A split whose stale side is one of the racing processes.
-fn is_of(finding: &Finding, racing: &BTreeSet<ProcessId>) -> bool {
-    racing.iter().any(|id| finding.instance == instance(*id))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use crate::policy::kind::Kind;
     use crate::policy::{AllowedPort, Ignore, Policy, Rules};
     use crate::stage::{Actor, Film, HERE, actor};
@@ -108,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ignored_is_not_found() {
+    fn an_accepted_anomaly_is_not_found() {
         let mut policy = allowing(80..=100);
         policy.defaults.ignore =
             vec![Ignore { kind: Some(Kind::PortOutOfRange), port: Some(200), address: None }];
@@ -118,11 +132,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_not_judged() {
+    fn a_kind_that_cannot_be_seen_is_not_judged() {
         let verdict = Film::with(allowing(1..=2)).settle(1000.0, &[actor(10, 1, LINE).unseen()]);
         for kind in [Kind::PortOutOfRange, Kind::PortStaleListener, Kind::PortSplit] {
             let judged = verdict.one().judged(kind);
-            // One process without a rival is current, so nothing stale is left to be seen.
+            // The only process of a service is current, so no stale one can have been missed.
             assert_eq!(judged, kind == Kind::PortStaleListener, "{}", kind.as_str());
         }
     }
@@ -134,9 +148,8 @@ mod tests {
 
     const BLUE_TOO: &str = "frontend a\n bind :80\n bind :80 namespace blue\n";
 
-    /// One number in two namespaces is two ports.
     #[test]
-    fn ports_in_another_network_namespace() {
+    fn one_number_in_two_network_namespaces_is_two_ports() {
         let high = "frontend a\n bind :15000\n bind :40000\n bind :15000 namespace blue\n bind \
                     :40000 namespace blue\n";
         let table: [(&str, Actor, &[&str]); 7] = [
@@ -160,7 +173,7 @@ mod tests {
                 ],
             ),
             (
-                "a name that leads nowhere may be where it is",
+                "the named namespace is not found, and may be the one that was read",
                 serving("frontend a\n bind :80\n bind :81 namespace red\n")
                     .names("red", None)
                     .tcp(80, 1)
@@ -168,7 +181,7 @@ mod tests {
                 &[],
             ),
             (
-                "a name that leads home",
+                "a name of its own namespace",
                 serving("frontend a\n bind :80 namespace red\n")
                     .names("red", Some(HERE))
                     .tcp(80, 1),
@@ -195,22 +208,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_a_namespace_that_cannot_be_entered_is_not_judged() {
+    fn ports_in_a_namespace_that_cannot_be_entered_are_not_judged() {
         let shut = || serving(BLUE_TOO).shut_out_of_blue().holds(2);
         let verdict = Film::default().settle(1000.0, &[shut().tcp(80, 1)]);
         let haproxy = verdict.one();
         assert_eq!((haproxy.up, haproxy.findings().len()), (Some(true), 0));
         assert_eq!(haproxy.ports.len(), 1);
-        assert!(haproxy.protocols_known.is_empty(), "there may be more");
+        assert!(haproxy.protocols_known.is_empty(), "there may be more ports");
         for kind in [Kind::PortMissing, Kind::PortUndeclared, Kind::PortBlocked] {
             assert!(!haproxy.judged(kind), "{}", kind.as_str());
         }
-        // What is missing in the namespace that was read is missing.
+        // A port that is missing in the namespace that was read is found nevertheless.
         let other = serving(&format!("{BLUE_TOO} bind :81\n")).shut_out_of_blue().tcp(80, 1);
         let verdict = Film::default().settle(1000.0, &[other]);
         assert_eq!(verdict.one().findings(), ["port_missing tcp 81"]);
-        // All it listens on may be there: neither up nor down.
+        // All its listeners may be in the other namespace, so it is neither up nor down.
         let verdict = Film::default().settle(1000.0, &[shut()]);
         assert_eq!((verdict.one().up, verdict.one().cast().as_str()), (None, "10 current"));
+    }
+
+    #[test]
+    fn every_kind_has_a_rule() {
+        let master = actor(10, 100, "haproxy -W -f /a.cfg").reload(1);
+        let worker = actor(11, 101, "haproxy -W -f /a.cfg").child_of(10).reload(1).tcp(80, 1);
+        let known = "frontend a\n bind :80\n";
+        let healthy = [master.configured(known, 50), worker.configured(known, 50)];
+        let verdict = Film::default().settle(1000.0, &healthy);
+        assert_eq!(verdict.one().judged, BTreeSet::from(Kind::ALL));
+        assert_eq!(verdict.one().findings(), [""; 0]);
     }
 }

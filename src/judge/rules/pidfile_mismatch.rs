@@ -1,4 +1,4 @@
-//! The pidfile does not name the serving process.
+//! Rule `pidfile_mismatch`: the pidfile does not name the serving process.
 
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
@@ -7,7 +7,8 @@ use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 use crate::model::PidfileContent;
 
-/// A pidfile that is there and does not name who serves; with a master, the master.
+/// Finds a pidfile that names other processes than the serving one: with a master, the master. A
+/// pidfile that is missing or empty is no mismatch.
 pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
     let case = input.case;
     if case.generations.up != Some(true) {
@@ -66,7 +67,7 @@ mod tests {
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
 
     #[test]
-    fn pidfile_mismatch() {
+    fn a_pidfile_must_name_the_serving_daemon_or_its_master() {
         let table: [(&str, Actor, bool); 4] = [
             ("right", actor(11, 2, LINE).pidfile(&[11]), false),
             ("wrong", actor(11, 2, LINE).pidfile(&[10]), true),

@@ -1,4 +1,4 @@
-//! Connections are dropped at a full accept queue, or it stays full.
+//! Rule `port_backlog`: connections are dropped at a full accept queue, or the queue stays full.
 
 use super::explain::pids;
 use super::input::RuleInput;
@@ -7,10 +7,11 @@ use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 use crate::model::Protocol;
 
-/// Connections were dropped at a full accept queue, or it stays full.
+/// Finds ports whose fullest accept queue is full, or at which connections were dropped since the
+/// last sample.
 pub fn port_backlog(input: &RuleInput<'_>) -> Judgement {
     let known = input.case.listeners_known(Protocol::Tcp, Generation::Current);
-    // Without netlink neither limits nor drops can be had.
+    // Limits and drops are known from netlink only.
     let mut complete = known;
     let mut findings = Vec::new();
     for (key, holders) in input.by_port(Generation::Current) {
@@ -43,7 +44,7 @@ pub fn port_backlog(input: &RuleInput<'_>) -> Judgement {
                     format!("{} does not accept them", pids(holders))
                 },
             ],
-            advice: "look whether HAProxy is at maxconn, stopped or short of CPU \
+            advice: "check whether HAProxy is at maxconn, stopped or short of CPU \
                      (show info: CurrConns, Idle_pct), then raise backlog and net.core.somaxconn"
                 .to_owned(),
             ..Finding::default()
@@ -60,7 +61,7 @@ mod tests {
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
 
     #[test]
-    fn port_backlog() {
+    fn a_full_queue_and_a_queue_that_drops_are_found() {
         let queue = |length, drops| {
             let mut actor = actor(10, 1, LINE).tcp(80, 1);
             actor.bound[0].queue_length = Some(length);

@@ -1,4 +1,4 @@
-//! A port lies in the kernel's ephemeral range, unreserved.
+//! Rule `port_ephemeral`: a port lies in the kernel's ephemeral range and is not reserved.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,8 @@ use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::{PortKey, Subject};
 use crate::model::{NamespaceId, NetworkNamespace};
 
-/// A declared or bound port may be given to an outgoing connection while HAProxy is down.
+/// Finds declared and bound ports that the kernel may give to an outgoing connection while HAProxy
+/// does not hold them.
 pub fn port_ephemeral(input: &RuleInput<'_>) -> Judgement {
     let case = input.case;
     let mut complete = input.knows_ports_of(Generation::Current);
@@ -23,7 +24,7 @@ pub fn port_ephemeral(input: &RuleInput<'_>) -> Judgement {
             None => complete = false,
         }
     };
-    for port in input.of(Generation::Current) {
+    for port in input.ports_of(Generation::Current) {
         weigh(port.key.port, port.network, &|| port.key.clone());
     }
     for at in &case.unbound {
@@ -32,7 +33,7 @@ pub fn port_ephemeral(input: &RuleInput<'_>) -> Judgement {
     if let Some(configuration) = &case.configuration {
         complete &= case.places.know_all(&configuration.ports);
     }
-    // One line of advice for each network namespace, and the same for all its ports.
+    // One command reserves all ports of a network namespace, so they share one line of advice.
     let mut advice: BTreeMap<&str, String> = BTreeMap::new();
     for (key, network) in &exposed {
         advice.entry(&network.label).or_insert_with(|| {
@@ -65,7 +66,7 @@ mod tests {
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
 
     #[test]
-    fn port_ephemeral() {
+    fn a_port_within_the_ephemeral_range_is_found() {
         let actors = [actor(10, 1, LINE).tcp(32767, 1).tcp(50000, 2)];
         let found = Film::default().found("p", Kind::PortEphemeral, &actors);
         assert_eq!(found, ["port_ephemeral tcp 50000"]);

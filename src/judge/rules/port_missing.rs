@@ -1,20 +1,22 @@
-//! A declared port that no current process listens on, while one serves.
+//! Rule `port_missing`: a declared port on which no current process listens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::explain::declared_at;
-use super::input::{RuleInput, settled, unsettled};
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::{MOST_ENDPOINTS, port_key};
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::{PortKey, Subject};
 use crate::model::{NamespaceId, Protocol};
 
-/// A declared port that no current process listens on, while one serves.
-///
-/// What is `blocked` has its own kind.
+/// Finds declared ports on which no current process listens, while the service is up. Ports that are
+/// `blocked` are found by the rule `port_blocked`.
 pub fn port_missing(input: &RuleInput<'_>, blocked: &Judgement) -> Judgement {
-    let Some((configuration, false)) = settled(input) else { return unsettled(input) };
+    let configuration = match input.loaded_configuration() {
+        Ok(configuration) => configuration,
+        Err(answer) => return answer,
+    };
     if input.case.generations.up != Some(true) {
         return Judgement::if_known(input.case.generations.up == Some(false), Vec::new());
     }
@@ -42,7 +44,7 @@ pub fn port_missing(input: &RuleInput<'_>, blocked: &Judgement) -> Judgement {
         findings.push(Finding {
             subject: Subject { port: Some(key), ..Subject::default() },
             evidence,
-            advice: "see whether the frontend was disabled or shut down at run time \
+            advice: "check whether the frontend was disabled or shut down at run time \
                      (show stat, enable frontend); else reload"
                 .to_owned(),
             ..Finding::default()
@@ -64,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn port_missing() {
+    fn a_declared_port_without_a_listener_is_found() {
         let table: [(&str, Actor, &[&str]); 5] = [
             ("all bound", serving(TWO).tcp(80, 1).tcp(81, 2), &[]),
             ("one not", serving(TWO).tcp(80, 1), &["port_missing tcp 81"]),
@@ -78,7 +80,7 @@ mod tests {
                 actor(10, 100, LINE).configured(TWO, 200).tcp(80, 1),
                 &[],
             ),
-            ("down: another kind's business", serving(TWO), &[]),
+            ("the service is down: HAProxyDown says so", serving(TWO), &[]),
         ];
         for (what, actor, expected) in table {
             let verdict = Film::default().settle(1000.0, &[actor]);

@@ -1,4 +1,4 @@
-//! The current generation listens outside the allowed ports.
+//! Rule `port_out_of_range`: the current generation listens outside the allowed ports.
 
 use super::explain::pids;
 use super::input::RuleInput;
@@ -6,7 +6,7 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 
-/// The current generation listens outside the allowed ports.
+/// Finds ports of the current generation that `allowed_ports` does not allow.
 pub fn port_out_of_range(input: &RuleInput<'_>) -> Judgement {
     let rules = input.case.rules;
     let complete = rules.allowed_ports.is_none() || input.knows_ports_of(Generation::Current);
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn port_out_of_range() {
+    fn a_listener_outside_the_allowed_ports_is_found() {
         let table: [(&str, Vec<Actor>, &[&str]); 4] = [
             ("inside", vec![actor(10, 1, LINE).tcp(80, 1)], &[]),
             (

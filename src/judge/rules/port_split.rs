@@ -1,4 +1,4 @@
-//! One port accepted through separate sockets, by two generations or two haproxys.
+//! Rule `port_split`: two generations or two services accept on one port through separate sockets.
 
 use super::explain::{self, pids, whole_grace};
 use super::input::RuleInput;
@@ -7,12 +7,12 @@ use crate::judge::case::PortSockets;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
 use crate::judge::verdict::{PortKey, Subject};
 
-/// One port accepted through separate sockets by the current and a stale generation, or by two
-/// haproxys: the kernel spreads clients over both.
+/// Finds ports on which the current generation and a stale process, or two services, accept through
+/// separate sockets: the kernel spreads the clients over both.
 pub fn port_split(input: &RuleInput<'_>) -> Judgement {
     let case = input.case;
     let mut findings = Vec::new();
-    let alone = input.others.is_empty() && input.of(Generation::Stale).next().is_none();
+    let alone = input.others.is_empty() && input.ports_of(Generation::Stale).next().is_none();
     for (key, current) in input.by_port(Generation::Current).filter(|_| !alone) {
         let is_own = |inode: &u64| current.iter().any(|port| port.inodes().contains(inode));
         let separate = |port: &&PortSockets<'_>| !port.inodes().iter().any(is_own);
@@ -24,7 +24,7 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
                 pids(current),
                 stale.holder.pid
             )];
-            evidence.extend(explain::it_lives(case, member));
+            evidence.extend(explain::why_it_lives(case, member));
             findings.push(Finding {
                 grace_seconds: whole_grace(case, stale.holder),
                 subject: Subject { port: Some(key.clone()), holder: STALE_HOLDER.to_owned() },
@@ -52,7 +52,7 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
                     pids(theirs),
                 )],
                 advice: format!(
-                    "decide which of {} and {name} shall have the port, and remove the bind from the other",
+                    "decide which of {} and {name} is to have the port, and remove the bind from the other",
                     case.name
                 ),
                 ..Finding::default()
@@ -64,7 +64,7 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
     Judgement::if_known(complete, findings)
 }
 
-/// Those of a port; they are in the order of their ports.
+/// The sockets of one port. `ports` is in the order of the ports.
 fn on_port<'a, 'b>(ports: &'a [PortSockets<'b>], key: &PortKey) -> &'a [PortSockets<'b>] {
     let first = ports.partition_point(|port| port.key < *key);
     let from_there = ports.get(first..).unwrap_or_default();
@@ -82,7 +82,7 @@ mod tests {
     const OTHER: &str = "haproxy -D -f /b.cfg";
 
     #[test]
-    fn port_split() {
+    fn separate_sockets_of_two_generations_or_services_are_found() {
         let table: [(&str, Vec<Actor>, &[&str]); 6] = [
             (
                 "in another network namespace",
@@ -100,7 +100,7 @@ mod tests {
                 &["port_split tcp 80 haproxy stale"],
             ),
             (
-                "two haproxys, two sockets",
+                "two services, two sockets",
                 vec![actor(10, 1, LINE).tcp(80, 1), actor(11, 2, OTHER).tcp(80, 2)],
                 &["port_split tcp 80 b"],
             ),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_of_haproxys_own_holds_for_separate_sockets() {
+    fn the_grace_of_haproxy_itself_prolongs_the_grace_of_a_split() {
         let text = "global\n grace 60s\nfrontend a\n bind :80\n";
         let old = || actor(10, 100, LINE).configured(text, 50).tcp(80, 1);
         let new = || actor(11, 1000, &format!("{LINE} -sf 10")).configured(text, 50).tcp(80, 2);

@@ -1,4 +1,4 @@
-//! A stale process still holds a listening socket.
+//! Rule `port_stale_listener`: a stale process still holds a listening socket.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,11 @@ use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
 use crate::judge::verdict::{PortKey, Subject};
 use crate::model::ProcessId;
 
-/// A stale process still holds a listening socket, alone or shared with the current generation.
+/// Finds listening sockets of stale processes, whether they hold them alone or share them with the
+/// current generation.
 ///
-/// Ports in `explained` have another kind, and so have those of processes in `racing`.
+/// The ports in `explained` and the processes in `racing` are left out, because another kind explains
+/// them.
 pub fn port_stale_listener(
     input: &RuleInput<'_>,
     racing: &BTreeSet<ProcessId>,
@@ -20,7 +22,7 @@ pub fn port_stale_listener(
 ) -> Judgement {
     let case = input.case;
     let current: BTreeSet<u64> = input
-        .of(Generation::Current)
+        .ports_of(Generation::Current)
         .flat_map(|port| port.sockets.iter().map(|s| s.inode))
         .collect();
     let mut findings = Vec::new();
@@ -30,13 +32,13 @@ pub fn port_stale_listener(
             continue;
         }
         let mut ports: Vec<Option<&PortSockets<'_>>> = input
-            .of(Generation::Stale)
+            .ports_of(Generation::Stale)
             .filter(|port| port.holder == id && !explained.contains(&port.key))
             .map(Some)
             .collect();
         let holding = case.holdings.get(&id);
         if holding.is_some_and(|holding| holding.unix && holding.listeners.is_empty()) {
-            ports.push(None); // only a unix socket, which has no port
+            ports.push(None); // It has only a unix socket, and so no port.
         }
         for port in ports {
             let mut evidence = vec![match port {
@@ -52,7 +54,7 @@ pub fn port_stale_listener(
                 None => format!("pid {} still accepts on a unix socket", id.pid),
             }];
             evidence.extend(port.and_then(|port| still_declared(input, port)));
-            evidence.extend(explain::it_lives(case, member));
+            evidence.extend(explain::why_it_lives(case, member));
             findings.push(Finding {
                 grace_seconds: whole_grace(case, id),
                 subject: Subject {
@@ -69,7 +71,7 @@ pub fn port_stale_listener(
     Judgement::if_known(input.knows_ports_of(Generation::Stale), findings)
 }
 
-/// Whether the next reload would ask for the port again.
+/// The fact that the configuration on disk still declares the port, or no longer does.
 fn still_declared(input: &RuleInput<'_>, port: &PortSockets<'_>) -> Option<String> {
     let configuration = input.case.configuration.as_ref()?;
     let key = &port.key;
@@ -93,7 +95,7 @@ mod tests {
     const NEXT: &str = "haproxy -D -f /a.cfg -p /run/p -sf 9";
 
     #[test]
-    fn port_stale_listener() {
+    fn a_listener_of_a_stale_process_is_found() {
         let table: [(&str, Vec<Actor>, &[&str]); 7] = [
             (
                 "the number the current generation has, in another network namespace",
@@ -133,9 +135,9 @@ mod tests {
         }
     }
 
-    /// It may still listen where nobody could look: neither idle nor draining.
+    /// It may still listen in a namespace that could not be read: it is neither idle nor draining.
     #[test]
-    fn a_stale_one_may_listen_where_nobody_looks() {
+    fn a_stale_process_that_may_listen_in_an_unreadable_namespace_is_not_judged() {
         let old = || actor(10, 1, LINE).shut_out_of_blue();
         let new = || actor(11, 2, NEXT).tcp(80, 2);
         for old in [old(), old().connected(9, Established)] {
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_of_haproxys_own_prolongs_ours() {
+    fn the_grace_of_haproxy_itself_prolongs_stale_grace() {
         let text = "global\n grace 60s\nfrontend a\n bind :80\n";
         let old = || actor(10, 100, LINE).configured(text, 50).tcp(80, 1);
         let new = || actor(11, 1000, &format!("{LINE} -sf 10")).configured(text, 50).tcp(80, 1);

@@ -1,16 +1,19 @@
-//! The current generation listens on what no configuration on disk declares.
+//! Rule `port_undeclared`: the current generation listens on a port that no configuration declares.
 
 use super::explain::pids;
-use super::input::{RuleInput, is_undeclared, settled, unsettled};
+use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 
-/// The current generation listens on what no configuration on disk declares.
+/// Finds ports of the current generation that no line of the configuration on disk can have bound.
 pub fn port_undeclared(input: &RuleInput<'_>) -> Judgement {
-    let Some((configuration, false)) = settled(input) else { return unsettled(input) };
+    let configuration = match input.loaded_configuration() {
+        Ok(configuration) => configuration,
+        Err(answer) => return answer,
+    };
     let undeclared = input.by_port(Generation::Current).filter(|(_, holders)| {
-        holders.first().is_some_and(|port| is_undeclared(input, configuration, port))
+        holders.first().is_some_and(|port| input.is_undeclared(configuration, port))
     });
     let findings = undeclared.map(|(key, holders)| Finding {
         subject: Subject { port: Some(key.clone()), ..Subject::default() },
@@ -42,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn port_undeclared() {
+    fn a_port_that_no_line_declares_is_found() {
         let table: [(&str, Actor, &[&str]); 5] = [
             ("all declared", serving(TWO).tcp(80, 1).tcp(81, 2), &[]),
             (
@@ -51,7 +54,7 @@ mod tests {
                 &["port_undeclared tcp 82"],
             ),
             (
-                "an uncertain line may be it",
+                "a line that cannot be decided may be the cause",
                 serving("frontend a\n bind :80\n bind name.example:82\n").tcp(80, 1).tcp(82, 3),
                 &[],
             ),

@@ -1,4 +1,4 @@
-//! A stale process without listener and connection will not exit.
+//! Rule `process_idle`: a stale process with nothing left does not exit.
 
 use super::explain;
 use super::input::RuleInput;
@@ -6,7 +6,7 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
 use crate::judge::verdict::{StaleState, Subject};
 
-/// A stale process without listener and connection will not exit.
+/// Finds stale processes that have neither a listener nor a connection.
 pub fn process_idle(input: &RuleInput<'_>) -> Judgement {
     let case = input.case;
     let mut complete = case.living(Generation::Unknown).next().is_none();
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn process_idle() {
+    fn a_stale_process_with_nothing_left_is_found() {
         let pair = |pair| Connection::Unix { inode: 9, pair };
         let quic = |local_port| Connection::Udp { inode: 9, local_port };
         let idle: &[&str] = &["process_idle haproxy stale"];

@@ -1,4 +1,4 @@
-//! A worker whose parent is no HAProxy master.
+//! Rule `process_orphan`: a worker has lost its master.
 
 use super::explain::{self, parent_name};
 use super::input::RuleInput;
@@ -6,7 +6,7 @@ use crate::haproxy::lineage::member::Role;
 use crate::judge::finding::{Finding, Judgement, instance};
 use crate::judge::verdict::Subject;
 
-/// A worker whose parent is no HAProxy master.
+/// Finds workers whose parent is not an HAProxy master.
 pub fn process_orphan(input: &RuleInput<'_>) -> Judgement {
     let orphans = input.case.service.members.iter().filter(|member| {
         member.lives()
@@ -26,7 +26,7 @@ pub fn process_orphan(input: &RuleInput<'_>) -> Judgement {
             grace_seconds: None,
             evidence,
             advice: format!(
-                "its master is dead and no reload reaches it: start the service anew, then kill -USR1 {pid}"
+                "its master is dead and no reload reaches it: start the service again, then kill -USR1 {pid}"
             ),
         }
     });
@@ -38,7 +38,7 @@ mod tests {
     use crate::stage::{Film, actor};
 
     #[test]
-    fn process_orphan() {
+    fn a_worker_without_a_master_is_found() {
         let line = "haproxy -sf 9 -x sockpair@3 -W -f /a.cfg";
         let worker = |parent| actor(20, 2, line).child_of(parent).reload(1).tcp(80, 1);
         let master = actor(19, 1, "haproxy -W -f /a.cfg").reload(1);
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_may_be_one_by_its_configuration_alone() {
+    fn a_daemon_by_configuration_alone_is_no_orphan() {
         let text = "global\n daemon\nfrontend a\n bind :80\n";
         let line = "haproxy -f /a.cfg";
         let launcher = actor(10, 100, line).configured(text, 50).change(|p| p.session = 5);
@@ -58,7 +58,7 @@ mod tests {
         film.see(100.5, &[launcher, daemon().child_of(10)]);
         film.see(101.0, &[daemon()]);
         let verdict = film.see(200.0, &[daemon()]);
-        assert_eq!(verdict.one().findings(), [""; 0], "no worker that lost its master");
+        assert_eq!(verdict.one().findings(), [""; 0], "not a worker that lost its master");
         assert_eq!(verdict.one().identity.mode, "daemon");
     }
 }

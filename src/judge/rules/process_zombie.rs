@@ -1,4 +1,4 @@
-//! Defunct processes their parent does not reap.
+//! Rule `process_zombie`: dead processes are not reaped by their parent.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::haproxy::lineage::member::Member;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 
-/// Defunct processes, by the parent that does not reap them.
+/// Finds parents that do not reap dead HAProxy processes.
 pub fn process_zombie(input: &RuleInput<'_>) -> Judgement {
     let case = input.case;
     let mut by_parent: BTreeMap<i32, Vec<&Member<'_>>> = BTreeMap::new();
@@ -36,7 +36,7 @@ pub fn process_zombie(input: &RuleInput<'_>) -> Judgement {
                 "run an init that reaps as pid 1 of the container (docker run --init, tini)"
                     .to_owned()
             } else {
-                format!("mend or restart {name} (pid {parent}): it must wait for its children")
+                format!("fix or restart {name} (pid {parent}): it must wait for its children")
             },
         }
     });
@@ -55,13 +55,13 @@ mod tests {
     }
 
     #[test]
-    fn process_zombie() {
+    fn a_parent_that_does_not_reap_is_found() {
         let zombie = || actor(12, 3, LINE).child_of(77).dead();
         let verdict = Film::default().settle(1000.0, &[zombie(), new().child_of(77)]);
         assert_eq!(verdict.one().findings(), ["process_zombie unknown"]);
         let mut film = Film::default();
         film.see(1000.0, &[new()]);
-        // Each reaped soon, but never none: nobody's fault.
+        // There is a zombie in every sample, but each one is reaped soon.
         for second in 1u16..40 {
             let passing = actor(100 + i32::from(second), 900, LINE).dead();
             let verdict = film.see(1000.0 + f64::from(second), &[new(), passing]);

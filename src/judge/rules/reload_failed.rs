@@ -1,4 +1,4 @@
-//! The last reload did not land, or the master does not take the signal.
+//! Rule `reload_failed`: the last reload of a master did not land.
 
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
@@ -8,7 +8,7 @@ use crate::judge::reload_count::numbers;
 use crate::judge::verdict::Subject;
 use crate::model::Signals;
 
-/// The last reload did not land, or the master does not take the signal.
+/// Finds a master whose reload number no worker has, and a master that does not take SIGUSR2.
 pub fn reload_failed(input: &RuleInput<'_>) -> Judgement {
     let case = input.case;
     let mut findings = Vec::new();
@@ -20,7 +20,7 @@ pub fn reload_failed(input: &RuleInput<'_>) -> Judgement {
                 subject: Subject::default(),
                 instance: "pending".to_owned(),
                 evidence: vec![format!(
-                    "SIGUSR2 is pending on master {}: reloads are asked for and not begun",
+                    "SIGUSR2 is pending on master {}: a reload was requested and has not begun",
                     master.id().pid
                 )],
                 advice: format!(
@@ -38,13 +38,13 @@ pub fn reload_failed(input: &RuleInput<'_>) -> Judgement {
             instance: "number".to_owned(),
             evidence: vec![format!(
                 "master {} has tried reload {}, and its newest worker is of reload {}: the old \
-                 configuration goes on serving",
+                 configuration is still serving",
                 numbers.master.id().pid,
                 numbers.tried,
                 numbers.landed
             )],
-            advice: "read why in HAProxy's log, check with haproxy -c -f on the same files, \
-                     mend and reload again"
+            advice: "find the reason in HAProxy's log, check the same files with haproxy -c -f, \
+                     fix them and reload again"
                 .to_owned(),
             ..Finding::default()
         });
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn reload_failed() {
+    fn a_reload_that_no_worker_came_of_is_found() {
         let serving = || worker(20, 2, 1).tcp(80, 1);
         let parsing = master(2)
             .variable("HAPROXY_MWORKER_REEXEC", "1")
@@ -93,8 +93,8 @@ mod tests {
             ("never reloaded", vec![master(0), worker(20, 2, 0).tcp(80, 1)], false),
             ("ahead of its worker", vec![master(2), serving()], true),
             ("the worker is starting", vec![master(2), serving(), worker(21, 999, 2)], false),
-            ("the master still reads (2.5 to 3.0)", vec![parsing, serving()], false),
-            ("the signal waits", vec![pending, serving()], true),
+            ("the master is still reading its files (2.5 to 3.0)", vec![parsing, serving()], false),
+            ("the signal is pending", vec![pending, serving()], true),
             ("an older worker drains", vec![master(1), drain, serving()], false),
         ];
         for (what, actors, expected) in table {
@@ -104,6 +104,6 @@ mod tests {
         }
         let daemon = actor(10, 1, "haproxy -D -f /a.cfg").tcp(80, 1);
         let verdict = Film::default().settle(1000.0, &[daemon]);
-        assert!(!verdict.one().judged(Kind::ReloadFailed), "nobody can know that of a daemon");
+        assert!(!verdict.one().judged(Kind::ReloadFailed), "a daemon has no reload number");
     }
 }

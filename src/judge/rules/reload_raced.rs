@@ -1,4 +1,4 @@
-//! Two reloads at once left two daemons listening.
+//! Rule `reload_raced`: two reloads ran at once, and both left a listening process.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 use crate::model::ProcessId;
 
-/// Two reloads at once left two daemons listening.
+/// Finds daemons that listen although a later one was told to replace the same process.
 pub fn reload_raced(input: &RuleInput<'_>) -> Judgement {
     let case = input.case;
     let racing: Vec<_> = racing(case).into_iter().filter_map(|id| case.member(id)).collect();
@@ -31,7 +31,8 @@ pub fn reload_raced(input: &RuleInput<'_>) -> Judgement {
             )
         })
         .collect();
-    evidence.push("clients reach any of them; the next reload will end only one".to_owned());
+    evidence
+        .push("clients reach any of them; the next reload will stop only one of them".to_owned());
     let stale = racing.iter().filter(|m| case.generations.get(m.id()) != Generation::Current);
     let commands: Vec<_> = stale.map(|member| format!("kill -USR1 {}", member.id().pid)).collect();
     let finding = Finding {
@@ -48,7 +49,8 @@ pub fn reload_raced(input: &RuleInput<'_>) -> Judgement {
     Judgement::if_known(complete, vec![finding])
 }
 
-/// Live daemons that serve and were told to replace the same process.
+/// Living daemons that listen and were told to replace the same process, unless one of them was also
+/// told to replace the other.
 #[must_use]
 pub fn racing(case: &Case<'_>) -> BTreeSet<ProcessId> {
     let serving: Vec<_> = case
@@ -84,7 +86,7 @@ mod tests {
     use crate::stage::{Actor, Film, actor};
 
     #[test]
-    fn reload_raced() {
+    fn daemons_that_replaced_the_same_process_are_found() {
         let daemon = |pid, started, list: &str| {
             actor(pid, started, &format!("haproxy -D -f /a.cfg -p /run/p {list}"))
         };
@@ -111,7 +113,7 @@ mod tests {
                 &[],
             ),
             (
-                "bare lists share nobody",
+                "empty lists have no process in common",
                 vec![daemon(11, 2, "-sf").tcp(80, 1), daemon(12, 3, "-sf").tcp(80, 1)],
                 &["port_stale_listener tcp 80 haproxy stale"],
             ),
