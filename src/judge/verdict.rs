@@ -305,6 +305,11 @@ impl ServiceVerdict {
         self.judged.clear();
     }
 
+    /// Its anomalies that are not pending.
+    pub fn firing(&self) -> impl Iterator<Item = &Anomaly> {
+        self.anomalies.iter().filter(|anomaly| !anomaly.pending)
+    }
+
     /// It has no process left, and keeps its series until it is forgotten.
     #[must_use]
     pub fn is_gone(&self) -> bool {

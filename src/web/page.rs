@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::Bytes;
+use maud::Markup;
 use tokio::sync::watch;
 
 use crate::judge::verdict::Verdict;
@@ -25,7 +26,7 @@ pub struct Page {
     verdict: Verdict,
     telemetry_path: String,
     metrics_gzip: OnceLock<Bytes>,
-    person: OnceLock<Bytes>,
+    person: OnceLock<Markup>,
     state: OnceLock<Bytes>,
 }
 
@@ -50,11 +51,10 @@ impl Page {
         self.metrics_gzip.get_or_init(|| gzip(&self.metrics)).clone()
     }
 
-    /// The page for a person, without its first lines, which tell its age. Made when the first one
-    /// asks: of most samples nobody does.
-    pub fn person(&self) -> Bytes {
-        let content = || landing::content(&self.verdict, &self.telemetry_path).into();
-        self.person.get_or_init(content).clone()
+    /// The content of the page for a person, without the age of the sample. It is rendered at the
+    /// first request for it, because most samples are never looked at.
+    pub fn person(&self) -> &Markup {
+        self.person.get_or_init(|| landing::content(&self.verdict, &self.telemetry_path))
     }
 
     /// The state as JSON, in the form of `inspect --output json`. Rendered at the first request for

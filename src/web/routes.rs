@@ -106,14 +106,16 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     best.unwrap_or(false)
 }
 
-/// The first lines tell the age and are new each time; the rest is shared by all requests.
+/// The page for a person: the age of the sample is that of this moment, the rest is shared by all
+/// requests between two samples.
 fn person(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
     let age = page.map(|page| page.rendered.elapsed());
-    let head = Bytes::from(landing::head(age, age.is_some_and(|age| age > settings.late_after())));
-    let content = page.map(Page::person);
-    let content =
-        content.unwrap_or_else(|| Bytes::from(landing::nothing(&settings.telemetry_path)));
-    let mut response = respond(StatusCode::OK, HTML, [head, content]);
+    let late = age.is_some_and(|age| age > settings.late_after());
+    let document = match page {
+        Some(page) => landing::document(age, late, page.person()),
+        None => landing::document(None, false, &landing::no_content(&settings.telemetry_path)),
+    };
+    let mut response = respond(StatusCode::OK, HTML, [document.into()]);
     let fixed: [(HeaderName, &str); 4] = [
         (CONTENT_SECURITY_POLICY, landing::POLICY),
         (X_FRAME_OPTIONS, "deny"),
@@ -225,9 +227,9 @@ mod tests {
     }
 
     #[test]
-    fn the_age_is_told_even_when_samples_stop() {
+    fn the_page_shows_its_age_even_when_samples_stop() {
         let text = |age| ask(&Method::GET, "/", Some(&page(age))).body().text();
-        assert!(text(0).contains("0 s ago"), "{}", text(0));
+        assert!(text(0).contains("0s ago"), "{}", text(0));
         assert!(text(60).contains("samples have stopped"), "{}", text(60));
     }
 

@@ -7,7 +7,7 @@ use crate::judge::verdict::{ProcessView, Verdict};
 use crate::model::{
     NamespaceId, NetworkNamespace, PortUse, Process, ProcessId, Protocol, Snapshot, SocketInode,
 };
-use crate::report::port::{HeldUse, Holder, PortNetwork, PortReport, Stance};
+use crate::report::port::{Expectation, HeldUse, Holder, PortNetwork, PortReport};
 use crate::sample::on_demand::programs::{self, Holders};
 use crate::watch::Watcher;
 
@@ -59,7 +59,7 @@ pub fn report(
         });
     }
     report.networks.sort_by(|a, b| a.label.cmp(&b.label));
-    report.stances = verdict
+    report.expectations = verdict
         .services
         .iter()
         .map(|haproxy| {
@@ -70,7 +70,7 @@ pub fn report(
             let allowed = [Protocol::Tcp, Protocol::Udp]
                 .into_iter()
                 .any(|protocol| rules.allows_number(protocol, port));
-            Stance { haproxy: haproxy.name.clone(), declared, declared_known, allowed }
+            Expectation { haproxy: haproxy.name.clone(), declared, declared_known, allowed }
         })
         .collect();
     report

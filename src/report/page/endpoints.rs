@@ -1,12 +1,14 @@
-//! Ports as a person reads them: those in a row that differ in nothing else are one.
+//! Ports as a person reads them: consecutive ports that differ in nothing else are one run.
 
-use std::fmt::Write;
-use std::net::IpAddr;
+use std::fmt;
 
-use super::html::Escaped;
+use maud::{Markup, Render, html};
+
+use crate::check::finding::socket;
 use crate::judge::verdict::PortKey;
+use crate::report::text::printable;
 
-/// Ports in a row, and what they have in common.
+/// Consecutive ports, and what they have in common.
 #[derive(Debug)]
 pub struct Run<'a, T> {
     first: &'a PortKey,
@@ -15,29 +17,31 @@ pub struct Run<'a, T> {
     pub common: T,
 }
 
-impl<T> Run<'_, T> {
-    /// As `tcp 127.0.0.1:20000–20099`, escaped.
-    pub fn html(&self) -> String {
+/// As `tcp 127.0.0.1:20000–20099`.
+impl<T> fmt::Display for Run<'_, T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = self.first;
-        let address = match key.address {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("[{address}]"),
-        };
-        let mut text = format!("{} {address}:{}", key.protocol, key.port);
+        write!(formatter, "{} {}", key.protocol, socket(key.address, key.port))?;
         if self.last != key.port {
-            let _ = write!(text, "–{}", self.last);
+            write!(formatter, "–{}", self.last)?;
         }
         if !key.interface.is_empty() {
-            let _ = write!(text, " on {}", Escaped(&key.interface));
+            write!(formatter, " on {}", printable(&key.interface))?;
         }
         if !key.netns.is_empty() {
-            let _ = write!(text, " in network namespace {}", Escaped(&key.netns));
+            write!(formatter, " in network namespace {}", printable(&key.netns))?;
         }
-        text
+        Ok(())
     }
 }
 
-/// Gathers ports into runs; only those with the same `T` are in one.
+impl<T> Render for Run<'_, T> {
+    fn render(&self) -> Markup {
+        html! { (self.to_string()) }
+    }
+}
+
+/// Gathers ports into runs. Only ports with the same `T` share a run.
 pub fn runs<'a, T: Ord>(ports: impl Iterator<Item = (&'a PortKey, T)>) -> Vec<Run<'a, T>> {
     fn place(key: &PortKey) -> impl Ord + '_ {
         (key.protocol, key.address, &*key.interface, &*key.netns)
@@ -73,18 +77,18 @@ mod tests {
     }
 
     #[test]
-    fn ports_in_a_row_are_one() {
+    fn consecutive_ports_are_one_run() {
         let mut keys: Vec<_> = (10..=20).map(|port| (key("::1", port, ""), 'a')).collect();
         keys.push((key("::1", 22, ""), 'a'));
         keys.push((key("::1", 23, ""), 'b'));
         keys.push((key("::1", 65535, ""), 'b'));
-        keys.push((key("10.0.0.1", 23, "e<0>"), 'b'));
+        keys.push((key("10.0.0.1", 23, "e\u{7}0"), 'b'));
         let runs: Vec<_> = runs(keys.iter().rev().map(|(key, common)| (key, common)))
             .iter()
-            .map(Run::html)
+            .map(Run::to_string)
             .collect();
         let expected = [
-            "tcp 10.0.0.1:23 on e&lt;0&gt;",
+            "tcp 10.0.0.1:23 on e\\u{7}0",
             "tcp [::1]:10–20",
             "tcp [::1]:22",
             "tcp [::1]:23",

@@ -1,5 +1,5 @@
 //! The page for a person.
 
-pub mod endpoints;
-pub mod html;
+mod endpoints;
 pub mod landing;
+mod times;
