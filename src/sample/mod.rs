@@ -9,6 +9,7 @@ mod last_sample;
 pub mod network;
 pub mod on_demand;
 mod ownership;
+pub mod paths;
 pub mod proc;
 mod sampler;
 

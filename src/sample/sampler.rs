@@ -191,9 +191,10 @@ impl Sampler {
 
     fn read_files(&mut self, found: &mut [Found], snapshot: &mut Snapshot) -> bool {
         let (procfs, unreadable) = (&self.paths.procfs, &mut snapshot.unreadable);
+        pidfiles::read_named_by_arguments(procfs, found, unreadable);
         let outcome = self.configurations.read(procfs, found, unreadable);
         snapshot.gaps.torn |= outcome.gone || self.has_overlooked(found);
-        pidfiles::read(procfs, found, unreadable);
+        pidfiles::read_named_by_configuration(procfs, found, unreadable);
         outcome.success
     }
 

@@ -106,6 +106,7 @@ fn unreadable(problem: &Problem) -> Unreadable {
         Problem::Missing { path }
         | Problem::Unreadable { path, .. }
         | Problem::NotAFile { path }
+        | Problem::Withheld { path }
         | Problem::TooLarge { path, .. }
         | Problem::TooMany { path, .. } => (path, problem.to_string()),
     };

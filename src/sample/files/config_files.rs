@@ -5,12 +5,14 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::haproxy::config::SourceFile;
+use crate::sample::paths::access::{Reader, may_be_shown};
+use crate::sample::paths::route;
 
 /// Largest file that is read; HAProxy has no limit, a configuration of 10,000 binds is 1 MB.
 pub const MOST_FILE_BYTES: u64 = 16 << 20;
@@ -28,11 +30,14 @@ pub struct Base {
     /// Directory that relative names start from, as seen in that root: `-C`, or the directory it
     /// was started in.
     pub directory: PathBuf,
+    /// On whose behalf the files may be shown. `None`: the caller named them, and reads with rights of
+    /// its own.
+    pub reader: Option<Reader>,
 }
 
 impl Default for Base {
     fn default() -> Self {
-        Base { root: PathBuf::from("/"), directory: PathBuf::from(".") }
+        Base { root: PathBuf::from("/"), directory: PathBuf::from("."), reader: None }
     }
 }
 
@@ -76,6 +81,13 @@ pub enum Problem {
     /// so that what it read there cannot be known.
     #[error("{}: not a regular file, and what HAProxy read from it cannot be read again", path.display())]
     NotAFile {
+        /// Its name.
+        path: PathBuf,
+    },
+    /// The user who started HAProxy could not read it, or another user could have put it there, so
+    /// nothing of it may be shown.
+    #[error("{}: not shown, because the user who started this HAProxy may not read it", path.display())]
+    Withheld {
         /// Its name.
         path: PathBuf,
     },
@@ -240,34 +252,50 @@ impl Collector<'_> {
     }
 
     fn stat(&self, path: &Path) -> Result<Stat, Problem> {
-        let descriptor = self.open(path, OFlags::PATH)?;
-        fs::statat(&descriptor, "", AtFlags::EMPTY_PATH).map_err(|errno| problem(path, errno))
+        let descriptor = match &self.base.reader {
+            // Nothing is read, so nothing can be shown: the kernel finds the way at less cost.
+            Some(_) if !self.read => self.find(path),
+            _ => self.open(path, OFlags::PATH),
+        };
+        fs::statat(&descriptor?, "", AtFlags::EMPTY_PATH).map_err(|errno| problem(path, errno))
     }
 
     fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Problem> {
-        let flags = flags | OFlags::CLOEXEC;
         let place = self.base.directory.join(path);
-        let outcome = if self.base.root == Path::new("/") {
-            fs::open(&place, flags, Mode::empty())
-        } else {
-            open_in(&self.base.root, &place, flags)
+        let Some(reader) = &self.base.reader else {
+            let opened = fs::open(&place, flags | OFlags::CLOEXEC, Mode::empty());
+            return opened.map_err(|errno| problem(path, errno));
         };
-        outcome.map_err(|errno| problem(path, errno))
+        let route =
+            self.root().and_then(|root| route::follow(&root, &place).map_err(|dead| dead.errno));
+        let route = route.map_err(|errno| problem(path, errno))?;
+        if !may_be_shown(reader.clone(), &route.steps) {
+            return Err(Problem::Withheld { path: path.into() });
+        }
+        route.open(flags).map_err(|errno| problem(path, errno))
     }
-}
 
-/// Opens `path` as a process whose root is `root` would.
-fn open_in(root: &Path, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let inside: PathBuf = path
-        .components()
-        .filter(|part| !matches!(part, Component::RootDir | Component::Prefix(_)))
-        .collect();
-    let start = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root_directory = fs::open(root, start, Mode::empty())?;
-    match fs::openat2(&root_directory, &inside, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
-        // Before Linux 5.6, or where a sandbox forbids it: right unless there are absolute links.
-        Err(Errno::NOSYS | Errno::PERM) => fs::open(root.join(&inside), flags, Mode::empty()),
-        outcome => outcome,
+    /// Where a path leads, without opening it.
+    fn find(&self, path: &Path) -> Result<OwnedFd, Problem> {
+        let place = self.base.directory.join(path);
+        let found = self.root().and_then(|root| {
+            let inside = place.strip_prefix("/").unwrap_or(&place);
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            match fs::openat2(&root, inside, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+                // Before Linux 5.6, or where a seccomp filter refuses it.
+                Err(Errno::NOSYS | Errno::PERM) => {
+                    let route = route::follow(&root, &place).map_err(|dead| dead.errno)?;
+                    route.open(OFlags::PATH)
+                }
+                found => found,
+            }
+        });
+        found.map_err(|errno| problem(path, errno))
+    }
+
+    fn root(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        fs::open(&self.base.root, flags, Mode::empty())
     }
 }
 
@@ -291,6 +319,8 @@ fn problem(path: &Path, errno: Errno) -> Problem {
     match errno {
         Errno::NOENT | Errno::NOTDIR => Problem::Missing { path },
         Errno::ACCESS | Errno::PERM => Problem::Forbidden { path },
+        // A file of the kernel, or one that a program answers for: no configuration that can be read again.
+        Errno::XDEV => Problem::NotAFile { path },
         errno => Problem::Unreadable { path, errno },
     }
 }
@@ -388,7 +418,8 @@ mod tests {
         scratch.write("etc/haproxy/real.cfg", "x");
         symlink("/etc/haproxy/real.cfg", scratch.0.join("etc/haproxy/haproxy.cfg"))
             .expect("a link");
-        let base = Base { root: scratch.0.clone(), directory: "/etc/haproxy".into() };
+        let reader = Some(Reader::Root);
+        let base = Base { root: scratch.0.clone(), directory: "/etc/haproxy".into(), reader };
         let collected = collect(&["haproxy.cfg".into(), "/etc/haproxy/real.cfg".into()], &base);
         assert_eq!(collected.problems, []);
         assert_eq!(names(&collected), ["haproxy.cfg", "/etc/haproxy/real.cfg"]);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::config_files::{self, Base, Collected, Stamp};
 use super::host_names::HostNames;
+use super::reader::{is_started_by_root, reader_of};
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Launch};
 use crate::model::declared::PortIndex;
@@ -18,6 +19,7 @@ use crate::model::{
 };
 use crate::sample::discovery::processes::Found;
 use crate::sample::discovery::root_view::root_view;
+use crate::sample::paths::access::Reader;
 use crate::sample::proc::dir::ProcDir;
 
 /// Readings of configurations, by how they are found and what they depend on.
@@ -57,6 +59,7 @@ struct Basis {
     root_view: Option<i32>,
     view: View,
     host_name: Option<String>,
+    reader: Reader,
 }
 
 /// What it shows: its root, and its mount namespace.
@@ -132,7 +135,7 @@ impl Configurations {
         let mut hidden: Vec<Unreadable> = Vec::new();
         for one in found {
             let id = one.process.id;
-            let basis = Basis::of(procfs, one, found, &mut self.host_names);
+            let basis = Basis::of(procfs, one, found, &mut self.host_names, before.get(&id));
             if let Some(known) = before.remove(&id).filter(|known| known.basis == basis) {
                 self.sources.insert(id, Known { basis, ..known });
                 continue;
@@ -151,9 +154,22 @@ impl Configurations {
 }
 
 impl Basis {
-    fn of(procfs: &Path, found: &Found, all: &[Found], host_names: &mut HostNames) -> Basis {
+    fn of(
+        procfs: &Path,
+        found: &Found,
+        all: &[Found],
+        host_names: &mut HostNames,
+        before: Option<&Known>,
+    ) -> Basis {
         let process = &found.process;
         let root_view = root_view(procfs, found, all);
+        let reader = match before.map(|known| &known.basis.reader) {
+            // It was proved once that root started it.
+            Some(Reader::Root) => Reader::Root,
+            // The proof may come later: a daemon writes its pidfile after it has forked.
+            Some(reader) if !is_started_by_root(found, all) => reader.clone(),
+            _ => reader_of(found, all),
+        };
         Basis {
             arguments: process.arguments.clone(),
             environment: process.environment.clone(),
@@ -163,6 +179,7 @@ impl Basis {
             root_view,
             view: root_view.map(|pid| View::through(procfs, pid, all)).unwrap_or_default(),
             host_name: host_names.of(procfs, found),
+            reader,
         }
     }
 }
@@ -235,7 +252,8 @@ fn source(procfs: &Path, process: &Process, basis: &Basis) -> Result<Option<Sour
         })?;
     let root = procfs.join(pid.to_string()).join("root");
     let launch = Launch::of(process, &line, basis.host_name.clone());
-    Ok(Some(Source { names, base: Base { root, directory }, launch }))
+    let reader = Some(basis.reader.clone());
+    Ok(Some(Source { names, base: Base { root, directory, reader }, launch }))
 }
 
 impl Source {
@@ -251,6 +269,7 @@ impl Source {
         let launch = &self.launch;
         self.names.hash(&mut hasher);
         self.base.directory.hash(&mut hasher);
+        self.base.reader.hash(&mut hasher);
         view.hash(&mut hasher);
         launch.environment.hash(&mut hasher);
         (&launch.local_peer, &launch.master_sockets, &launch.host_name).hash(&mut hasher);

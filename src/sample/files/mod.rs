@@ -4,4 +4,4 @@ pub mod config_files;
 pub mod configurations;
 pub mod host_names;
 pub mod pidfiles;
-pub mod writers;
+pub mod reader;

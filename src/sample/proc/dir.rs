@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use procfs::FromRead;
 use procfs::process::{Limits, Stat};
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::descriptors::{Descriptors, bracketed_number};
 use super::error::ReadError;
-use super::status::Status;
+use super::status::{self, Status};
 use crate::model::{NamespaceId, ProcessId};
+use crate::sample::paths::route::{self, Dead};
 
 /// Most that is read of one file: what others write there has no bound of ours.
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
@@ -103,6 +104,11 @@ impl ProcDir {
             .ok_or_else(|| ReadError::Other(format!("unexpected namespace link {target:?}")))
     }
 
+    /// Every group that the process is in: its own and the supplementary ones.
+    pub fn groups(&self) -> Result<Vec<u32>, ReadError> {
+        Ok(status::groups(&self.bytes("status")?))
+    }
+
     /// `fd`; needs the right to trace the process, and to read its directories.
     pub fn descriptors(&self) -> Result<Descriptors, ReadError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -117,36 +123,10 @@ impl ProcDir {
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
-    /// A regular file below the root this process sees, links resolved within that root.
-    ///
-    /// Never blocks: a FIFO or device is refused. At most `limit` bytes are read.
-    pub fn file_in_root(&self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-        read_up_to(self.open_in_root(path)?, limit)
-    }
-
     /// The root directory that this process sees.
     pub fn root(&self) -> Result<OwnedFd, ReadError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.directory, "root", flags, Mode::empty())?)
-    }
-
-    /// The same file as [`ProcDir::file_in_root`], opened.
-    pub fn open_in_root(&self, path: &Path) -> Result<File, ReadError> {
-        let root = self.root()?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let relative = path.strip_prefix("/").unwrap_or(path);
-        let file = rustix::fs::openat2(
-            root.as_fd(),
-            relative,
-            flags,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        )?;
-        let file = File::from(file);
-        if !file.metadata()?.is_file() {
-            return Err(ReadError::Other("not a regular file".to_owned()));
-        }
-        Ok(file)
     }
 
     /// A namespace in `ns`, and a file to enter it by.
@@ -161,16 +141,12 @@ impl ProcDir {
     ///
     /// Gone: there is no such name, or nothing is mounted on it here.
     pub fn named_network(&self, path: &Path) -> Result<(NamespaceId, OwnedFd), ReadError> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(&self.directory, "root", flags, Mode::empty())?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let path = path.strip_prefix("/").unwrap_or(path);
-        // Not within the root only: the name may be a link to /proc/PID/ns/net.
-        let resolve = ResolveFlags::IN_ROOT;
-        let file = match rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), resolve) {
+        let root = self.root()?;
+        let file = match route::follow(&root, path) {
+            Ok(route) => route.open(OFlags::RDONLY)?,
             // It leads over a link of procfs, which cannot be followed within a root.
-            Err(Errno::XDEV) => linked_network(&root, path)?,
-            other => other?,
+            Err(Dead { errno: Errno::XDEV, .. }) => linked_network(&root, path)?,
+            Err(dead) => return Err(dead.errno.into()),
         };
         namespace_of(&file)?.map(|id| (id, file)).ok_or(ReadError::Gone)
     }
@@ -235,14 +211,14 @@ pub(in crate::sample) fn read_up_to(file: File, limit: u64) -> Result<Vec<u8>, R
 /// What a link like `/run/netns/X -> /proc/PID/ns/net` leads to, as made for containers whose
 /// runtime gives their networks no names.
 fn linked_network(root: &OwnedFd, path: &Path) -> Result<OwnedFd, ReadError> {
-    let open = |path: &Path, flags| {
-        let path = path.strip_prefix("/").unwrap_or(path);
-        let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-        rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
-    };
-    let link = rustix::fs::readlinkat(open(path, OFlags::NOFOLLOW)?, "", Vec::new())?;
+    let parent = route::follow(root, path.parent().ok_or(ReadError::Gone)?)
+        .map_err(|dead| ReadError::from(dead.errno))?;
+    let name = path.file_name().ok_or(ReadError::Gone)?;
+    let link = rustix::fs::readlinkat(&parent.parent, name, Vec::new())?;
     let target = PathBuf::from(OsString::from_vec(link.into_bytes()));
-    let directory = open(target.parent().ok_or(ReadError::Gone)?, OFlags::DIRECTORY)?;
+    let directory = route::follow_into_proc(root, target.parent().ok_or(ReadError::Gone)?)
+        .map_err(|dead| ReadError::from(dead.errno))?;
+    let directory = directory.parent;
     if rustix::fs::fstatfs(&directory)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
         return Err(ReadError::Gone);
     }

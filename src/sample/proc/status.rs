@@ -58,6 +58,20 @@ impl Status {
     }
 }
 
+/// The groups of a process (`Gid`, all four, and `Groups`), each once.
+#[must_use]
+pub fn groups(text: &[u8]) -> Vec<u32> {
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    let lists = lines.filter(|(field, _)| matches!(*field, "Gid" | "Groups"));
+    let mut groups: Vec<u32> = lists
+        .flat_map(|(_, list)| list.split_ascii_whitespace().filter_map(|id| id.parse().ok()))
+        .collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +105,12 @@ mod tests {
         }
         assert_eq!(Status::parse(b"Uid:\t0\tx\t0\t0\n"), None);
         assert_eq!(Status::parse(b"\xff\xfe:\n"), None);
+    }
+
+    #[test]
+    fn groups_are_gathered() {
+        let text = "Name:\tGroups:\t7\nGid:\t50\t50\t50\t50\nGroups:\t4 50 1000 \n";
+        assert_eq!(groups(text.as_bytes()), [4, 50, 1000]);
     }
 
     /// The procfs crate reads all of it.
