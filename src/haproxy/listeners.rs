@@ -110,8 +110,10 @@ impl<'a> Tables<'a> {
         let places = Places::of(process);
         let declares = |listening: &Listening<'_>| {
             let configuration = process.configuration.as_deref();
-            let declared = configuration.map(|c| places.declares(&c.ports, &listening.endpoint()));
-            declared.flatten() == Some(true)
+            configuration.is_some_and(|configuration| {
+                places.declares(&configuration.ports, &listening.endpoint()) == Some(true)
+                    || may_name(configuration, listening.socket)
+            })
         };
         for listening in held.iter().filter_map(|&inode| self.get(inode)) {
             let Listening { network: id, socket } = *listening;
@@ -154,6 +156,15 @@ fn is_listener(
     receives.map(|receives| receives && !chosen)
 }
 
+/// An uncertain line of the configuration names this port, with an address that is not known: a host
+/// name, say.
+fn may_name(configuration: &Configuration, socket: &BoundSocket) -> bool {
+    let uncertain = configuration.declared.uncertain.iter();
+    uncertain.flat_map(|line| &line.may_bind).any(|possible| {
+        possible.ports.is_some() && possible.covers(socket.protocol, socket.address, socket.port)
+    })
+}
+
 /// A process that runs one of these configurations, or none of them, may listen through it.
 #[must_use]
 pub fn may_be_one<'a>(
@@ -166,7 +177,9 @@ pub fn may_be_one<'a>(
     }
     let (protocol, address, port) = (socket.protocol, socket.address, socket.port);
     // Whatever the namespaces are called that this one is.
-    let declared = || configured.any(|known| known.ports.has(protocol, address, port));
+    let declared = || {
+        configured.any(|known| known.ports.has(protocol, address, port) || may_name(known, socket))
+    };
     is_listener(socket, network, declared) != Some(false)
 }
 

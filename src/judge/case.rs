@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::memory::Loaded;
 use super::verdict::{ConnectionCounts, Name, Origin, Port, PortKey, ProcessView, StaleState};
 use crate::haproxy::binding::Ephemeral;
+use crate::haproxy::environment::ReloadNumber;
 use crate::haproxy::lineage::generations::{Generation, Generations};
 use crate::haproxy::lineage::identity::Identity;
 use crate::haproxy::lineage::member::{Member, Role};
@@ -28,6 +30,12 @@ pub struct Case<'a> {
     pub name: String,
     /// How it came to be watched.
     pub origin: Origin,
+    /// The name under which it is remembered, if it is.
+    pub remembered_as: Option<String>,
+    /// The highest reload number that landed, of the master that had it.
+    pub landed: Option<(ProcessId, ReloadNumber)>,
+    /// Its configuration as it was loaded, where that was seen.
+    pub(super) loaded: Option<Loaded>,
     /// Its pidfile, configuration and other attributes that identify it.
     pub identity: Identity,
     /// Its processes.
@@ -99,6 +107,12 @@ impl<'a> Case<'a> {
             member.lives() && !member.launching && self.generations.get(member.id()) == generation
         };
         self.service.members.iter().filter(of)
+    }
+
+    /// It has this name, or is what had it before.
+    #[must_use]
+    pub fn continues(&self, name: &str) -> bool {
+        self.name == name || self.remembered_as.as_deref() == Some(name)
     }
 
     /// The process with this identity.
@@ -208,11 +222,34 @@ impl<'a> Case<'a> {
         Some(changed(first) || serving.any(changed))
     }
 
+    /// Its configuration as the processes that serve now loaded it, where that was seen.
+    #[must_use]
+    pub fn loaded_configuration(&self) -> Option<&Configuration> {
+        let loaded = self.loaded.as_ref().filter(|loaded| loaded.by == self.serving())?;
+        Some(&loaded.configuration)
+    }
+
+    /// What to remember of that.
+    pub(super) fn now_loaded(&self) -> Option<Loaded> {
+        match self.config_has_changed() {
+            Some(false) => {
+                Some(Loaded { by: self.serving(), configuration: self.configuration.clone()? })
+            }
+            _ => self.loaded.clone().filter(|loaded| loaded.by == self.serving()),
+        }
+    }
+
+    fn serving(&self) -> BTreeSet<ProcessId> {
+        let current = self.living(Generation::Current);
+        current.filter(|member| member.role != Role::Master).map(Member::id).collect()
+    }
+
     /// The connections of a process; `None` if they are not all known.
     #[must_use]
     pub fn connections(&self, member: &Member<'_>) -> Option<ConnectionCounts> {
         let network = self.network(member)?;
         let mut counts = ConnectionCounts::default();
+        let mut is_hidden = false;
         for connection in self.details.connections.get(&member.id())? {
             let slot = match connection {
                 Connection::Tcp { state, .. } => match state {
@@ -233,10 +270,15 @@ impl<'a> Case<'a> {
                 Connection::Unix { pair: Some(true), .. } => continue,
                 Connection::Unix { pair: Some(false), .. } => &mut counts.unix,
                 Connection::Unix { pair: None, .. } => return None,
+                Connection::Hidden { .. } => {
+                    is_hidden = true;
+                    continue;
+                }
             };
             *slot += 1;
         }
-        Some(counts)
+        // None that was found does not mean that there is none.
+        (counts.total() > 0 || !is_hidden).then_some(counts)
     }
 
     /// Why a stale process is still there.
@@ -244,6 +286,11 @@ impl<'a> Case<'a> {
     pub fn state(&self, member: &Member<'_>) -> StaleState {
         if !member.lives() {
             return StaleState::Zombie;
+        }
+        // A master that was told to go stays for its workers.
+        let is_its = |other: &&Member<'_>| other.lives() && other.master == Some(member.id());
+        if self.service.members.iter().any(|other| is_its(&other)) {
+            return StaleState::Draining;
         }
         let Some(holding) = self.holdings.get(&member.id()) else { return StaleState::Unknown };
         match (holding.serves(), self.connections(member)) {

@@ -64,7 +64,7 @@ impl<'a> Cases<'a> {
         };
         self.cases.iter().flat_map(|case| &case.unbound).for_each(&mut want);
         for (name, before) in &self.memory.services {
-            let alive = self.cases.iter().any(|case| case.name == *name);
+            let alive = self.cases.iter().any(|case| case.continues(name));
             if let (false, Some(configuration)) = (alive, &before.configuration) {
                 let declared = before.places.endpoints(&configuration.ports);
                 declared.take(MOST_ENDPOINTS).for_each(|endpoint| want(&endpoint));
@@ -90,7 +90,8 @@ impl<'a> Cases<'a> {
         self.judge_living(&owners, &mut verdict, &mut remembered);
         self.remember_processes(&mut remembered);
         let seen = (now, details);
-        gone::add(seen, memory, self.policy, &owners, &mut verdict, &mut remembered);
+        let lives = |name: &str| self.cases.iter().any(|case| case.continues(name));
+        gone::add(seen, memory, self.policy, &owners, lives, (&mut verdict, &mut remembered));
         verdict.services.sort_by(|a, b| a.name.cmp(&b.name));
         (verdict, remembered)
     }
@@ -104,7 +105,8 @@ impl<'a> Cases<'a> {
                 .map(|(other, theirs)| (other.name.as_str(), theirs.as_slice()))
                 .filter(|(other, _)| *other != case.name && sharing.contains(other))
                 .collect();
-            let before: Option<&ServiceMemory> = self.memory.services.get(&case.name);
+            let before: Option<&ServiceMemory> =
+                case.remembered_as.as_ref().and_then(|name| self.memory.services.get(name));
             let first_sample = !self.memory.awake;
             let (service, after) = living::judge(case, own, &others, owners, before, first_sample);
             verdict.services.push(service);

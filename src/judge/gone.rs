@@ -53,14 +53,14 @@ fn observed(before: &ServiceMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kin
 }
 
 /// Adds the services that are gone: configured ones for ever, discovered ones until they are
-/// forgotten.
+/// forgotten. `lives`: a service of the sample continues the one of this name.
 pub fn add(
     seen @ (now, _): (&Snapshot, &Details),
     memory: &Memory,
     policy: &Policy,
     owners: &Owners<'_>,
-    verdict: &mut Verdict,
-    remembered: &mut Memory,
+    lives: impl Fn(&str) -> bool,
+    (verdict, remembered): (&mut Verdict, &mut Memory),
 ) {
     let present: BTreeSet<String> =
         verdict.services.iter().map(|service| service.name.clone()).collect();
@@ -69,7 +69,7 @@ pub fn add(
         let rules = policy.rules(name);
         let configured = policy.is_configured(name);
         let forgotten = now.taken - before.last_seen > rules.forget_after_seconds;
-        if present.contains(name) || (forgotten && !configured) {
+        if lives(name) || present.contains(name) || (forgotten && !configured) {
             continue;
         }
         let is_own = |id| belonged_to(name, id, &memory.processes);
@@ -100,7 +100,7 @@ pub fn add(
     }
     for configured in &policy.haproxys {
         let name = &configured.name;
-        if !present.contains(name) && !memory.services.contains_key(name) {
+        if !present.contains(name) && !remembered.services.contains_key(name) {
             let absent = if hidden || now.gaps.torn {
                 ServiceVerdict::unknown
             } else {

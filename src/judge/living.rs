@@ -46,6 +46,7 @@ pub fn judge(
         udp_ports: Arc::clone(&case.udp_ports),
         tcp_ports: Arc::clone(&case.tcp_ports),
         configuration: last_complete(case, before),
+        loaded: case.now_loaded(),
         places: case.places.clone(),
     };
     let serving = || case.living(Generation::Current).filter(|m| m.role != Role::Master);

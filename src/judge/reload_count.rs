@@ -18,6 +18,18 @@ pub struct ReloadHistory {
     current: BTreeSet<ProcessId>,
     /// The reload that is failing now.
     failing: Option<Failing>,
+    /// The reload number up to which a master's reloads are counted.
+    counted: Option<(ProcessId, ReloadNumber)>,
+    /// The highest reload number of a master that landed.
+    landed: Option<(ProcessId, ReloadNumber)>,
+}
+
+impl ReloadHistory {
+    /// The highest reload number that landed, of the master that had it.
+    #[must_use]
+    pub fn landed(&self) -> Option<(ProcessId, ReloadNumber)> {
+        self.landed
+    }
 }
 
 /// A reload number of a master that no worker has yet.
@@ -49,10 +61,13 @@ pub(super) fn numbers<'a>(case: &'a Case<'a>) -> Option<Numbers<'a>> {
         member.process.environment.as_ref().and_then(environment::reload_number)
     };
     let starting = |member: &&Member<'_>| case.generations.get(member.id()) == Generation::Starting;
+    let living = workers.iter().filter(|member| !starting(member)).filter_map(number).max()?;
+    // The newest worker may end before an older one does.
+    let before = case.landed.filter(|(of, _)| *of == master.id()).map(|(_, number)| number);
     Some(Numbers {
         master,
         tried: environment::reload_number(environment)?,
-        landed: workers.iter().filter(|member| !starting(member)).filter_map(number).max()?,
+        landed: living.max(before.unwrap_or(0)),
         starting: environment::master_is_loading(environment) || workers.iter().any(starting),
     })
 }
@@ -62,6 +77,8 @@ pub(super) fn numbers<'a>(case: &'a Case<'a>) -> Option<Numbers<'a>> {
 pub fn count(before: Option<&ReloadHistory>, case: &Case<'_>) -> ReloadHistory {
     let now = case.snapshot.taken;
     let mut history = before.cloned().unwrap_or_default();
+    let numbers = numbers(case);
+    history.seen.failures_known |= numbers.is_some();
     let current: BTreeSet<ProcessId> = case
         .living(Generation::Current)
         .filter(|member| member.role != Role::Master)
@@ -70,19 +87,23 @@ pub fn count(before: Option<&ReloadHistory>, case: &Case<'_>) -> ReloadHistory {
     let settled = case.generations.up == Some(true) && !current.is_empty();
     if settled && current.is_disjoint(&history.current) {
         if let Some(since) = reloaded(case, &current, &history.current) {
-            if before.is_some() {
+            if before.is_some() && !is_numbered(case, &current, &history) {
                 history.seen.successes += 1;
             }
             history.seen.last_timestamp = Some(since);
         }
         history.current = current;
     }
-    let numbers = numbers(case);
-    history.seen.failures_known |= numbers.is_some();
     if let Some(numbers) = numbers {
-        count_failures(&mut history, numbers, now);
+        count_numbers(&mut history, numbers, case.generations.up == Some(true), now);
     }
     history
+}
+
+/// The master of what serves now numbers its reloads, and they have been counted up to some number.
+fn is_numbered(case: &Case<'_>, current: &BTreeSet<ProcessId>, history: &ReloadHistory) -> bool {
+    let mut masters = current.iter().filter_map(|id| case.member(*id)?.master);
+    history.counted.is_some_and(|(counted, _)| masters.any(|master| master == counted))
 }
 
 /// The start of the current generation, if it came by a reload; `None` if the service was started.
@@ -97,35 +118,64 @@ fn reloaded(
     let by_number = newest.process.environment.as_ref().and_then(environment::reload_number);
     let by_list = newest.replaces().is_some_and(|pids| !pids.is_empty());
     let overlaps = former.iter().any(|id| case.member(*id).is_some_and(Member::lives));
-    let reloaded = if worker { by_number.is_some_and(|n| n > 0) } else { by_list || overlaps };
+    let reloaded = if worker {
+        by_list || by_number.is_some_and(|number| number > 0)
+    } else {
+        by_list || overlaps
+    };
     reloaded.then_some(newest.process.started)
 }
 
-fn count_failures(history: &mut ReloadHistory, numbers: Numbers<'_>, now: UnixSeconds) {
+/// Counts a master's reloads by their numbers, also those that came and went between two samples:
+/// what landed last stands for all before it that were not seen to fail.
+fn count_numbers(
+    history: &mut ReloadHistory,
+    numbers: Numbers<'_>,
+    serves: bool,
+    now: UnixSeconds,
+) {
     let Numbers { tried, landed, starting, master } = numbers;
-    if starting {
-        return;
-    }
-    if tried <= landed {
-        history.failing = None;
-        history.seen.last_successful = (tried > 0).then_some(true);
-        return;
-    }
-    let same = |failing: &Failing| failing.master == master.id() && failing.number == tried;
-    let mut failing = match history.failing.take() {
-        Some(failing) if same(&failing) => failing,
-        former => {
-            // The master has gone on to another number, so the former one failed, even if only one
-            // sample showed it.
-            if former.is_some_and(|f| f.master == master.id() && f.samples == 1) {
-                history.seen.failures += 1;
-            }
-            Failing { master: master.id(), number: tried, since: now, samples: 0 }
+    let id = master.id();
+    history.landed = Some((id, landed));
+    let known = history.counted.filter(|(of, _)| *of == id).map(|(_, number)| number);
+    let mut counted = known.unwrap_or(landed);
+    let failing = history.failing.take().filter(|failing| failing.master == id);
+    if landed > counted {
+        let mut gained = landed - counted;
+        // A number that was failing and was tried again has failed, seen twice or not.
+        if failing.as_ref().is_some_and(|f| f.number > counted && f.number < landed) {
+            history.seen.failures += 1;
+            gained -= 1;
         }
+        history.seen.successes += u64::from(gained);
+        counted = landed;
+    }
+    history.counted = Some((id, counted));
+    if tried <= landed {
+        if !starting {
+            history.seen.last_successful = (tried > 0).then_some(true);
+        }
+        return;
+    }
+    if starting || !serves {
+        history.failing = failing;
+        return;
+    }
+    let mut failing = match failing {
+        Some(failing) if failing.number == tried => failing,
+        Some(_) => {
+            let failed = (tried - 1).saturating_sub(counted);
+            history.seen.failures += u64::from(failed);
+            history.counted = Some((id, counted.max(tried - 1)));
+            Failing { master: id, number: tried, since: now, samples: 0 }
+        }
+        None => Failing { master: id, number: tried, since: now, samples: 0 },
     };
     failing.samples += 1;
     if failing.samples == 2 {
-        history.seen.failures += 1;
+        let counted = history.counted.map_or(landed, |(_, number)| number);
+        history.seen.failures += u64::from(tried.saturating_sub(counted));
+        history.counted = Some((id, tried));
         history.seen.last_successful = Some(false);
         history.seen.last_timestamp = Some(failing.since);
     }
@@ -206,5 +256,66 @@ mod tests {
         assert_eq!(verdict.one().name, "p");
         assert_eq!(verdict.one().reloads.successes, 0);
         assert_eq!(verdict.one().reloads.last_timestamp, None);
+    }
+
+    #[test]
+    fn reloads_between_two_samples_are_counted() {
+        let mut film = Film::default();
+        film.settle(1000.0, &[master(0), worker(20, 2, 0).tcp(80, 1)]);
+        let verdict = film.see(1032.0, &[master(3), worker(23, 1031, 3).tcp(80, 2)]);
+        assert_eq!(verdict.one().reloads.successes, 3);
+        assert_eq!(
+            film.see(1033.0, &[master(3), worker(23, 1031, 3).tcp(80, 2)]).one().reloads.successes,
+            3
+        );
+    }
+
+    #[test]
+    fn a_soft_stop_is_no_failed_reload() {
+        let drain = || worker(20, 2, 0).connected(9, Established);
+        let mut film = Film::default();
+        film.settle(1000.0, &[master(1), drain(), worker(21, 900, 1).tcp(80, 1)]);
+        let stopped = film.settle(1040.0, &[master(1), drain()]);
+        assert_eq!(stopped.one().reloads.failures, 0);
+        assert!(stopped.one().findings().is_empty());
+        let fresh = Film::default().settle(1040.0, &[master(1), drain()]);
+        assert_eq!(fresh.one().reloads.failures, 0);
+        assert!(fresh.one().findings().is_empty());
+    }
+
+    #[test]
+    fn a_second_master_is_a_reload() {
+        let mut film = Film::default();
+        let old = || master(0);
+        film.settle(1000.0, &[old(), worker(20, 2, 0).tcp(80, 1)]);
+        let line = format!("{LINE} -sf 19 20");
+        let new = || actor(30, 1031, &line);
+        let serves = || actor(31, 1031, &line).child_of(30).tcp(80, 2);
+        let drain = || worker(20, 2, 0).connected(9, Established);
+        film.see(1032.0, &[old(), drain(), new(), serves()]);
+        let verdict = film.settle(1050.0, &[old(), drain(), new(), serves()]);
+        let verdict = verdict.one();
+        assert_eq!(verdict.cast(), "19 stale, 20 stale, 30 current, 31 current");
+        assert_eq!(verdict.reloads.successes, 1);
+        assert!(verdict.findings().is_empty(), "{:?}", verdict.findings());
+        let proofs: Vec<_> =
+            verdict.processes.iter().filter_map(|p| Some(p.superseded?.proof.as_str())).collect();
+        assert_eq!(proofs, ["master", "told"]);
+    }
+
+    #[test]
+    fn a_master_instead_of_a_daemon_is_a_reload() {
+        let mut film = Film::default();
+        let daemon = || actor(10, 1, "haproxy -D -f /a.cfg -p /run/p");
+        film.settle(1000.0, &[daemon().tcp(80, 1)]);
+        let line = "haproxy -W -f /a.cfg -p /run/p -sf 10";
+        let next = [
+            daemon().connected(9, Established),
+            actor(30, 1031, line),
+            actor(31, 1031, line).child_of(30).tcp(80, 2),
+        ];
+        let verdict = film.see(1032.0, &next);
+        assert_eq!(verdict.one().cast(), "10 stale, 30 current, 31 current");
+        assert_eq!(verdict.one().reloads.successes, 1);
     }
 }

@@ -88,6 +88,12 @@ pub enum Connection {
         /// Neither end has a name: a socketpair, as between master and worker. `None`: not known.
         pair: Option<bool>,
     },
+    /// A socket that is in no table which could be read: in a namespace that only its process keeps,
+    /// or none that the kernel lists.
+    Hidden {
+        /// Identity.
+        inode: SocketInode,
+    },
 }
 
 impl Connection {
@@ -97,7 +103,8 @@ impl Connection {
         match *self {
             Connection::Tcp { inode, .. }
             | Connection::Udp { inode, .. }
-            | Connection::Unix { inode, .. } => inode,
+            | Connection::Unix { inode, .. }
+            | Connection::Hidden { inode } => inode,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::generations::{Generation, Generations};
 use super::member::{Member, Role, becomes_daemon};
+use super::naming::{self, Candidate};
 use super::services::Service;
 use crate::haproxy::command_line::CommandLine;
 use crate::model::Process;
@@ -23,8 +24,14 @@ pub struct Identity {
     pub master_socket: Option<PathBuf>,
     /// Its cgroup.
     pub cgroup: Option<String>,
-    /// Version of HAProxy, where its environment tells.
+    /// Version of HAProxy, where its environment shows it.
     pub version: Option<String>,
+    /// The user who started it.
+    pub starter: Option<u32>,
+    /// It runs in a container that root made.
+    pub is_contained: bool,
+    /// Its starter can write its pidfile: the path is more than a claim.
+    pub owns_pidfile: bool,
 }
 
 impl Identity {
@@ -34,7 +41,7 @@ impl Identity {
         let mut speakers: Vec<&Member<'_>> = service.members.iter().rev().collect();
         let stands_back = |member: &Member<'_>| {
             let current = generations.get(member.id()) == Generation::Current;
-            (!member.lives(), member.role != Role::Master, !current)
+            (!member.lives(), !current, member.role != Role::Master)
         };
         speakers.sort_by_key(|member| stands_back(member));
         let Some(first) = speakers.first() else { return Identity::default() };
@@ -62,31 +69,49 @@ impl Identity {
             master_socket: line.master_socket.as_deref().map(socket_path),
             cgroup: process.cgroup.clone(),
             version: speakers.iter().find_map(versions),
+            starter: first.starter,
+            is_contained: process.cgroup.as_deref().is_some_and(is_roots_container),
+            owns_pidfile: first.starter == Some(0)
+                || process
+                    .pidfile
+                    .as_ref()
+                    .is_some_and(|file| file.writer.is_some() && file.writer == first.starter),
         }
     }
 
-    /// The name this service would have if no other had the same.
+    /// The name this service would have if no other had the same. One that a user could have chosen
+    /// says whose it is.
     #[must_use]
     pub fn preferred_name(&self, service: &Service<'_>) -> String {
         let pod = || service.members.iter().find_map(|member| pod_of(member.process));
-        let stem = |path: &PathBuf| path.file_stem()?.to_str().map(str::to_owned);
-        self.unit
+        // HAProxy expands no variable in an unquoted path, and a file may be called so.
+        let stem = |path: &PathBuf| {
+            path.file_stem()?.to_str().filter(|stem| !stem.contains('$')).map(str::to_owned)
+        };
+        let name = self
+            .unit
             .clone()
             .or_else(pod)
             .or_else(|| self.pidfile.as_ref().and_then(stem))
             .or_else(|| self.config.as_ref().and_then(stem))
-            .unwrap_or_else(|| "haproxy".to_owned())
+            .unwrap_or_else(|| "haproxy".to_owned());
+        match self.starter {
+            Some(uid) if uid != 0 && !self.is_contained => format!("{name}@{uid}"),
+            _ => name,
+        }
     }
 
-    /// What tells it from others of the same name: a short hash of pidfile, configuration or
-    /// socket path and surroundings.
+    /// This service among those that want names.
     #[must_use]
-    pub fn hash(&self, service: &Service<'_>) -> String {
+    pub fn candidate(&self, service: &Service<'_>) -> Candidate {
         let path = self.pidfile.as_ref().or(self.config.as_ref()).or(self.master_socket.as_ref());
-        let first = service.members.first().map(|member| member.process);
-        let surroundings = first.map(|p| (p.net_namespace, p.pid_namespace, p.cgroup.clone()));
-        let text = format!("{path:?} {surroundings:?}");
-        format!("{:06x}", fnv1a(text.as_bytes()) & 0x00ff_ffff)
+        Candidate {
+            preferred: self.preferred_name(service),
+            is_roots: self.starter == Some(0),
+            path: path.map(|path| path.display().to_string()).unwrap_or_default(),
+            distinction: naming::distinction(service),
+            oldest: service.members.first().map(Member::id),
+        }
     }
 }
 
@@ -110,23 +135,40 @@ fn is_container(part: &str) -> bool {
     part.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() == 64)
 }
 
-/// The pod or container a process lives in, by its `HOSTNAME`.
+/// A container's cgroup, and not one that a user made below what is delegated to users.
+fn is_roots_container(cgroup: &str) -> bool {
+    !cgroup.starts_with("/user.slice/") && cgroup.split('/').any(is_container)
+}
+
+/// The pod or container a process lives in, by its `HOSTNAME`; of a pod, what it is a copy of.
 fn pod_of(process: &Process) -> Option<String> {
     let cgroup = process.cgroup.as_deref().unwrap_or_default();
     let contained = process.namespace_pids.len() > 1 || cgroup.split('/').any(is_container);
     let name = process.environment.as_ref()?.get("HOSTNAME").filter(|name| !name.is_empty())?;
+    let in_kubernetes = cgroup.contains("kubepods")
+        || process.environment.as_ref()?.get("KUBERNETES_SERVICE_HOST").is_some();
+    let name = if in_kubernetes { without_generated_suffix(name) } else { name };
     contained.then(|| name.to_owned())
+}
+
+/// `lbagent-7c9f8d6b5-x2x4z` of a Deployment and `lbagent-x2x4z` of a DaemonSet give `lbagent`.
+fn without_generated_suffix(pod: &str) -> &str {
+    // The alphabet of k8s.io/apimachinery/pkg/util/rand, without vowels.
+    let generated = |part: &str| part.chars().all(|c| "bcdfghjklmnpqrstvwxz2456789".contains(c));
+    let Some((rest, last)) = pod.rsplit_once('-') else { return pod };
+    if last.len() != 5 || !generated(last) {
+        return pod;
+    }
+    match rest.rsplit_once('-') {
+        Some((name, hash)) if (8..=10).contains(&hash.len()) && generated(hash) => name,
+        _ => rest,
+    }
 }
 
 /// `/run/m.sock,level,admin` and `unix@/run/m.sock` give `/run/m.sock`.
 fn socket_path(argument: &str) -> PathBuf {
     let path = argument.split(',').next().unwrap_or(argument);
     Path::new(path.strip_prefix("unix@").unwrap_or(path)).to_owned()
-}
-
-/// FNV-1a, 32 bits: short, and the same in every build.
-fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -148,6 +190,19 @@ mod tests {
         ];
         for (cgroup, unit) in table {
             assert_eq!(unit_of(cgroup).as_deref(), unit, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_a_copy_of_something() {
+        let table = [
+            ("lbagent-7c9f8d6b5-x2x4z", "lbagent"),
+            ("lb-agent-x2x4z", "lb-agent"),
+            ("lb-0", "lb-0"),
+            ("haproxy-proxy", "haproxy-proxy"),
+        ];
+        for (pod, name) in table {
+            assert_eq!(without_generated_suffix(pod), name, "{pod}");
         }
     }
 

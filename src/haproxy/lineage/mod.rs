@@ -4,6 +4,7 @@ pub mod cohorts;
 pub mod generations;
 pub mod identity;
 pub mod member;
+pub mod naming;
 pub mod past;
 mod profile;
 pub mod proof;

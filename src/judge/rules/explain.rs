@@ -98,7 +98,15 @@ pub fn pids<'a>(ports: impl IntoIterator<Item = &'a PortSockets<'a>>) -> String 
 
 /// How long a stale process may keep its listeners, if HAProxy's own `grace` prolongs it.
 pub fn whole_grace(case: &Case<'_>, id: ProcessId) -> Option<f64> {
-    let own = case.pasts.get(&id).and_then(|past| past.own_grace_seconds)?;
+    let past = case.pasts.get(&id).and_then(|past| past.own_grace_seconds);
+    // A file that is older than the process is what it has read.
+    let on_disk = || {
+        let process = case.member(id)?.process;
+        let configuration = process.configuration.as_ref()?;
+        let grace = configuration.declared.globals.grace?;
+        (!configuration.is_newer_than(process.started)).then_some(grace.as_secs_f64())
+    };
+    let own = past.or_else(on_disk)?;
     Some(own + case.rules.stale_grace_seconds)
 }
 

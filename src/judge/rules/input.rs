@@ -60,6 +60,14 @@ impl<'a> RuleInput<'a> {
         }
     }
 
+    /// The complete configuration on disk, which was edited, and the one that the serving processes
+    /// loaded. `None`: it was not edited, or what was loaded was not seen.
+    pub fn edited_configuration(&self) -> Option<(&'a Configuration, &'a Configuration)> {
+        let edited = self.case.configuration.as_deref().filter(|found| found.complete)?;
+        let changed = self.case.config_has_changed() == Some(true);
+        changed.then_some((edited, self.case.loaded_configuration()?))
+    }
+
     /// No line of the configuration can have bound the port.
     pub fn is_undeclared(&self, configuration: &Configuration, port: &PortSockets<'_>) -> bool {
         let PortKey { protocol, address, port: number, .. } = port.key;

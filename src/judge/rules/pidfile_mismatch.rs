@@ -5,7 +5,7 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
-use crate::model::PidfileContent;
+use crate::model::{Pidfile, PidfileContent, Process};
 
 /// Finds a pidfile that names other processes than the serving one: with a master, the master. A
 /// pidfile that is missing or empty is no mismatch.
@@ -36,6 +36,16 @@ pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
         };
         if pids.contains(&member.process.own_pid()) {
             right = true;
+            continue;
+        }
+        // Two services were given one file, and it names the other.
+        let is_others = |other: &&Process| {
+            let same = |file: &Pidfile| file.path == pidfile.path;
+            pids.contains(&other.own_pid())
+                && other.pidfile.as_ref().is_some_and(same)
+                && case.member(other.id).is_none()
+        };
+        if case.snapshot.processes.iter().any(|other| is_others(&other)) {
             continue;
         }
         let named: Vec<_> = pids.iter().map(i32::to_string).collect();

@@ -5,17 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::explain::declared_at;
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::places::Endpoint;
 use crate::judge::case::{MOST_ENDPOINTS, port_key};
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::{PortKey, Subject};
 use crate::model::{NamespaceId, Protocol};
 
 /// Finds declared ports on which no current process listens, while the service is up. Ports that are
-/// `blocked` are found by the rule `port_blocked`.
+/// `blocked` are found by the rule `port_blocked`. While an edit waits for its reload, only a port that
+/// the configuration as loaded declares too is missing: an edit hides no outage.
 pub fn port_missing(input: &RuleInput<'_>, blocked: &Judgement) -> Judgement {
-    let configuration = match input.loaded_configuration() {
-        Ok(configuration) => configuration,
-        Err(answer) => return answer,
+    let (configuration, loaded) = match input.loaded_configuration() {
+        Ok(configuration) => (configuration, None),
+        Err(answer) => match input.edited_configuration() {
+            Some((edited, loaded)) => (edited, Some(loaded)),
+            None => return answer,
+        },
     };
     if input.case.generations.up != Some(true) {
         return Judgement::if_known(input.case.generations.up == Some(false), Vec::new());
@@ -29,7 +34,10 @@ pub fn port_missing(input: &RuleInput<'_>, blocked: &Judgement) -> Judgement {
         blocked.findings.iter().filter_map(|finding| finding.subject.port.as_ref()).collect();
     let mut known: BTreeMap<(NamespaceId, Protocol), bool> = BTreeMap::new();
     let mut findings = Vec::new();
-    for endpoint in &case.unbound {
+    let is_due = |endpoint: &&Endpoint| {
+        loaded.is_none_or(|loaded| case.places.declares(&loaded.ports, endpoint) == Some(true))
+    };
+    for endpoint in case.unbound.iter().filter(is_due) {
         let (network, protocol) = (endpoint.network, endpoint.protocol);
         let known = known
             .entry((network, protocol))
@@ -87,5 +95,19 @@ mod tests {
             let found = verdict.one().findings();
             assert_eq!(found, expected, "{what}");
         }
+    }
+
+    #[test]
+    fn an_edit_hides_no_outage() {
+        let mut film = Film::default();
+        let edited = "frontend a\n bind :80\n bind :81\n bind :82\n# a comment\n";
+        let lost =
+            |text: &str, modified| actor(10, 100, LINE).configured(text, modified).tcp(80, 1);
+        film.see(990.0, &[serving(TWO).tcp(80, 1).tcp(81, 2)]);
+        assert_eq!(film.settle(1000.0, &[lost(TWO, 50)]).one().findings(), ["port_missing tcp 81"]);
+        let verdict = film.settle(1040.0, &[lost(edited, 1035)]);
+        assert_eq!(verdict.one().findings(), ["port_missing tcp 81"], "82 was never loaded");
+        let dropped = film.settle(1080.0, &[lost("frontend a\n bind :80\n", 1075)]);
+        assert!(dropped.one().findings().is_empty(), "the next reload does not want it");
     }
 }

@@ -32,7 +32,9 @@ pub fn reload_failed(input: &RuleInput<'_>) -> Judgement {
         }
     }
     let numbers = numbers(case);
-    if let Some(numbers) = numbers.filter(|n| n.tried > n.landed && !n.starting) {
+    // What is told to stop softly serves no more, and has failed nothing.
+    let serves = case.generations.up == Some(true);
+    if let Some(numbers) = numbers.filter(|n| serves && n.tried > n.landed && !n.starting) {
         findings.push(Finding {
             subject: Subject::default(),
             instance: "number".to_owned(),

@@ -107,19 +107,22 @@ impl Held {
             own.extend(held.cloned());
             hidden.retain(|inode| !listed.contains(inode));
         }
-        own.extend(self.unix_elsewhere(&hidden));
+        own.extend(self.elsewhere(&hidden));
         Some(own)
     }
 
-    /// Unix streams that are in no table of its namespace: an accepted one is in its client's.
-    fn unix_elsewhere(&self, hidden: &BTreeSet<SocketInode>) -> Vec<Connection> {
+    /// Sockets that are in no table of its namespaces: an accepted unix stream is in its client's.
+    fn elsewhere(&self, hidden: &BTreeSet<SocketInode>) -> Vec<Connection> {
         if hidden.is_empty() {
             return Vec::new();
         }
         let descriptors = self.directory.descriptors();
         let protocols = descriptors.and_then(|descriptors| descriptors.protocols(hidden));
-        let Ok(protocols) = protocols else { return Vec::new() };
-        let streams = protocols.into_iter().filter(|(_, name)| name.starts_with("UNIX"));
-        streams.map(|(inode, _)| Connection::Unix { inode, pair: Some(false) }).collect()
+        let protocols = protocols.unwrap_or_default();
+        let connection = |&inode: &SocketInode| match protocols.get(&inode) {
+            Some(name) if name.starts_with("UNIX") => Connection::Unix { inode, pair: Some(false) },
+            _ => Connection::Hidden { inode },
+        };
+        hidden.iter().map(connection).collect()
     }
 }
