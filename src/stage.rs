@@ -1,7 +1,11 @@
 //! For unit tests: stages hosts whose processes are actors, and judges the samples of them.
+//!
+//! One file, because a test that stages a host needs all of it: the actors, the sample that they make
+//! and the film that judges it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::haproxy::config::{self, Launch, SourceFile};
@@ -12,8 +16,8 @@ use crate::judge::{Cases, Memory};
 use crate::model::declared::PortIndex;
 use crate::model::{
     BoundSocket, Configuration, Connection, ConnectionState, Details, Environment, Executable,
-    Gaps, NamespaceId, NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortUse, Process,
-    ProcessId, Program, Protocol, Signals, Snapshot, UserIds,
+    Gaps, NamespaceId, NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortRole, PortUse,
+    Process, ProcessId, Program, Protocol, Signals, Snapshot, UserIds,
 };
 use crate::policy::Policy;
 use crate::policy::kind::Kind;
@@ -239,6 +243,29 @@ fn listener(protocol: Protocol, port: u16, inode: u64) -> BoundSocket {
         queue_limit: Some(128),
         drops: Some(0),
     }
+}
+
+/// A socket that uses a port, as the details of a sample show it.
+pub fn used(protocol: Protocol, role: PortRole, local: &str, inode: u64, uid: u32) -> PortUse {
+    let local: SocketAddr = local.parse().unwrap();
+    let connected = matches!(role, PortRole::Connected(_));
+    PortUse {
+        protocol,
+        role,
+        address: local.ip(),
+        port: local.port(),
+        remote: connected.then(|| ("10.0.0.9".parse().unwrap(), 443)),
+        v6only: None,
+        interface: None,
+        inode: Some(inode),
+        uid,
+        receive_buffer_bytes: Some(212_992),
+    }
+}
+
+/// A TCP socket that uses a port.
+pub fn tcp_use(role: PortRole, local: &str, inode: u64, uid: u32) -> PortUse {
+    used(Protocol::Tcp, role, local, inode, uid)
 }
 
 fn blue(actors: &[Actor]) -> Option<(NamespaceId, NetworkNamespace)> {

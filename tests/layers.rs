@@ -88,9 +88,9 @@ fn no_files_import_each_other_in_a_circle() {
 #[test]
 fn a_circle_is_found() {
     let sources = |files: &[(&str, &str)]| Sources {
-        files: files.iter().map(|(path, text)| ((*path).into(), (*text).to_owned())).collect(),
+        files: files.iter().map(|(path, text)| ((*path).into(), code_of(text))).collect(),
     };
-    let table: [(&str, &[(&str, &str)], usize); 6] = [
+    let table: [(&str, &[(&str, &str)], usize); 8] = [
         ("none", &[("a.rs", "use crate::b::B;"), ("b.rs", "")], 0),
         ("direct", &[("a.rs", "use crate::b::{self, B};"), ("b.rs", "use crate::a::A;")], 1),
         (
@@ -113,6 +113,25 @@ fn a_circle_is_found() {
             1,
         ),
         ("a declaration is no arrow", &[("r/mod.rs", "mod x;"), ("r/x.rs", "use super::Y;")], 0),
+        (
+            "a visibility is no arrow",
+            &[
+                ("r/mod.rs", "mod x;\npub use self::x::f;"),
+                ("r/x.rs", "pub(in crate::r) fn f() {}"),
+            ],
+            0,
+        ),
+        (
+            "unit tests are left out",
+            &[
+                ("a.rs", "use crate::b::B;"),
+                (
+                    "b.rs",
+                    "#[cfg(test)]\n#[allow(x)]\npub(crate) mod tests {\n    use crate::a::A;\n}\n",
+                ),
+            ],
+            0,
+        ),
     ];
     for (what, files, expected) in table {
         assert_eq!(circles(&arrows(&sources(files))).len(), expected, "{what}");
@@ -238,12 +257,19 @@ fn arrows(sources: &Sources) -> BTreeSet<(PathBuf, PathBuf)> {
 static IMPORT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\buse ([^;]+);").unwrap());
 /// A path in the middle of an expression or a type.
 static PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b[A-Za-z_]\w*(?:::\w+)+").unwrap());
+/// Where an item is visible: no import, though it may name a module.
+static VISIBILITY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bpub\(in [^)]*\)").unwrap());
+/// The unit tests at the end of a file.
+static TESTS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"#\[cfg\(test\)\]\n(?:#\[[^\n]*\n)*(?:pub(?:\([^)]*\))? )?mod \w+ \{").unwrap()
+});
 /// The declaration of a module that lies in a file of its own.
 static CHILD: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?m)^\s*(?:pub(?:\([^)]*\))? )?mod (\w+);").unwrap());
 
 /// The absolute paths of all items that the code of a module names.
 fn items_used(module: &[String], code: &str) -> Vec<Vec<String>> {
+    let code = &VISIBILITY.replace_all(code, "pub");
     let children: BTreeSet<_> = CHILD.captures_iter(code).map(|c| c[1].to_owned()).collect();
     let imported = IMPORT.captures_iter(code).flat_map(|captures| leaves(&captures[1]));
     let rest = IMPORT.replace_all(code, "");
@@ -365,7 +391,7 @@ fn files_under(place: &Path) -> Vec<PathBuf> {
 
 /// A file's code: neither comments nor the unit tests at its end.
 fn code_of(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let code = TESTS.split(text).next().unwrap_or_default();
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -7,7 +7,7 @@ use super::finding::Judgement;
 use super::identify::belonged_to;
 use super::memory::{Memory, ServiceMemory};
 use super::owners::Owners;
-use super::rules::port_blocked::{self, Claim};
+use super::rules::port_blocked::{self, WantedPorts};
 use super::verdict::{Origin, ServiceVerdict, Verdict};
 use super::{hold, rules};
 use crate::model::{Details, Snapshot};
@@ -29,8 +29,9 @@ fn judge_gone(
             let (places, tcp_ports) = (&before.places, &before.tcp_ports);
             let declared = places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
             let unbound = &declared.collect::<Vec<_>>();
-            let claim = Claim { name, configuration, places, tcp_ports, unbound, owners, details };
-            port_blocked::blocked_ports(&claim, now)
+            let wanted =
+                WantedPorts { name, configuration, places, tcp_ports, unbound, owners, details };
+            port_blocked::blocked_ports(&wanted, now)
         }
         None => Judgement::if_known(false, Vec::new()),
     };
@@ -107,6 +108,51 @@ pub fn add(
                 ServiceVerdict::absent
             };
             verdict.services.push(absent(name, &configured.rules));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::PortRole;
+    use crate::policy::kind::Kind;
+    use crate::stage::{Actor, Film, actor, tcp_use};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+    const WANTED: &str = "frontend a\n bind :80\n";
+
+    fn serving() -> Actor {
+        actor(10, 100, LINE).configured(WANTED, 200).tcp(80, 1)
+    }
+
+    #[test]
+    fn a_blocked_port_of_a_service_that_is_gone_is_found_until_it_is_forgotten() {
+        let taken = [tcp_use(PortRole::Listening, "0.0.0.0:80", 5, 99)];
+        let mut film = Film::default();
+        film.see(1000.0, &[serving()]);
+        film.see_uses(1010.0, &[], &taken);
+        let verdict = film.see_uses(1030.0, &[], &taken);
+        assert_eq!(verdict.one().up, Some(false));
+        assert_eq!(verdict.one().findings(), ["port_blocked tcp 80 dnsmasq"]);
+        assert_eq!(verdict.one().observed.get(&Kind::PortBlocked), Some(&1));
+        let freed = film.see_uses(1040.0, &[], &[]);
+        assert!(freed.one().findings().is_empty());
+        assert!(film.see_uses(2000.0, &[], &taken).services.is_empty());
+    }
+
+    #[test]
+    fn a_failing_start_does_not_interrupt_the_anomaly() {
+        let taken = [tcp_use(PortRole::Listening, "0.0.0.0:80", 5, 99)];
+        let mut film = Film::default();
+        film.see(1000.0, &[serving()]);
+        film.see_uses(1010.0, &[], &taken);
+        film.see_uses(1030.0, &[], &taken);
+        // The new process reads its files, and is dying in the next sample.
+        let trying = || actor(20, 1034, LINE).configured(WANTED, 200);
+        for actors in [vec![trying()], vec![actor(20, 1034, LINE)], vec![]] {
+            let verdict = film.see_uses(1035.0, &actors, &taken);
+            assert_eq!(verdict.one().findings(), ["port_blocked tcp 80 dnsmasq"]);
+            assert_eq!(verdict.one().observed.get(&Kind::PortBlocked), Some(&1));
         }
     }
 }

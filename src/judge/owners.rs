@@ -9,7 +9,7 @@ use crate::model::{Details, Process, SocketInode};
 /// The process of a service that holds a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner<'a> {
-    pub(super) haproxy: &'a str,
+    pub(super) service: &'a str,
     pub(super) pid: i32,
     pub(super) generation: Generation,
 }
@@ -33,7 +33,7 @@ impl<'a> Owners<'a> {
             for member in case.service.members.iter().filter(|member| member.lives()) {
                 let id = member.id();
                 let generation = case.generations.get(id);
-                let owner = Owner { haproxy: &case.name, pid: id.pid, generation };
+                let owner = Owner { service: &case.name, pid: id.pid, generation };
                 for inode in asked.iter().filter(|&&inode| holds(member.process, inode, details)) {
                     let known = owners.by_inode.entry(*inode).or_insert(owner);
                     if generation == Generation::Current {

@@ -109,9 +109,10 @@ pub fn sift(
 mod tests {
     use std::collections::BTreeSet;
 
+    use crate::model::PortRole;
     use crate::policy::kind::Kind;
     use crate::policy::{AllowedPort, Ignore, Policy, Rules};
-    use crate::stage::{Actor, Film, HERE, actor};
+    use crate::stage::{Actor, Film, HERE, actor, tcp_use};
 
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
 
@@ -236,5 +237,20 @@ mod tests {
         let verdict = Film::default().settle(1000.0, &healthy);
         assert_eq!(verdict.one().judged, BTreeSet::from(Kind::ALL));
         assert_eq!(verdict.one().findings(), [""; 0]);
+    }
+
+    #[test]
+    fn a_port_that_is_blocked_is_not_missing_too() {
+        let wanted = "frontend a\n bind :80\n bind :53\n bind :59044\n bind quic4@:444\n";
+        let loaded = actor(10, 300, LINE).configured(wanted, 200).tcp(80, 1).tcp(59044, 2);
+        let uses = [tcp_use(PortRole::Listening, "0.0.0.0:53", 5, 99)];
+        let mut film = Film::default();
+        film.see_uses(1000.0, std::slice::from_ref(&loaded), &uses);
+        let verdict = film.see_uses(1030.0, &[loaded], &uses);
+        let found = verdict.one().findings();
+        assert_eq!(
+            found.iter().filter(|f| f.starts_with("port_")).map(String::as_str).collect::<Vec<_>>(),
+            ["port_missing udp 444", "port_blocked tcp 53 dnsmasq", "port_ephemeral tcp 59044"]
+        );
     }
 }

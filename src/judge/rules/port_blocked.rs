@@ -1,7 +1,7 @@
-//! Who is in the way of a declared port: the rule `port_blocked`, and where to look for it.
+//! Rule `port_blocked`: something else holds a declared port that is not bound.
 //!
-//! Judged without binding anything, also while HAProxy is down. What `check` finds out by a
-//! trial is decided here by what is likely: see [`blocks`].
+//! The rule binds nothing, and also judges a service that is down. Where `check` would try a bind, it
+//! decides by what is likely: see [`blocks`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,41 +16,42 @@ use crate::judge::owners::Owners;
 use crate::judge::verdict::Subject;
 use crate::model::{Configuration, Details, NamespaceId, PortRole, PortUse, Protocol, Snapshot};
 
-/// A haproxy whose declared ports may be blocked: one that lives, or the memory of one.
+/// The ports that a service wants: one that has processes, or one that is only remembered.
 #[derive(Debug)]
-pub struct Claim<'a> {
-    /// Its name.
+pub struct WantedPorts<'a> {
+    /// The name of the service.
     pub name: &'a str,
     /// Its last known configuration.
     pub configuration: &'a Configuration,
-    /// The network namespaces it binds in.
+    /// The network namespaces in which it binds.
     pub places: &'a Places,
-    /// TCP ports it listens on, or did: a connection there was accepted.
+    /// The TCP ports on which it listens or has listened: a connection there was accepted.
     pub tcp_ports: &'a BTreeSet<(NamespaceId, u16)>,
-    /// Declared ports it has not bound.
+    /// The declared ports that it has not bound.
     pub unbound: &'a [Endpoint],
-    /// Whose the sockets on those ports are.
+    /// The services that hold sockets on those ports.
     pub owners: &'a Owners<'a>,
-    /// Who uses those ports.
+    /// The sockets on those ports, and the programs that hold them.
     pub details: &'a Details,
 }
 
-/// A declared port that is not bound is held by something else: now, or for the next reload.
+/// Finds declared ports that are not bound and that something else holds, so that the next start or
+/// reload would fail.
 pub fn port_blocked(input: &RuleInput<'_>) -> Judgement {
-    // Of a namespace that was not read nobody can say who uses its ports either.
+    // The ports of a namespace that was not read may have holders that no table shows.
     let known = [Protocol::Tcp, Protocol::Udp]
         .into_iter()
         .all(|protocol| input.case.attributed(protocol, Generation::Current));
-    match claim(input).filter(|claim| claim.configuration.complete) {
-        Some(claim) if known => blocked_ports(&claim, input.case.snapshot),
+    match wanted(input).filter(|wanted| wanted.configuration.complete) {
+        Some(wanted) if known => blocked_ports(&wanted, input.case.snapshot),
         _ => Judgement::if_known(false, Vec::new()),
     }
 }
 
-/// What a haproxy that lives declares, and has bound.
-fn claim<'c>(input: &'c RuleInput<'_>) -> Option<Claim<'c>> {
+/// The ports that a service with processes wants; `None` without a configuration.
+fn wanted<'c>(input: &'c RuleInput<'_>) -> Option<WantedPorts<'c>> {
     let case = input.case;
-    Some(Claim {
+    Some(WantedPorts {
         name: &case.name,
         configuration: case.configuration.as_deref()?,
         places: &case.places,
@@ -61,27 +62,27 @@ fn claim<'c>(input: &'c RuleInput<'_>) -> Option<Claim<'c>> {
     })
 }
 
-/// Declared ports that nobody of the claim has bound, and who has them instead.
+/// Finds the holders of the ports that the service wants and has not bound.
 #[must_use]
-pub fn blocked_ports(claim: &Claim<'_>, snapshot: &Snapshot) -> Judgement {
-    let mut complete = claim.places.know_all(&claim.configuration.ports);
+pub fn blocked_ports(wanted: &WantedPorts<'_>, snapshot: &Snapshot) -> Judgement {
+    let mut complete = wanted.places.know_all(&wanted.configuration.ports);
     let mut unbound: BTreeMap<NamespaceId, BTreeSet<Endpoint>> = BTreeMap::new();
-    for &endpoint in claim.unbound {
+    for &endpoint in wanted.unbound {
         unbound.entry(endpoint.network).or_default().insert(endpoint);
     }
     let mut findings = Vec::new();
     for (network, unbound) in unbound {
-        match claim.details.port_uses.get(&network) {
-            Some(uses) => findings.extend(blocked_in(claim, snapshot, &unbound, uses)),
+        match wanted.details.port_uses.get(&network) {
+            Some(uses) => findings.extend(blocked_in(wanted, snapshot, &unbound, uses)),
             None => complete = false,
         }
     }
     Judgement::if_known(complete, findings)
 }
 
-/// The same in one network namespace, by the sockets on its ports.
+/// Finds them in one network namespace. `uses` are the sockets on its ports.
 fn blocked_in(
-    claim: &Claim<'_>,
+    wanted: &WantedPorts<'_>,
     snapshot: &Snapshot,
     unbound: &BTreeSet<Endpoint>,
     uses: &[PortUse],
@@ -91,52 +92,54 @@ fn blocked_in(
         by_port.entry((used.protocol, used.port)).or_default().push(used);
     }
     let terms = Terms {
-        noreuseport: claim.configuration.declared.globals.noreuseport,
+        noreuseport: wanted.configuration.declared.globals.noreuseport,
         // A sample does not read net.ipv6.bindv6only; this is the kernel's default.
         v6only: false,
-        uid: claim.owners.starters.get(claim.name).copied(),
+        uid: wanted.owners.starters.get(wanted.name).copied(),
     };
     let found = unbound.iter().filter_map(|endpoint| {
         let on_port = by_port.get(&(endpoint.protocol, endpoint.port))?;
         let ephemeral = Ephemeral::of(snapshot.networks.get(&endpoint.network)?);
-        let binds: Vec<Bind<'_>> = declaring(claim.configuration, claim.places, endpoint)
+        let binds: Vec<Bind<'_>> = declaring(wanted.configuration, wanted.places, endpoint)
             .map(|listener| Bind::of(listener, endpoint.port, terms))
             .collect();
         let mut in_the_way = on_port.iter().filter_map(|used| {
-            let outgoing = outgoing(claim, endpoint.network, used, on_port, ephemeral);
-            let blocks = binds.iter().any(|bind| blocks(claim, bind, used, outgoing, ephemeral));
+            let outgoing = outgoing(wanted, endpoint.network, used, on_port, ephemeral);
+            let blocks = binds.iter().any(|bind| blocks(wanted, bind, used, outgoing, ephemeral));
             blocks.then_some(*used)
         });
         let used = in_the_way.next()?;
-        Some(finding(claim, snapshot, endpoint, used, holder(claim, used)))
+        Some(finding(wanted, snapshot, endpoint, used, holder(wanted, used)))
     });
     found.collect()
 }
 
-/// This end opened the connection. Where this HAProxy listens, or did, it was accepted.
+/// Whether this end opened the connection; `None` if that is not known. A connection to a port on
+/// which the service has listened was accepted.
 fn outgoing(
-    claim: &Claim<'_>,
+    wanted: &WantedPorts<'_>,
     network: NamespaceId,
     used: &PortUse,
     on_port: &[&PortUse],
     ephemeral: Ephemeral<'_>,
 ) -> Option<bool> {
-    if used.protocol == Protocol::Tcp && claim.tcp_ports.contains(&(network, used.port)) {
+    if used.protocol == Protocol::Tcp && wanted.tcp_ports.contains(&(network, used.port)) {
         return Some(false);
     }
     is_outgoing(used, on_port.iter().copied(), ephemeral, false)
 }
 
-/// The next bind would fail for this socket. Where the tables leave a doubt, by what is likely:
+/// Whether the next bind would fail because of this socket. Where the tables leave a doubt, the answer
+/// is what is likely:
 ///
 /// | socket | a bind by HAProxy |
 /// |---|---|
-/// | of another program, without a peer | fails: it is unlikely to have set the same options |
+/// | without a peer, of another program | fails: the program has hardly set the same options |
 /// | a TCP connection from an ephemeral port | fails, unless it is known to have been accepted |
 /// | a UDP socket with a peer, on an ephemeral port | fails if it is known to be outgoing |
 /// | any other connection | succeeds: it was accepted, or bound as HAProxy's `source` is |
 fn blocks(
-    claim: &Claim<'_>,
+    wanted: &WantedPorts<'_>,
     bind: &Bind<'_>,
     used: &PortUse,
     outgoing: Option<bool>,
@@ -144,9 +147,9 @@ fn blocks(
 ) -> bool {
     let Some(inode) = used.inode else { return false };
     let connected = matches!(used.role, PortRole::Connected(_));
-    let owner = claim.owners.by_inode.get(&inode);
+    let owner = wanted.owners.by_inode.get(&inode);
     let serves =
-        owner.is_some_and(|o| o.haproxy == claim.name && o.generation != Generation::Stale);
+        owner.is_some_and(|o| o.service == wanted.name && o.generation != Generation::Stale);
     // HAProxy hands its own listeners over, shares them, or pauses them while the next one binds.
     if serves && !connected && !only_sends(used) {
         return false;
@@ -162,13 +165,13 @@ fn blocks(
     }
 }
 
-/// The label of a socket's holder.
-fn holder(claim: &Claim<'_>, used: &PortUse) -> String {
+/// The label `holder` of a socket.
+fn holder(wanted: &WantedPorts<'_>, used: &PortUse) -> String {
     let inode = used.inode.unwrap_or_default();
-    let owner = claim.owners.by_inode.get(&inode);
+    let owner = wanted.owners.by_inode.get(&inode);
     let connected = matches!(used.role, PortRole::Connected(_));
-    let name = match (owner, claim.details.programs.get(&inode)) {
-        (Some(owner), _) if owner.haproxy != claim.name => format!("haproxy {}", owner.haproxy),
+    let name = match (owner, wanted.details.programs.get(&inode)) {
+        (Some(owner), _) if owner.service != wanted.name => format!("haproxy {}", owner.service),
         (Some(owner), _) if owner.generation == Generation::Stale && !connected => {
             STALE_HOLDER.to_owned()
         }
@@ -184,7 +187,7 @@ fn holder(claim: &Claim<'_>, used: &PortUse) -> String {
 }
 
 fn finding(
-    claim: &Claim<'_>,
+    wanted: &WantedPorts<'_>,
     snapshot: &Snapshot,
     endpoint: &Endpoint,
     used: &PortUse,
@@ -192,9 +195,9 @@ fn finding(
 ) -> Finding {
     let key = port_key(snapshot, endpoint);
     let inode = used.inode.unwrap_or_default();
-    let who = match (claim.owners.by_inode.get(&inode), claim.details.programs.get(&inode)) {
+    let who = match (wanted.owners.by_inode.get(&inode), wanted.details.programs.get(&inode)) {
         (Some(owner), _) => {
-            format!("haproxy {} pid {} ({})", owner.haproxy, owner.pid, owner.generation.as_str())
+            format!("haproxy {} pid {} ({})", owner.service, owner.pid, owner.generation.as_str())
         }
         (None, Some(program)) => format!("{} (pid {})", program.name, program.pid),
         (None, None) => format!("a process that could not be seen, of uid {}", used.uid),
@@ -213,12 +216,12 @@ fn finding(
             ),
         ),
         _ => (
-            format!("{who} has it: socket {inode} on {}, uid {}", used.address, used.uid),
-            format!("end or move who holds it (ss -tulnp sport = {port}), then start or reload"),
+            format!("{who} holds it: socket {inode} on {}, uid {}", used.address, used.uid),
+            format!("stop or move its holder (ss -tulnp sport = {port}), then start or reload"),
         ),
     };
     let mut evidence = vec![what, "the next start or reload fails with Address in use".to_owned()];
-    evidence.extend(declared_at(claim.configuration, claim.places, endpoint));
+    evidence.extend(declared_at(wanted.configuration, wanted.places, endpoint));
     Finding { subject: Subject { port: Some(key), holder }, evidence, advice, ..Finding::default() }
 }
 
@@ -227,38 +230,17 @@ mod tests {
     use super::*;
     use crate::model::ConnectionState::Established;
     use crate::policy::kind::Kind;
-    use crate::stage::{Actor, Film, actor};
+    use crate::stage::{Actor, Film, actor, tcp_use, used};
 
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
     /// 80 is bound; 53 and 59044 were added and are not loaded.
     const WANTED: &str = "frontend a\n bind :80\n bind :53\n bind :59044\n bind quic4@:444\n";
 
-    /// What it is, who acts, who else uses ports, and what is found.
+    /// A description, the actors, the sockets on ports, and the findings.
     type Row = (&'static str, Vec<Actor>, Vec<PortUse>, &'static [&'static str]);
 
     fn serving() -> Actor {
         actor(10, 100, LINE).configured(WANTED, 200).tcp(80, 1)
-    }
-
-    fn used(protocol: Protocol, role: PortRole, local: &str, inode: u64, uid: u32) -> PortUse {
-        let local: std::net::SocketAddr = local.parse().unwrap();
-        let connected = matches!(role, PortRole::Connected(_));
-        PortUse {
-            protocol,
-            role,
-            address: local.ip(),
-            port: local.port(),
-            remote: connected.then(|| ("10.0.0.9".parse().unwrap(), 443)),
-            v6only: None,
-            interface: None,
-            inode: Some(inode),
-            uid,
-            receive_buffer_bytes: Some(212_992),
-        }
-    }
-
-    fn tcp(role: PortRole, local: &str, inode: u64, uid: u32) -> PortUse {
-        used(Protocol::Tcp, role, local, inode, uid)
     }
 
     fn blocked(actors: &[Actor], uses: &[PortUse]) -> Vec<String> {
@@ -267,15 +249,15 @@ mod tests {
             film.see_uses(second, actors, uses);
         }
         let verdict = film.see_uses(1030.0, actors, uses);
-        let haproxy = verdict.services.iter().find(|haproxy| haproxy.name == "p").unwrap();
-        assert!(haproxy.judged(Kind::PortBlocked));
-        let mut found = haproxy.findings();
+        let service = verdict.services.iter().find(|service| service.name == "p").unwrap();
+        assert!(service.judged(Kind::PortBlocked));
+        let mut found = service.findings();
         found.retain(|finding| finding.starts_with("port_blocked"));
         found
     }
 
     #[test]
-    fn port_blocked() {
+    fn a_wanted_port_that_another_socket_holds_is_found() {
         use PortRole::{Connected, Listening, Peerless};
         let outgoing = Connected(Established);
         let stale = || actor(9, 50, LINE).tcp(53, 5);
@@ -284,59 +266,62 @@ mod tests {
             ..used(Protocol::Udp, Peerless, "0.0.0.0:444", 6, 0)
         };
         let table: [Row; 13] = [
-            ("nobody has it", vec![serving()], vec![], &[]),
+            ("no socket has it", vec![serving()], vec![], &[]),
             (
                 "a program listens",
                 vec![serving()],
-                vec![tcp(Listening, "127.0.0.1:53", 5, 99)],
+                vec![tcp_use(Listening, "127.0.0.1:53", 5, 99)],
                 &["port_blocked tcp 53 dnsmasq"],
             ),
             (
                 "a program listens on both families",
                 vec![serving()],
-                vec![tcp(Listening, "[::]:53", 5, 99)],
+                vec![tcp_use(Listening, "[::]:53", 5, 99)],
                 &["port_blocked tcp 53 dnsmasq"],
             ),
             (
                 "on IPv6 alone",
                 vec![serving()],
-                vec![PortUse { v6only: Some(true), ..tcp(Listening, "[::]:53", 5, 99) }],
+                vec![PortUse { v6only: Some(true), ..tcp_use(Listening, "[::]:53", 5, 99) }],
                 &[],
             ),
             (
-                "a stale one that will share it",
+                "a stale process that will share it",
                 vec![stale(), serving()],
-                vec![tcp(Listening, "0.0.0.0:53", 5, 0)],
+                vec![tcp_use(Listening, "0.0.0.0:53", 5, 0)],
                 &[],
             ),
             (
-                "a stale one of another user",
+                "a stale process of another user",
                 vec![stale(), serving()],
-                vec![tcp(Listening, "0.0.0.0:53", 5, 7)],
+                vec![tcp_use(Listening, "0.0.0.0:53", 5, 7)],
                 &["port_blocked tcp 53 haproxy stale"],
             ),
             (
                 "its own outgoing connection: the founding incident",
                 vec![serving().holds(8)],
-                vec![tcp(outgoing, "10.0.0.1:59044", 8, 0)],
+                vec![tcp_use(outgoing, "10.0.0.1:59044", 8, 0)],
                 &["port_blocked tcp 59044 haproxy outgoing"],
             ),
             (
-                "a program's",
+                "an outgoing connection of a program",
                 vec![serving()],
-                vec![tcp(outgoing, "10.0.0.1:59044", 8, 99)],
+                vec![tcp_use(outgoing, "10.0.0.1:59044", 8, 99)],
                 &["port_blocked tcp 59044 dnsmasq outgoing"],
             ),
             (
                 "a port the kernel does not choose: bound, or accepted",
                 vec![serving().holds(8)],
-                vec![tcp(outgoing, "10.0.0.1:53", 8, 0)],
+                vec![tcp_use(outgoing, "10.0.0.1:53", 8, 0)],
                 &[],
             ),
             (
-                "accepted by who listens beside it",
+                "accepted by the process that listens beside it",
                 vec![stale().tcp(59044, 7), serving().holds(8)],
-                vec![tcp(outgoing, "10.0.0.1:59044", 8, 0), tcp(Listening, "0.0.0.0:59044", 7, 0)],
+                vec![
+                    tcp_use(outgoing, "10.0.0.1:59044", 8, 0),
+                    tcp_use(Listening, "0.0.0.0:59044", 7, 0),
+                ],
                 &[],
             ),
             (
@@ -363,23 +348,23 @@ mod tests {
         }
     }
 
-    /// `check` says the same of each of these (`src/check/binds.rs`).
+    /// `check` judges each of these alike (`src/check/binds.rs`).
     #[test]
-    fn what_the_bind_line_asks_for_decides() {
+    fn the_options_of_the_bind_line_decide() {
         use PortRole::{Bound, Connected, Listening};
         let on = |interface: &str, used| PortUse { interface: Some(interface.to_owned()), ..used };
-        let listens = || tcp(Listening, "0.0.0.0:53", 5, 99);
+        let listens = || tcp_use(Listening, "0.0.0.0:53", 5, 99);
         let table = [
             ("on both families", ":::53", listens(), true),
             ("on IPv6 alone", ":::53 v6only", listens(), false),
             ("on another interface", ":53 interface lo", on("eth0", listens()), false),
             ("on one of all interfaces", ":53", on("eth0", listens()), true),
             ("on its interface", ":53 interface eth0", on("eth0", listens()), true),
-            ("bound by a program", ":53", tcp(Bound, "0.0.0.0:53", 5, 99), true),
+            ("bound by a program", ":53", tcp_use(Bound, "0.0.0.0:53", 5, 99), true),
             (
                 "an outgoing connection over IPv6",
                 ":59044",
-                tcp(Connected(Established), "[2001:db8::1]:59044", 5, 99),
+                tcp_use(Connected(Established), "[2001:db8::1]:59044", 5, 99),
                 true,
             ),
         ];
@@ -399,12 +384,11 @@ mod tests {
         assert_eq!(blocked(&[serving(), other.holds(6)], &uses), [""; 0]);
     }
 
-    /// The same number is another port in another network namespace.
     #[test]
-    fn only_who_is_in_the_same_network_namespace_is_in_the_way() {
+    fn only_a_socket_in_the_same_network_namespace_is_in_the_way() {
         let wanted = "frontend a\n bind :80\n bind :53 namespace blue\n";
         let actor = || actor(10, 100, LINE).configured(wanted, 200).tcp(80, 1).tcp_in_blue(81, 2);
-        let taken = || tcp(PortRole::Listening, "0.0.0.0:53", 5, 99);
+        let taken = || tcp_use(PortRole::Listening, "0.0.0.0:53", 5, 99);
         assert_eq!(blocked(&[actor()], &[taken()]), [""; 0]);
         let mut film = Film::default();
         film.uses_in_blue = vec![taken()];
@@ -412,50 +396,5 @@ mod tests {
         let mut found = verdict.one().findings();
         found.retain(|finding| finding.starts_with("port_blocked"));
         assert_eq!(found, ["port_blocked tcp 53@blue dnsmasq"]);
-    }
-
-    #[test]
-    fn also_of_one_that_is_gone_until_it_is_forgotten() {
-        let taken = [tcp(PortRole::Listening, "0.0.0.0:80", 5, 99)];
-        let mut film = Film::default();
-        film.see(1000.0, &[serving()]);
-        film.see_uses(1010.0, &[], &taken);
-        let verdict = film.see_uses(1030.0, &[], &taken);
-        assert_eq!(verdict.one().up, Some(false));
-        assert_eq!(verdict.one().findings(), ["port_blocked tcp 80 dnsmasq"]);
-        assert_eq!(verdict.one().observed.get(&Kind::PortBlocked), Some(&1));
-        let cured = film.see_uses(1040.0, &[], &[]);
-        assert!(cured.one().findings().is_empty());
-        assert!(film.see_uses(2000.0, &[], &taken).services.is_empty());
-    }
-
-    #[test]
-    fn a_start_that_fails_does_not_interrupt_it() {
-        let taken = [tcp(PortRole::Listening, "0.0.0.0:80", 5, 99)];
-        let mut film = Film::default();
-        film.see(1000.0, &[serving()]);
-        film.see_uses(1010.0, &[], &taken);
-        film.see_uses(1030.0, &[], &taken);
-        // It reads its files, and in the next sample it is dying.
-        let trying = || actor(20, 1034, LINE).configured(WANTED, 200);
-        for actors in [vec![trying()], vec![actor(20, 1034, LINE)], vec![]] {
-            let verdict = film.see_uses(1035.0, &actors, &taken);
-            assert_eq!(verdict.one().findings(), ["port_blocked tcp 80 dnsmasq"]);
-            assert_eq!(verdict.one().observed.get(&Kind::PortBlocked), Some(&1));
-        }
-    }
-
-    #[test]
-    fn what_is_blocked_is_not_missing_too() {
-        let loaded = actor(10, 300, LINE).configured(WANTED, 200).tcp(80, 1).tcp(59044, 2);
-        let uses = [tcp(PortRole::Listening, "0.0.0.0:53", 5, 99)];
-        let mut film = Film::default();
-        film.see_uses(1000.0, std::slice::from_ref(&loaded), &uses);
-        let verdict = film.see_uses(1030.0, &[loaded], &uses);
-        let found = verdict.one().findings();
-        assert_eq!(
-            found.iter().filter(|f| f.starts_with("port_")).map(String::as_str).collect::<Vec<_>>(),
-            ["port_missing udp 444", "port_blocked tcp 53 dnsmasq", "port_ephemeral tcp 59044"]
-        );
     }
 }
