@@ -160,6 +160,7 @@ impl Raw {
                 return Err(format!("haproxys[{index}]: the name {name:?} stands twice"));
             }
             discovery.commands.extend(configured.matching.command.clone());
+            discovery.pidfiles.extend(configured.matching.pidfile.clone());
             policy.haproxys.push(configured);
         }
         Ok(Config { policy, discovery })

@@ -13,6 +13,7 @@ use crate::model::{
     SocketInode, Unreadable, What,
 };
 use crate::sample::clock::{Clock, boot_time, now};
+use crate::sample::discovery::by_pidfile::NamedByPidfile;
 use crate::sample::discovery::census::Census;
 use crate::sample::discovery::process_cache::ProcessCache;
 use crate::sample::discovery::processes::{self, Discovery, Found};
@@ -62,6 +63,7 @@ pub struct Sampler {
     networks: Networks,
     network_uses: NetworkUses,
     configurations: Configurations,
+    named: NamedByPidfile,
     census: Census,
     process_cache: ProcessCache,
     ownership: Ownership,
@@ -93,6 +95,7 @@ impl Sampler {
             networks,
             network_uses: NetworkUses::default(),
             configurations: Configurations::default(),
+            named: NamedByPidfile::default(),
             census: Census::default(),
             process_cache: ProcessCache::default(),
             ownership: Ownership::default(),
@@ -167,10 +170,15 @@ impl Sampler {
             });
             return false;
         }
-        let due = self.census.due();
+        self.named.refresh(&self.discovery.pidfiles);
+        // What pidfiles name comes first: other processes may run the same program.
+        let named: BTreeSet<i32> = self.named.pids().collect();
+        let rest = self.census.due().into_iter().filter(|pid| !named.contains(pid));
+        let due: Vec<i32> = named.iter().copied().chain(rest).collect();
         let discovered = self.census.look(&due, || {
             let (cache, unreadable) = (&mut self.process_cache, &mut snapshot.unreadable);
-            processes::discover(procfs, &due, &self.discovery, self.clock, cache, unreadable)
+            let meant = (&self.discovery, &mut self.named);
+            processes::discover(procfs, &due, meant, self.clock, cache, unreadable)
         });
         self.census.put_off(&discovered.others);
         snapshot.gaps.unidentified = discovered.unidentified;
@@ -267,8 +275,8 @@ impl Sampler {
         let procfs = &self.paths.procfs;
         let Ok(new) = self.census.refresh(procfs) else { return false };
         let (cache, ignored) = (&mut self.process_cache, &mut Vec::new());
-        let discovered =
-            processes::discover(procfs, &new, &self.discovery, self.clock, cache, ignored);
+        let meant = (&self.discovery, &mut self.named);
+        let discovered = processes::discover(procfs, &new, meant, self.clock, cache, ignored);
         !discovered.found.is_empty()
     }
 

@@ -157,10 +157,14 @@ impl<'m, 'a> Profile<'m, 'a> {
         }
         let lost_its_predecessor =
             || newer.replaces().is_some_and(|pids| !pids.iter().any(|&pid| is_alive(pid)));
-        self.shares_configuration(later)
-            || !self.endpoints.is_disjoint(&later.endpoints)
-            || lost_its_predecessor()
-            || (self.serves == Some(false) && later.serves == Some(true))
+        if self.shares_configuration(later) || !self.endpoints.is_disjoint(&later.endpoints) {
+            return true;
+        }
+        // One file that different values make two services of is no other release.
+        let are_twins = self.files.is_some() && self.files == later.files;
+        !are_twins
+            && (lost_its_predecessor()
+                || (self.serves == Some(false) && later.serves == Some(true)))
     }
 
     /// A later daemon was started at the same place in the same way, and the configuration had

@@ -354,6 +354,14 @@ mod tests {
                 TWO,
             ),
             (
+                "ports by environment, after a bare -sf",
+                [
+                    by_port(actor(10, 100, absolute), "81"),
+                    by_port(actor(11, 200, &bare(absolute)), "82"),
+                ],
+                TWO,
+            ),
+            (
                 "another user",
                 [actor(10, 100, absolute), actor(11, 200, absolute).of_user(USER)],
                 &["10 current", "11 current"],

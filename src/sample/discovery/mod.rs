@@ -1,5 +1,6 @@
 //! Which processes of the host are HAProxys.
 
+pub mod by_pidfile;
 pub mod census;
 pub mod process_cache;
 pub mod processes;

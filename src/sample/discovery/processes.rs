@@ -7,6 +7,7 @@ use std::sync::Arc;
 use procfs::process::Stat;
 use regex::Regex;
 
+use super::by_pidfile::NamedByPidfile;
 use super::process_cache::{Layout, ProcessCache, StableFacts};
 use crate::haproxy::command_line::CommandLine;
 use crate::model::{
@@ -27,6 +28,8 @@ const DELETED: &str = " (deleted)";
 pub struct Discovery {
     /// Besides those called `haproxy`: command lines, arguments joined by blanks.
     pub commands: Vec<Regex>,
+    /// Pidfiles whose processes are HAProxys, whatever their program is called.
+    pub pidfiles: Vec<PathBuf>,
 }
 
 /// A process just read, with what later steps need of it.
@@ -59,14 +62,14 @@ pub struct Discovered {
 pub fn discover(
     procfs: &Path,
     pids: &[i32],
-    discovery: &Discovery,
+    (discovery, named): (&Discovery, &mut NamedByPidfile),
     clock: Clock,
     cache: &mut ProcessCache,
     unreadable: &mut Vec<Unreadable>,
 ) -> Discovered {
     let mut discovered = Discovered::default();
     for &pid in pids {
-        match read(procfs, pid, discovery, clock, cache, unreadable) {
+        match read(procfs, pid, (discovery, named), clock, cache, unreadable) {
             Ok(Some(process)) => discovered.found.push(process),
             Ok(None) => discovered.others.push(pid),
             Err(ReadError::Gone) => {}
@@ -115,7 +118,7 @@ pub fn parents(procfs: &Path, found: &[Found]) -> BTreeMap<i32, String> {
 fn read(
     procfs: &Path,
     pid: i32,
-    discovery: &Discovery,
+    (discovery, named): (&Discovery, &mut NamedByPidfile),
     clock: Clock,
     cache: &mut ProcessCache,
     unreadable: &mut Vec<Unreadable>,
@@ -133,7 +136,8 @@ fn read(
             exe = directory.link("exe"); // it may have been executed in between
         }
     }
-    if !called && discovery.commands.is_empty() {
+    let ruled_out = named.rules_out(pid, exe.as_deref().ok());
+    if !called && discovery.commands.is_empty() && ruled_out {
         return Ok(None);
     }
     let arguments = match directory.strings("cmdline") {
@@ -141,7 +145,9 @@ fn read(
         other => other?,
     };
     let before = directory.stat()?;
-    if !is_haproxy(&before.comm, exe.as_deref().ok(), &arguments, discovery) {
+    let program = exe.as_deref().ok();
+    let mut is_named = || named.accepts(pid, clock.time_of(before.starttime), program, &arguments);
+    if !is_haproxy(&before.comm, program, &arguments, discovery) && !is_named() {
         return Ok(None);
     }
     let reader = Reader { directory, pid, unreadable, missing: Vec::new() };
@@ -326,7 +332,10 @@ mod tests {
 
     #[test]
     fn haproxy_is_known_by_file_name_or_pattern() {
-        let wider = Discovery { commands: vec![Regex::new(r"^/opt/lb/haproxy_[ab] ").unwrap()] };
+        let wider = Discovery {
+            commands: vec![Regex::new(r"^/opt/lb/haproxy_[ab] ").unwrap()],
+            ..Discovery::default()
+        };
         let table: [(&str, Option<&str>, &str, bool); 13] = [
             ("haproxy", Some("/usr/sbin/haproxy"), "/usr/sbin/haproxy -f a", true),
             ("haproxy", Some("/usr/sbin/haproxy (deleted)"), "haproxy -f a", true),
