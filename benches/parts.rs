@@ -1,6 +1,6 @@
-//! Where a steady sample's CPU time and allocations go: the look at the host and its judgement, the
-//! metrics, the pages that are served. `benches/run` runs it on a load it has built; alone it looks at
-//! this host. It asserts nothing.
+//! Measures the CPU time and the allocations of the parts of a steady sample: the look at the host and
+//! its judgement, the metrics, and the page that is served. `benches/run` runs it under a load that it
+//! has built; alone it measures this host. It asserts nothing.
 
 use std::thread;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use haproxy_host_exporter::watch::Watcher;
 use haproxy_host_exporter::web::Page;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Samples in which a process ceases to be new to the exporter.
+/// The samples after which no process is new to the exporter.
 const WARM_UP: usize = 4;
 const SAMPLES: usize = 5;
 
-/// What one part of a sample takes.
+/// The cost of one part of a sample.
 struct Part {
     name: &'static str,
     cpu_seconds: f64,
@@ -42,7 +42,7 @@ fn main() {
     println!("[{}]", parts.join(", "));
 }
 
-/// What `serve` does each interval.
+/// Does what `serve` does in each interval.
 fn sample(watcher: &mut Watcher, renderer: &mut Renderer) -> [Part; 3] {
     let limit = watcher.policy().max_port_series;
     let (verdict, look) = part("look and judge", || watcher.look());

@@ -1,11 +1,11 @@
-//! What the host has left: memory and pids.
+//! The memory and the pids that the host has left.
 
 use std::fs;
 use std::path::Path;
 
 use crate::model::Headroom;
 
-/// What is left on the host (`/proc/meminfo`, `/proc/loadavg`, `kernel.pid_max`, `threads-max`).
+/// The headroom of the host (`/proc/meminfo`, `/proc/loadavg`, `kernel.pid_max`, `threads-max`).
 #[must_use]
 pub fn host_headroom(procfs: &Path) -> Headroom {
     let read = |name: &str| fs::read_to_string(procfs.join(name)).ok();

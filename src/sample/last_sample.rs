@@ -1,5 +1,5 @@
-//! What is kept of the last sample that was accepted: without it a sample could not show that
-//! something is missing in it.
+//! The part of the last accepted sample that is kept, so that a later sample can show what is missing
+//! in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,12 +16,12 @@ pub struct LastSample {
 }
 
 impl LastSample {
-    /// Keeps what later samples are compared with.
+    /// Keeps the part of a sample that later samples are compared with.
     pub fn accept(&mut self, sample: &Snapshot) {
         let held = |sockets: &Option<Arc<_>>| sockets.as_ref().map(Arc::clone).unwrap_or_default();
         let processes = sample.processes.iter();
         self.processes = processes.map(|process| (process.id, held(&process.sockets))).collect();
-        // A search that found no holder is over: if an HAProxy holds it, that will show by itself.
+        // Where the search was made and found no holder, there is nothing left to wait for.
         self.lost.clone_from(&sample.gaps.lost);
         self.lost.retain(|inode, _| sample.gaps.unsearched.contains(inode));
     }
@@ -71,13 +71,13 @@ mod tests {
         actor(10, 100, "haproxy -f /a").tcp(80, LISTENER)
     }
 
-    /// It listens no more, and the table still lists what was its listener.
+    /// The same process without its listener, which the table still lists.
     fn without() -> Actor {
         holder().change(|process| process.sockets = Some(Arc::default()))
     }
 
-    /// Takes `samples` one after the other, and answers in which of them the listener was lost.
-    /// `searched`: the search for its holder was made.
+    /// Takes `samples` one after the other and returns in which of them the listener was lost.
+    /// `searched` says whether the search for its holders was made.
     fn lost_in(samples: Vec<Snapshot>, searched: bool) -> Vec<bool> {
         let (mut last, mut wanted) = (LastSample::default(), WantedSet::default());
         last.accept(&snapshot(1000.0, &[holder()]));

@@ -1,4 +1,5 @@
-//! Takes samples of the host: the only rooms that read `/proc` and the kernel's socket tables.
+//! Takes one sample of the host by running the collectors in order, and notes what may be missing in
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -36,11 +37,11 @@ use crate::sample::proc::error::ReadError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory is not a mounted proc file system: check `--path.procfs`.
-    #[error("{} is no proc file system{reason}; give the place where one is mounted with --path.procfs", path.display())]
+    #[error("{} is not a proc file system{reason}; name a directory where one is mounted with --path.procfs", path.display())]
     NoProcfs {
-        /// What was given.
+        /// The directory that was named.
         path: PathBuf,
-        /// What the system said, if anything.
+        /// The answer of the system, if it refused to look at the directory.
         reason: String,
     },
 }
@@ -48,9 +49,9 @@ pub enum Error {
 /// Where the host's pseudo file systems are mounted.
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// `--path.procfs`.
+    /// The proc file system (`--path.procfs`).
     pub procfs: PathBuf,
-    /// `--path.sysfs`.
+    /// The sys file system (`--path.sysfs`).
     pub sysfs: PathBuf,
 }
 
@@ -78,7 +79,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Prepares to sample the host whose procfs is given.
+    /// Prepares to take samples of the host to which this procfs belongs.
     pub fn new(paths: Paths, discovery: Discovery) -> Result<Sampler, Error> {
         let no_procfs = |reason: String| Error::NoProcfs { path: paths.procfs.clone(), reason };
         let stat = rustix::fs::statfs(&paths.procfs).map_err(|e| no_procfs(format!(": {e}")))?;
@@ -115,7 +116,7 @@ impl Sampler {
 
     /// Takes one sample. Details that cost more are not in it, see [`Sampler::details`].
     ///
-    /// Its gaps are told by comparison with the last sample that was accepted.
+    /// What may be missing in it shows by comparison with the last sample that was accepted.
     pub fn sample(&mut self) -> Snapshot {
         let mut snapshot =
             Snapshot { taken: now(), own_network: self.networks.own(), ..Snapshot::default() };
@@ -132,13 +133,13 @@ impl Sampler {
         snapshot
     }
 
-    /// Accepts a sample: it is judged, and later ones are compared with it.
+    /// Accepts a sample as the one that later samples are compared with.
     pub fn accept(&mut self, sample: &Snapshot) {
         self.last.accept(sample);
     }
 
-    /// Looks closer at what a sample has shown to be worth it: the connections of the processes
-    /// `stale`, and who uses the ports `unbound`.
+    /// Reads the details that a sample has shown to be worth their cost: the connections of the
+    /// processes `stale`, and the sockets that use the ports `unbound`.
     pub fn details(
         &mut self,
         snapshot: &Snapshot,
@@ -153,12 +154,13 @@ impl Sampler {
         details
     }
 
-    /// What uses `port` in each network namespace of the last sample.
+    /// The sockets that use `port` in each network namespace of the last sample.
     pub fn port_uses(&mut self, port: u16) -> Vec<(NamespaceId, io::Result<Vec<PortUse>>)> {
         let ports = BTreeSet::from([port]);
         self.networks.tables().map(|(id, table)| (id, table.port_uses(&ports))).collect()
     }
 
+    /// Finds the HAProxy processes; the collector `processes`.
     fn find_processes(&mut self, found: &mut Vec<Found>, snapshot: &mut Snapshot) -> bool {
         let procfs = &self.paths.procfs;
         if let Err(error) = self.census.refresh(procfs) {
@@ -180,7 +182,7 @@ impl Sampler {
             let meant = (&self.discovery, &mut self.named);
             processes::discover(procfs, &due, meant, self.clock, cache, unreadable)
         });
-        self.census.put_off(&discovered.others);
+        self.census.postpone(&discovered.others);
         snapshot.gaps.unidentified = discovered.unidentified;
         *found = discovered.found;
         self.census.keep_looking(found.iter().map(|found| found.process.id.pid));
@@ -197,6 +199,7 @@ impl Sampler {
         true
     }
 
+    /// Reads configurations and pidfiles; the collector `config`.
     fn read_files(&mut self, found: &mut [Found], snapshot: &mut Snapshot) -> bool {
         let (procfs, unreadable) = (&self.paths.procfs, &mut snapshot.unreadable);
         pidfiles::read_named_by_arguments(procfs, found, unreadable);
@@ -206,6 +209,7 @@ impl Sampler {
         outcome.success
     }
 
+    /// Reads the socket tables; the collector `sockets`.
     fn read_networks(&mut self, found: &mut [Found], snapshot: &mut Snapshot) -> bool {
         let listens = |id| self.ownership.listens(id);
         let (procfs, taken) = (&self.paths.procfs, snapshot.taken);
@@ -214,6 +218,7 @@ impl Sampler {
         tables::read(&mut self.networks, paths, found, snapshot)
     }
 
+    /// Finds out which process holds which listener; the collector `ownership`.
     fn read_ownership(&mut self, found: &mut [Found], snapshot: &mut Snapshot) -> bool {
         let mut configurations: Vec<&Arc<Configuration>> =
             found.iter().filter_map(|found| found.process.configuration.as_ref()).collect();
@@ -236,8 +241,8 @@ impl Sampler {
         none_to_read || any_read
     }
 
-    /// A lost listener may just have been closed after the tables were read: another attempt shows
-    /// it. One that was lost in the attempt before as well is beyond that.
+    /// Notes the lost listeners. One that was not lost in the sample before may have been closed just
+    /// after the tables were read, which another sample would show.
     fn note_lost_listeners(&mut self, snapshot: &mut Snapshot) {
         let lost = self.last.lost_in(snapshot, self.ownership.wanted());
         snapshot.gaps.newly_lost = lost.keys().any(|inode| !self.lost.contains(inode));
@@ -245,8 +250,8 @@ impl Sampler {
         snapshot.gaps.lost = lost;
     }
 
-    /// A new listener that no HAProxy holds may belong to a process that was last looked at before
-    /// it executed HAProxy: the next sample looks at every process of the host.
+    /// Has every process of the host looked at in the next sample if there is a new listener that no
+    /// HAProxy holds: its holder may have executed HAProxy since it was last looked at.
     fn look_for_owners(&mut self, snapshot: &Snapshot) {
         let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
         let mut held: Vec<SocketInode> = held.flat_map(|held| held.iter().copied()).collect();
@@ -258,7 +263,7 @@ impl Sampler {
             .filter(|inode| held.binary_search(inode).is_err())
             .collect();
         if unowned.is_subset(&self.unowned) || self.census.review() {
-            self.unowned = unowned; // otherwise it stays new until there was time to look
+            self.unowned = unowned; // otherwise it stays new until the budget allows it
         }
     }
 
@@ -280,13 +285,14 @@ impl Sampler {
         !discovered.found.is_empty()
     }
 
-    /// Where the configuration of a process of the last sample is, and how it is understood.
+    /// The files of the configuration of a process of the last sample, and how they are read.
     #[must_use]
     pub fn source(&self, id: ProcessId) -> Option<&Source> {
         self.configurations.source(id)
     }
 
-    /// A set clock moves the boot time; its slewing must not make start times waver.
+    /// Follows the wall clock when it is set, but not when it is slewed, so that start times do not
+    /// waver.
     fn follow_clock(&mut self) {
         let boot = boot_time();
         if (boot - self.clock.boot).abs() > 0.5 {
@@ -301,6 +307,7 @@ fn is_being_executed(found: &Found) -> bool {
     !found.process.is_zombie() && found.process.arguments.is_none()
 }
 
+/// Runs one collector and records how long it took and whether it succeeded.
 fn run(snapshot: &mut Snapshot, collector: &'static str, work: impl FnOnce(&mut Snapshot) -> bool) {
     let start = Instant::now();
     let success = work(snapshot);

@@ -1,4 +1,4 @@
-//! Which processes of the host are HAProxys.
+//! Finds the HAProxy processes of the host.
 
 pub mod by_pidfile;
 pub mod census;

@@ -1,22 +1,17 @@
-//! What of a process changes with execve(2) and hardly ever otherwise, kept from sample to sample.
+//! Keeps the facts about a process that hardly ever change except by execve(2).
 
 use std::collections::BTreeMap;
 
 use crate::model::{Environment, NamespaceId, ProcessId};
-use crate::sample::clock::seconds;
+use crate::sample::clock::{REVIEW_SECONDS, YOUNG_SECONDS, seconds};
 use crate::sample::proc::cgroups::CgroupPaths;
 use rustix::time::ClockId;
 
-/// A process may enter namespaces and be given limits while it starts.
-const YOUNG_SECONDS: f64 = 10.0;
-/// Somebody may move it to another cgroup, or change its limits: it is read again so often.
-const REVIEW_SECONDS: f64 = 60.0;
-
-/// Where the kernel has put a process's program, stack, heap, arguments and environment: changes
-/// with each execve(2) (`/proc/PID/stat`, fields 26, 28, 47, 48 and 50).
+/// Where the kernel has put the program, stack, heap, arguments and environment of a process. It
+/// changes with each execve(2) (`/proc/PID/stat`, fields 26, 28, 47, 48 and 50).
 pub type Layout = [Option<u64>; 5];
 
-/// The part of a process that lasts.
+/// The facts about a process that hardly ever change while it runs one program.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StableFacts {
     /// `environ`.
@@ -35,7 +30,8 @@ pub struct StableFacts {
     pub max_fds: Option<u64>,
 }
 
-/// What lasts of each process.
+/// The stable facts of each process. They are read again once a minute, because a process can be
+/// moved to another cgroup and its limits can be changed.
 #[derive(Debug, Default)]
 pub struct ProcessCache {
     known: BTreeMap<ProcessId, Reading>,
@@ -50,7 +46,7 @@ struct Reading {
 }
 
 impl ProcessCache {
-    /// What is known, unless it may have changed.
+    /// The facts as they were last read, unless they may have changed.
     pub fn get(&self, id: ProcessId, layout: Layout) -> Option<StableFacts> {
         let reading = self.known.get(&id).filter(|reading| reading.layout == layout)?;
         let settled = reading.last - reading.first >= YOUNG_SECONDS;
@@ -58,7 +54,7 @@ impl ProcessCache {
         (settled && fresh).then(|| reading.facts.clone())
     }
 
-    /// Keeps what was read just now.
+    /// Keeps facts that were read just now.
     pub fn put(&mut self, id: ProcessId, layout: Layout, facts: StableFacts) {
         let last = seconds(ClockId::Monotonic);
         let before = self.known.get(&id).filter(|reading| reading.layout == layout);
@@ -66,7 +62,7 @@ impl ProcessCache {
         self.known.insert(id, Reading { layout, first, last, facts });
     }
 
-    /// Forgets all others.
+    /// Forgets the processes that are not needed.
     pub fn retain(&mut self, needed: impl Fn(ProcessId) -> bool) {
         self.known.retain(|&id, _| needed(id));
     }
@@ -77,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kept_once_it_has_settled_and_until_it_is_executed_anew() {
+    fn facts_are_kept_once_settled_and_until_the_next_execution() {
         let id = ProcessId { start_ticks: 1, pid: 7 };
         let (layout, other) = ([Some(1); 5], [Some(2); 5]);
         let mut kept = ProcessCache::default();

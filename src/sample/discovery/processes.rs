@@ -18,39 +18,40 @@ use crate::sample::proc::cgroups::CgroupPaths;
 use crate::sample::proc::dir::ProcDir;
 use crate::sample::proc::error::ReadError;
 
-/// The name of the program, of its file and in the kernel.
+/// The name of HAProxy's executable, and of its processes in the kernel (comm).
 const NAME: &str = "haproxy";
-/// Mark of the kernel at the path of an executable that is gone (proc_pid_exe(5)).
+/// The kernel appends this to the path of an executable that was deleted (proc_pid_exe(5)).
 const DELETED: &str = " (deleted)";
 
-/// Which processes are HAProxy.
+/// Which processes count as HAProxy.
 #[derive(Debug, Clone, Default)]
 pub struct Discovery {
-    /// Besides those called `haproxy`: command lines, arguments joined by blanks.
+    /// Patterns of command lines, the arguments joined by blanks, that count as HAProxy although the
+    /// program has another name.
     pub commands: Vec<Regex>,
-    /// Pidfiles whose processes are HAProxys, whatever their program is called.
+    /// Pidfiles whose processes count as HAProxy, whatever their program is called.
     pub pidfiles: Vec<PathBuf>,
 }
 
-/// A process just read, with what later steps need of it.
+/// An HAProxy process that was just read, with what later steps of the sample need of it.
 #[derive(Debug)]
 pub struct Found {
-    /// The process; descriptors and pidfile are still to be read.
+    /// The process; its descriptors, pidfile and configuration are still to be read.
     pub process: Process,
-    /// Its directory.
+    /// Its directory in procfs.
     pub directory: ProcDir,
-    /// Its place in each cgroup hierarchy.
+    /// Its cgroup in each hierarchy.
     pub cgroups: CgroupPaths,
-    /// UTS namespace.
+    /// Its UTS namespace.
     pub uts_namespace: Option<NamespaceId>,
-    /// Tells the program it executes from others it has executed.
+    /// Distinguishes the program it runs from those that it ran before.
     pub layout: Layout,
 }
 
-/// What became of the pids that were looked at.
+/// The outcome of looking at some pids.
 #[derive(Debug, Default)]
 pub struct Discovered {
-    /// The HAProxys, oldest first.
+    /// The HAProxy processes, oldest first.
     pub found: Vec<Found>,
     /// Pids that are not HAProxy's.
     pub others: Vec<i32>,
@@ -58,7 +59,7 @@ pub struct Discovered {
     pub unidentified: BTreeSet<i32>,
 }
 
-/// Those of `pids` that are HAProxy.
+/// Looks at these pids and reads those that are HAProxy.
 pub fn discover(
     procfs: &Path,
     pids: &[i32],
@@ -88,8 +89,9 @@ pub fn discover(
     discovered
 }
 
-/// A container may have a cgroup namespace of its own, and the host's /proc: cgroups are then told
-/// from the container's place.
+/// Makes cgroup paths start at the root of the hierarchy. Where the exporter runs in a container with
+/// a cgroup namespace of its own and the host's procfs, the kernel shows them relative to the
+/// container's cgroup.
 fn see_cgroups_from_root(procfs: &Path, found: &mut [Found]) {
     let outside = |found: &Found| found.cgroups.name().is_some_and(|name| name.starts_with("/.."));
     if !found.iter().any(outside) {
@@ -103,7 +105,7 @@ fn see_cgroups_from_root(procfs: &Path, found: &mut [Found]) {
     }
 }
 
-/// Names of the parents that are not HAProxy, by pid.
+/// The names of the parents that are not HAProxy themselves, by pid.
 #[must_use]
 pub fn parents(procfs: &Path, found: &[Found]) -> BTreeMap<i32, String> {
     let known: BTreeSet<i32> = found.iter().map(|f| f.process.id.pid).collect();
@@ -114,7 +116,7 @@ pub fn parents(procfs: &Path, found: &[Found]) -> BTreeMap<i32, String> {
         .collect()
 }
 
-/// `None`: not HAProxy.
+/// Reads one process. `None`: it is not HAProxy.
 fn read(
     procfs: &Path,
     pid: i32,
@@ -128,12 +130,12 @@ fn read(
     let mut called = exe.as_ref().is_ok_and(|exe| is_haproxy_file(exe));
     if !called {
         called = match directory.comm() {
-            // Some processes are closed to everybody; one without a name is not ours to count.
+            // Some processes are closed even to root. Without a name they cannot be called HAProxy.
             Err(ReadError::Denied | ReadError::Other(_)) => return Ok(None),
             comm => comm? == NAME,
         };
         if called {
-            exe = directory.link("exe"); // it may have been executed in between
+            exe = directory.link("exe"); // the process may have executed itself in between
         }
     }
     let ruled_out = named.rules_out(pid, exe.as_deref().ok());
@@ -162,11 +164,12 @@ fn is_haproxy_file(exe: &Path) -> bool {
     name.strip_suffix(DELETED).unwrap_or(name) == NAME
 }
 
-/// Judges by the file, the kernel's name and the configured patterns; whatever HAProxy's own
-/// argument parser would refuse is a wrapper, and a run that only answers is no service.
+/// Decides by the executable, the kernel's name and the configured patterns. A process whose
+/// arguments HAProxy's own parser would refuse is a wrapper, and a run such as `-c` or `-vv`, which
+/// only prints an answer, is not a service.
 fn is_haproxy(comm: &str, exe: Option<&Path>, arguments: &[String], wider: &Discovery) -> bool {
     if arguments.is_empty() {
-        return comm == NAME; // a zombie, or one that is just being executed
+        return comm == NAME; // a zombie, or a process in the middle of execve(2)
     }
     let Some(line) = CommandLine::parse(arguments) else { return false };
     if line.only_answers {
@@ -213,7 +216,7 @@ impl Reader<'_> {
             }
             facts
         };
-        // Last: what has died meanwhile showed half of itself.
+        // This is read last: of a process that has died meanwhile only half was seen.
         let status = self.directory.status()?;
         if alive && matches!(status.run_state, 'Z' | 'X') {
             return Err(ReadError::Gone);
@@ -275,7 +278,7 @@ impl Reader<'_> {
         })
     }
 
-    /// What a living process would not show is unreadable; a zombie has none of it.
+    /// Records what a living process does not show as unreadable. A zombie has none of it.
     fn of_living<T>(
         &mut self,
         alive: bool,
@@ -288,7 +291,7 @@ impl Reader<'_> {
             Err(_) if !alive => Ok(None),
             Err(ReadError::Gone) => Err(ReadError::Gone),
             Err(error) => {
-                // One entry for each kind of thing, however many parts of it are hidden.
+                // One entry for each kind, however many of its files are hidden.
                 if !self.missing.contains(&what.as_str()) {
                     self.missing.push(what.as_str());
                     self.unreadable.push(denied(what, self.pid, name, &error));
@@ -299,7 +302,7 @@ impl Reader<'_> {
     }
 }
 
-/// The entry for something of a process that could not be read, with the right that would help.
+/// The entry for a part of a process that could not be read, with the right that is missing.
 #[must_use]
 pub fn denied(what: What, pid: i32, name: &str, error: &ReadError) -> Unreadable {
     let right = match (error, what) {
@@ -331,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn haproxy_is_known_by_file_name_or_pattern() {
+    fn haproxy_is_recognised_by_file_name_or_pattern() {
         let wider = Discovery {
             commands: vec![Regex::new(r"^/opt/lb/haproxy_[ab] ").unwrap()],
             ..Discovery::default()
@@ -341,7 +344,7 @@ mod tests {
             ("haproxy", Some("/usr/sbin/haproxy (deleted)"), "haproxy -f a", true),
             ("haproxy", None, "haproxy -W -f a", true),
             ("lb", Some("/opt/haproxy"), "lb -f a", true),
-            ("haproxy", Some("/opt/haproxy-2.8"), "haproxy -f a", true), // a link
+            ("haproxy", Some("/opt/haproxy-2.8"), "haproxy -f a", true), // started through a link
             ("haproxy", Some("/usr/bin/dash"), "/bin/sh /usr/local/sbin/haproxy -f a", false),
             ("haproxy", Some("/usr/sbin/haproxy"), "haproxy -c -f a", false),
             ("haproxy", Some("/usr/sbin/haproxy"), "haproxy -vv", false),
@@ -359,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_mark_is_no_part_of_the_path() {
+    fn the_mark_of_a_deleted_executable_is_no_part_of_its_path() {
         let replaced = executable_of(Path::new("/usr/sbin/haproxy (deleted)"));
         assert_eq!(replaced, Executable { path: "/usr/sbin/haproxy".into(), deleted: true });
     }

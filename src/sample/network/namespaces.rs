@@ -1,4 +1,4 @@
-//! A socket table for each network namespace, opened once and kept while it is needed.
+//! Opens the socket tables of each network namespace once, and keeps them while they are needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,48 +13,51 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::sockets::{Netlink, SocketTable};
 use super::uses::NamespacePath;
 use crate::model::{NamespaceId, Unreadable, What};
+use crate::sample::discovery::root_view::own_pid;
 use crate::sample::network::sysctls::{EphemeralPorts, EphemeralSysctls};
 use crate::sample::proc::dir::ProcDir;
 
-/// Where `ip netns add` keeps its names.
+/// The directory in which `ip netns add` keeps its names.
 pub(in crate::sample) const NAMED_NAMESPACES: &str = "/run/netns";
 
-/// One network namespace that is being watched.
+/// One network namespace that is watched.
 #[derive(Debug)]
 pub struct Network {
-    /// Its label; empty for the host's.
+    /// Its label (`netns`); empty for the namespace of the host.
     pub label: String,
-    /// Its sockets.
+    /// Its socket tables.
     pub table: SocketTable,
-    /// Why it is read through procfs instead of netlink.
+    /// The reason why it is read through procfs instead of netlink.
     pub handicap: Option<Unreadable>,
     sysctls: Option<EphemeralSysctls>,
 }
 
 impl Network {
-    /// Its ephemeral ports now; `None` where the namespace could not be entered.
+    /// Its ephemeral ports; `None` where the namespace could not be entered.
     #[must_use]
     pub fn ephemeral(&self) -> Option<EphemeralPorts> {
         self.sysctls.as_ref()?.read().ok()
     }
 }
 
-/// The network namespaces being watched.
+/// The network namespaces that are watched.
 #[derive(Debug)]
 pub struct Networks {
     procfs: PathBuf,
     own: Option<NamespaceId>,
-    /// The host's, whose ports have no label: that of init of the procfs, as far as it tells.
+    /// The namespace of the host, which has no label: that of pid 1 of the procfs where it can be read,
+    /// else the exporter's own.
     home: Option<NamespaceId>,
     open: BTreeMap<NamespaceId, Network>,
-    /// Those that were not needed last time.
+    /// The open namespaces that the last sample did not need.
     idle: BTreeSet<NamespaceId>,
-    /// Where a right is missing to enter, and there is no other way: no use in trying again.
+    /// The namespaces that the exporter has no right to enter, and cannot read in any other way. They
+    /// are not tried again.
     refused: BTreeMap<NamespaceId, Unreadable>,
 }
 
 impl Networks {
-    /// Knows which namespace is whose, and opens none.
+    /// Finds out which namespace is the exporter's own and which is the host's; opens none.
     #[must_use]
     pub fn new(procfs: &Path) -> Networks {
         let own = own_network(procfs);
@@ -69,13 +72,13 @@ impl Networks {
         }
     }
 
-    /// The exporter's own.
+    /// The exporter's own namespace.
     #[must_use]
     pub fn own(&self) -> Option<NamespaceId> {
         self.own
     }
 
-    /// Makes the namespace `id` readable, by the first of its paths that opens.
+    /// Makes the namespace `id` readable, by the first of these paths that leads there.
     pub fn open(
         &mut self,
         id: NamespaceId,
@@ -99,24 +102,24 @@ impl Networks {
         let directory = inhabited(&self.procfs, paths);
         let network = self.open.get_mut(&id).ok_or(EntryError::Gone)?;
         if let (SocketTable::Procfs(path), Some(directory)) = (&mut network.table, directory) {
-            // The process it was opened through may be gone.
+            // The process through which it was opened may have ended.
             *path = directory;
         }
         Ok(network)
     }
 
-    /// A namespace made readable before.
+    /// A namespace that was made readable before.
     pub fn get_mut(&mut self, id: NamespaceId) -> Option<&mut Network> {
         self.open.get_mut(&id)
     }
 
-    /// The tables of all.
+    /// The socket tables of every open namespace.
     pub fn tables(&mut self) -> impl Iterator<Item = (NamespaceId, &mut SocketTable)> {
         self.open.iter_mut().map(|(&id, network)| (id, &mut network.table))
     }
 
-    /// Closes all that were not needed last time either: an open socket keeps its namespace alive,
-    /// and a sample that a reload has torn may show nobody there.
+    /// Closes the namespaces that neither this sample nor the last one needed. An open socket keeps its
+    /// namespace alive, but a torn sample may show no process in a namespace that is in use.
     pub fn retain(&mut self, needed: impl Fn(NamespaceId) -> bool) {
         let idle = self.open.keys().copied().filter(|&id| !needed(id)).collect();
         let before = std::mem::replace(&mut self.idle, idle);
@@ -154,17 +157,18 @@ impl Networks {
             }
         };
         let Some(directory) = directory else {
-            let why = format!("{why}; nobody seen lives there, so nothing is known of its sockets");
+            let why = format!("{why}; no process was seen in it, so its sockets are unknown");
             return Err(EntryError::Refused(entry(what, why)));
         };
-        let why = format!("{why}; /proc/net does not tell UDP listeners from other UDP sockets");
+        let why =
+            format!("{why}; /proc/net does not distinguish UDP listeners from other UDP sockets");
         let handicap = Some(entry(what, why));
         Ok(Network { label, table: SocketTable::Procfs(directory), handicap, sysctls })
     }
 
-    /// The host's has none. Its name on the host, else as HAProxy's configuration calls it, unless
-    /// another is called so already, else its number. Whoever had the name on the host before has
-    /// lost it.
+    /// The label of a namespace: empty for the host's, else its name on the host, else the name in
+    /// HAProxy's configuration if no other namespace has it, else its number. A namespace that had the
+    /// name on the host before is called by its number from now on.
     fn label_of(&mut self, id: NamespaceId, paths: &[NamespacePath]) -> String {
         if Some(id) == self.home {
             return String::new();
@@ -187,29 +191,29 @@ impl Networks {
     }
 }
 
-/// Why a namespace could not be made readable.
+/// The reason why a namespace could not be made readable.
 #[derive(Debug)]
 pub enum EntryError {
-    /// What led there a moment ago does so no more.
+    /// No path leads there any more.
     Gone,
-    /// A right is missing, and there is no other way.
+    /// A right is missing, and the namespace cannot be read in any other way.
     Refused(Unreadable),
 }
 
-/// What is opened in a namespace once, and read from outside ever after.
+/// The files that are opened inside a namespace once and then read from outside.
 struct Inside {
     netlink: io::Result<Netlink>,
     sysctls: Option<EphemeralSysctls>,
 }
 
 impl Inside {
-    /// In that of the calling thread.
+    /// Opens them in the namespace of the calling thread.
     fn open_here(procfs: &Path) -> Inside {
         Inside { netlink: Netlink::open(), sysctls: EphemeralSysctls::open(procfs).ok() }
     }
 }
 
-/// A file of the namespace, by the first path that still leads there.
+/// Opens a file of the namespace by the first path that still leads there.
 fn open_one(
     id: NamespaceId,
     paths: &[NamespacePath],
@@ -219,7 +223,7 @@ fn open_one(
     opened.filter(|(found, _)| *found == id).map(|(_, file)| file).next().ok_or(EntryError::Gone)
 }
 
-/// The tables of a process that lives in it: readable by anyone.
+/// The `/proc/PID/net` of a process that lives in the namespace; any user may read it.
 fn inhabited(procfs: &Path, paths: &[NamespacePath]) -> Option<PathBuf> {
     paths.iter().find_map(|path| match path {
         NamespacePath::Inhabitant(pid) => Some(procfs.join(pid.to_string()).join("net")),
@@ -227,7 +231,7 @@ fn inhabited(procfs: &Path, paths: &[NamespacePath]) -> Option<PathBuf> {
     })
 }
 
-/// Does `work` inside a namespace, on a thread that ends with it (setns(2)).
+/// Runs `work` inside a namespace, on a thread of its own (setns(2)).
 pub(in crate::sample) fn enter<T: Send>(
     namespace: OwnedFd,
     kind: LinkNameSpaceType,
@@ -242,7 +246,7 @@ pub(in crate::sample) fn enter<T: Send>(
     })
 }
 
-/// How a message calls the namespace of this label.
+/// The name that messages use for the namespace of this label.
 pub(in crate::sample) fn subject_of(label: &str) -> String {
     match label {
         "" => "the host's network namespace".to_owned(),
@@ -250,7 +254,7 @@ pub(in crate::sample) fn subject_of(label: &str) -> String {
     }
 }
 
-/// The first of its names below a directory like `/run/netns`.
+/// The alphabetically first name of a namespace in a directory like `/run/netns`.
 fn name_in(directory: &Path, id: NamespaceId) -> Option<String> {
     let named = fs::read_dir(directory).into_iter().flatten().flatten();
     named
@@ -259,11 +263,9 @@ fn name_in(directory: &Path, id: NamespaceId) -> Option<String> {
         .min()
 }
 
-/// The exporter's own, as the procfs has it, or as `/proc` where that does not show the exporter.
+/// The exporter's own namespace by this procfs, or by `/proc` where this one does not show the
+/// exporter.
 fn own_network(procfs: &Path) -> Option<NamespaceId> {
-    let own = |procfs: &Path| {
-        let pid = fs::read_link(procfs.join("self")).ok()?.to_str()?.parse().ok()?;
-        ProcDir::open(procfs, pid).ok()?.namespace("net").ok()
-    };
+    let own = |procfs: &Path| ProcDir::open(procfs, own_pid(procfs)?).ok()?.namespace("net").ok();
     own(procfs).or_else(|| own(Path::new("/proc")))
 }

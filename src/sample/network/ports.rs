@@ -1,4 +1,4 @@
-//! Every socket that uses a port number, listener or not.
+//! Finds every socket that uses a port number, listener or not.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,7 +9,8 @@ use super::sockets::{Netlink, SocketTable, procfs_inet, unmapped};
 use super::wire::{InetSocket, Transport, state};
 use crate::model::{ConnectionState, PortRole, PortUse, Protocol};
 
-/// For up to this many ports the kernel is asked for each: it walks its table for every question.
+/// Up to this many ports are asked for one by one. The kernel walks its whole table for each question,
+/// so for more ports one dump of all sockets is cheaper.
 const MOST_QUESTIONS: usize = 16;
 
 impl SocketTable {
@@ -41,13 +42,14 @@ impl SocketTable {
                 }
             }
         }
-        // A dump that was interrupted tells some twice; MPTCP tells its TCP sockets again.
+        // An interrupted dump shows some sockets twice, and MPTCP shows its TCP sockets again.
         let mut seen = BTreeSet::new();
         found.retain(|used| used.inode.is_none_or(|inode| seen.insert(inode)));
         Ok(found)
     }
 }
 
+/// Shows the use of `port` by every socket to `each`; 0 stands for any port.
 fn on_port(netlink: &mut Netlink, port: u16, each: &mut dyn FnMut(PortUse)) -> io::Result<()> {
     for (transport, protocol) in [
         (Transport::Tcp, Protocol::Tcp),
@@ -56,7 +58,7 @@ fn on_port(netlink: &mut Netlink, port: u16, each: &mut dyn FnMut(PortUse)) -> i
     ] {
         let mut sockets = Vec::new();
         match netlink.inet_on(transport, state::ANY, port, |socket| sockets.push(socket)) {
-            // A kernel without MPTCP, or without its diag module.
+            // The kernel has no MPTCP, or not its diag module.
             Err(e)
                 if transport == Transport::Mptcp
                     && e.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
@@ -72,7 +74,7 @@ fn on_port(netlink: &mut Netlink, port: u16, each: &mut dyn FnMut(PortUse)) -> i
     Ok(())
 }
 
-/// `None`: a socket that holds no port.
+/// The use that a socket makes of its local port; `None` if it has none.
 fn port_use(protocol: Protocol, socket: &InetSocket, interface: Option<String>) -> Option<PortUse> {
     let connected = socket.remote.1 != 0;
     let role = match (protocol, socket.state) {
@@ -104,7 +106,7 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream, UdpSocket};
 
-    /// A multipath listener is another protocol to the kernel's tables, in the same port space.
+    /// The kernel lists multipath listeners in a table of their own; the ports are those of TCP.
     #[test]
     fn a_multipath_listener_is_seen_once() {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
@@ -128,7 +130,7 @@ mod tests {
         assert!(bound.iter().any(|socket| socket.inode == inode), "{bound:?}");
     }
 
-    /// The real kernel: a listener, both ends of a connection, and a UDP socket.
+    /// A listener, both ends of a connection and a UDP socket, as the real kernel shows them.
     #[test]
     fn everything_on_a_port() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -143,7 +145,7 @@ mod tests {
             here.sort_by_key(|used| format!("{:?}", used.role));
             let roles: Vec<_> = here.iter().map(|used| used.role).collect();
             let connected = PortRole::Connected(ConnectionState::Established);
-            // Nobody has accepted: the connection has no inode yet.
+            // The connection was not accepted yet and has no inode.
             assert_eq!(roles, [connected, PortRole::Listening, PortRole::Peerless]);
             assert_eq!(here[0].remote.map(|(_, port)| port), Some(source));
         }

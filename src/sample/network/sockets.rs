@@ -1,4 +1,5 @@
-//! The sockets of one network namespace, from `sock_diag` or, where that is refused, `/proc/net`.
+//! Reads the sockets of one network namespace, from `sock_diag` or, where that is refused, from
+//! `/proc/net`.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,27 +14,30 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, netlink, sockopt,
 };
 
+use super::proc_net;
 use super::wire::{self, InetSocket, Message, Transport, UnixSocket, state};
 use crate::model::{BoundSocket, Connection, ConnectionState, Protocol, SocketInode};
 
-/// Datagrams of a dump are at most 32,448 bytes (`netlink_dump`, `net/netlink/af_netlink.c`).
+/// The size of the receive buffer: the datagrams of a dump have at most 32,448 bytes (`netlink_dump()`,
+/// `net/netlink/af_netlink.c`).
 const BUFFER_BYTES: usize = 32 * 1024;
-/// A dump that changed under our eyes is asked for again, this often.
+/// How often a dump is requested in all when the table changes during it.
 const ATTEMPTS: usize = 4;
-/// The kernel answers at once; this only keeps a surprise from hanging the sampler.
+/// How long to wait for the kernel, which answers at once; this only keeps a surprise from blocking the
+/// sampler.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where the sockets of a network namespace are read.
+/// The source from which the sockets of a network namespace are read.
 #[derive(Debug)]
 pub enum SocketTable {
-    /// `sock_diag` over netlink: needs no right, goes on working in the namespace it was opened in.
+    /// `sock_diag` over netlink. It needs no right, and keeps reading the namespace in which it was opened.
     Netlink(Netlink),
-    /// A directory like `/proc/PID/net`: no cookies, buffers, queue limits nor interfaces.
+    /// A directory like `/proc/PID/net`, which shows no cookies, buffers, queue limits or interfaces.
     Procfs(PathBuf),
 }
 
 impl SocketTable {
-    /// TCP listeners and UDP sockets without a peer, of every program, ordered by inode.
+    /// The TCP listeners and the UDP sockets without a peer of every program, ordered by inode.
     pub fn bound(&mut self) -> io::Result<Vec<BoundSocket>> {
         let mut found = match self {
             SocketTable::Netlink(netlink) => netlink.bound(),
@@ -44,7 +48,7 @@ impl SocketTable {
         Ok(found)
     }
 
-    /// Inodes of the unix stream sockets that accept connections.
+    /// The inodes of the unix stream sockets that accept connections.
     pub fn unix_listeners(&mut self) -> io::Result<BTreeSet<SocketInode>> {
         let mut inodes = BTreeSet::new();
         let mut keep = |socket: UnixSocket| {
@@ -59,9 +63,8 @@ impl SocketTable {
         Ok(inodes)
     }
 
-    /// Every connection in the namespace whose inode is in `wanted`: a walk of whole tables.
-    ///
-    /// Also answers which of `wanted` stand in any table at all.
+    /// The connections of the namespace whose inodes are in `wanted`, and which of `wanted` are in any
+    /// table at all. This walks whole tables.
     pub fn connections(
         &mut self,
         wanted: &BTreeSet<SocketInode>,
@@ -118,7 +121,7 @@ fn connection(protocol: Protocol, socket: &InetSocket) -> Connection {
     }
 }
 
-/// Connected unix streams, gathered until all names are known: a pair has no name at either end.
+/// Connected unix streams, gathered until all names are known: a socket pair has no name at either end.
 #[derive(Default)]
 struct UnixConnections {
     wanted: Vec<UnixSocket>,
@@ -156,11 +159,11 @@ impl UnixConnections {
     }
 }
 
-/// A `sock_diag` socket and its one buffer.
+/// A `sock_diag` socket with its receive buffer.
 #[derive(Debug)]
 pub struct Netlink {
     socket: OwnedFd,
-    /// `/proc/thread-self/net/protocols` of its namespace; `None`: not to be had.
+    /// `/proc/thread-self/net/protocols` of its namespace; `None` where it could not be opened.
     protocols: Option<File>,
     sequence: u32,
     buffer: Vec<u8>,
@@ -180,13 +183,13 @@ impl Netlink {
         Ok(Netlink { socket, protocols, sequence: 0, buffer: vec![0; BUFFER_BYTES] })
     }
 
-    /// There are multipath sockets in its namespace. A dump of them walks a large table even where
-    /// there are none.
+    /// Whether there are multipath sockets in its namespace. A dump of them walks a large table even
+    /// where there are none.
     fn has_multipath(&self) -> bool {
         let mut text = String::new();
         let Some(mut file) = self.protocols.as_ref() else { return true };
         let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
-        read.is_err() || wire::counts_multipath(&text) != Some(0)
+        read.is_err() || proc_net::counts_multipath(&text) != Some(0)
     }
 
     fn bound(&mut self) -> io::Result<Vec<BoundSocket>> {
@@ -196,7 +199,7 @@ impl Netlink {
         if self.has_multipath() {
             let mut each = |socket| raw.push((Protocol::Tcp, socket));
             match self.inet(Transport::Mptcp, listening, &mut each) {
-                // A kernel without MPTCP, or without its diag module.
+                // The kernel has no MPTCP, or not its diag module.
                 Err(e) if e.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
                 other => other?,
             }
@@ -207,7 +210,7 @@ impl Netlink {
         Ok(raw.iter().map(|(protocol, socket)| self.bound_socket(*protocol, socket)).collect())
     }
 
-    /// Name of the interface a socket is bound to, or its index where the name cannot be had.
+    /// The name of the interface to which a socket is bound, or its index where it has no name.
     pub(in crate::sample) fn interface_of(&self, socket: &InetSocket) -> Option<String> {
         (socket.interface != 0).then(|| {
             netdevice::index_to_name(&self.socket, socket.interface)
@@ -235,7 +238,7 @@ impl Netlink {
         self.inet_on(transport, states, 0, each)
     }
 
-    /// The sockets with this local port; 0 stands for any.
+    /// Shows the sockets with this local port to `each`; 0 stands for any port.
     pub(in crate::sample) fn inet_on(
         &mut self,
         transport: Transport,
@@ -259,7 +262,7 @@ impl Netlink {
         )
     }
 
-    /// Runs a dump to its end. An interrupted one starts over, so `each` may see a socket twice.
+    /// Runs a dump to its end. An interrupted dump starts over, so `each` may see a socket twice.
     fn dump(
         &mut self,
         request: impl Fn(u32) -> Vec<u8>,
@@ -272,10 +275,10 @@ impl Netlink {
                 return Ok(());
             }
         }
-        Err(io::Error::other("the socket table changed under each of several dumps"))
+        Err(io::Error::other("the socket table changed during each of several dumps"))
     }
 
-    /// `false` when the dump was interrupted.
+    /// Receives one dump. Returns `false` when it was interrupted.
     fn receive(&mut self, each: &mut impl FnMut(&[u8]) -> Option<()>) -> io::Result<bool> {
         let mut whole = true;
         loop {
@@ -315,7 +318,7 @@ fn bound_without_details(protocol: Protocol, socket: &InetSocket) -> BoundSocket
     }
 }
 
-/// An IPv6 socket bound to an IPv4 address holds the IPv4 port.
+/// Converts an IPv4-mapped address: an IPv6 socket that is bound to one holds the IPv4 port.
 pub(in crate::sample) fn unmapped(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
@@ -339,7 +342,8 @@ fn procfs_bound(directory: &Path) -> io::Result<Vec<BoundSocket>> {
     Ok(found)
 }
 
-/// Both families' tables of `protocol`, each until `each` answers `None`.
+/// Shows the sockets in the tables of both families of `protocol` to `each`, and leaves a table once
+/// `each` returns `None`.
 pub(in crate::sample) fn procfs_inet(
     directory: &Path,
     protocol: &str,
@@ -347,12 +351,12 @@ pub(in crate::sample) fn procfs_inet(
 ) -> io::Result<()> {
     for name in [protocol.to_owned(), format!("{protocol}6")] {
         let file = match File::open(directory.join(&name)) {
-            // A kernel without IPv6.
+            // The kernel has no IPv6.
             Err(e) if e.kind() == io::ErrorKind::NotFound && name.ends_with('6') => continue,
             other => other?,
         };
         for line in BufReader::new(file).lines().skip(1) {
-            if wire::proc_inet_line(&line?).and_then(&mut each).is_none() {
+            if proc_net::proc_inet_line(&line?).and_then(&mut each).is_none() {
                 break;
             }
         }
@@ -362,7 +366,7 @@ pub(in crate::sample) fn procfs_inet(
 
 fn procfs_unix(directory: &Path, each: &mut dyn FnMut(UnixSocket)) -> io::Result<()> {
     for line in BufReader::new(File::open(directory.join("unix"))?).split(b'\n').skip(1) {
-        if let Some(socket) = wire::proc_unix_line(&String::from_utf8_lossy(&line?)) {
+        if let Some(socket) = proc_net::proc_unix_line(&String::from_utf8_lossy(&line?)) {
             each(socket);
         }
     }

@@ -1,4 +1,4 @@
-//! The sysctls that say which ports of a network namespace are ephemeral.
+//! Reads the sysctls that define the ephemeral ports of a network namespace.
 
 use std::fs::File;
 use std::io;
@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// More than a list of every other port takes.
+/// The longest text of a sysctl that is read: a list of every second port is shorter.
 const LONGEST_SYSCTL: usize = 256 * 1024;
 
-/// Ports given to outgoing connections, and those exempt from it.
+/// The ports that the kernel gives to outgoing connections, and those that it does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EphemeralPorts {
     /// `net.ipv4.ip_local_port_range`, inclusive; it serves IPv6 too.
@@ -20,8 +20,8 @@ pub struct EphemeralPorts {
 
 /// The sysctls of ephemeral ports (ip(7)) of one network namespace, held open.
 ///
-/// An open sysctl goes on telling of the namespace it was opened in, from any thread, and does
-/// not keep that namespace alive (`proc_sys_make_inode()`, `fs/proc/proc_sysctl.c`).
+/// An open sysctl keeps showing the namespace in which it was opened, from any thread, and does not
+/// keep that namespace alive (`proc_sys_make_inode()`, `fs/proc/proc_sysctl.c`).
 #[derive(Debug)]
 pub struct EphemeralSysctls {
     range: File,
@@ -38,14 +38,15 @@ impl EphemeralSysctls {
         })
     }
 
-    /// What they say now.
+    /// Reads their present values.
     pub fn read(&self) -> io::Result<EphemeralPorts> {
         parse_ephemeral(&whole(&self.range)?, &whole(&self.reserved)?)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected sysctl text"))
     }
 }
 
-/// A sysctl answers one read with all it has room for, and nothing to the next: the room must do.
+/// Reads a whole sysctl. The kernel fills one buffer and answers the next read with nothing, so the
+/// buffer must be large enough for all of it.
 fn whole(sysctl: &File) -> io::Result<String> {
     let mut room = 4096;
     loop {

@@ -7,7 +7,8 @@ use super::uses::{NamespacePaths, may_listen_in};
 use crate::model::{NamespaceId, NetworkNamespace, Snapshot, Unreadable, What};
 use crate::sample::discovery::processes::Found;
 
-/// Reads every namespace that HAProxys live or listen in, and the exporter's own.
+/// Reads every namespace in which HAProxy processes live or may listen, and the exporter's own.
+/// Returns whether every table could be read.
 pub fn read(
     networks: &mut Networks,
     mut paths: NamespacePaths,
@@ -29,7 +30,8 @@ pub fn read(
     success
 }
 
-/// What cannot be entered is not known, unless only servers' sockets can be there.
+/// Leaves out a namespace that could not be entered. That is a gap, unless no HAProxy can listen there
+/// because it only connects to servers in it.
 fn leave_out(id: NamespaceId, error: EntryError, found: &mut [Found], snapshot: &mut Snapshot) {
     if found.iter().any(|found| may_listen_in(&found.process, id)) {
         snapshot.gaps.unread.insert(id);
@@ -67,7 +69,7 @@ fn read_network(id: NamespaceId, network: &mut Network, snapshot: &mut Snapshot)
     success
 }
 
-/// The entry for a table that would not be read.
+/// The entry for a socket table that could not be read.
 pub(in crate::sample) fn table_unreadable(network: &Network, error: &io::Error) -> Unreadable {
     let (subject, reason) = (subject_of(&network.label), error.to_string());
     Unreadable { what: What::Sockets, subject, reason }

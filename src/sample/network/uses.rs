@@ -1,38 +1,40 @@
-//! Which network namespaces HAProxys live and listen in, and by what each can be entered.
+//! Finds the network namespaces in which HAProxy processes live or may listen, and the paths by which
+//! each can be entered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use crate::model::{NamespaceId, OtherNetworks, Process, ProcessId, UnixSeconds, Unreadable, What};
+use crate::sample::clock::YOUNG_SECONDS;
 use crate::sample::discovery::processes::Found;
 use crate::sample::discovery::root_view::root_view;
 use crate::sample::proc::dir::ProcDir;
 use crate::sample::proc::error::ReadError;
 
-/// Where HAProxy looks a name up (`open_named_namespace()`, `src/namespace.c`), in its own root.
+/// The directory in which HAProxy looks up the name of a namespace, within its own root
+/// (`open_named_namespace()`, `src/namespace.c`).
 const NAMED_FOR_HAPROXY: &str = "/var/run/netns";
-/// HAProxy opens its namespaces while it reads its configuration, before any listener: their
-/// descriptors have low numbers.
+/// How many descriptors are looked at for namespaces. HAProxy opens its namespaces while it reads its
+/// configuration, before any listener, so their descriptors have low numbers.
 const FIRST_DESCRIPTORS: i32 = 256;
-/// A process may read its configuration for so long at most before its descriptors are final,
+/// A process without a listener may still be reading its configuration for this long, and open more
+/// namespaces.
 const LONGEST_START_SECONDS: f64 = 60.0;
-/// and for so long may one be that was given a listener at its birth.
-const YOUNG_SECONDS: f64 = 10.0;
 
-/// A file that leads to a network namespace.
+/// A path that leads to a network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamespacePath {
-    /// `/proc/PID/ns/net` of a process that lives there.
+    /// `/proc/PID/ns/net` of a process that lives in it.
     Inhabitant(i32),
-    /// A name below `/run/netns` as this process sees it.
+    /// A name below `/run/netns` as the process of this pid sees it.
     Name(i32, String),
-    /// A descriptor of a process.
+    /// A descriptor that the process of this pid has open.
     Descriptor(i32, i32),
 }
 
 impl NamespacePath {
-    /// Opens it: which namespace it leads to now, and the file to enter it by.
+    /// Opens the path, and returns the namespace to which it leads now with a file to enter it by.
     pub fn open(&self, procfs: &Path) -> Result<(NamespaceId, OwnedFd), ReadError> {
         match self {
             NamespacePath::Inhabitant(pid) => ProcDir::open(procfs, *pid)?.open_namespace("net"),
@@ -47,7 +49,7 @@ impl NamespacePath {
 /// The paths to each namespace that is needed, the best first.
 pub type NamespacePaths = BTreeMap<NamespaceId, Vec<NamespacePath>>;
 
-/// What was learned of the processes of the last sample.
+/// The namespaces of the processes of the last sample.
 #[derive(Debug, Default)]
 pub struct NetworkUses {
     known: BTreeMap<ProcessId, Known>,
@@ -55,15 +57,16 @@ pub struct NetworkUses {
 
 #[derive(Debug, Clone, Default)]
 struct Known {
+    /// The namespaces that the names in its configuration lead to.
     named: BTreeMap<String, NamespaceId>,
-    /// With the descriptor; `None`: not to be read.
+    /// The namespaces that its descriptors lead to; `None` where they could not be read.
     held: Option<BTreeMap<NamespaceId, i32>>,
     held_is_final: bool,
 }
 
 impl NetworkUses {
-    /// Tells every living process the namespaces it listens in besides its own; answers the paths
-    /// to all of them.
+    /// Gives every living process the namespaces in which it may listen besides its own, and returns
+    /// the paths to all namespaces.
     pub fn read(
         &mut self,
         procfs: &Path,
@@ -103,7 +106,8 @@ impl NetworkUses {
 }
 
 impl Known {
-    /// What its descriptors lead to, but its own namespace; read again while it may open more.
+    /// Reads the namespaces that its descriptors lead to, other than its own, as long as it may open
+    /// more of them.
     fn read_held(&mut self, found: &Found, has_started: bool, paths: &mut NamespacePaths) {
         let process = &found.process;
         if !self.held_is_final {
@@ -120,8 +124,8 @@ impl Known {
         }
     }
 
-    /// What the names in its configuration lead to. A name that is gone keeps its last meaning:
-    /// the process is still in there.
+    /// Resolves the names of namespaces in its configuration. A name that is gone keeps its last
+    /// meaning, because the process still listens there.
     fn read_names(
         &mut self,
         procfs: &Path,
@@ -153,8 +157,9 @@ impl Known {
     }
 }
 
-/// It may listen there: a configuration that was read in full, and that it was started with,
-/// would have said so. HAProxy keeps those of its servers open too.
+/// Whether a process may listen in a namespace. HAProxy also keeps the namespaces of its servers open;
+/// only a configuration that was read in full, and with which the process was started, shows that a
+/// namespace is one of those.
 #[must_use]
 pub fn may_listen_in(process: &Process, id: NamespaceId) -> bool {
     let others = &process.other_networks;
@@ -168,11 +173,13 @@ pub fn may_listen_in(process: &Process, id: NamespaceId) -> bool {
         || (others.held.as_ref().is_some_and(|held| held.contains(&id)) && !settled(process))
 }
 
+/// Resolves the name of a namespace as a process sees it.
 fn named(procfs: &Path, pid: i32, name: &str) -> Result<(NamespaceId, OwnedFd), ReadError> {
     let path = Path::new(NAMED_FOR_HAPROXY).join(name.trim_start_matches('/'));
     ProcDir::open(procfs, pid)?.named_network(&path)
 }
 
+/// The entry for a name of a namespace that cannot be resolved.
 fn nameless(name: &str, error: &ReadError) -> Unreadable {
     let reason = match error {
         ReadError::Gone => {

@@ -1,16 +1,16 @@
-//! The kernel's socket tables as bytes: `sock_diag` messages and the text of `/proc/net`. Pure.
+//! Encodes requests to the kernel's `sock_diag` and decodes its replies, without any I/O.
 //!
 //! Layouts: `linux/netlink.h`, `linux/inet_diag.h`, `linux/unix_diag.h`, `linux/sock_diag.h`,
 //! described in sock_diag(7) and netlink(7). Integers are in host order, ports and
 //! addresses in network order.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// `IPPROTO_TCP`.
 pub const TCP: u8 = 6;
 /// `IPPROTO_UDP`.
 pub const UDP: u8 = 17;
-/// `IPPROTO_MPTCP`, beyond the request's eight bits: it goes into an attribute.
+/// `IPPROTO_MPTCP`. It does not fit into the eight bits of the request and goes into an attribute.
 const MPTCP: u32 = 262;
 /// `AF_INET`.
 pub const INET: u8 = 2;
@@ -44,28 +44,26 @@ pub mod state {
     pub const ESTABLISHED: u8 = 1;
     /// Connecting.
     pub const SYN_SENT: u8 = 2;
-    /// Without a peer (UDP).
+    /// Without a peer, for UDP.
     pub const CLOSE: u8 = 7;
     /// The peer has closed.
     pub const CLOSE_WAIT: u8 = 8;
-    /// Accepting.
+    /// Accepting connections.
     pub const LISTEN: u8 = 10;
-    /// Every state with an owner, but LISTEN: neither TIME_WAIT nor NEW_SYN_RECV has one.
-    pub const CONNECTIONS: u32 = 0xfff & !mask(LISTEN) & !mask(6);
-    /// TCP after the end of a connection; no process holds it.
+    /// After the end of a connection; no process holds the socket.
     pub const TIME_WAIT: u8 = 6;
     /// Bound, and neither listening nor connected (`TCP_BOUND_INACTIVE`, Linux 6.8).
     pub const BOUND: u8 = 13;
     /// Every state that occupies a local port.
     pub const ANY: u32 = 0xfff | mask(BOUND);
-    /// Bit of a state in a request.
+    /// The bit that stands for a state in a request.
     #[must_use]
     pub const fn mask(state: u8) -> u32 {
         1 << state
     }
 }
 
-/// A transport that `sock_diag` can be asked for.
+/// A transport for whose sockets `sock_diag` can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// TCP.
@@ -76,8 +74,8 @@ pub enum Transport {
     Mptcp,
 }
 
-/// A request for the internet sockets of one family and transport in the states of `states`,
-/// with this local port; 0 stands for any.
+/// Encodes a request for the internet sockets of one family and transport that are in one of these
+/// states and have this local port; 0 stands for any port.
 #[must_use]
 pub fn inet_request(
     seq: u32,
@@ -104,7 +102,7 @@ pub fn inet_request(
     with_header(seq, &body)
 }
 
-/// A request for all unix sockets in the states of `states`, with names and peers.
+/// Encodes a request for all unix sockets in one of these states, with their names and peers.
 #[must_use]
 pub fn unix_request(seq: u32, states: u32) -> Vec<u8> {
     let mut body = vec![UNIX, 0, 0, 0];
@@ -130,19 +128,19 @@ fn with_header(seq: u32, body: &[u8]) -> Vec<u8> {
 /// One netlink message of a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// A socket: the payload.
+    /// A socket, as the payload of the message.
     Socket(&'a [u8]),
     /// The dump is complete.
     Done,
-    /// The kernel refused: a positive errno.
+    /// The kernel refused, with this positive errno.
     Error(i32),
-    /// The table changed under the dump (`NLM_F_DUMP_INTR`): ask again.
+    /// The table changed during the dump (`NLM_F_DUMP_INTR`): ask again.
     Interrupted,
-    /// The bytes are no netlink message.
+    /// The bytes are not a netlink message.
     Malformed,
 }
 
-/// The messages of one datagram that answer request `seq`; others are passed over.
+/// The messages of one datagram that answer the request of this sequence number.
 pub fn messages(datagram: &[u8], seq: u32) -> impl Iterator<Item = Message<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
@@ -183,33 +181,33 @@ fn split_message(bytes: &[u8]) -> Option<(Message<'_>, u32, &[u8])> {
 /// An internet socket (`struct inet_diag_msg` and its `SKMEMINFO`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InetSocket {
-    /// State, as in [`state`].
+    /// Its state, as in [`state`].
     pub state: u8,
-    /// Local address and port.
+    /// The local address and port.
     pub local: (IpAddr, u16),
-    /// Remote address and port, zero without a peer.
+    /// The remote address and port, zero without a peer.
     pub remote: (IpAddr, u16),
-    /// Index of the interface it is bound to, or 0.
+    /// The index of the interface to which it is bound, or 0.
     pub interface: u32,
-    /// Inode; 0 when no process holds it.
+    /// Its inode; 0 when no process holds it.
     pub inode: u32,
-    /// Cookie: unique until the next boot.
+    /// Its cookie, which is unique until the next boot.
     pub cookie: u64,
-    /// Owner.
+    /// The user id of its owner.
     pub uid: u32,
-    /// Bytes to read; for LISTEN the connections to accept.
+    /// The bytes to read; of a listener, the connections to accept.
     pub rqueue: u32,
-    /// Bytes unsent; for LISTEN the limit of the accept queue.
+    /// The bytes not sent yet; of a listener, the limit of the accept queue.
     pub wqueue: u32,
-    /// Receive buffer in bytes, when the kernel told.
+    /// The size of the receive buffer in bytes, where the reply has it.
     pub receive_buffer: Option<u32>,
-    /// Drops, when the kernel told.
+    /// The drops, where the reply has them.
     pub drops: Option<u32>,
-    /// An IPv6 socket that leaves IPv4 alone; told of listeners and of sockets without a peer.
+    /// Whether an IPv6 socket leaves IPv4 alone; known of listeners and of sockets without a peer.
     pub v6only: Option<bool>,
 }
 
-/// Reads the payload of a [`Message::Socket`] that answers an [`inet_request`].
+/// Decodes the payload of a [`Message::Socket`] that answers an [`inet_request`].
 #[must_use]
 pub fn inet_socket(payload: &[u8]) -> Option<InetSocket> {
     let family = *payload.first()?;
@@ -244,15 +242,15 @@ pub fn inet_socket(payload: &[u8]) -> Option<InetSocket> {
 /// A unix socket (`struct unix_diag_msg`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnixSocket {
-    /// `SOCK_STREAM` is 1.
+    /// Its type, such as [`UnixSocket::STREAM`].
     pub kind: u8,
-    /// State, as in [`state`].
+    /// Its state, as in [`state`].
     pub state: u8,
-    /// Inode.
+    /// Its inode.
     pub inode: u32,
-    /// Bound to a path or an abstract name.
+    /// Whether it is bound to a path or an abstract name.
     pub named: bool,
-    /// Inode of the other end.
+    /// The inode of the other end.
     pub peer: Option<u32>,
 }
 
@@ -261,7 +259,7 @@ impl UnixSocket {
     pub const STREAM: u8 = 1;
 }
 
-/// Reads the payload of a [`Message::Socket`] that answers a [`unix_request`].
+/// Decodes the payload of a [`Message::Socket`] that answers a [`unix_request`].
 #[must_use]
 pub fn unix_socket(payload: &[u8]) -> Option<UnixSocket> {
     let attributes = payload.get(16..)?;
@@ -292,84 +290,6 @@ fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
 
 fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-/// Reads a line of `/proc/net/{tcp,tcp6,udp,udp6}` (proc_pid_net(5)); `None` for the heading.
-///
-/// There is no cookie, interface, buffer or queue limit in it, and UDP's drops are left out.
-#[must_use]
-pub fn proc_inet_line(line: &str) -> Option<InetSocket> {
-    let mut words = line.split_ascii_whitespace().skip(1);
-    let local = proc_endpoint(words.next()?)?;
-    let remote = proc_endpoint(words.next()?)?;
-    let state = u8::from_str_radix(words.next()?, 16).ok()?;
-    let (wqueue, rqueue) = words.next()?.split_once(':')?;
-    let uid = words.nth(2)?.parse().ok()?;
-    let inode = words.nth(1)?.parse().ok()?;
-    Some(InetSocket {
-        state,
-        local,
-        remote,
-        interface: 0,
-        inode,
-        cookie: 0,
-        uid,
-        rqueue: u32::from_str_radix(rqueue, 16).ok()?,
-        wqueue: u32::from_str_radix(wqueue, 16).ok()?,
-        receive_buffer: None,
-        drops: None,
-        v6only: None,
-    })
-}
-
-fn proc_endpoint(text: &str) -> Option<(IpAddr, u16)> {
-    let (address, port) = text.split_once(':')?;
-    let word =
-        |at: usize| u32::from_str_radix(address.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
-    let address = match address.len() {
-        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
-        32 => {
-            let words = [word(0)?, word(8)?, word(16)?, word(24)?];
-            let bytes: [u8; 16] = words.concat().try_into().ok()?;
-            IpAddr::V6(Ipv6Addr::from(bytes))
-        }
-        _ => return None,
-    };
-    Some((address, u16::from_str_radix(port, 16).ok()?))
-}
-
-/// How many multipath sockets `/proc/net/protocols` counts: the third column of the lines `MPTCP`
-/// and `MPTCPv6`. `None`: it is not the text expected.
-#[must_use]
-pub fn counts_multipath(text: &str) -> Option<u64> {
-    let mut lines = text.lines();
-    let heading = lines.next()?.split_ascii_whitespace().take(3);
-    if !heading.eq(["protocol", "size", "sockets"]) {
-        return None;
-    }
-    lines
-        .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
-        .filter(|words| words.first().is_some_and(|name| name.starts_with("MPTCP")))
-        .map(|words| words.get(2)?.parse::<u64>().ok())
-        .sum()
-}
-
-/// Reads a line of `/proc/net/unix`; `None` for the heading. The peer is not in it.
-#[must_use]
-pub fn proc_unix_line(line: &str) -> Option<UnixSocket> {
-    const ACCEPTS_CONNECTIONS: u32 = 0x10000; // __SO_ACCEPTCON
-    const CONNECTED: u8 = 3; // SS_CONNECTED
-    let mut words = line.split_ascii_whitespace().skip(3);
-    let flags = u32::from_str_radix(words.next()?, 16).ok()?;
-    let kind = u8::from_str_radix(words.next()?, 16).ok()?;
-    let connected = u8::from_str_radix(words.next()?, 16).ok()? == CONNECTED;
-    let inode = words.next()?.parse().ok()?;
-    let state = match (flags & ACCEPTS_CONNECTIONS != 0, connected) {
-        (true, _) => state::LISTEN,
-        (false, true) => state::ESTABLISHED,
-        (false, false) => state::CLOSE,
-    };
-    Some(UnixSocket { kind, state, inode, named: words.next().is_some(), peer: None })
 }
 
 #[cfg(test)]
@@ -410,24 +330,6 @@ mod tests {
     }
 
     #[test]
-    fn multipath_sockets_are_counted() {
-        let heading = "protocol  size sockets  memory press maxhdr  slab module     cl co\n";
-        let table = [
-            ("MPTCP     2072      2       1   no       0   yes  kernel      n\n", Some(2)),
-            (
-                "MPTCPv6   2104      1       1   no       0   yes  kernel      n\nMPTCP     2072      2       1   no\n",
-                Some(3),
-            ),
-            ("TCPv6     2488      6       1   no     320   yes  kernel      y\n", Some(0)),
-            ("MPTCP     2072      -1      1   no\n", None),
-        ];
-        for (lines, count) in table {
-            assert_eq!(counts_multipath(&format!("{heading}{lines}")), count, "{lines}");
-        }
-        assert_eq!(counts_multipath(""), None);
-    }
-
-    #[test]
     fn a_listener_is_read_with_queue_and_memory() {
         let datagram = [listener_message(9), done(9, 0)].concat();
         let read: Vec<_> = messages(&datagram, 9).collect();
@@ -440,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_other_requests_are_passed_over() {
+    fn replies_to_other_requests_are_skipped() {
         let datagram = [listener_message(8), done(9, 0)].concat();
         assert_eq!(messages(&datagram, 9).collect::<Vec<_>>(), [Message::Done]);
     }
@@ -451,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_bytes_never_panic() {
+    fn truncated_bytes_never_panic() {
         let whole = [listener_message(9), done(9, 0)].concat();
         for length in 0..whole.len() {
             for message in messages(&whole[..length], 9) {
@@ -462,34 +364,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn lines_of_proc_net_are_read() {
-        let tcp = "   0: 0100007F:46A1 00000000:0000 0A 00000000:00000003 00:00000000 00000000  1000        0 11308 1 0000000000000000 100 0 0 10 0";
-        let socket = proc_inet_line(tcp).unwrap();
-        assert_eq!(socket.local, ("127.0.0.1".parse().unwrap(), 18081));
-        assert_eq!(
-            (socket.state, socket.rqueue, socket.uid, socket.inode),
-            (state::LISTEN, 3, 1000, 11308)
-        );
-        let tcp6 = "   1: 00000000000000000000000001000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 77 1 0 100 0 0 10 0";
-        assert_eq!(proc_inet_line(tcp6).unwrap().local, ("::1".parse().unwrap(), 8080));
-        assert_eq!(
-            proc_inet_line("  sl  local_address rem_address   st tx_queue rx_queue tr"),
-            None
-        );
-    }
-
-    #[test]
-    fn lines_of_proc_net_unix_are_read() {
-        let listening =
-            "0000000000000000: 00000002 00000000 00010000 0001 01 11309 /run/haproxy.sock";
-        let socket = proc_unix_line(listening).unwrap();
-        assert_eq!((socket.state, socket.inode, socket.named), (state::LISTEN, 11309, true));
-        let connected = "0000000000000000: 00000003 00000000 00000000 0001 03 20";
-        let socket = proc_unix_line(connected).unwrap();
-        assert_eq!((socket.state, socket.named), (state::ESTABLISHED, false));
-        assert_eq!(proc_unix_line("Num       RefCount Protocol Flags    Type St Inode Path"), None);
     }
 }

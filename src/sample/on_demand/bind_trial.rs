@@ -1,6 +1,6 @@
-//! A network namespace as a candidate's binds find it: its addresses, ports and what a bind says.
+//! Reads a network namespace for `check`: its sockets, its addresses and the outcome of trial binds.
 //!
-//! Only `check` looks here: a sample never binds anything.
+//! Only `check` uses this; a sample never binds a socket to a port.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,21 +18,21 @@ use crate::sample::network::namespaces::{NAMED_NAMESPACES, enter};
 use crate::sample::network::sockets::{Netlink, SocketTable};
 use crate::sample::network::sysctls::{EphemeralPorts, EphemeralSysctls};
 
-/// Where a bind would be made.
+/// The network namespace in which a bind would be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// The namespace of this process.
+    /// The namespace of the exporter.
     Own,
-    /// The namespace of this file: `/proc/PID/ns/net`, or one below `/run/netns`.
+    /// The namespace that this file stands for: `/proc/PID/ns/net`, or a name below `/run/netns`.
     At(PathBuf),
 }
 
 impl Location {
-    /// The namespace `ip netns` knows by this name, within a root or this process's own.
+    /// The namespace that `ip netns` knows by this name, within this root or the exporter's own.
     #[must_use]
     pub fn named(root: Option<&Path>, name: &str) -> Location {
         let root = root.unwrap_or(Path::new("/"));
-        // HAProxy asks for /var/run, which is a link to /run where both are there.
+        // HAProxy looks in /var/run, which is a link to /run where both exist.
         let within = |place: &str| root.join(place.trim_start_matches('/')).join(name);
         let (usual, other) = (within(NAMED_NAMESPACES), within("/var/run/netns"));
         Location::At(if !usual.exists() && other.exists() { other } else { usual })
@@ -50,20 +50,20 @@ impl Location {
     }
 }
 
-/// What was seen of a namespace.
+/// What a candidate configuration would find in a namespace.
 #[derive(Debug)]
 pub struct Surroundings {
-    /// Every socket on the ports that were asked for.
+    /// The sockets that use the ports in question.
     pub uses: io::Result<Vec<PortUse>>,
-    /// Its ephemeral ports.
+    /// The ephemeral ports.
     pub ephemeral: Option<EphemeralPorts>,
     /// `net.ipv6.bindv6only`.
     pub v6only: bool,
-    /// Whether a socket can be bound to an address; absent where the kernel's answer was another.
+    /// Whether a socket can be bound to an address; absent where the kernel's answer did not show it.
     pub local: BTreeMap<IpAddr, bool>,
 }
 
-/// Looks at a namespace; the error is that it cannot be entered (needs `CAP_SYS_ADMIN`).
+/// Reads a namespace. The error is that it cannot be entered, which needs `CAP_SYS_ADMIN`.
 pub fn look(
     location: &Location,
     ports: &BTreeSet<u16>,
@@ -87,8 +87,9 @@ pub fn look(
     })
 }
 
-/// The kernel itself says so, of all there is: interfaces, local routes, `ip_nonlocal_bind`. A UDP
-/// socket on a port of the kernel's choice is in nobody's way.
+/// Whether a socket can be bound to an address. Only the kernel takes all into account: interfaces,
+/// local routes, `ip_nonlocal_bind`. A UDP socket on a port that the kernel chooses disturbs no
+/// program.
 fn is_local(address: IpAddr) -> Option<bool> {
     let bound = || -> Result<(), Errno> {
         let socket = rustix::net::socket_with(
@@ -109,23 +110,23 @@ fn is_local(address: IpAddr) -> Option<bool> {
 /// A socket as HAProxy would bind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrialBind {
-    /// Address.
+    /// Its address.
     pub address: IpAddr,
-    /// Port.
+    /// Its port.
     pub port: u16,
     /// `IPV6_V6ONLY`.
     pub v6only: bool,
-    /// `SO_REUSEPORT`, which HAProxy sets unless told not to.
+    /// `SO_REUSEPORT`, which HAProxy sets unless it is started with `noreuseport`.
     pub reuse_port: bool,
 }
 
-/// Binds TCP sockets and closes each at once: `true` it was free, `false` EADDRINUSE, `None` any
-/// other answer.
+/// Binds TCP sockets and closes each at once. `true`: the address was free; `false`: EADDRINUSE;
+/// `None`: any other answer.
 ///
-/// Never listens, so that it can take no connection: TCP sockets join those that share a port only
-/// when they listen (`inet_reuseport_add_sock()`). UDP sockets join when they are bound, and would
-/// take datagrams: there is no trial of those. It says what HAProxy would be told only where the
-/// user is the same.
+/// The sockets never listen, so that they can take no connection: a TCP socket joins the others that
+/// share its port only when it listens (`inet_reuseport_add_sock()`). A UDP socket joins when it is
+/// bound and would take datagrams, so there are no trials of UDP. The answer is the one that HAProxy
+/// would get only where the user is the same.
 pub fn try_binds(location: &Location, trials: &[TrialBind]) -> io::Result<Vec<Option<bool>>> {
     location.within(|| Ok(trials.iter().map(try_bind).collect()))
 }
@@ -163,7 +164,7 @@ mod tests {
         TrialBind { address, port, v6only: false, reuse_port: true }
     }
 
-    /// The table of HAProxy's binds, as far as one process can stage it.
+    /// The cases of HAProxy's binds that one process can stage.
     #[test]
     fn the_kernel_answers_a_trial() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

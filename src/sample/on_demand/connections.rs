@@ -1,6 +1,6 @@
-//! The connections of stale processes, at a bounded cost: their descriptors are walked and whole
-//! socket tables dumped, so it is done as often as a share of a processor allows, which is in
-//! each sample but on hosts with many connections. In between the last reading stands.
+//! Reads the connections of stale processes. That walks their descriptors and dumps whole socket
+//! tables, so it is done only as often as its CPU budget allows: in each sample, except on hosts with
+//! many connections. In between the last reading is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,12 +12,13 @@ use crate::sample::network::tables::table_unreadable;
 use crate::sample::proc::dir::ProcDir;
 use crate::sample::proc::error::ReadError;
 
-/// The share of a processor that the reading takes at most.
+/// The share of one processor that readings may take.
 const SHARE: f64 = 1.0 / 300.0;
-/// The same when there is a stale process of which nothing is known yet.
+/// The share of one processor that a reading may take while the connections of a stale process are not
+/// known yet.
 const FIRST_SHARE: f64 = 1.0 / 20.0;
 
-/// The connections as they were last read.
+/// The connections of stale processes as they were last read.
 #[derive(Debug, Default)]
 pub struct Connections {
     known: BTreeMap<ProcessId, Vec<Connection>>,
@@ -25,9 +26,8 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Reads the connections of the processes `of`.
-    ///
-    /// While none were read of a process it is absent there.
+    /// Adds the connections of these processes to the details. A process whose connections have not
+    /// been read is absent there.
     pub fn read(
         &mut self,
         procfs: &Path,
@@ -45,6 +45,7 @@ impl Connections {
     }
 }
 
+/// Walks the processes and dumps the tables of their namespaces.
 fn dump(
     procfs: &Path,
     networks: &mut Networks,
@@ -54,7 +55,7 @@ fn dump(
 ) -> BTreeMap<ProcessId, Vec<Connection>> {
     let mut processes = Vec::new();
     for process in snapshot.processes.iter().filter(|process| of.contains(&process.id)) {
-        // One whose descriptors are closed to us has been told of already.
+        // A process whose descriptors cannot be read has been reported already.
         if process.sockets.is_some()
             && let Ok(held) = Held::read(procfs, process)
         {
@@ -73,19 +74,19 @@ fn dump(
             Err(error) => details.unreadable.push(table_unreadable(network, &error)),
         }
     }
-    let told = |held: Held| Some((held.id, held.connections(&tables)?));
-    processes.into_iter().filter_map(told).collect()
+    let connections = |held: Held| Some((held.id, held.connections(&tables)?));
+    processes.into_iter().filter_map(connections).collect()
 }
 
-/// Connections of a network namespace, and which sockets stand in any of its tables.
+/// The connections of a network namespace, and the sockets that are in any of its tables.
 type Table = (Vec<Connection>, BTreeSet<SocketInode>);
 
-/// A process with every socket it holds.
+/// A process with all sockets that it holds.
 struct Held {
     id: ProcessId,
     directory: ProcDir,
     sockets: BTreeSet<SocketInode>,
-    /// Where they may be: what a listener in another namespace accepts is there as well.
+    /// The namespaces in which they may be: a connection is in the namespace of its listener.
     networks: BTreeSet<NamespaceId>,
 }
 
@@ -97,7 +98,7 @@ impl Held {
         Ok(Held { id, directory, sockets, networks: process.networks() })
     }
 
-    /// Which of the connections are its. `None`: a namespace where it may have some was not read.
+    /// The connections that it holds. `None`: a namespace in which it may have some was not read.
     fn connections(&self, tables: &BTreeMap<NamespaceId, Table>) -> Option<Vec<Connection>> {
         let mut own = Vec::new();
         let mut hidden = self.sockets.clone();
@@ -111,7 +112,8 @@ impl Held {
         Some(own)
     }
 
-    /// Sockets that are in no table of its namespaces: an accepted unix stream is in its client's.
+    /// Connections that are in no table of its namespaces: an accepted unix stream is in that of its
+    /// client.
     fn elsewhere(&self, hidden: &BTreeSet<SocketInode>) -> Vec<Connection> {
         if hidden.is_empty() {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! What is read only when a sample asks for it.
+//! Reads details that are too expensive for every sample, when a sample or a person asks for them.
 
 pub mod bind_trial;
 pub mod connections;

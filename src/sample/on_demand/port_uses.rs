@@ -1,4 +1,4 @@
-//! Who uses the ports that a sample asks about, listener or not.
+//! Reads which sockets use the ports that a sample asks about, and which programs hold them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,19 +12,20 @@ use crate::sample::network::namespaces::Networks;
 use crate::sample::network::tables::table_unreadable;
 use crate::sample::proc::dir::ProcDir;
 
-/// Asking takes this share of a processor at most; in between the last answer stands.
+/// The share of one processor that reading the tables may take. In between the last answer is used.
 const SHARE: f64 = 1.0 / 100.0;
-/// The same where a port is asked about that was not before.
+/// The share of one processor that a reading may take while a port or a holder is asked about for the
+/// first time.
 const FIRST_SHARE: f64 = 1.0 / 20.0;
 
-/// Who uses the ports that were asked about, as it was last seen.
+/// The uses of the ports that were asked about, as they were last read.
 #[derive(Debug, Default)]
 pub struct PortUses {
     known: BTreeMap<NamespaceId, Answer>,
-    asking_budget: CpuBudget,
-    /// Holders of sockets that no HAProxy was known to hold.
+    table_budget: CpuBudget,
+    /// The holders of sockets that no HAProxy was known to hold.
     holders: BTreeMap<SocketInode, BTreeSet<Program>>,
-    search_budget: CpuBudget,
+    holder_budget: CpuBudget,
 }
 
 #[derive(Debug)]
@@ -34,10 +35,11 @@ struct Answer {
 }
 
 impl PortUses {
-    /// Reads who uses these ports, and whose each socket is. Answers the HAProxys that were found
-    /// to hold a listener which they were not known to hold.
+    /// Adds the sockets that use these ports to the details, with their holders. A namespace that
+    /// could not be read is absent there.
     ///
-    /// A namespace of which nothing could be learned is absent.
+    /// Returns the HAProxy processes that were found to hold a listener which they were not known to
+    /// hold.
     pub fn read(
         &mut self,
         procfs: &Path,
@@ -49,9 +51,9 @@ impl PortUses {
         self.known.retain(|id, _| ports.contains_key(id));
         let answered = ports.iter().all(|(&id, ports)| self.covers(id, ports));
         let share = if answered { SHARE } else { FIRST_SHARE };
-        if !ports.is_empty() && self.asking_budget.allows(share) {
+        if !ports.is_empty() && self.table_budget.allows(share) {
             let known = &mut self.known;
-            self.asking_budget.spend(|| ask(known, networks, ports, details));
+            self.table_budget.spend(|| ask(known, networks, ports, details));
         }
         for (&id, ports) in ports {
             if let Some(answer) = self.known.get(&id)
@@ -68,7 +70,7 @@ impl PortUses {
         self.known.get(&network).is_some_and(|answer| ports.is_subset(&answer.ports))
     }
 
-    /// What HAProxys hold is told of them; for the others a program is named.
+    /// Names the programs that hold those sockets which no HAProxy is known to hold.
     fn name_holders(
         &mut self,
         procfs: &Path,
@@ -83,13 +85,13 @@ impl PortUses {
         let uses = details.port_uses.values().flatten();
         let listeners = uses.filter(|used| used.role == PortRole::Listening);
         let listening: BTreeSet<SocketInode> = listeners.filter_map(|used| used.inode).collect();
-        let PortUses { holders, search_budget, .. } = self;
+        let PortUses { holders, holder_budget, .. } = self;
         let lives = |program: &Program| ProcDir::open(procfs, program.pid).is_ok();
         holders.retain(|inode, programs| strange.contains(inode) && programs.iter().all(lives));
-        // A walk of every process's descriptors: made once for each socket.
+        // This walks the descriptors of every process, so it is made once for each socket.
         let unnamed = strange.iter().any(|inode| !holders.contains_key(inode));
-        if unnamed && search_budget.allows(FIRST_SHARE) {
-            let mut found = search_budget.spend(|| programs::holders(procfs, &strange)).programs;
+        if unnamed && holder_budget.allows(FIRST_SHARE) {
+            let mut found = holder_budget.spend(|| programs::holders(procfs, &strange)).programs;
             *holders = strange
                 .into_iter()
                 .map(|inode| (inode, found.remove(&inode).unwrap_or_default()))
@@ -113,6 +115,7 @@ impl PortUses {
     }
 }
 
+/// Reads the uses of these ports from the tables.
 fn ask(
     known: &mut BTreeMap<NamespaceId, Answer>,
     networks: &mut Networks,

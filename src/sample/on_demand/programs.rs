@@ -1,4 +1,4 @@
-//! Which programs hold a socket: a walk over the descriptors of every process, made only when asked.
+//! Finds the programs that hold a socket, by a walk over the descriptors of every process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,13 +10,13 @@ use crate::sample::proc::error::ReadError;
 /// The holders of some sockets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holders {
-    /// By socket, in order of their pids.
+    /// The programs by socket, in the order of their pids.
     pub programs: BTreeMap<SocketInode, BTreeSet<Program>>,
-    /// Processes whose descriptors could not be read: one of them may be a holder that is missing.
+    /// The number of processes whose descriptors could not be read: each may be a missing holder.
     pub unseen: usize,
 }
 
-/// Finds who holds the sockets of `wanted`.
+/// Finds the holders of the sockets in `wanted`.
 #[must_use]
 pub fn holders(procfs: &Path, wanted: &BTreeSet<SocketInode>) -> Holders {
     let mut holders = Holders::default();
@@ -53,7 +53,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     #[test]
-    fn our_own_socket_is_found() {
+    fn the_holder_of_a_socket_is_found() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let descriptor = std::os::fd::AsRawFd::as_raw_fd(&listener);
         let inode = std::fs::metadata(format!("/proc/self/fd/{descriptor}")).unwrap().ino();

@@ -1,11 +1,11 @@
-//! What one process holds of the sockets in question, verified at the cost of a read for each
-//! descriptor, and walked only where that does not tell.
+//! The wanted sockets that one process holds. They are verified with one read for each known
+//! descriptor, and the process is walked only where that is not enough.
 //!
-//! Of a process with few descriptors all are looked at: as many are open as are known, and each of
-//! them is what it was, so there is no other. Of one with many connections only the listeners are
-//! looked at; what else it may have been handed tells [`super`]. The number of
-//! descriptors alone would be no sign that nothing has changed: one may have been closed for each
-//! that was opened.
+//! Of a process with few descriptors all are verified. As many are open as are known and each is what
+//! it was, so there is no other. Of a process with many connections only the listeners are verified;
+//! [`crate::sample::ownership`] decides when such a process is walked because it may have been handed
+//! another. The number of descriptors alone proves nothing: one may have been closed for each that was
+//! opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,58 +13,59 @@ use std::sync::Arc;
 use super::wanted::WantedSet;
 use crate::model::{Environment, Process, SocketInode, UnixSeconds};
 use crate::sample::budget::CpuBudget;
+use crate::sample::clock::YOUNG_SECONDS;
 use crate::sample::discovery::process_cache::Layout;
 use crate::sample::discovery::processes::Found;
 use crate::sample::proc::descriptors::{Descriptors, Link, Target};
 use crate::sample::proc::error::ReadError;
 
-/// After its start, its execution or its first listener a process may be handed listeners.
-const YOUNG_SECONDS: f64 = 10.0;
-/// With so many descriptors beside its listeners a process is looked at as a whole.
+/// A process with no more than this many descriptors beside its listeners has all of them verified.
 const FEW: usize = 64;
-/// The same for one that was never seen to listen: it may be starting, or be a stale one that let
-/// go before anybody looked. Threads have a few descriptors each.
+/// The same limit for a process that was never seen to listen: it may be starting, or it may be a
+/// stale process that let its listeners go before the exporter started. Each of its threads has a few
+/// descriptors.
 const FEW_WHILE_STARTING: usize = 512;
-/// Where the kernel does not count descriptors (before Linux 6.2), a walk counts them.
+/// The share of one processor that the walks of one process may take where the kernel does not count
+/// its descriptors (before Linux 6.2).
 const COUNT_SHARE: f64 = 1.0 / 300.0;
 
-/// How much a reading coverage.
+/// How much of a process's sockets a reading covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coverage {
-    /// Everything the process holds of the sockets in question.
+    /// Everything that the process holds of the wanted sockets.
     Complete,
-    /// That it still holds what it held.
+    /// Only that the process still holds what it held.
     Verified,
 }
 
-/// One process, as it was when it was last walked.
+/// The descriptors of one process as they were when it was last walked.
 #[derive(Debug, Default)]
 pub struct Holder {
     incarnation: Option<Incarnation>,
     young_since: UnixSeconds,
     held: Vec<Held>,
-    /// The sockets in [`Holder::held`].
+    /// The sockets of [`Holder::held`].
     sockets: Arc<BTreeSet<SocketInode>>,
     rest: Rest,
-    /// How many descriptors it has.
+    /// The number of its open descriptors.
     open: u64,
     open_when_walked: u64,
     was_walked: bool,
-    /// It was seen to hold what is not among them.
+    /// It was found to hold a socket that is not among them.
     suspect: bool,
     walk_budget: CpuBudget,
 }
 
-/// A descriptor, by its number.
+/// A descriptor.
 #[derive(Debug)]
 struct Slot {
     number: u32,
-    /// To read it by, once that was done.
+    /// Its link, once it was opened.
     link: Option<Link>,
 }
 
 impl Slot {
-    /// What it leads to now. `links`: so many more may be opened.
+    /// Its target now. Opens its link, if one of the `links` that may still be opened is left.
     fn target(&mut self, descriptors: &Descriptors, links: &mut usize) -> Target {
         if self.link.is_none() && *links > 0 {
             self.link = descriptors.link(self.number);
@@ -77,23 +78,23 @@ impl Slot {
     }
 }
 
-/// A descriptor that is a socket in question, or was one.
+/// A descriptor that is a wanted socket, or was one when it was last walked.
 #[derive(Debug)]
 struct Held {
     slot: Slot,
     inode: SocketInode,
 }
 
-/// The other descriptors, where they are few.
+/// The other descriptors of a process, where they are few.
 #[derive(Debug, Default)]
 struct Rest {
     slots: Vec<Slot>,
-    /// Two walks in a row have found the same: it is worth while to look after each of them.
+    /// Two walks in a row have found the same, so that it is worth while to verify each of them.
     settled: bool,
 }
 
 impl Holder {
-    /// Another program that the same process executes is another holder.
+    /// Starts anew if the process runs another program than before.
     pub fn follow(&mut self, found: &Found, now: UnixSeconds) {
         let incarnation = Some(Incarnation::of(found));
         if self.incarnation != incarnation {
@@ -103,19 +104,19 @@ impl Holder {
         }
     }
 
-    /// What it holds of `wanted`, and of what it held when that was wanted. `asked`: it is to tell
-    /// everything; `links`: so many more may be opened.
+    /// Reads which of the wanted sockets the process holds, and which it still holds of those that were
+    /// wanted before. `walk` demands complete coverage; `links` is how many more links may be opened.
     pub fn read(
         &mut self,
         descriptors: &Descriptors,
         wanted: &WantedSet,
         now: UnixSeconds,
-        asked: bool,
+        walk: bool,
         links: &mut usize,
     ) -> Result<Coverage, ReadError> {
         let count = descriptors.count();
         let is_young = now - self.young_since < YOUNG_SECONDS;
-        let coverage = if asked || !self.was_walked || self.suspect || is_young {
+        let coverage = if walk || !self.was_walked || self.suspect || is_young {
             None
         } else {
             self.verify(descriptors, wanted, count, links)
@@ -132,27 +133,27 @@ impl Holder {
         &self.sockets
     }
 
-    /// It was seen to hold what may be a listener.
+    /// Whether it holds what may be a listener.
     pub fn listens(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// How many descriptors it has.
+    /// The number of its open descriptors.
     pub fn open(&self) -> u64 {
         self.open
     }
 
-    /// How many links are held open.
+    /// The number of links that are held open.
     pub fn links(&self) -> usize {
         self.slots().filter(|slot| slot.link.is_some()).count()
     }
 
-    /// How long its walks take.
+    /// The cost of its walks.
     pub fn walk_budget(&self) -> &CpuBudget {
         &self.walk_budget
     }
 
-    /// It was seen by others to hold a listener that it was not known to hold.
+    /// Has it walked next time, because it was found to hold a socket that it was not known to hold.
     pub fn suspect(&mut self) {
         self.suspect = true;
     }
@@ -161,7 +162,7 @@ impl Holder {
         self.held.iter().map(|held| &held.slot).chain(&self.rest.slots)
     }
 
-    /// `None`: it is to be walked.
+    /// Verifies the known descriptors. `None`: the process must be walked.
     fn verify(
         &mut self,
         descriptors: &Descriptors,
@@ -178,7 +179,7 @@ impl Holder {
             let known = (self.held.len() + self.rest.slots.len()) as u64;
             let is_all = self.rest.settled && count == known;
             return (is_all
-                && self.rest.is_of_no_interest(descriptors, wanted, links)
+                && self.rest.holds_none_of(descriptors, wanted, links)
                 && self.holds_on(descriptors, links))
             .then_some(Coverage::Complete);
         }
@@ -187,7 +188,7 @@ impl Holder {
         (!may_begin && self.holds_on(descriptors, links)).then_some(Coverage::Verified)
     }
 
-    /// Every descriptor that was one of the sockets still is.
+    /// Whether every descriptor that was one of the sockets still is.
     fn holds_on(&mut self, descriptors: &Descriptors, links: &mut usize) -> bool {
         self.held
             .iter_mut()
@@ -224,7 +225,8 @@ impl Holder {
         Ok(())
     }
 
-    /// A link shows what its number leads to, whatever that was before.
+    /// Keeps what a walk has found. Links stay with their numbers: a link shows the present target of
+    /// its number.
     fn keep(&mut self, held: &[(u32, SocketInode)], rest: &[u32], open: u64) {
         let all_listed = (held.len() + rest.len()) as u64 == open;
         let same = self.rest.slots.iter().map(|slot| slot.number).eq(rest.iter().copied())
@@ -243,8 +245,8 @@ impl Holder {
 }
 
 impl Rest {
-    /// All of them are open, and none is a socket in question.
-    fn is_of_no_interest(
+    /// Whether all of them are open and none is a wanted socket.
+    fn holds_none_of(
         &mut self,
         descriptors: &Descriptors,
         wanted: &WantedSet,
@@ -258,8 +260,8 @@ impl Rest {
     }
 }
 
-/// Tells one program from the next that the same process executes: what it was given, and where
-/// the kernel has put it.
+/// Distinguishes a program from the next one that the same process executes, by its arguments, its
+/// environment and where the kernel has put it.
 #[derive(Debug, PartialEq)]
 struct Incarnation {
     layout: Layout,

@@ -1,11 +1,11 @@
-//! The cgroups of a process, and what they have left.
+//! The cgroups of a process, and the headroom that they leave to it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::model::Headroom;
 
-/// Where a process stands in each cgroup hierarchy (`/proc/PID/cgroup`, cgroups(7)).
+/// The cgroup of a process in each hierarchy (`/proc/PID/cgroup`, cgroups(7)).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CgroupPaths {
     unified: Option<String>,
@@ -15,7 +15,7 @@ pub struct CgroupPaths {
 }
 
 impl CgroupPaths {
-    /// Reads the lines `hierarchy:controllers:path`.
+    /// Parses the lines `hierarchy:controllers:path`.
     #[must_use]
     pub fn parse(text: &str) -> CgroupPaths {
         let mut paths = CgroupPaths::default();
@@ -36,9 +36,9 @@ impl CgroupPaths {
         paths
     }
 
-    /// The paths from the root of each hierarchy, where the reader, in a cgroup namespace of its
-    /// own, sees them from its place: `/../..` leads from there. How far up the root is, is told by
-    /// what it sees of `init`, whose cgroup is below no container's.
+    /// Converts paths that the kernel shows relative to the exporter's own cgroup (`/../..`), because
+    /// the exporter is in a cgroup namespace of its own, to paths from the root of the hierarchy. The
+    /// paths of `init`, which is in no container, show how far up the root is.
     #[must_use]
     pub fn from_root(self, init: &CgroupPaths) -> CgroupPaths {
         CgroupPaths {
@@ -49,7 +49,7 @@ impl CgroupPaths {
         }
     }
 
-    /// The path that says most: the first that is not the root.
+    /// The most telling path: the first that is not the root.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         let all = [&self.unified, &self.systemd, &self.memory, &self.pids];
@@ -57,7 +57,7 @@ impl CgroupPaths {
         known.clone().find(|path| *path != "/").or_else(|| known.next())
     }
 
-    /// What is left below `sysfs`/fs/cgroup, in this cgroup and all above it.
+    /// The headroom of this cgroup and all of its ancestors, by the files below `sysfs`/fs/cgroup.
     #[must_use]
     pub fn headroom(&self, sysfs: &Path) -> Headroom {
         let root = sysfs.join("fs/cgroup");
@@ -82,17 +82,17 @@ fn from_root(path: Option<String>, init: Option<&str>) -> Option<String> {
     let ups = |path: &str| path.split('/').skip(1).take_while(|part| *part == "..").count();
     let (own, whole) = (ups(path.as_deref()?), ups(init.unwrap_or_default()));
     if own == 0 || own != whole {
-        return path; // beside the reader, or below a cgroup whose name it cannot know
+        return path; // beside the exporter, or below a cgroup whose name the exporter cannot know
     }
     let path = path?;
     let rest = path.get("/..".len() * own..).filter(|rest| !rest.is_empty());
     Some(rest.unwrap_or("/").to_owned())
 }
 
-/// The smallest of what `left` says of the cgroup and of each of its ancestors.
+/// The smallest value that `left` reads from a cgroup and from each of its ancestors.
 fn tightest(root: &Path, cgroup: &str, left: fn(&Path) -> Option<u64>) -> Option<u64> {
     if cgroup.split('/').any(|part| part == "..") {
-        return None; // outside the reader's cgroup namespace
+        return None; // outside the exporter's cgroup namespace
     }
     let leaf: PathBuf = root.join(cgroup.trim_start_matches('/'));
     leaf.ancestors().take_while(|path| path.starts_with(root)).filter_map(left).min()
@@ -116,14 +116,14 @@ fn v1_memory(cgroup: &Path) -> Option<u64> {
     (!unlimited).then(left)
 }
 
-/// Page cache that the kernel gives back before it runs out.
+/// The page cache that the kernel reclaims before memory runs out.
 fn reclaimable(cgroup: &Path, field: &str) -> u64 {
     let text = fs::read_to_string(cgroup.join("memory.stat")).unwrap_or_default();
     text.lines().find_map(|line| line.strip_prefix(field)?.parse().ok()).unwrap_or(0)
 }
 
 fn pids_left(cgroup: &Path) -> Option<u64> {
-    let limit = number(&cgroup.join("pids.max"))?; // "max" is no number
+    let limit = number(&cgroup.join("pids.max"))?; // absent, or the word "max": no limit
     Some(limit.saturating_sub(number(&cgroup.join("pids.current"))?))
 }
 
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cgroup_that_says_most_names_the_process() {
+    fn the_most_telling_cgroup_names_the_process() {
         let hybrid = "4:memory:/lb\n1:name=systemd:/system.slice/haproxy.service\n0::/\n";
         let table = [
             ("0::/system.slice/a.service\n", Some("/system.slice/a.service")),
@@ -146,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn cgroups_are_told_from_the_root() {
+    fn relative_cgroups_are_converted() {
         let init = CgroupPaths::parse("4:memory:/../..\n0::/../../../init.scope\n");
         let table = [
             ("0::/../../../system.slice/a.service\n", "/system.slice/a.service"),
             ("4:memory:/../../lb\n", "/lb"),
             ("4:memory:/../..\n", "/"),
-            ("0::/../neighbour\n", "/../neighbour"), // below what it shares with the reader
+            ("0::/../neighbour\n", "/../neighbour"), // below what it shares with the exporter
             ("0::/mine\n", "/mine"),
             ("8:pids:/../x\n", "/../x"), // init is not in that hierarchy
         ];

@@ -1,4 +1,4 @@
-//! The descriptors of one process, `/proc/PID/fd`.
+//! Reads the descriptors of one process (`/proc/PID/fd`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -14,36 +14,38 @@ use rustix::io::Errno;
 use super::error::ReadError;
 use crate::model::SocketInode;
 
-/// `socket:[18446744073709551615]` has 29 bytes; a longer link is no socket's.
+/// The longest link that is read: `socket:[18446744073709551615]` has 29 bytes, and a longer one is not
+/// a socket's.
 const LINK_BYTES: usize = 64;
 
-/// A process's directory of descriptors, held open: it never shows another process that got the
-/// pid, and goes on through execve(2).
+/// The directory of a process's descriptors, held open. It never shows a later process with the same
+/// pid, and stays valid over execve(2).
 #[derive(Debug)]
 pub struct Descriptors {
     directory: OwnedFd,
 }
 
 impl Descriptors {
-    /// Of a directory that was opened for reading.
+    /// Takes a directory that was opened for reading.
     pub(in crate::sample) fn new(directory: OwnedFd) -> Descriptors {
         Descriptors { directory }
     }
 
-    /// How many there are, by the directory's size; `None` before Linux 6.2, where it is 0.
+    /// The number of open descriptors, which is the size of the directory; `None` before Linux 6.2,
+    /// where the size is 0.
     pub fn count(&self) -> Option<u64> {
         let stat = rustix::fs::fstat(&self.directory).ok()?;
         u64::try_from(stat.st_size).ok().filter(|&count| count > 0)
     }
 
-    /// What the descriptor of this number leads to.
+    /// The target of the descriptor of this number.
     pub fn target_at(&self, number: u32) -> Target {
         let mut digits = [0; DIGITS];
         name_of(number, &mut digits)
             .map_or(Target::Nothing, |name| target_of(&self.directory, name))
     }
 
-    /// The link of a descriptor, to be read again and again.
+    /// Opens the link of a descriptor, so that it can be read again and again.
     pub fn link(&self, number: u32) -> Option<Link> {
         let mut digits = [0; DIGITS];
         let name = name_of(number, &mut digits)?;
@@ -51,7 +53,7 @@ impl Descriptors {
         rustix::fs::openat(&self.directory, name, flags, Mode::empty()).ok().map(Link)
     }
 
-    /// Shows every one of them to `each` by its number, with the inode of those that are sockets.
+    /// Shows every descriptor to `each`, with its inode if it is a socket.
     pub fn walk(&self, mut each: impl FnMut(u32, Option<SocketInode>)) -> Result<(), ReadError> {
         let mut target = [MaybeUninit::uninit(); LINK_BYTES];
         for entry in Dir::read_from(&self.directory)? {
@@ -69,17 +71,17 @@ impl Descriptors {
         Ok(())
     }
 
-    /// Inodes of every socket among them.
+    /// The inodes of all sockets among them.
     pub fn sockets(&self) -> Result<BTreeSet<SocketInode>, ReadError> {
         let mut inodes = BTreeSet::new();
         self.walk(|_, inode| inodes.extend(inode))?;
         Ok(inodes)
     }
 
-    /// Names of the protocols of sockets among them (`system.sockprotoname`, `net/socket.c`), of
-    /// those in `wanted`: `TCP`, `UNIX-STREAM`, …
+    /// The names of the protocols of those sockets among them that are in `wanted`, such as `TCP` or
+    /// `UNIX-STREAM` (`system.sockprotoname`, `net/socket.c`).
     ///
-    /// It tells what a socket is that no table of its namespace lists.
+    /// This shows the kind of a socket that no table of its namespace lists.
     pub fn protocols(
         &self,
         wanted: &BTreeSet<SocketInode>,
@@ -101,32 +103,33 @@ impl Descriptors {
     }
 }
 
-/// `/proc/PID/fd/N`, held open: the link itself, not what it leads to, which is as free as before.
+/// The link `/proc/PID/fd/N`, held open. The link does not hold its target open.
 ///
-/// To read it costs a quarter less than to look it up by its name. It tells each time what the
-/// process has by that number then, and nothing once the process has ended, whoever gets its pid.
+/// Reading it costs a quarter less than looking it up by its name. It shows each time which file the
+/// process has under this number then, and none once the process has ended, even if another one gets
+/// its pid.
 #[derive(Debug)]
 pub struct Link(OwnedFd);
 
 impl Link {
-    /// What the descriptor leads to now.
+    /// The target of the descriptor now.
     pub fn target(&self) -> Target {
         target_of(&self.0, OsStr::new(""))
     }
 }
 
-/// What a descriptor leads to.
+/// The target of a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// It is not open.
+    /// The descriptor is not open.
     Nothing,
     /// A socket.
     Socket(SocketInode),
-    /// A file, a pipe, …
+    /// Anything else, such as a file or a pipe.
     Other,
 }
 
-/// The longest number of a descriptor.
+/// The digits of the longest number of a descriptor.
 const DIGITS: usize = 10;
 
 fn name_of(number: u32, digits: &mut [u8; DIGITS]) -> Option<&OsStr> {
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_tells_what_is_there_now_and_holds_nothing() {
+    fn a_link_shows_its_present_target_and_holds_nothing_open() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let own = ProcDir::open(Path::new("/proc"), std::process::id().cast_signed()).unwrap();
@@ -192,7 +195,7 @@ mod tests {
         drop(listener);
         assert_ne!(link.target(), target);
         let again = std::net::TcpListener::bind(address).expect("the port has been given back");
-        assert_ne!(link.target(), target, "another socket, if by the same number");
+        assert_ne!(link.target(), target, "another socket, even under the same number");
         drop(again);
     }
 

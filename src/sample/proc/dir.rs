@@ -1,4 +1,4 @@
-//! One process's directory in procfs, held open: it never shows another process that got the pid.
+//! Reads the files of one process through its directory in procfs, which is held open.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,23 +20,23 @@ use super::status::{self, Status};
 use crate::model::{NamespaceId, ProcessId};
 use crate::sample::paths::route::{self, Dead};
 
-/// Most that is read of one file: what others write there has no bound of ours.
+/// The most bytes that are read of one file: a process can make its arguments and environment large.
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
 
-/// A process takes the lowest number that is free; so many free ones in a row, and no more follow
-/// but those it was handed.
+/// After this many unused numbers in a row no more descriptors are expected: the kernel gives a process
+/// the lowest number that is free.
 const WIDEST_GAP: usize = 32;
-/// File system type of namespaces (`linux/magic.h`).
+/// The type of the file system of namespaces (`linux/magic.h`).
 const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
 
-/// `/proc/PID`.
+/// A directory `/proc/PID`. It never shows a later process with the same pid.
 #[derive(Debug)]
 pub struct ProcDir {
     directory: OwnedFd,
 }
 
 impl ProcDir {
-    /// Opens the directory of a process that was seen before; another may have its pid by now.
+    /// Opens the directory of a process that was seen before. It is gone if another one has its pid.
     pub fn of(procfs: &Path, id: ProcessId) -> Result<ProcDir, ReadError> {
         let directory = ProcDir::open(procfs, id.pid)?;
         let same = directory.stat()?.starttime == id.start_ticks;
@@ -50,12 +50,12 @@ impl ProcDir {
         Ok(ProcDir { directory })
     }
 
-    /// `stat`.
+    /// Reads `stat`.
     pub fn stat(&self) -> Result<Stat, ReadError> {
         Ok(Stat::from_read(self.bytes("stat")?.as_slice())?)
     }
 
-    /// `status`.
+    /// Reads `status`.
     pub fn status(&self) -> Result<Status, ReadError> {
         let status = Status::parse(&self.bytes("status")?);
         status.ok_or_else(|| ReadError::Other("unexpected status".to_owned()))
@@ -70,17 +70,17 @@ impl ProcDir {
         })
     }
 
-    /// `comm`, without its line end.
+    /// Reads `comm`, without its line end.
     pub fn comm(&self) -> Result<String, ReadError> {
         Ok(self.text("comm")?.trim_end().to_owned())
     }
 
-    /// A whole small file as text.
+    /// Reads a whole small file as text.
     pub fn text(&self, name: &str) -> Result<String, ReadError> {
         Ok(String::from_utf8_lossy(&self.bytes(name)?).into_owned())
     }
 
-    /// The strings of `cmdline` or `environ`, each of which a NUL ends.
+    /// Reads the NUL-terminated strings of `cmdline` or `environ`.
     pub fn strings(&self, name: &str) -> Result<Vec<String>, ReadError> {
         let bytes = self.bytes(name)?;
         let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
@@ -90,7 +90,7 @@ impl ProcDir {
         Ok(bytes.split(|&b| b == 0).map(|s| String::from_utf8_lossy(s).into_owned()).collect())
     }
 
-    /// Where a link like `exe`, `cwd` or `root` leads.
+    /// The target of a link like `exe`, `cwd` or `root`.
     pub fn link(&self, name: &str) -> Result<PathBuf, ReadError> {
         let target = rustix::fs::readlinkat(&self.directory, name, Vec::new())?;
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
@@ -104,32 +104,32 @@ impl ProcDir {
             .ok_or_else(|| ReadError::Other(format!("unexpected namespace link {target:?}")))
     }
 
-    /// Every group that the process is in: its own and the supplementary ones.
+    /// The groups of the process: its own and the supplementary ones.
     pub fn groups(&self) -> Result<Vec<u32>, ReadError> {
         Ok(status::groups(&self.bytes("status")?))
     }
 
-    /// `fd`; needs the right to trace the process, and to read its directories.
+    /// Opens `fd`, which needs the right to trace the process and to read its directories.
     pub fn descriptors(&self) -> Result<Descriptors, ReadError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(&self.directory, "fd", flags, Mode::empty())?;
         Ok(Descriptors::new(directory))
     }
 
-    /// How many descriptors it has, by the size of `fd` (Linux 6.2); 0 where that says nothing. It
-    /// can be had where the directory may not be read.
+    /// The number of open descriptors, which is the size of `fd` since Linux 6.2; 0 before. It can be
+    /// read where the directory itself cannot.
     pub fn fd_count(&self) -> Result<u64, ReadError> {
         let stat = rustix::fs::statat(&self.directory, "fd", AtFlags::empty())?;
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
-    /// The root directory that this process sees.
+    /// Opens the root directory that the process sees.
     pub fn root(&self) -> Result<OwnedFd, ReadError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.directory, "root", flags, Mode::empty())?)
     }
 
-    /// A namespace in `ns`, and a file to enter it by.
+    /// Opens a namespace in `ns`, with a file to enter it by.
     pub fn open_namespace(&self, name: &str) -> Result<(NamespaceId, OwnedFd), ReadError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let path = format!("ns/{name}");
@@ -137,23 +137,23 @@ impl ProcDir {
         namespace_of(&file)?.map(|id| (id, file)).ok_or(ReadError::Gone)
     }
 
-    /// The network namespace that has this name below the root this process sees, and its file.
+    /// Opens the network namespace that has this name below the root that the process sees.
     ///
-    /// Gone: there is no such name, or nothing is mounted on it here.
+    /// [`ReadError::Gone`]: there is no such name, or no namespace is mounted on it.
     pub fn named_network(&self, path: &Path) -> Result<(NamespaceId, OwnedFd), ReadError> {
         let root = self.root()?;
         let file = match route::follow(&root, path) {
             Ok(route) => route.open(OFlags::RDONLY)?,
-            // It leads over a link of procfs, which cannot be followed within a root.
+            // The path leads over a link of procfs, which cannot be followed within a root.
             Err(Dead { errno: Errno::XDEV, .. }) => linked_network(&root, path)?,
             Err(dead) => return Err(dead.errno.into()),
         };
         namespace_of(&file)?.map(|id| (id, file)).ok_or(ReadError::Gone)
     }
 
-    /// The network namespaces its first descriptors lead to, at most `count` of them, and by which.
+    /// The network namespaces to which its first `count` descriptors lead, each with a descriptor.
     ///
-    /// Numbers are tried instead of listed, and only up to a gap: the whole list may be long.
+    /// Numbers are tried one after the other up to a gap, because a listing of all may be long.
     pub fn held_networks(&self, count: i32) -> Result<BTreeMap<NamespaceId, i32>, ReadError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(&self.directory, "fd", flags, Mode::empty())?;
@@ -182,11 +182,11 @@ impl ProcDir {
         Ok(held)
     }
 
-    /// The network namespace one of its descriptors leads to, and a file of it.
+    /// Opens the network namespace to which one of its descriptors leads.
     pub fn network_behind(&self, descriptor: i32) -> Result<(NamespaceId, OwnedFd), ReadError> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let name = format!("fd/{descriptor}");
-        // Not to be opened in earnest before it is known to be no device and no FIFO.
+        // A device or FIFO must not be opened for reading, so its type is found out first.
         let what = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())?;
         let id = namespace_of(&what)?.ok_or(ReadError::Gone)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -202,14 +202,14 @@ impl ProcDir {
 }
 
 pub(in crate::sample) fn read_up_to(file: File, limit: u64) -> Result<Vec<u8>, ReadError> {
-    // Most files of procfs are smaller: one read takes all, and a second finds the end.
+    // Most files of procfs fit: one read takes all of it, and a second one finds the end.
     let mut bytes = Vec::with_capacity(2048);
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// What a link like `/run/netns/X -> /proc/PID/ns/net` leads to, as made for containers whose
-/// runtime gives their networks no names.
+/// Opens the target of a link like `/run/netns/X -> /proc/PID/ns/net`, which administrators make for
+/// containers whose runtime gives their networks no names.
 fn linked_network(root: &OwnedFd, path: &Path) -> Result<OwnedFd, ReadError> {
     let parent = route::follow(root, path.parent().ok_or(ReadError::Gone)?)
         .map_err(|dead| ReadError::from(dead.errno))?;
@@ -227,12 +227,12 @@ fn linked_network(root: &OwnedFd, path: &Path) -> Result<OwnedFd, ReadError> {
     Ok(rustix::fs::openat(&directory, name, flags, Mode::empty())?)
 }
 
-/// A name below /run/netns, or what is left of one that `ip netns del` has unmounted.
+/// Whether a link shows a name below /run/netns, or the rest of one that `ip netns del` has unmounted.
 fn may_be_named_network(link: &[u8]) -> bool {
     link == b"/" || link.windows(7).any(|part| part == b"/netns/")
 }
 
-/// `None`: it is no namespace.
+/// The number of the namespace that a file stands for; `None` if the file is not a namespace.
 fn namespace_of(file: impl AsFd) -> Result<Option<NamespaceId>, ReadError> {
     let is_one = rustix::fs::fstatfs(&file)?.f_type == NSFS_MAGIC;
     let number = rustix::fs::fstat(&file)?.st_ino;

@@ -1,19 +1,19 @@
-//! Why something of a process could not be read.
+//! The reasons why a file of a process cannot be read.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// Why something of a process could not be read.
+/// The reason why a file of a process could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The process is gone: normal.
+    /// The process has ended, which is normal.
     #[error("the process is gone")]
     Gone,
-    /// A right is missing.
+    /// The exporter lacks the right.
     #[error("permission denied")]
     Denied,
-    /// Anything else.
+    /// Any other reason.
     #[error("{0}")]
     Other(String),
 }

@@ -1,4 +1,4 @@
-//! Reads /proc.
+//! Reads the files of one process in procfs.
 
 pub mod cgroups;
 pub mod descriptors;

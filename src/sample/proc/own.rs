@@ -1,9 +1,10 @@
-//! What the exporter itself uses, from the real `/proc/self`.
+//! Reads the exporter's own resources from the real `/proc/self`.
 
 use procfs::process::{Limits, Stat};
 use procfs::{Current, FromRead, Uptime};
 
 use crate::model::OwnProcess;
+use crate::sample::clock::now;
 
 /// Reads the exporter's own process; `None` where `/proc` is not mounted.
 #[must_use]
@@ -13,7 +14,6 @@ pub fn own_process() -> Option<OwnProcess> {
     let limits = Limits::from_file("/proc/self/limits").ok()?;
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     let age = Uptime::current().ok()?.uptime - stat.starttime as f64 / ticks;
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     Some(OwnProcess {
         cpu_seconds: (stat.utime + stat.stime) as f64 / ticks,
         open_fds: open_fds()?,
@@ -23,12 +23,13 @@ pub fn own_process() -> Option<OwnProcess> {
         },
         virtual_memory_bytes: stat.vsize,
         resident_memory_bytes: stat.rss * rustix::param::page_size() as u64,
-        start_timestamp_seconds: now.tv_sec as f64 - age.round(),
+        start_timestamp_seconds: now().floor() - age.round(),
         threads: u64::try_from(stat.num_threads).unwrap_or(0),
     })
 }
 
-/// By the size of the directory, which tells it since Linux 6.2; else by a listing.
+/// The number of open descriptors: the size of the directory since Linux 6.2, else the length of a
+/// listing.
 fn open_fds() -> Option<u64> {
     const OWN: &str = "/proc/self/fd";
     let counted = std::fs::metadata(OWN).ok()?.len();
@@ -36,5 +37,5 @@ fn open_fds() -> Option<u64> {
         return Some(counted);
     }
     let listed = std::fs::read_dir(OWN).ok()?.count() as u64;
-    Some(listed.saturating_sub(1)) // the listing itself
+    Some(listed.saturating_sub(1)) // without the descriptor of the listing itself
 }

@@ -1,30 +1,30 @@
-//! What matters of `/proc/PID/status` (proc_pid_status(5)): it is read of each process in each
-//! sample, and has sixty lines.
+//! Parses the few fields of `/proc/PID/status` (proc_pid_status(5)) that matter: it is read for each
+//! process in each sample, and has sixty lines.
 
 use crate::model::{Signals, UserIds};
 
-/// Some of its fields.
+/// The fields that matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
-    /// One letter (`State`).
+    /// The state of its first thread, one letter (`State`).
     pub run_state: char,
-    /// User ids (`Uid`).
+    /// Its user ids (`Uid`).
     pub users: UserIds,
-    /// Its pid in each pid namespace, from the reader's to its own (`NSpid`); empty before Linux 4.1.
+    /// Its pid in each pid namespace, from the exporter's to its own (`NSpid`); empty before Linux 4.1.
     pub namespace_pids: Vec<i32>,
-    /// `SigPnd | ShdPnd` and `SigBlk`.
+    /// Its pending signals (`SigPnd`, `ShdPnd`) and its blocked signals (`SigBlk`).
     pub signals: Signals,
-    /// `RssAnon`; a zombie has none.
+    /// Its anonymous resident memory (`RssAnon`); a zombie has none.
     pub anonymous_memory_bytes: Option<u64>,
 }
 
 impl Status {
-    /// `None`: a field is missing that every kernel has, or is not what it should be.
+    /// Parses the file. `None`: a field that every kernel has is missing or malformed.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Status> {
         let mut status = Status::default();
         let mut found = 0;
-        // The kernel escapes line ends in the name, which is whatever the process likes.
+        // The process chooses its name, and the kernel escapes line ends in it.
         for line in text.split(|&byte| byte == b'\n') {
             let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
             let (field, value) = line.split_at(colon);
@@ -113,11 +113,11 @@ mod tests {
         assert_eq!(groups(text.as_bytes()), [4, 50, 1000]);
     }
 
-    /// The procfs crate reads all of it.
+    /// The procfs crate parses all of the file.
     #[test]
-    fn it_agrees_with_the_kernel() {
+    fn it_agrees_with_the_procfs_crate() {
         let text = std::fs::read("/proc/self/status").unwrap();
-        // Of the same text: a thread blocks signals for a moment while it starts a process.
+        // Both parse the same text: a thread blocks signals for a moment while it starts a process.
         let known = procfs::process::Status::from_read(text.as_slice()).unwrap();
         let status = Status::parse(&text).unwrap();
         assert_eq!((status.users.real, status.users.effective), (known.ruid, known.euid));
