@@ -129,8 +129,9 @@ fn watching_repaints_until_it_is_interrupted() {
     let service = Service::new(&bed, Version::V2_6, Manner::Daemon);
     service.configure(ECHO);
     service.start();
-    let mut command = bed.command(Exporter::binary());
-    command.args(["inspect", "--watch"]);
+    // In a background job of a script SIGINT is ignored, and inspect would inherit that.
+    let mut command = bed.command("env");
+    command.arg("--default-signal=INT").arg(Exporter::binary()).args(["inspect", "--watch"]);
     let running = bed.start(command, "watch.log");
     await_true("two looks", || running.log().matches("haproxy haproxy  up").count() >= 2);
     running.signal(rustix::process::Signal::INT);
