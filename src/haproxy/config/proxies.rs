@@ -28,6 +28,10 @@ pub(super) struct Proxy {
     doubt: Option<Reason>,
 }
 
+/// `cfg_parse_listen` in 3.4 overwrites the error code of a section's line with that of `proxy_ref_defaults`.
+const FORGOTTEN: &str =
+    "HAProxy 3.4 and later report it, but start all the same when a defaults section stands above";
+
 /// A name or word that is not allowed as an identifier (`invalid_char` in `src/tools.c`).
 pub(super) fn is_identifier(text: &[u8]) -> bool {
     text.iter()
@@ -60,8 +64,13 @@ impl Proxy {
             }
             if !is_identifier(name) {
                 let what = "a character that is not permitted in a name";
+                let version = context.launch.version.filter(|_| kind != Kind::LogForward);
+                let forgotten: Option<Reason> = version
+                    .is_some_and(|version| version.is_at_least(3, 4))
+                    .then(|| FORGOTTEN.into());
                 let help = Some("letters, digits, '-', '_', '.' and ':' are");
-                context.findings.error(line.place(1), what, help, line.doubt_to(1));
+                let doubt = line.doubt_to(1).or(forgotten.as_ref());
+                context.findings.error(line.place(1), what, help, doubt);
             }
         }
         if kind == Kind::LogForward {
