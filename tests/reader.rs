@@ -3,7 +3,8 @@
 //! compared with what the reader declares.
 //!
 //! A fixture's comments may say: `# versions: 2.6-3.0` or `3.0+`; `# env: NAME=value`; `# args: …`;
-//! `# outcome: refused`; `# uncertain`; `# netns: NAME` for a named namespace to be there. `$TMP` is a directory with a certificate, `cert.pem`.
+//! `# outcome: refused`; `# uncertain`; `# netns: NAME` for a named namespace to be there; `# hosts: LINE` for an
+//! `/etc/hosts` of that line, and nothing else in `/etc`. `$TMP` is a directory with a certificate, `cert.pem`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test fails by panicking
 
@@ -90,6 +91,7 @@ struct Case {
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
     namespaces: Vec<String>,
+    hosts: Option<String>,
     refused: bool,
     uncertain: bool,
 }
@@ -139,6 +141,7 @@ impl Case {
             None if text == "uncertain" => self.uncertain = true,
             Some(("outcome", "refused")) => self.refused = true,
             Some(("netns", name)) => self.namespaces.push(name.to_owned()),
+            Some(("hosts", line)) => self.hosts = Some(line.to_owned()),
             Some(("args", words)) => {
                 self.arguments.extend(words.split(' ').map(str::to_owned));
             }
@@ -194,11 +197,15 @@ impl Case {
         launch
     }
 
-    /// The real one, in a network namespace of its own, with a `/run` of its own for named ones.
+    /// The real one, in a network namespace of its own, with a `/run` of its own for named ones and, where
+    /// it resolves names, an `/etc` of its own.
     fn command(&self, real: &Real) -> Command {
         let mut script = "ip link set lo up && mount -t tmpfs tmpfs /run && ".to_owned();
         for name in &self.namespaces {
             write!(script, "ip netns add {name} && ").unwrap();
+        }
+        if let Some(line) = &self.hosts {
+            write!(script, "mount -t tmpfs tmpfs /etc && echo '{line}' >/etc/hosts && ").unwrap();
         }
         script.push_str("exec env -i \"$@\"");
         let mut command = Command::new("setpriv");

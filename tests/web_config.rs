@@ -141,7 +141,7 @@ fn files_are_followed() {
     };
     let replaced = || {
         let served = bed.shell(
-            "openssl s_client -connect localhost:10101 </dev/null 2>/dev/null | \
+            "openssl s_client -connect 127.0.0.1:10101 -servername localhost </dev/null 2>/dev/null | \
              openssl x509 -noout -ext subjectAltName",
         );
         served.contains("DNS:replaced")
