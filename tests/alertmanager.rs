@@ -1,7 +1,7 @@
 //! The shipped Alertmanager configuration in a live Alertmanager: who is inhibited by whom, and that one
 //! host never silences another.
 //!
-//! In every version there is: the one on PATH, and those under `tests/.cache/alertmanager/VERSION/`.
+//! In every version of tests/versions.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
@@ -161,14 +161,11 @@ const CASES: [Case; 6] = [
 
 #[test]
 fn inhibition_in_a_live_alertmanager() {
-    let mut versions = vec![(PathBuf::from("prometheus-alertmanager"), PathBuf::from("amtool"))];
-    let others = fs::read_dir(root().join("tests/.cache/alertmanager")).expect("tests/install");
-    versions.extend(
-        others.flatten().map(|entry| {
-            (entry.path().join("prometheus-alertmanager"), entry.path().join("amtool"))
-        }),
-    );
-    for (binary, amtool) in versions {
+    let versions = fs::read_dir(root().join("tests/.cache/alertmanager")).expect("tests/install");
+    for version in versions {
+        let directory = version.expect("a readable directory entry").path();
+        let (binary, amtool) =
+            (directory.join("prometheus-alertmanager"), directory.join("amtool"));
         for case in &CASES {
             let alertmanager = Alertmanager::start(&binary, amtool.clone());
             for labels in case.firing {

@@ -187,10 +187,10 @@ scrape_configs:
     scheme: https
     basic_auth: {username: alice, password: secret}
     tls_config: {ca_file: ca.pem, cert_file: good.pem, key_file: good.key}
-    static_configs: [{targets: [\"localhost:10101\"]}]
+    static_configs: [{targets: [\"127.0.0.1:10101\"]}]
 ",
     );
-    let mut command = bed.command(tool("prometheus"));
+    let mut command = bed.command(oldest_prometheus("prometheus"));
     command
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", bed.directory().join("tsdb").display()))

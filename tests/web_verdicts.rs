@@ -90,7 +90,7 @@ const SAME: &[&str] = &[
     "basic_auth_users: [john]",
 ];
 
-/// Files in which this program is stricter, by name, or knows a key the installed promtool is too
+/// Files in which this program is stricter, by name, or knows a key the oldest promtool is too
 /// old for; with what it says, if it refuses.
 const OURS: &[(&str, Option<&str>)] = &[
     ("tls_server_config: {SERVER, min_version: TLS10}", Some("write TLS12 or TLS13")),
@@ -128,7 +128,7 @@ fn the_same_verdict_as_promtool() {
     let mut differ = Vec::new();
     for yaml in SAME {
         let file = file(&bed, yaml);
-        let mut promtool = bed.command(tool("promtool"));
+        let mut promtool = bed.command(oldest_prometheus("promtool"));
         let theirs = promtool.args(["check", "web-config"]).arg(&file).output().unwrap();
         let own = check(&bed, &file);
         let said = text(&own.stderr);

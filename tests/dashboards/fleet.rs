@@ -200,7 +200,7 @@ fn now() -> u64 {
 /// Draws a board with its answers and fails when the picture has faults.
 pub fn draw(board: &str, answers: &std::path::Path, picture: &std::path::Path) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dashboards/draw.mjs");
-    let output = Command::new(tool("node"))
+    let output = Command::new(installed("dashboards/node/bin/node"))
         .arg(script)
         .args([board, &answers.display().to_string(), &picture.display().to_string()])
         .stdin(Stdio::null())

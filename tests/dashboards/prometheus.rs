@@ -59,7 +59,7 @@ impl Prometheus {
              scrape_configs:\n  - job_name: haproxy-host-exporter\n    static_configs:\n{targets}",
             ),
         );
-        let mut command = bed.command(tool("prometheus"));
+        let mut command = bed.command(oldest_prometheus("prometheus"));
         command
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", bed.directory().join("tsdb").display()))

@@ -19,7 +19,7 @@ for_each_version! {
     own_grace_with_transfer => |version| own_grace(version, Manner::DaemonTransfer);
     edited_every_time => edited_every_time;
 }
-for_each_version! { [v2_6 V2_6, v3_2 V3_2]
+for_each_version! { [v2_6 V2_6, v3_2 V3_2, v3_4 V3_4]
     own_grace_of_a_worker => |version| own_grace(version, Manner::Master);
 }
 /// Graces that can be waited for.

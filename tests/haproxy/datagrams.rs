@@ -4,10 +4,10 @@ use super::configs::{GRACES, SAMPLES_OF_GRACES, anomalous, declared};
 use super::proxies::{ECHO, HTTP_WAITING_ROOM, something_down};
 use crate::support::*;
 
-for_each_version! { [v2_6 V2_6, v3_2 V3_2]
+for_each_version! { [v2_6 V2_6, v3_2 V3_2, v3_4 V3_4]
     syslog_in_the_ephemeral_range => syslog_in_the_ephemeral_range;
 }
-for_each_version! { [v3_0 V3_0, v3_2 V3_2]
+for_each_version! { [v3_0 V3_0, v3_2 V3_2, v3_4 V3_4]
     quic_in_the_ephemeral_range => quic_in_the_ephemeral_range;
 }
 

@@ -16,7 +16,7 @@ for_each_version! {
     http_daemon => |version| http(version, Manner::Daemon);
     http_master => |version| http(version, Manner::Master);
 }
-for_each_version! { [v3_0 V3_0, v3_2 V3_2]
+for_each_version! { [v3_0 V3_0, v3_2 V3_2, v3_4 V3_4]
     quic_daemon => |version| quic(version, Manner::Daemon);
     quic_daemon_transfer => |version| quic(version, Manner::DaemonTransfer);
     quic_master => |version| quic(version, Manner::Master);

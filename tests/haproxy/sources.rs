@@ -14,7 +14,7 @@ for_each_version! {
     mode_of_a_daemon => |version| mode_in_the_configuration(version, Manner::Daemon);
     mode_of_a_master => |version| mode_in_the_configuration(version, Manner::Master);
 }
-for_each_version! { [v2_6 V2_6, v3_2 V3_2]
+for_each_version! { [v2_6 V2_6, v3_2 V3_2, v3_4 V3_4]
     from_the_host => from_the_host;
 }
 

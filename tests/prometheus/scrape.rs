@@ -17,7 +17,7 @@ fn assert_clean(bed: &Bed, exporter: &Exporter<'_>) {
     let body = exporter.get("/metrics").unwrap().body;
     let page = bed.write("page", &body);
     let output = bed
-        .command(tool("promtool"))
+        .command(oldest_prometheus("promtool"))
         .args(["check", "metrics"])
         .stdin(Stdio::from(fs::File::open(page).unwrap()))
         .output()
@@ -70,7 +70,7 @@ fn prometheus_scrapes_it() {
 scrape_configs: [{job_name: haproxy-host, static_configs: [{targets: [\"127.0.0.1:10101\"]}]}]
 ",
     );
-    let mut command = bed.command(tool("prometheus"));
+    let mut command = bed.command(oldest_prometheus("prometheus"));
     command
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", bed.directory().join("tsdb").display()))

@@ -1,9 +1,8 @@
 //! What is shipped beside the binary (alerts, runbooks, Alertmanager, Prometheus), held together by
 //! closure tests and driven through the tools of those who will use it: promtool, amtool, pint.
 //!
-//! promtool and amtool are used in every version there is: the one on PATH, and those under
-//! `tests/.cache/{prometheus,alertmanager}/VERSION/` (tests/versions). pint is skipped where there is
-//! no go to build it with, and that is said.
+//! promtool and amtool are used in every version of tests/versions. pint is skipped where there is no Go
+//! to build it with, and that is said.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod alertmanager;
@@ -62,13 +61,13 @@ fn run(command: &mut Command) -> String {
     text
 }
 
-/// The tool on PATH, and those of other versions in the cache.
+/// The tool in every version that tests/install installed.
 fn versions_of(tool: &str, cache: &str) -> Vec<PathBuf> {
-    let mut found = vec![PathBuf::from(tool)];
     let cache = root().join("tests/.cache").join(cache);
-    let others = fs::read_dir(&cache)
+    let versions = fs::read_dir(&cache)
         .unwrap_or_else(|why| panic!("{}: {why}: run tests/install", cache.display()));
-    found.extend(others.flatten().map(|entry| entry.path().join(tool)));
+    let found: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join(tool)).collect();
+    assert!(!found.is_empty(), "{} is empty: run tests/install", cache.display());
     found
 }
 

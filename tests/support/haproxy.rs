@@ -17,6 +17,7 @@ pub enum Version {
     V2_8,
     V3_0,
     V3_2,
+    V3_4,
 }
 
 impl Version {
@@ -26,6 +27,7 @@ impl Version {
             Version::V2_8 => "2.8",
             Version::V3_0 => "3.0",
             Version::V3_2 => "3.2",
+            Version::V3_4 => "3.4",
         }
     }
 

@@ -54,6 +54,11 @@ pub fn installed(path: &str) -> PathBuf {
     file
 }
 
+/// A program of the oldest Prometheus that the shipped rules are written for.
+pub fn oldest_prometheus(program: &str) -> PathBuf {
+    installed("prometheus/2.42").join(program)
+}
+
 /// A program of the machine, by name.
 ///
 /// # Panics
@@ -68,7 +73,7 @@ pub fn tool(name: &str) -> &str {
 /// One `#[test]` for each `HAProxy`, from a function that takes its version.
 macro_rules! for_each_version {
     ($($(#[$meta:meta])* $name:ident => $scenario:expr;)+) => {
-        for_each_version!([v2_6 V2_6, v2_8 V2_8, v3_0 V3_0, v3_2 V3_2] $($name => $scenario;)+);
+        for_each_version!([v2_6 V2_6, v2_8 V2_8, v3_0 V3_0, v3_2 V3_2, v3_4 V3_4] $($name => $scenario;)+);
     };
     ($versions:tt $($name:ident => $scenario:expr;)+) => {
         $(for_each_version!(@one $versions $name => $scenario);)+
