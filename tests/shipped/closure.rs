@@ -38,6 +38,28 @@ fn the_golden_catalogue_is_the_code_s() {
     assert_eq!(golden.kinds, judged);
 }
 
+/// The versions that the README promises are those of the table, and every scenario runs on each.
+#[test]
+fn the_readme_names_the_versions_of_the_tests() {
+    let table = read(&root().join("tests/versions"));
+    let mut versions: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("haproxy ")?.split_whitespace().next())
+        .collect();
+    versions.dedup();
+    let (newest, others) = versions.split_last().expect("rows of HAProxy");
+    let promise = format!("HAProxy {} and {newest}", others.join(", "));
+    let readme = read(&root().join("README.md")).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(readme.contains(&promise), "README.md does not say {promise:?}");
+    let scenarios = versions.iter().map(|version| {
+        let name = version.replace('.', "_");
+        format!("v{name} V{name}")
+    });
+    let scenarios = format!("[{}]", scenarios.collect::<Vec<_>>().join(", "));
+    let support = read(&root().join("tests/support/mod.rs"));
+    assert!(support.contains(&scenarios), "tests/support/mod.rs does not have {scenarios}");
+}
+
 #[test]
 fn every_alert_is_tested_before_at_and_after() {
     // By alert and severity: is there a test that is silent at most 30 s before it fires with all
