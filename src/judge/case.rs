@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::memory::Loaded;
 use super::verdict::{ConnectionCounts, Name, Origin, Port, PortKey, ProcessView, StaleState};
 use crate::haproxy::binding::Ephemeral;
 use crate::haproxy::environment::ReloadNumber;
@@ -30,11 +29,11 @@ pub struct Case<'a> {
     pub name: String,
     /// How it came to be watched.
     pub origin: Origin,
-    /// The name under which it is remembered, if it is.
+    /// The name that it had in the last sample, if it was known then.
     pub remembered_as: Option<String>,
-    /// The highest reload number that landed, of the master that had it.
+    /// The highest reload number that landed, and the master that had it.
     pub landed: Option<(ProcessId, ReloadNumber)>,
-    /// Its configuration as it was loaded, where that was seen.
+    /// The configuration that was loaded last, if that was seen.
     pub(super) loaded: Option<Loaded>,
     /// Its pidfile, configuration and other attributes that identify it.
     pub identity: Identity,
@@ -65,6 +64,13 @@ pub struct Case<'a> {
     pub unbound: Vec<Endpoint>,
     /// The details that were looked up for it.
     pub details: &'a Details,
+}
+
+/// A configuration, and the processes that loaded it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Loaded {
+    by: BTreeSet<ProcessId>,
+    configuration: Arc<Configuration>,
 }
 
 /// The sockets on which one process listens for one port.
@@ -109,7 +115,7 @@ impl<'a> Case<'a> {
         self.service.members.iter().filter(of)
     }
 
-    /// It has this name, or is what had it before.
+    /// It has this name now, or had it in the last sample.
     #[must_use]
     pub fn continues(&self, name: &str) -> bool {
         self.name == name || self.remembered_as.as_deref() == Some(name)
@@ -222,14 +228,14 @@ impl<'a> Case<'a> {
         Some(changed(first) || serving.any(changed))
     }
 
-    /// Its configuration as the processes that serve now loaded it, where that was seen.
+    /// The configuration that the serving processes loaded, if that was seen.
     #[must_use]
     pub fn loaded_configuration(&self) -> Option<&Configuration> {
         let loaded = self.loaded.as_ref().filter(|loaded| loaded.by == self.serving())?;
         Some(&loaded.configuration)
     }
 
-    /// What to remember of that.
+    /// The loaded configuration to remember for the next sample.
     pub(super) fn now_loaded(&self) -> Option<Loaded> {
         match self.config_has_changed() {
             Some(false) => {
@@ -239,6 +245,7 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// The processes that serve, without the master.
     fn serving(&self) -> BTreeSet<ProcessId> {
         let current = self.living(Generation::Current);
         current.filter(|member| member.role != Role::Master).map(Member::id).collect()
@@ -277,7 +284,7 @@ impl<'a> Case<'a> {
             };
             *slot += 1;
         }
-        // None that was found does not mean that there is none.
+        // Having found none does not mean that there is none.
         (counts.total() > 0 || !is_hidden).then_some(counts)
     }
 
@@ -287,7 +294,7 @@ impl<'a> Case<'a> {
         if !member.lives() {
             return StaleState::Zombie;
         }
-        // A master that was told to go stays for its workers.
+        // A master that was told to stop waits for its workers.
         let is_its = |other: &&Member<'_>| other.lives() && other.master == Some(member.id());
         if self.service.members.iter().any(|other| is_its(&other)) {
             return StaleState::Draining;

@@ -54,7 +54,7 @@ fn observed(before: &ServiceMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kin
 }
 
 /// Adds the services that are gone: configured ones for ever, discovered ones until they are
-/// forgotten. `lives`: a service of the sample continues the one of this name.
+/// forgotten. `lives` says whether a service of the sample continues the one of a name.
 pub fn add(
     seen @ (now, _): (&Snapshot, &Details),
     memory: &Memory,

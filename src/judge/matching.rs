@@ -30,7 +30,7 @@ fn fits(matching: &Match, service: &Service<'_>, identity: &Identity) -> bool {
     command
         && cgroup
         && path(&matching.pidfile, &identity.pidfile)
-        // Any user can name a path.
+        // A path proves nothing if any user may have named it.
         && (matching.pidfile.is_none() || identity.owns_pidfile || identity.is_contained)
         && path(&matching.config, &identity.config)
         && path(&matching.master_socket, &identity.master_socket)

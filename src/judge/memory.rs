@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::case::Loaded;
 use super::hold::AnomalyStates;
 use super::queues::Drops;
 use super::reload_count::ReloadHistory;
@@ -13,7 +14,7 @@ use crate::haproxy::lineage::member::{Member, YOUNG_SECONDS};
 use crate::haproxy::lineage::past::{Past, Pasts};
 use crate::haproxy::listeners::Holding;
 use crate::haproxy::places::Places;
-use crate::model::{Configuration, NamespaceId, ProcessId, SocketInode, UnixSeconds};
+use crate::model::{Configuration, NamespaceId, SocketInode, UnixSeconds};
 use crate::policy::kind::Kind;
 
 /// Everything that is remembered between samples.
@@ -38,7 +39,7 @@ pub(super) struct ServiceMemory {
     pub drops: Drops,
     /// Its last known configuration, the last complete one if there was one.
     pub configuration: Option<Arc<Configuration>>,
-    /// Its configuration as its serving processes loaded it, where that was seen.
+    /// The configuration that its serving processes loaded, if that was seen.
     pub loaded: Option<Loaded>,
     /// The network namespaces in which it binds.
     pub places: Places,
@@ -46,13 +47,6 @@ pub(super) struct ServiceMemory {
     pub tcp_ports: Arc<BTreeSet<(NamespaceId, u16)>>,
     /// UDP ports on which it has listened: a connected socket there is QUIC.
     pub udp_ports: Arc<BTreeSet<u16>>,
-}
-
-/// A configuration, and the processes that loaded it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Loaded {
-    pub by: BTreeSet<ProcessId>,
-    pub configuration: Arc<Configuration>,
 }
 
 /// What to remember of a process for the next sample. `haproxy` is the name of its service.

@@ -62,7 +62,7 @@ pub(super) fn numbers<'a>(case: &'a Case<'a>) -> Option<Numbers<'a>> {
     };
     let starting = |member: &&Member<'_>| case.generations.get(member.id()) == Generation::Starting;
     let living = workers.iter().filter(|member| !starting(member)).filter_map(number).max()?;
-    // The newest worker may end before an older one does.
+    // The newest worker may exit before an older one does.
     let before = case.landed.filter(|(of, _)| *of == master.id()).map(|(_, number)| number);
     Some(Numbers {
         master,
@@ -100,7 +100,7 @@ pub fn count(before: Option<&ReloadHistory>, case: &Case<'_>) -> ReloadHistory {
     history
 }
 
-/// The master of what serves now numbers its reloads, and they have been counted up to some number.
+/// The reloads of the serving generation are counted by the numbers of its master.
 fn is_numbered(case: &Case<'_>, current: &BTreeSet<ProcessId>, history: &ReloadHistory) -> bool {
     let mut masters = current.iter().filter_map(|id| case.member(*id)?.master);
     history.counted.is_some_and(|(counted, _)| masters.any(|master| master == counted))
@@ -126,8 +126,8 @@ fn reloaded(
     reloaded.then_some(newest.process.started)
 }
 
-/// Counts a master's reloads by their numbers, also those that came and went between two samples:
-/// what landed last stands for all before it that were not seen to fail.
+/// Counts a master's reloads by their numbers, so that those between two samples count too: the last
+/// one that landed stands for all before it that were not seen to fail.
 fn count_numbers(
     history: &mut ReloadHistory,
     numbers: Numbers<'_>,
@@ -142,7 +142,8 @@ fn count_numbers(
     let failing = history.failing.take().filter(|failing| failing.master == id);
     if landed > counted {
         let mut gained = landed - counted;
-        // A number that was failing and was tried again has failed, seen twice or not.
+        // The master has gone on to another number, so the former one failed, even if only one
+        // sample showed it.
         if failing.as_ref().is_some_and(|f| f.number > counted && f.number < landed) {
             history.seen.failures += 1;
             gained -= 1;

@@ -23,7 +23,7 @@ pub fn config_not_loaded(input: &RuleInput<'_>) -> Judgement {
         evidence.push("the files differ; the ports would stay the same".to_owned());
     }
     let error = configuration.declared.errors.first();
-    // The place alone: the words of a line that HAProxy does not understand may be anything.
+    // Only the place is shown: a line that HAProxy does not understand may hold anything.
     evidence.extend(error.map(|error| {
         let (file, line) = (error.place.file.display(), error.place.line);
         format!("it would not load: HAProxy refuses {file}:{line}")

@@ -99,7 +99,7 @@ pub fn pids<'a>(ports: impl IntoIterator<Item = &'a PortSockets<'a>>) -> String 
 /// How long a stale process may keep its listeners, if HAProxy's own `grace` prolongs it.
 pub fn whole_grace(case: &Case<'_>, id: ProcessId) -> Option<f64> {
     let past = case.pasts.get(&id).and_then(|past| past.own_grace_seconds);
-    // A file that is older than the process is what it has read.
+    // A process has read the file on disk if the file is older than the process.
     let on_disk = || {
         let process = case.member(id)?.process;
         let configuration = process.configuration.as_ref()?;

@@ -60,8 +60,8 @@ impl<'a> RuleInput<'a> {
         }
     }
 
-    /// The complete configuration on disk, which was edited, and the one that the serving processes
-    /// loaded. `None`: it was not edited, or what was loaded was not seen.
+    /// The edited configuration on disk and the one that the serving processes loaded. `None` if there
+    /// was no edit, or if what they loaded was not seen.
     pub fn edited_configuration(&self) -> Option<(&'a Configuration, &'a Configuration)> {
         let edited = self.case.configuration.as_deref().filter(|found| found.complete)?;
         let changed = self.case.config_has_changed() == Some(true);

@@ -38,7 +38,7 @@ pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
             right = true;
             continue;
         }
-        // Two services were given one file, and it names the other.
+        // Two services were given the same pidfile, and it names the other one.
         let is_others = |other: &&Process| {
             let same = |file: &Pidfile| file.path == pidfile.path;
             pids.contains(&other.own_pid())

@@ -12,8 +12,10 @@ use crate::judge::verdict::{PortKey, Subject};
 use crate::model::{NamespaceId, Protocol};
 
 /// Finds declared ports on which no current process listens, while the service is up. Ports that are
-/// `blocked` are found by the rule `port_blocked`. While an edit waits for its reload, only a port that
-/// the configuration as loaded declares too is missing: an edit hides no outage.
+/// `blocked` are found by the rule `port_blocked`.
+///
+/// While an edit waits for its reload, a port is missing only if the loaded configuration declares it
+/// too: an edit hides no outage.
 pub fn port_missing(input: &RuleInput<'_>, blocked: &Judgement) -> Judgement {
     let (configuration, loaded) = match input.loaded_configuration() {
         Ok(configuration) => (configuration, None),
@@ -34,10 +36,10 @@ pub fn port_missing(input: &RuleInput<'_>, blocked: &Judgement) -> Judgement {
         blocked.findings.iter().filter_map(|finding| finding.subject.port.as_ref()).collect();
     let mut known: BTreeMap<(NamespaceId, Protocol), bool> = BTreeMap::new();
     let mut findings = Vec::new();
-    let is_due = |endpoint: &&Endpoint| {
+    let was_loaded = |endpoint: &&Endpoint| {
         loaded.is_none_or(|loaded| case.places.declares(&loaded.ports, endpoint) == Some(true))
     };
-    for endpoint in case.unbound.iter().filter(is_due) {
+    for endpoint in case.unbound.iter().filter(was_loaded) {
         let (network, protocol) = (endpoint.network, endpoint.protocol);
         let known = known
             .entry((network, protocol))
@@ -106,8 +108,8 @@ mod tests {
         film.see(990.0, &[serving(TWO).tcp(80, 1).tcp(81, 2)]);
         assert_eq!(film.settle(1000.0, &[lost(TWO, 50)]).one().findings(), ["port_missing tcp 81"]);
         let verdict = film.settle(1040.0, &[lost(edited, 1035)]);
-        assert_eq!(verdict.one().findings(), ["port_missing tcp 81"], "82 was never loaded");
+        assert_eq!(verdict.one().findings(), ["port_missing tcp 81"], "port 82 was never loaded");
         let dropped = film.settle(1080.0, &[lost("frontend a\n bind :80\n", 1075)]);
-        assert!(dropped.one().findings().is_empty(), "the next reload does not want it");
+        assert!(dropped.one().findings().is_empty(), "the next reload does not ask for it");
     }
 }

@@ -32,7 +32,7 @@ pub fn reload_failed(input: &RuleInput<'_>) -> Judgement {
         }
     }
     let numbers = numbers(case);
-    // What is told to stop softly serves no more, and has failed nothing.
+    // A service that was told to stop softly does not serve any more, and no reload of it failed.
     let serves = case.generations.up == Some(true);
     if let Some(numbers) = numbers.filter(|n| serves && n.tried > n.landed && !n.starting) {
         findings.push(Finding {
