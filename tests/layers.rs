@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch", &["model", "policy", "haproxy", "sample", "judge", "config"]),
     ("metrics", &["build_info", "model", "policy", "haproxy", "judge"]),
     ("report", &["build_info", "model", "policy", "haproxy", "judge", "check"]),
-    ("web", &["model", "judge", "metrics", "report", "yaml"]),
+    ("web", &["config", "model", "judge", "metrics", "report", "yaml"]),
     ("cli", &["build_info", "sample"]),
     (
         "cmd",

@@ -180,8 +180,8 @@ impl RawTls {
         let key = key.ok_or_else(|| here("missing one of key or key_file"))?;
         if client_ca.is_some() && matches!(client_auth, ClientAuth::Unset | ClientAuth::No) {
             return Err(here(
-                "client authorities without a client_auth_type verify nobody; add \
-                             client_auth_type: RequireAndVerifyClientCert",
+                "client authorities have no effect without a client_auth_type; add \
+                 client_auth_type: RequireAndVerifyClientCert",
             ));
         }
         let low = self.min_version.map_or(Version::Tls12, |word| word.0);
@@ -191,7 +191,7 @@ impl RawTls {
         if versions.is_empty() {
             return Err(fault(
                 &["tls_server_config", "min_version"],
-                "it is above max_version, which leaves no version",
+                "it is above max_version, so no version is left",
             ));
         }
         let suites: Vec<_> = words(self.cipher_suites);
@@ -251,15 +251,15 @@ fn check_header((name, value): &(String, String)) -> Result<(HeaderName, HeaderV
     let wrong = |why: String| fault(&["http_server_config", "headers", name], why);
     let Some((_, values)) = HEADERS.iter().find(|(known, _)| known == name) else {
         let known = HEADERS.map(|(known, _)| known).join(", ");
-        return Err(wrong(format!("the header {name:?} cannot be configured; there are {known}")));
+        return Err(wrong(format!("header {name:?} cannot be configured; valid headers: {known}")));
     };
     if !values.is_empty() && !values.contains(&value.as_str()) {
-        return Err(wrong(format!("{name} is one of {}, not {value:?}", values.join(", "))));
+        return Err(wrong(format!("{name} must be one of {}, not {value:?}", values.join(", "))));
     }
-    let text =
-        HeaderValue::from_str(value).map_err(|_| wrong(format!("{value:?} is no header")))?;
+    let text = HeaderValue::from_str(value)
+        .map_err(|_| wrong(format!("{value:?} is not a valid header value")))?;
     let name =
-        HeaderName::from_str(name).map_err(|_| wrong("no header has this name".to_owned()))?;
+        HeaderName::from_str(name).map_err(|_| wrong("not a valid header name".to_owned()))?;
     Ok((name, text))
 }
 
@@ -271,14 +271,14 @@ fn check_hash(hash: &str) -> Result<(), String> {
     let parts = (parts.next(), parts.next(), parts.next(), parts.next(), parts.next());
     let (Some(""), Some("2" | "2a" | "2b" | "2x" | "2y"), Some(cost), Some(rest), None) = parts
     else {
-        return Err(format!("no bcrypt hash; {remedy}"));
+        return Err(format!("not a bcrypt hash; {remedy}"));
     };
     match cost.parse::<u8>() {
         Ok(4..=31) if cost.len() == 2 => {}
-        _ => return Err(format!("the cost {cost:?} is not from 04 to 31; {remedy}")),
+        _ => return Err(format!("the cost must be from 04 to 31, not {cost:?}; {remedy}")),
     }
     if rest.len() != 53 || !sound(rest) {
-        return Err(format!("the bcrypt hash is cut off or has a strange character; {remedy}"));
+        return Err(format!("the bcrypt hash is truncated or has an invalid character; {remedy}"));
     }
     Ok(())
 }
@@ -296,11 +296,11 @@ impl FromStr for ClientAuth {
             "VerifyClientCertIfGiven" => ClientAuth::VerifyIfGiven,
             "RequireAndVerifyClientCert" => ClientAuth::RequireAndVerify,
             _ => {
-                return Err(
-                    "no such client_auth_type; there are NoClientCert, RequestClientCert, \
-                     RequireAnyClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert"
-                        .to_owned(),
-                );
+                return Err(format!(
+                    "unknown client_auth_type {text:?}; valid types: NoClientCert, \
+                     RequestClientCert, RequireAnyClientCert, VerifyClientCertIfGiven, \
+                     RequireAndVerifyClientCert"
+                ));
             }
         })
     }
@@ -326,7 +326,7 @@ impl FromStr for Switch {
         } else if ["false", "no", "off", "n"].into_iter().any(first_upper_or_one_case) {
             Ok(Switch(false))
         } else {
-            Err("write true or false".to_owned())
+            Err(format!("invalid switch {text:?}; write true or false"))
         }
     }
 }
@@ -342,7 +342,7 @@ impl FromStr for GoDuration {
         if let Ok(nanoseconds) = text.parse::<i64>() {
             return Ok(GoDuration(u64::try_from(nanoseconds).ok().map(Duration::from_nanos)));
         }
-        let wrong = || "write a duration like 1s, 500ms or 1m30s".to_owned();
+        let wrong = || format!("invalid duration {text:?}; write it like 1s, 500ms or 1m30s");
         let (negative, mut rest) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, text.strip_prefix('+').unwrap_or(text)),

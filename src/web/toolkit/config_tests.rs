@@ -65,15 +65,23 @@ fn what_is_wrong_has_a_position() {
         ("tls_config: {}\n".into(), "unknown field", "line 1 column 1"),
         ("tls_server_config:\n  cert_file: a\n".into(), "missing one of key", "line 2 column 3"),
         ("tls_server_config:\n  key_file: a\n".into(), "missing one of cert", "line 2"),
-        (format!("{tls}  client_ca_file: c\n"), "verify nobody", "line 2"),
-        (format!("{tls}  client_auth_type: x\n"), "there are NoClientCert", "line 4 column 21"),
-        (format!("{tls}  min_version: TLS111\n"), "there are TLS12, TLS13", "line 4 column 16"),
+        (format!("{tls}  client_ca_file: c\n"), "have no effect", "line 2"),
+        (format!("{tls}  client_auth_type: x\n"), "valid types: NoClientCert", "line 4 column 21"),
+        (
+            format!("{tls}  min_version: TLS111\n"),
+            "valid versions: TLS12, TLS13",
+            "line 4 column 16",
+        ),
         (format!("{tls}  min_version: TLS10\n"), "write TLS12 or TLS13", "line 4 column 16"),
-        (format!("{tls}  min_version: TLS13\n  max_version: TLS12\n"), "leaves no", "line 4"),
-        (format!("{tls}  cipher_suites: [A]\n"), "no such suite", "line 4 column 19"),
+        (
+            format!("{tls}  min_version: TLS13\n  max_version: TLS12\n"),
+            "no version is left",
+            "line 4",
+        ),
+        (format!("{tls}  cipher_suites: [A]\n"), "unknown cipher suite \"A\"", "line 4 column 19"),
         (
             format!("{tls}  cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA]\n"),
-            "is not offered here",
+            "is weak and not offered",
             "line 4 column 19",
         ),
         (format!("{tls}  curve_preferences:\n  - CurveP521\n"), "not offered", "line 5 column 5"),
@@ -82,7 +90,7 @@ fn what_is_wrong_has_a_position() {
             "none of these",
             "line 5",
         ),
-        ("basic_auth_users:\n  a: b\n".into(), "no bcrypt hash", "line 2 column 6"),
+        ("basic_auth_users:\n  a: b\n".into(), "not a bcrypt hash", "line 2 column 6"),
         (
             format!("basic_auth_users:\n  a: {HASH}\n  b: {}\n", HASH.replace("$10$", "$99$")),
             "from 04 to 31",
@@ -95,10 +103,10 @@ fn what_is_wrong_has_a_position() {
         ),
         (
             "http_server_config:\n  headers:\n    X-Frame-Options: foo\n".into(),
-            "one of deny",
+            "must be one of deny",
             "line 3 column 22",
         ),
-        ("rate_limit:\n  interval: 1 day\n".into(), "a duration like", "line 2 column 13"),
+        ("rate_limit:\n  interval: 1 day\n".into(), "write it like", "line 2 column 13"),
     ];
     for (text, what, position) in table {
         let message = parse(&text).unwrap_err();

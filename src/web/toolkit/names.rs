@@ -1,4 +1,4 @@
-//! Names of TLS versions, suites and curves, as Go and so Prometheus write them.
+//! The names of TLS versions, cipher suites and curves, as Go and therefore Prometheus write them.
 
 use std::str::FromStr;
 
@@ -6,20 +6,20 @@ use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::ring::{cipher_suite as suite, kx_group};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion, version};
 
-/// A version of TLS.
+/// A TLS version that is offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
-    /// 1.2
+    /// TLS 1.2.
     Tls12,
-    /// 1.3
+    /// TLS 1.3.
     Tls13,
 }
 
 impl Version {
-    /// Every version offered.
+    /// Every version, in ascending order.
     pub const ALL: [Version; 2] = [Version::Tls12, Version::Tls13];
 
-    /// As rustls has it.
+    /// The version as rustls has it.
     #[must_use]
     pub fn supported(self) -> &'static SupportedProtocolVersion {
         match self {
@@ -37,14 +37,14 @@ impl FromStr for Version {
             "TLS12" => Ok(Version::Tls12),
             "TLS13" => Ok(Version::Tls13),
             "TLS10" | "TLS11" => {
-                Err("this version is broken and not offered here; write TLS12 or TLS13".to_owned())
+                Err(format!("TLS version {text:?} is broken and not offered; write TLS12 or TLS13"))
             }
-            _ => Err("no such version; there are TLS12, TLS13".to_owned()),
+            _ => Err(format!("unknown TLS version {text:?}; valid versions: TLS12, TLS13")),
         }
     }
 }
 
-/// A cipher suite.
+/// A cipher suite that is offered.
 #[derive(Debug, Clone, Copy)]
 pub struct Suite(pub SupportedCipherSuite);
 
@@ -66,7 +66,7 @@ const SUITES: [(&str, SupportedCipherSuite); 9] = [
     ),
 ];
 
-/// Suites that Prometheus takes: with CBC, or without forward secrecy.
+/// Weak suites that Prometheus accepts: with CBC, or without forward secrecy.
 const REFUSED_SUITES: [&str; 8] = [
     "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
     "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
@@ -79,7 +79,7 @@ const REFUSED_SUITES: [&str; 8] = [
 ];
 
 impl Suite {
-    /// It belongs to TLS 1.2.
+    /// Whether it belongs to TLS 1.2.
     #[must_use]
     pub fn is_tls12(&self) -> bool {
         self.0.version() == &version::TLS12
@@ -95,16 +95,20 @@ impl FromStr for Suite {
         }
         let names = SUITES.map(|(name, _)| name).join(", ");
         Err(if REFUSED_SUITES.contains(&text) {
-            format!("this weak suite is not offered here; remove it, or choose from {names}")
+            format!(
+                "cipher suite {text:?} is weak and not offered; remove it, or use one of {names}"
+            )
         } else {
-            format!("no such suite; there are {names}")
+            format!("unknown cipher suite {text:?}; valid suites: {names}")
         })
     }
 }
 
-/// A curve for the key exchange.
+/// A curve for the key exchange that is offered.
 #[derive(Debug, Clone, Copy)]
 pub struct Curve(pub &'static dyn SupportedKxGroup);
+
+const CURVES: &str = "X25519, CurveP256, CurveP384";
 
 impl FromStr for Curve {
     type Err = String;
@@ -115,11 +119,9 @@ impl FromStr for Curve {
             "CurveP256" => Ok(Curve(kx_group::SECP256R1)),
             "CurveP384" => Ok(Curve(kx_group::SECP384R1)),
             "CurveP521" => {
-                Err("this curve is not offered here; remove it, or choose from X25519, \
-                 CurveP256, CurveP384"
-                    .to_owned())
+                Err(format!("curve {text:?} is not offered; remove it, or use one of {CURVES}"))
             }
-            _ => Err("no such curve; there are X25519, CurveP256, CurveP384".to_owned()),
+            _ => Err(format!("unknown curve {text:?}; valid curves: {CURVES}")),
         }
     }
 }
