@@ -21,5 +21,5 @@ pub mod web;
 pub mod yaml;
 
 #[cfg(test)]
-#[allow(missing_docs, clippy::must_use_candidate, clippy::missing_panics_doc)] // for tests
+#[allow(missing_docs, clippy::must_use_candidate, clippy::missing_panics_doc)] // only for tests
 mod stage;

@@ -13,7 +13,7 @@ use crate::haproxy::listeners;
 
 use crate::judge::verdict::{Anomaly, ServiceVerdict, Verdict};
 use crate::judge::{Cases, Memory};
-use crate::model::declared::PortIndex;
+use crate::model::port_index::PortIndex;
 use crate::model::{
     BoundSocket, Configuration, Connection, ConnectionState, Details, Environment, Executable,
     Gaps, NamespaceId, NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortRole, PortUse,

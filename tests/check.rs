@@ -229,7 +229,7 @@ fn policy_and_the_ephemeral_range() {
         1,
         &["port 88-92 is not allowed", "50000-50001"],
     );
-    assert_exit(&bed, &with(&["--haproxy", "nobody"]), 2, &["no haproxy is called \"nobody\""]);
+    assert_exit(&bed, &with(&["--haproxy", "nobody"]), 2, &["unknown haproxy \"nobody\""]);
 
     let file =
         bed.write("a.cfg", "frontend a\n    bind :50000-50001,:50005\n").display().to_string();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::model::declared::PortIndex;
+use crate::model::port_index::PortIndex;
 use crate::model::{NamespaceId, Process, Protocol};
 
 /// One port of one network namespace.

@@ -1,9 +1,9 @@
-//! From a verdict to the page that Prometheus scrapes. Pure.
+//! Renders a verdict as the page of metrics that Prometheus scrapes.
 
 pub mod catalogue;
 mod families;
 mod family;
-mod haproxys;
+mod services;
 
 use self::catalogue as row;
 pub use self::families::Exposition;
@@ -12,18 +12,18 @@ use crate::build_info;
 use crate::judge::verdict::Verdict;
 use crate::model::{OwnProcess, UnixSeconds, What};
 
-/// What the exporter says of itself.
+/// Facts about the exporter itself.
 #[derive(Debug, Clone, Default)]
 pub struct Exporter {
-    /// Its own process.
+    /// Its own process; `None` if that could not be read.
     pub own: Option<OwnProcess>,
-    /// Its configuration was last read without error.
+    /// The last attempt to read its configuration succeeded.
     pub config_successful: bool,
-    /// When it last was.
+    /// When its configuration was last read successfully.
     pub config_success_timestamp: UnixSeconds,
 }
 
-/// Renders one page after the other; what pages have in common is kept from one to the next.
+/// Renders page after page and reuses the text that two pages have in common.
 #[derive(Debug, Default)]
 pub struct Renderer {
     page: Families,
@@ -45,10 +45,10 @@ impl Renderer {
 }
 
 fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, max_port_series: usize) {
-    let living = verdict.services.iter().filter(|haproxy| !haproxy.is_gone()).count();
+    let living = verdict.services.iter().filter(|service| !service.is_gone()).count();
     page.add(&row::HAPROXYS, &[], count(living));
-    for haproxy in &verdict.services {
-        haproxys::add(page, haproxy, max_port_series);
+    for service in &verdict.services {
+        services::add(page, service, max_port_series);
     }
     for metric in families::CAPPED {
         page.add(&row::SERIES_DROPPED, &[metric.name], count(page.dropped(metric)));

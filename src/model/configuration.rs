@@ -1,29 +1,30 @@
 //! The configuration files of a process as a sample found them on disk.
 
-use super::declared::{Declared, PortIndex};
+use super::declared::Declared;
+use super::port_index::PortIndex;
 use super::time::UnixSeconds;
 
-/// Dates of files and start times of processes are compared no closer than this.
+/// The precision with which dates of files and start times of processes can be compared. Start times
+/// are counted in ticks.
 const SLACK_SECONDS: f64 = 1.0;
 
-/// The configuration files of a process as they are on disk: what it would load next.
+/// The configuration files of a process as they are on disk, which the next reload would load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Configuration {
-    /// What they declare.
+    /// What the files declare.
     pub declared: Declared,
-    /// Its ports.
+    /// The declared ports.
     pub ports: PortIndex,
-    /// All of them could be read, so what is not declared is really not.
+    /// Every file could be read, so that a listener that is not in `declared` is not declared.
     pub complete: bool,
-    /// A hash of names and contents.
+    /// A hash of the names and contents of the files.
     pub fingerprint: u64,
-    /// When the newest was changed.
+    /// When the newest file was changed.
     pub modified: UnixSeconds,
 }
 
 impl Configuration {
-    /// It was changed after `started`. What was written just before a start may seem younger by
-    /// the ticks that start times are counted in.
+    /// Whether a file was changed after `started`. A file written just before the start does not count.
     #[must_use]
     pub fn is_newer_than(&self, started: UnixSeconds) -> bool {
         self.modified > started + SLACK_SECONDS

@@ -1,29 +1,29 @@
-//! What is left on the host, and what the exporter itself uses.
+//! The resources that are left on the host, and those that the exporter uses.
 
-/// What is left of memory and pids, where a limit is known.
+/// The memory and pids that are left; `None` where no limit is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Headroom {
-    /// Bytes.
+    /// Memory that is left.
     pub memory_bytes: Option<u64>,
-    /// Processes and threads.
+    /// Processes and threads that can still be started.
     pub pids: Option<u64>,
 }
 
-/// The exporter's own standard process metrics.
+/// The standard process metrics of the exporter itself (`/proc/self`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OwnProcess {
-    /// User and system CPU time.
+    /// The user and system CPU time it has used.
     pub cpu_seconds: f64,
-    /// Open descriptors.
+    /// Its open descriptors.
     pub open_fds: u64,
-    /// Limit on them.
+    /// The soft limit on descriptors; `None` if unlimited.
     pub max_fds: Option<u64>,
-    /// Virtual memory.
+    /// Its virtual memory.
     pub virtual_memory_bytes: u64,
-    /// Resident memory.
+    /// Its resident memory.
     pub resident_memory_bytes: u64,
-    /// Start, unix seconds.
+    /// When it was started, in unix seconds.
     pub start_timestamp_seconds: f64,
-    /// Threads.
+    /// Its threads.
     pub threads: u64,
 }

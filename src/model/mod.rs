@@ -1,9 +1,7 @@
-//! What one sample saw on the host, as plain values.
+//! The facts that one sample saw on the host, as plain values without opinions.
 //!
-//! Facts only: nothing here knows what is wrong or how a metric is called. What could
-//! not be read is `None` and has an entry in [`Snapshot::unreadable`].
-//!
-//! The names below are for other rooms; files of this one name each other's files.
+//! A fact that could not be read is `None` and has an entry in [`Snapshot::unreadable`]. The names
+//! below are for other modules; the files of this one import from each other.
 
 mod configuration;
 pub mod declared;
@@ -12,6 +10,7 @@ mod host;
 pub(crate) mod named;
 mod network;
 pub mod numbers;
+pub mod port_index;
 pub mod port_use;
 mod process;
 mod snapshot;

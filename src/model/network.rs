@@ -1,25 +1,25 @@
-//! A network namespace as a sample saw it: what is bound there, and which ports the kernel gives away.
+//! A network namespace: its bound sockets and the ports that the kernel gives to outgoing connections.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::socket::{BoundSocket, SocketInode};
 
-/// The inode number that names a namespace (`readlink /proc/PID/ns/*`).
+/// The identity of a namespace: its inode number (`readlink /proc/PID/ns/*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NamespaceId(pub u64);
 
-/// What one network namespace holds.
+/// The contents of one network namespace.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkNamespace {
-    /// Label: empty for the host's, else its name under `/run/netns`, else its number.
+    /// The label: empty for the host's, otherwise its name under `/run/netns`, otherwise its number.
     pub label: String,
-    /// TCP listeners and peerless UDP sockets of every program. `None`: could not be read.
+    /// The TCP listeners and the UDP sockets without a peer of every program; `None` if unreadable.
     pub bound: Option<Vec<BoundSocket>>,
-    /// Inodes of listening unix stream sockets. `None`: could not be read.
+    /// The inodes of listening unix stream sockets; `None` if unreadable.
     pub unix_listeners: Option<BTreeSet<SocketInode>>,
-    /// Ports the kernel gives to outgoing connections (`ip_local_port_range`).
+    /// The ports that the kernel gives to outgoing connections (`ip_local_port_range`).
     pub ephemeral: Option<RangeInclusive<u16>>,
-    /// Ports it never gives (`ip_local_reserved_ports`).
+    /// The ports that it never gives to them (`ip_local_reserved_ports`).
     pub reserved: Vec<RangeInclusive<u16>>,
 }

@@ -1,4 +1,4 @@
-//! A process as a sample saw it: what procfs shows of it, its pidfile, and what it holds.
+//! A process as procfs shows it, with its pidfile, its configuration and the sockets it holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,83 +10,86 @@ use super::network::NamespaceId;
 use super::socket::SocketInode;
 use super::time::UnixSeconds;
 
-/// What a process is known by for its life. Pids recycle; the pair does not.
+/// The identity of a process. Pids are reused; the pair of pid and start is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessId {
-    /// Ticks from boot to the start (`/proc/PID/stat`, field 22). First, so that ids sort by age.
+    /// The ticks from boot to its start (`/proc/PID/stat`, field 22). It comes first, so that ids sort by
+    /// age.
     pub start_ticks: u64,
-    /// Process id in the pid namespace of the procfs that was read.
+    /// The pid in the pid namespace of the procfs that was read.
     pub pid: i32,
 }
 
-/// One process that is, or was until it died unreaped, an `HAProxy`.
+/// One HAProxy process, or a dead one that its parent has not reaped.
 #[derive(Debug, Clone)]
 pub struct Process {
-    /// Identity.
+    /// Its identity.
     pub id: ProcessId,
     /// When it was started.
     pub started: UnixSeconds,
-    /// Parent's pid; 0 when the parent is outside this pid namespace.
+    /// The pid of its parent; 0 if the parent is outside this pid namespace.
     pub parent: i32,
-    /// Session id; a daemon that has detached leads its own session.
+    /// Its session id. A detached daemon leads its own session.
     pub session: i32,
-    /// Name in the kernel, at most 15 bytes (`/proc/PID/stat`, field 2).
+    /// Its name, at most 15 bytes (`/proc/PID/stat`, field 2).
     pub comm: String,
-    /// One letter (`/proc/PID/stat`, field 3): R, S, D, T, Z …
+    /// The letter of its state: R, S, D, T, Z and so on (`/proc/PID/stat`, field 3).
     pub run_state: char,
-    /// Arguments, the program's own name first. `None`: unreadable, or a zombie.
+    /// Its arguments, the name of the program first (`/proc/PID/cmdline`); `None` if unreadable or a
+    /// zombie.
     pub arguments: Option<Vec<String>>,
-    /// The file it executes (`/proc/PID/exe`; needs `CAP_SYS_PTRACE` for others' processes).
+    /// The file it executes (`/proc/PID/exe`, which needs `CAP_SYS_PTRACE` for other users' processes).
     pub executable: Option<Executable>,
-    /// `/proc/PID/cwd`.
+    /// Its working directory (`/proc/PID/cwd`).
     pub working_directory: Option<PathBuf>,
-    /// `/proc/PID/root`; not `/` when chrooted.
+    /// Its root directory (`/proc/PID/root`); `/` unless it is in a chroot.
     pub root: Option<PathBuf>,
-    /// `/proc/PID/environ`: what it was executed with.
+    /// The environment that it was executed with (`/proc/PID/environ`).
     pub environment: Option<Environment>,
-    /// Path of its cgroup: the unified hierarchy's, or that of `name=systemd`, or the memory controller's.
+    /// The path of its cgroup in the unified hierarchy, or in `name=systemd`, or in that of the memory
+    /// controller.
     pub cgroup: Option<String>,
-    /// User ids, as the reader's user namespace numbers them.
+    /// Its user ids, as numbered in the reader's user namespace.
     pub users: Option<UserIds>,
-    /// systemd runs it as the main process of a unit of root's.
+    /// Whether systemd runs it as the main process of one of root's units.
     pub is_unit_main: bool,
-    /// Pid namespace.
+    /// Its pid namespace.
     pub pid_namespace: Option<NamespaceId>,
-    /// Network namespace.
+    /// Its network namespace.
     pub net_namespace: Option<NamespaceId>,
-    /// Other network namespaces it listens in.
+    /// The other network namespaces that it listens in or may listen in.
     pub other_networks: OtherNetworks,
-    /// Mount namespace.
+    /// Its mount namespace.
     pub mount_namespace: Option<NamespaceId>,
     /// Its pid in each pid namespace, from the reader's to its own (`NSpid`).
     pub namespace_pids: Vec<i32>,
-    /// Signals pending and blocked.
+    /// Its pending and blocked signals.
     pub signals: Option<Signals>,
-    /// Anonymous resident memory (`RssAnon`), bytes.
+    /// Its anonymous resident memory (`RssAnon`).
     pub anonymous_memory_bytes: Option<u64>,
-    /// Open descriptors.
+    /// The number of its open descriptors.
     pub open_fds: Option<u64>,
-    /// Soft limit on descriptors (`/proc/PID/limits`).
+    /// The soft limit on its descriptors (`/proc/PID/limits`).
     pub max_fds: Option<u64>,
-    /// Of the sockets that may be listeners, or were when they were last listed, those it holds.
-    /// `None`: its descriptors could not be read.
+    /// The possible listeners that it holds, including sockets that were listeners when its descriptors
+    /// were last listed; `None` if its descriptors are unreadable.
     pub sockets: Option<Arc<BTreeSet<SocketInode>>>,
-    /// The pidfile its command line or its configuration names.
+    /// The pidfile that its command line or its configuration names.
     pub pidfile: Option<Pidfile>,
-    /// Its configuration as it is on disk now. `None`: it names none, or none could be read.
+    /// Its configuration as it is on disk now; `None` if it names none, or none is readable.
     pub configuration: Option<Arc<Configuration>>,
 }
 
 impl Process {
-    /// Dead and not yet reaped by its parent.
+    /// Whether it is dead and not yet reaped by its parent.
     #[must_use]
     pub fn is_zombie(&self) -> bool {
         matches!(self.run_state, 'Z' | 'X')
     }
 
-    /// It has called chroot(2) since it was executed: its program lies outside its root.
+    /// Whether it has called chroot(2) since it was executed, so that its program is outside its root.
     ///
-    /// One that was started within a chroot sees its program, and its files.
+    /// A process that was started inside a chroot sees its program and its files.
     #[must_use]
     pub fn in_own_jail(&self) -> bool {
         let Some(root) = self.root.as_deref().filter(|root| *root != Path::new("/")) else {
@@ -95,8 +98,8 @@ impl Process {
         self.executable.as_ref().is_none_or(|executable| !executable.path.starts_with(root))
     }
 
-    /// The directory it was started in, or changed to by `-C`, as it sees it. `None`: a chroot
-    /// hides it, or it could not be read.
+    /// Returns the directory it was started in, or changed to by `-C`, as it sees it; `None` if a chroot
+    /// hides the directory, or it is unreadable.
     #[must_use]
     pub fn launch_directory(&self) -> Option<PathBuf> {
         let directory = self.working_directory.as_deref().filter(|_| !self.in_own_jail())?;
@@ -104,7 +107,7 @@ impl Process {
         Some(Path::new("/").join(directory.strip_prefix(root).unwrap_or(directory)))
     }
 
-    /// Every network namespace its listeners may be in, as far as they are known.
+    /// Returns every known network namespace that its listeners may be in.
     #[must_use]
     pub fn networks(&self) -> BTreeSet<NamespaceId> {
         let others = &self.other_networks;
@@ -113,39 +116,40 @@ impl Process {
         named.chain(held).copied().chain(self.net_namespace).collect()
     }
 
-    /// Its pid as it and its configuration know it.
+    /// Returns its pid in its own pid namespace.
     #[must_use]
     pub fn own_pid(&self) -> i32 {
         self.namespace_pids.last().copied().unwrap_or(self.id.pid)
     }
 }
 
-/// Network namespaces besides its own that a process listens in, or may (`bind … namespace X`).
+/// The network namespaces besides its own that a process listens in or may listen in (`bind …
+/// namespace X`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OtherNetworks {
-    /// Those its configuration names, as its mount namespace has them (`/run/netns/X`). `None`:
-    /// there is no such name, or it could not be looked up.
+    /// The namespaces that its configuration names, looked up in its mount namespace (`/run/netns/X`);
+    /// `None` if the name does not exist or could not be looked up.
     pub named: BTreeMap<String, Option<NamespaceId>>,
-    /// Those its descriptors lead to: HAProxy keeps each open that its configuration named when
-    /// it was started, whatever has become of file and name since. `None`: could not be read.
+    /// The namespaces that its descriptors refer to; `None` if unreadable. HAProxy keeps every namespace
+    /// open that its configuration named at the start, even if the file is gone.
     pub held: Option<BTreeSet<NamespaceId>>,
 }
 
-/// The file a process executes.
+/// The file that a process executes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Executable {
-    /// Path without the kernel's ` (deleted)` mark.
+    /// Its path, without the kernel's suffix ` (deleted)`.
     pub path: PathBuf,
-    /// The file is gone or was replaced on disk.
+    /// The file was deleted or replaced on disk.
     pub deleted: bool,
 }
 
-/// Environment of another process: hostile text, and full of secrets, so it never prints itself.
+/// The environment of a process. It is hostile text and may hold secrets, so `Debug` hides it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment(pub Arc<BTreeMap<String, String>>);
 
 impl Environment {
-    /// The value of `name`.
+    /// Returns the value of a variable.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
@@ -158,66 +162,66 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// Signal masks of a process (`/proc/PID/status`).
+/// The signal masks of a process (`/proc/PID/status`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Signals {
-    /// `SigPnd | ShdPnd`: sent and not yet delivered.
+    /// The signals that are sent and not yet delivered (`SigPnd | ShdPnd`).
     pub pending: u64,
-    /// `SigBlk`.
+    /// The blocked signals (`SigBlk`).
     pub blocked: u64,
 }
 
 impl Signals {
-    /// Bit of SIGUSR1, the soft stop.
+    /// The bit of SIGUSR1, the soft stop.
     pub const SIGUSR1: u64 = 1 << 9;
-    /// Bit of SIGUSR2, the master's reload.
+    /// The bit of SIGUSR2, the reload of a master.
     pub const SIGUSR2: u64 = 1 << 11;
 }
 
-/// User ids of a process (`/proc/PID/status`, `Uid`).
+/// The user ids of a process (`/proc/PID/status`, `Uid`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UserIds {
-    /// Real.
+    /// The real user id.
     pub real: u32,
-    /// Effective.
+    /// The effective user id.
     pub effective: u32,
-    /// Saved.
+    /// The saved user id.
     pub saved: u32,
 }
 
 impl UserIds {
-    /// Every id is `uid`.
+    /// Whether every id is `uid`.
     #[must_use]
     pub fn all(uid: u32) -> UserIds {
         UserIds { real: uid, effective: uid, saved: uid }
     }
 
-    /// The user who started a process with these ids may signal one with the ids of `other`
-    /// (kill(2)). The effective id does not count: a set-uid program has another's.
+    /// Whether the user who started a process with these ids may signal one with the ids of `other`
+    /// (kill(2)). The effective id does not count, because a set-uid program has that of another user.
     #[must_use]
     pub fn may_signal(&self, other: &UserIds) -> bool {
         self.real == other.real || self.real == other.saved
     }
 }
 
-/// A pidfile as found on disk.
+/// A pidfile as it is on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pidfile {
-    /// Resolved path, as the process sees it.
+    /// Its resolved path, as the process sees it.
     pub path: PathBuf,
-    /// What is in it.
+    /// Its content.
     pub content: PidfileContent,
     /// When it was last written.
     pub modified: Option<UnixSeconds>,
-    /// Device and inode: equal for one file, whatever it is called in other mount namespaces.
+    /// Its device and inode, which are the same in every mount namespace, under any name.
     pub file: Option<(u64, u64)>,
-    /// The user who, besides root, can change it or a directory on the way to it; 0 when root alone
-    /// can. `None`: several users can, or it is not known.
+    /// The one user besides root who can change the file or a directory on its path; 0 if only root
+    /// can; `None` if several users can, or if that is unknown.
     pub writer: Option<u32>,
 }
 
 impl Pidfile {
-    /// One of which nothing but the path is known.
+    /// A pidfile of which only the path is known.
     #[must_use]
     pub fn unread(path: PathBuf) -> Pidfile {
         let content = PidfileContent::Unreadable;
@@ -225,13 +229,13 @@ impl Pidfile {
     }
 }
 
-/// What a pidfile holds.
+/// The content of a pidfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PidfileContent {
-    /// There is no such file.
+    /// The file does not exist.
     Missing,
-    /// It could not be read, or its place is not known (a relative path of a chrooted process).
+    /// The file is unreadable, or its place is unknown (a relative path of a process in a chroot).
     Unreadable,
-    /// These pids, in the pid namespace of the process; none when the file is empty.
+    /// The pids in the file, in the pid namespace of the process; none if the file is empty.
     Pids(Vec<i32>),
 }

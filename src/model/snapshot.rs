@@ -1,4 +1,4 @@
-//! One sample as a whole, and what was looked at closer after it.
+//! A whole sample, and the details that were read after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,45 +14,46 @@ use super::unreadable::Unreadable;
 /// One collector's run within a sample (label `collector`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CollectorRun {
-    /// `processes`, `sockets`, `ownership`, `config`.
+    /// Its name: `processes`, `sockets`, `ownership` or `config`.
     pub collector: &'static str,
-    /// Time it took.
+    /// The time it took.
     pub duration_seconds: f64,
-    /// It saw what it was made to see, single unreadable items apart.
+    /// Whether it saw everything it is meant to see, apart from single unreadable items.
     pub success: bool,
 }
 
-/// Everything one sample saw.
+/// Everything that one sample saw.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// When.
+    /// When the sample was taken.
     pub taken: UnixSeconds,
-    /// What may be missing, and why.
+    /// The reasons why the sample may be incomplete.
     pub gaps: Gaps,
-    /// Every `HAProxy` process, oldest first.
+    /// Every HAProxy process, oldest first.
     pub processes: Vec<Process>,
-    /// Names (comm) of their parents that are not `HAProxy` themselves, by pid.
+    /// The names (comm) of their parents that are not HAProxy, by pid.
     pub parents: BTreeMap<i32, String>,
-    /// Every network namespace an `HAProxy` lives or listens in, and the exporter's own.
+    /// Every network namespace in which an HAProxy lives or listens, and the exporter's own.
     pub networks: BTreeMap<NamespaceId, NetworkNamespace>,
     /// The exporter's own network namespace.
     pub own_network: Option<NamespaceId>,
-    /// What is left on the host.
+    /// The resources that are left on the host.
     pub host: Headroom,
-    /// What is left in each cgroup of [`Process::cgroup`], its ancestors included.
+    /// The resources that are left in each cgroup of [`Process::cgroup`], within the limits of its
+    /// ancestors.
     pub cgroups: BTreeMap<String, Headroom>,
-    /// What could not be read.
+    /// The things that could not be read.
     pub unreadable: Vec<Unreadable>,
-    /// How the collectors fared.
+    /// The runs of the collectors.
     pub collectors: Vec<CollectorRun>,
 }
 
 impl Snapshot {
-    /// Both samples show these processes alike: the same programs, the same sockets, and the same
-    /// ones of those listening.
+    /// Whether both samples show the same for these processes: programs, sockets, and which of the
+    /// sockets listen.
     ///
-    /// A sample is not taken in one moment. What two in a row show is no mixture of before and
-    /// after.
+    /// A sample is not taken in one moment and may mix the states before and after a change. A state
+    /// that two samples in a row agree on is not such a mixture.
     #[must_use]
     pub fn agrees_with(&self, other: &Snapshot, about: &BTreeSet<ProcessId>) -> bool {
         let same = |(a, b): (&Process, &Process)| {
@@ -82,23 +83,23 @@ impl Snapshot {
     }
 }
 
-/// What was looked at closer once a sample had shown what is worth it.
+/// Details that were read after a sample, for the processes and ports that its judgement asked about.
 #[derive(Debug, Clone, Default)]
 pub struct Details {
-    /// Connections of the processes they were asked for; absent: not asked for or unreadable.
+    /// The connections of processes. A process is absent if it was not asked for or is unreadable.
     pub connections: BTreeMap<ProcessId, Vec<Connection>>,
     /// Every socket on the ports that were asked for, by network namespace.
     pub port_uses: BTreeMap<NamespaceId, Vec<PortUse>>,
-    /// Of those, what HAProxys hold besides [`Process::sockets`].
+    /// The sockets among these that an HAProxy holds and [`Process::sockets`] does not list.
     pub held: BTreeSet<(SocketInode, ProcessId)>,
-    /// Of those, the programs that hold what no HAProxy holds.
+    /// The programs that hold the sockets among these that no HAProxy holds.
     pub programs: BTreeMap<SocketInode, Program>,
-    /// What could not be read.
+    /// The things that could not be read.
     pub unreadable: Vec<Unreadable>,
 }
 
 impl Details {
-    /// Nothing was asked for.
+    /// Returns the details when nothing was asked for.
     #[must_use]
     pub const fn none() -> Details {
         Details {

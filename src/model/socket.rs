@@ -1,4 +1,4 @@
-//! The sockets of a sample: those that may be listeners, and connections.
+//! The sockets of a sample: possible listeners, and connections.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,11 +9,11 @@ use super::named::named;
 pub type SocketInode = u64;
 
 named! {
-    /// Transport of a listener, as a metric label.
+    /// The transport protocol of a listener (label `protocol`).
     pub enum Protocol {
-        /// TCP, MPTCP included.
+        /// TCP, including MPTCP.
         Tcp = "tcp",
-        /// UDP, QUIC included.
+        /// UDP, including QUIC.
         Udp = "udp",
     }
 }
@@ -24,68 +24,69 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// A socket that may be a configured listener: TCP in state LISTEN, or UDP without a peer.
+/// A socket that may be a configured listener: a TCP socket in state LISTEN, or a UDP socket without a
+/// peer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoundSocket {
-    /// Transport.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// Bound address; unspecified when it listens on all.
+    /// The bound address; unspecified if it listens on all addresses.
     pub address: IpAddr,
-    /// Bound port.
+    /// The bound port.
     pub port: u16,
-    /// Interface it is bound to (`SO_BINDTODEVICE`), by name, or by index where the name cannot be had.
+    /// The interface it is bound to (`SO_BINDTODEVICE`): its name, or its index if the name is unknown.
     pub interface: Option<String>,
-    /// Identity within its network namespace.
+    /// Its identity within its network namespace.
     pub inode: SocketInode,
-    /// Kernel's cookie; `None` from `/proc/net`.
+    /// The kernel's cookie for it; `None` if it was read from `/proc/net`.
     pub cookie: Option<u64>,
-    /// Owner's uid.
+    /// The uid of its owner.
     pub uid: u32,
-    /// Receive buffer, bytes (`SK_MEMINFO_RCVBUF`); `None` from `/proc/net`.
+    /// The size of its receive buffer (`SK_MEMINFO_RCVBUF`); `None` if it was read from `/proc/net`.
     pub receive_buffer_bytes: Option<u32>,
-    /// Connections waiting to be accepted (TCP).
+    /// The connections that wait to be accepted (TCP).
     pub queue_length: Option<u32>,
-    /// Most that may wait (TCP); `None` from `/proc/net`.
+    /// The most connections that may wait (TCP); `None` if it was read from `/proc/net`.
     pub queue_limit: Option<u32>,
-    /// Packets or connections dropped at this socket since it exists (`SK_MEMINFO_DROPS`).
+    /// The packets or connections dropped at this socket since its creation (`SK_MEMINFO_DROPS`).
     pub drops: Option<u32>,
 }
 
-/// State of a TCP connection as far as the difference matters.
+/// The state of a TCP connection, as far as HAProxy's draining depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConnectionState {
-    /// ESTABLISHED.
+    /// Both ends are open (ESTABLISHED).
     Established,
-    /// The peer has closed, we have not.
+    /// Only the peer has closed (CLOSE_WAIT).
     CloseWait,
-    /// Connecting.
+    /// The connection is being opened (SYN_SENT).
     SynSent,
-    /// Any other TCP state with an owner.
+    /// Any other state in which a process holds the socket.
     Other,
 }
 
-/// One socket with a peer, of a process whose connections were asked for.
+/// A socket with a peer, of a process whose connections were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Connection {
-    /// TCP.
+    /// A TCP connection.
     Tcp {
-        /// Identity.
+        /// Its inode.
         inode: SocketInode,
-        /// State.
+        /// Its state.
         state: ConnectionState,
     },
-    /// Connected UDP: QUIC, or a resolver.
+    /// A connected UDP socket: a QUIC connection or a resolver's socket.
     Udp {
-        /// Identity.
+        /// Its inode.
         inode: SocketInode,
-        /// Local port: the listener's for QUIC.
+        /// The local port; for QUIC that of the listener.
         local_port: u16,
     },
-    /// Connected unix stream socket.
+    /// A connected unix stream socket.
     Unix {
-        /// Identity.
+        /// Its inode.
         inode: SocketInode,
-        /// Neither end has a name: a socketpair, as between master and worker. `None`: not known.
+        /// Neither end has a name, as in a socketpair between master and worker; `None` if unknown.
         pair: Option<bool>,
     },
     /// A socket that is in no table which could be read: in a namespace that only its process keeps,
@@ -97,7 +98,7 @@ pub enum Connection {
 }
 
 impl Connection {
-    /// Identity.
+    /// Returns its inode.
     #[must_use]
     pub fn inode(&self) -> SocketInode {
         match *self {

@@ -1,4 +1,4 @@
-//! The one way a moment is written: seconds since the Unix epoch.
+//! The type of a moment.
 
 /// A moment, in seconds since the Unix epoch.
 pub type UnixSeconds = f64;

@@ -1,17 +1,17 @@
-//! What a sample could not read, and what would help.
+//! Things that a sample could not read, each with the reason.
 
 use super::named::named;
 
 named! {
-    /// Kinds of things that may be unreadable (label `what`).
+    /// The kinds of things that can be unreadable (label `what`).
     pub enum What {
-        /// A process as a whole.
+        /// A whole process.
         Process = "process",
-        /// A process's descriptors.
+        /// The descriptors of a process.
         Descriptors = "descriptors",
-        /// A process's environment.
+        /// The environment of a process.
         Environment = "environment",
-        /// A socket table, or what kind of socket one is.
+        /// A table of sockets, or the kind of a socket.
         Sockets = "sockets",
         /// A namespace.
         Namespace = "namespace",
@@ -20,13 +20,13 @@ named! {
     }
 }
 
-/// Something that could not be read, and what would help.
+/// A thing that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unreadable {
-    /// Which kind of thing.
+    /// The kind of thing.
     pub what: What,
-    /// Which one, for a person: `pid 4711`, a path.
+    /// The thing, as a person names it: `pid 4711`, a path.
     pub subject: String,
-    /// Why, and which right is missing where that is known.
+    /// The reason, with the missing right if that is known.
     pub reason: String,
 }

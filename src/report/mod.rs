@@ -1,4 +1,4 @@
-//! What is known, for people and programs: `inspect`, `check`, the page. Pure.
+//! Reports for people and programs: `inspect`, `check`, the page for a person.
 
 pub mod candidate;
 pub mod candidate_text;
@@ -13,9 +13,10 @@ use crate::judge::verdict::Verdict;
 use crate::policy::Policy;
 use crate::policy::kind::Severity;
 
-/// Something is wrong that a command should fail for.
+/// Whether `inspect` should fail.
 ///
-/// Info never is; what is pending is, unless a reload is so young that it may yet settle.
+/// An anomaly of severity info never makes it fail. A pending one does, unless the serving generation
+/// is so young that its reload may still be settling.
 #[must_use]
 pub fn has_anomalies(verdict: &Verdict, policy: &Policy) -> bool {
     verdict.services.iter().any(|haproxy| {

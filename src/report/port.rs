@@ -225,7 +225,7 @@ pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
         let _ = writeln!(text, "haproxy {}: {declared}, {allowed}", printable(&expected.haproxy));
     }
     for entry in &report.unseen {
-        let _ = writeln!(text, "could not see {}", printable(entry));
+        let _ = writeln!(text, "could not read {}", printable(entry));
     }
     text
 }

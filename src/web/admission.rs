@@ -1,7 +1,8 @@
-//! Which connections there are, what each does, and which one gives way at the cap.
+//! The connections that are open, what each is doing, and which one is closed for a new one.
 //!
-//! At the cap a new connection takes the place of the one that has been silent longest, those
-//! first that never got an answer. So silent crowds push out each other, not a scrape.
+//! At the limit a new connection takes the place of the one that has been silent longest;
+//! connections that never got an answer go first. So a crowd of silent clients pushes out its own
+//! connections, not a scrape.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,29 +11,30 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// From the connection, or from the first byte of a later request, to the end of the head; the TLS
-/// handshake has as long.
+/// The longest time from the connection, or from the first byte of a later request, to the end of the
+/// head. The TLS handshake has a limit of its own of the same length.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the head to the end of the response.
+/// The longest time from the head to the end of the response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between requests: longer than scrapes are apart, so that they need no new handshake.
+/// The longest time between requests. It exceeds the usual interval of scrapes, so that they need no
+/// new handshake.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(130);
-/// Connections at once.
+/// The most connections that are open at once.
 const MAX_CONNECTIONS: usize = 512;
 
-/// What a connection does.
+/// What a connection is doing.
 #[derive(Debug)]
 struct State {
     in_flight: usize,
-    /// Since when it does that.
+    /// Since when it has been doing that.
     since: Instant,
-    /// The first byte of a head came.
+    /// When the first byte of an incomplete head came.
     head_since: Option<Instant>,
-    /// A request was answered well.
+    /// At least one request was answered successfully.
     served: bool,
 }
 
-/// A connection as others see it.
+/// One open connection.
 #[derive(Debug)]
 pub struct Connection {
     number: u64,
@@ -41,7 +43,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Completes when a newer connection has taken its place.
+    /// Completes when a newer connection takes its place.
     pub async fn evicted(&self) {
         self.evicted.notified().await;
     }
@@ -50,7 +52,7 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request begins; it is under way until the flight is dropped.
+    /// Notes the begin of a request, which lasts until the returned value is dropped.
     pub fn begin(self: &Arc<Connection>) -> Flight {
         let mut state = self.state();
         state.in_flight += 1;
@@ -59,12 +61,12 @@ impl Connection {
         Flight(Arc::clone(self))
     }
 
-    /// A request was answered well.
+    /// Notes that a request was answered successfully.
     pub fn mark_served(&self) {
         self.state().served = true;
     }
 
-    /// When it has taken too long, unless something happens.
+    /// Returns when the connection will have taken too long, unless something happens before.
     pub fn deadline(&self) -> Instant {
         let state = self.state();
         if state.in_flight > 0 {
@@ -77,12 +79,12 @@ impl Connection {
         }
     }
 
-    /// A head has begun to come and is not complete.
+    /// Whether the head of a request has begun to come and is incomplete.
     pub fn reads_head(&self) -> bool {
         self.state().head_since.is_some()
     }
 
-    /// Bytes came: outside a request they begin the head of the next.
+    /// Notes that bytes came. Outside a request they begin the head of the next one.
     pub fn read_some(&self) {
         let mut state = self.state();
         if state.in_flight == 0 && state.head_since.is_none() {
@@ -91,7 +93,7 @@ impl Connection {
     }
 }
 
-/// A request under way.
+/// A request that is being answered; dropping it ends the request.
 #[derive(Debug)]
 pub struct Flight(Arc<Connection>);
 
@@ -103,12 +105,12 @@ impl Drop for Flight {
     }
 }
 
-/// The connections there are.
+/// The open connections.
 #[derive(Debug, Default)]
 pub struct Connections(Mutex<(u64, BTreeMap<u64, Arc<Connection>>)>);
 
 impl Connections {
-    /// A place for a new connection; `None` when every other is being answered.
+    /// Admits a new connection; `None` when every open one has a request that is being answered.
     pub fn admit(&self) -> Option<Arc<Connection>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.1.len() >= MAX_CONNECTIONS {
@@ -131,7 +133,7 @@ impl Connections {
         Some(connection)
     }
 
-    /// Gives the place of a connection free.
+    /// Frees the place of a connection that has ended.
     pub fn leave(&self, connection: &Connection) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.1.remove(&connection.number);
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn at_the_cap_the_silent_give_way() {
+    async fn at_the_limit_the_longest_silent_connection_gives_way() {
         let all = Connections::default();
         let first: Vec<_> = (0..MAX_CONNECTIONS).map(|_| all.admit().unwrap()).collect();
         first[0].mark_served();
@@ -151,7 +153,7 @@ mod tests {
         assert!(all.admit().is_some());
         let left = |index: usize| !all.0.lock().unwrap().1.contains_key(&first[index].number);
         assert_eq!([0, 1, 2, 3].map(left), [false, false, true, false]);
-        // When each is being answered, a new one is refused.
+        // While every connection has a request, a new one is refused.
         let flights: Vec<_> = {
             let all = all.0.lock().unwrap();
             all.1.values().map(Connection::begin).collect()

@@ -1,4 +1,4 @@
-//! The body of a response: chunks that responses share, and what is held until they are sent.
+//! The body of a response: chunks that responses share, and the guards that are held until it is sent.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -10,33 +10,33 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::admission::Flight;
 
-/// A response's body: chunks that other responses share.
+/// The body of a response, made of chunks that other responses share.
 #[derive(Debug, Default)]
 pub struct Chunks {
     left: VecDeque<Bytes>,
-    /// Held until the body is handed over in full.
+    /// Held until the whole body has been sent.
     guards: (Option<OwnedSemaphorePermit>, Option<Flight>),
 }
 
 impl Chunks {
-    /// These, one after another.
+    /// Makes a body of these chunks, in this order.
     pub fn new(chunks: impl IntoIterator<Item = Bytes>) -> Chunks {
         let left = chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect();
         Chunks { left, guards: (None, None) }
     }
 
-    /// Keeps a permit until the body is sent.
+    /// Holds a permit until the body is sent.
     pub fn hold(&mut self, permit: OwnedSemaphorePermit) {
         self.guards.0 = Some(permit);
     }
 
-    /// Counts as under way until the body is sent.
+    /// Counts the request as being answered until the body is sent.
     pub fn fly(&mut self, flight: Flight) {
         self.guards.1 = Some(flight);
     }
 
     #[cfg(test)]
-    /// The whole body as text.
+    /// Returns the whole body as text.
     pub fn text(&self) -> String {
         self.left.iter().map(|chunk| String::from_utf8_lossy(chunk)).collect()
     }

@@ -1,4 +1,4 @@
-//! One connection: TLS, HTTP/1.1 or HTTP/2, and how long a client may take for what.
+//! One connection: TLS, HTTP/1.1 or HTTP/2, and the time limits of the client.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -20,12 +20,12 @@ use tracing::debug;
 use super::admission::{Connection, HEAD_TIMEOUT};
 use super::gate::Gate;
 
-/// Heads are small: cookies and tokens of a proxy, at most.
+/// The largest head of a request. Cookies and tokens of a proxy fit in it.
 const HEAD_LIMIT_BYTES: u16 = 16 << 10;
-/// Requests at once on one connection (HTTP/2).
+/// The most requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
 
-/// Serves a connection to its end.
+/// Serves a connection until it ends.
 pub async fn run(
     stream: TcpStream,
     connection: Arc<Connection>,
@@ -39,7 +39,7 @@ pub async fn run(
                 debug!(%error, "connection");
             }
         }
-        () = connection.evicted() => debug!("connection gave way to a newer one"),
+        () = connection.evicted() => debug!("connection was closed for a newer one"),
     }
     gate.connections.leave(&connection);
 }
@@ -50,7 +50,7 @@ async fn serve(
     gate: &Arc<Gate>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    // A response is written in one go; waiting for more to send only delays it.
+    // A response is written at once, so waiting for more to send would only delay it.
     stream.set_nodelay(true)?;
     let Some(tls) = gate.security().tls.clone() else {
         return speak(stream, false, connection, gate, stop).await;
@@ -72,7 +72,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let heads = (!h2).then(|| Arc::clone(connection));
-    let io = TokioIo::new(Heard { stream, heads });
+    let io = TokioIo::new(HeadWatch { stream, heads });
     let (connection_, gate) = (Arc::clone(connection), Arc::clone(gate));
     let service = service_fn(move |request| {
         let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection_));
@@ -95,21 +95,21 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-/// Runs until the end, until the client takes too long, or until it may stop.
+/// Runs a connection until it ends, until the client takes too long, or until the program stops.
 async fn watched(
     served: impl Stoppable,
     connection: &Connection,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut served = pin!(served);
-    let (mut stopping, mut told) = (false, false);
+    let (mut stopping, mut stopped) = (false, false);
     loop {
         let deadline = connection.deadline();
         let progress = poll_fn(|context| {
             let mut result = served.as_mut().poll(context);
-            // Once told, it reads no more: a head that has begun to come is waited for.
-            if result.is_pending() && stopping && !told && !connection.reads_head() {
-                told = true;
+            // A stopped connection reads no more, so a head that has begun to come is awaited first.
+            if result.is_pending() && stopping && !stopped && !connection.reads_head() {
+                stopped = true;
                 served.as_mut().stop();
                 result = served.as_mut().poll(context);
             }
@@ -128,7 +128,7 @@ async fn watched(
     }
 }
 
-/// A connection that can be told to end after the requests under way.
+/// A connection that can end after the requests that are being answered.
 trait Stoppable: Future<Output = hyper::Result<()>> {
     fn stop(self: Pin<&mut Self>);
 }
@@ -162,14 +162,14 @@ where
     }
 }
 
-/// Tells a connection when the first byte of a head comes.
-struct Heard<S> {
+/// A stream that notes on its connection when bytes of a head come.
+struct HeadWatch<S> {
     stream: S,
-    /// Not told of HTTP/2, where bytes need not belong to a request.
+    /// `None` for HTTP/2, where bytes need not belong to a request.
     heads: Option<Arc<Connection>>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for HeadWatch<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -186,7 +186,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for HeadWatch<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

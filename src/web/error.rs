@@ -5,30 +5,30 @@ use std::io;
 /// Why the program cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address means nothing, is in use, or needs a right: choose another.
+    /// The address is malformed, in use, or needs a right: choose another.
     #[error("cannot listen on {address:?}: {source}; {remedy}")]
     Bind {
-        /// What was given.
+        /// The address as given.
         address: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
-        /// What to do.
+        /// What the caller can do.
         remedy: &'static str,
     },
-    /// `--web.systemd-socket`, and no sockets: start it by its socket unit.
+    /// `--web.systemd-socket` was given without sockets: start the program by its socket unit.
     #[error(
         "systemd handed over no socket; start the socket unit, or leave out --web.systemd-socket"
     )]
     NothingHandedOver,
-    /// A socket handed over is no TCP listener: ListenStream= with a port makes one.
+    /// A socket handed over is not a TCP listener: `ListenStream=` with a port makes one.
     #[error("socket {number} handed over by systemd: {source}; ListenStream= takes ADDRESS:PORT")]
     HandedOver {
-        /// Which, from 0.
+        /// Its number, from 0.
         number: usize,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The runtime could not be made.
+    /// The asynchronous runtime could not be started.
     #[error("cannot serve: {0}")]
     Runtime(#[from] io::Error),
 }

@@ -1,4 +1,4 @@
-//! The HTTP server: what can be asked, by whom, and how long it may take.
+//! The HTTP server: its paths, who may ask for them, and how long a client may take.
 //!
 //! | path | answer |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! What a sample leaves for the requests that follow, and how to serve it.
+//! The pages of the last sample, and the settings they are served with.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -16,12 +16,12 @@ use crate::metrics::Exposition;
 use crate::report::inspect_json;
 use crate::report::page::landing;
 
-/// What one sample leaves for the requests that follow.
+/// The pages of one sample.
 #[derive(Debug)]
 pub struct Page {
-    /// The metrics, encoded: one part after another.
+    /// The encoded metrics, as parts to be sent one after another.
     pub metrics: Vec<Bytes>,
-    /// When the sample was taken, to tell its age.
+    /// When the page was made, to know the age of the sample.
     pub rendered: Instant,
     verdict: Verdict,
     telemetry_path: String,
@@ -31,8 +31,8 @@ pub struct Page {
 }
 
 impl Page {
-    /// Takes what a sample left. What is made of it for one sort of request is made when the first
-    /// such request comes, and kept for the ones after it.
+    /// Takes the results of a sample. Each other form of the page is rendered at the first request
+    /// for it and kept for the next ones, because most samples are never asked for all forms.
     #[must_use]
     pub fn new(metrics: Exposition, verdict: Verdict, telemetry_path: &str) -> Page {
         Page {
@@ -46,19 +46,17 @@ impl Page {
         }
     }
 
-    /// The metrics, compressed.
+    /// Returns the compressed metrics.
     pub fn metrics_gzip(&self) -> Bytes {
         self.metrics_gzip.get_or_init(|| gzip(&self.metrics)).clone()
     }
 
-    /// The content of the page for a person, without the age of the sample. It is rendered at the
-    /// first request for it, because most samples are never looked at.
+    /// Returns the content of the page for a person, without the age of the sample.
     pub fn person(&self) -> &Markup {
         self.person.get_or_init(|| landing::content(&self.verdict, &self.telemetry_path))
     }
 
-    /// The state as JSON, in the form of `inspect --output json`. Rendered at the first request for
-    /// it, because most samples are never asked for theirs.
+    /// Returns the state as JSON, in the form of `inspect --output json`.
     pub fn state(&self) -> Bytes {
         let content = || inspect_json(&self.verdict).to_string().into();
         self.state.get_or_init(content).clone()
@@ -71,23 +69,23 @@ fn gzip(parts: &[Bytes]) -> Bytes {
     written.and_then(|()| encoder.finish()).expect("a vector takes all writes").into()
 }
 
-/// How to serve.
+/// The settings of the server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Path of the metrics.
+    /// The path of the metrics.
     pub telemetry_path: String,
-    /// Time between samples, to tell whether they still come.
+    /// The time between samples, to know whether samples have stopped coming.
     pub sample_interval: Duration,
-    /// Requests at once; 0 for any number.
+    /// The most requests that are answered at once; 0 for no limit.
     pub max_requests: usize,
-    /// `POST /-/reload` may be asked.
+    /// `POST /-/reload` is served.
     pub enable_lifecycle: bool,
-    /// The configuration, to be read again.
+    /// The configuration file that a reload reads again.
     pub config_file: Option<PathBuf>,
 }
 
 impl Settings {
-    /// A sample older than this is late: samples have stopped coming.
+    /// The age at which a sample shows that samples have stopped coming.
     #[must_use]
     pub fn late_after(&self) -> Duration {
         self.sample_interval * 3 + Duration::from_secs(5)

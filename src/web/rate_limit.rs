@@ -1,4 +1,4 @@
-//! How many requests a second are answered: the toolkit's `rate_limit`, for all clients together.
+//! The `rate_limit` of the web configuration, for all clients together.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -17,7 +17,7 @@ struct Fill {
 }
 
 impl Bucket {
-    /// Takes a token; false when there is none. A changed limit starts with a full bucket.
+    /// Takes a token and returns whether there was one. A changed limit starts with a full bucket.
     pub fn take(&self, limit: Option<RateLimit>, now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(limit) = limit else {
@@ -45,7 +45,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_bucket_fills_again() {
+    fn a_bucket_refills() {
         let bucket = Bucket::default();
         let start = Instant::now();
         let limit = Some(RateLimit { interval: Duration::from_secs(1), burst: 2 });

@@ -1,4 +1,4 @@
-//! What each path answers. Pure: a request and the last page in, a response out.
+//! The answer of each path: a request and the last page in, a response out.
 
 use hyper::body::Bytes;
 use hyper::header::{
@@ -12,19 +12,19 @@ use super::body::Chunks;
 use super::page::{Page, Settings};
 use crate::report::page::landing;
 
-/// Reads the configuration again.
+/// The path that reloads the configuration.
 pub const RELOAD: &str = "/-/reload";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
 const STATE: &str = "/state.json";
 
-/// Prometheus' text format.
+/// The content type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// The path is one that probes ask.
+/// Whether a path is for probes.
 #[must_use]
 pub fn is_probe(path: &str) -> bool {
     path == HEALTHY || path == READY
@@ -87,7 +87,7 @@ fn metrics(page: &Page, headers: &HeaderMap) -> Response<Chunks> {
     response
 }
 
-/// RFC 9110, 12.5.3: gzip, x-gzip or `*`, with a weight that is not 0.
+/// Whether a client accepts gzip (RFC 9110, 12.5.3): `gzip`, `x-gzip` or `*` with a weight above 0.
 fn takes_gzip(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let mut best = None;
@@ -106,8 +106,8 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     best.unwrap_or(false)
 }
 
-/// The page for a person: the age of the sample is that of this moment, the rest is shared by all
-/// requests between two samples.
+/// The page for a person. The age of the sample is computed for each request; the content is
+/// rendered once.
 fn person(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
     let age = page.map(|page| page.rendered.elapsed());
     let late = age.is_some_and(|age| age > settings.late_after());
@@ -128,7 +128,7 @@ fn person(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
     response
 }
 
-/// The last sample's state for programs, never from a cache.
+/// The state of the last sample for programs, which no cache may keep.
 fn state(page: &Page) -> Response<Chunks> {
     let mut response = respond(StatusCode::OK, JSON, [page.state()]);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -146,12 +146,12 @@ fn ready(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
     }
 }
 
-/// A line of text.
+/// Responds with a line of text.
 pub fn text(status: StatusCode, body: &'static str) -> Response<Chunks> {
     respond(status, TEXT, [Bytes::from_static(body.as_bytes())])
 }
 
-/// A line that says what went wrong here.
+/// Responds that the server failed, and why.
 pub fn failed(why: String) -> Response<Chunks> {
     respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, [why.into()])
 }

@@ -1,4 +1,4 @@
-//! The server's life: accepts, follows signals, stops in time.
+//! The server: accepts connections, follows signals and stops in time.
 
 use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
@@ -18,27 +18,27 @@ use super::rate_limit::Bucket;
 use super::toolkit::auth::Keeper;
 use super::toolkit::security::Security;
 
-/// Requests under way have this long to end when the program stops.
+/// How long the requests that are being answered may take when the program stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// After an error of accept(2), such as too many open files, this long until the next try.
+/// How long to wait after an error of accept(2), such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// bcrypt and reading files: neither needs many.
+/// The threads for bcrypt and for reading files. Neither needs many.
 const BLOCKING_THREADS: usize = 4;
 
-/// Serves until SIGTERM or SIGINT. What a reload brings goes to `news`.
+/// Serves until SIGTERM or SIGINT. The results of reloads are sent to `reloaded`.
 pub fn serve(
     listeners: Vec<TcpListener>,
     settings: Settings,
     security: Security,
     page: LastPage,
-    news: mpsc::Sender<Reloaded>,
+    reloaded: mpsc::Sender<Reloaded>,
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(run(listeners, settings, security, page, news));
-    // A file system that hangs must not keep the program from ending.
+    let result = runtime.block_on(run(listeners, settings, security, page, reloaded));
+    // A file system that hangs must not keep the program from exiting.
     runtime.shutdown_background();
     result
 }
@@ -48,13 +48,13 @@ async fn run(
     settings: Settings,
     security: Security,
     page: LastPage,
-    news: mpsc::Sender<Reloaded>,
+    reloaded: mpsc::Sender<Reloaded>,
 ) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (security, security_now) = watch::channel(Arc::new(security));
-    let reloader = Reloader::new(settings.config_file.clone(), security, news);
+    let reloader = Reloader::new(settings.config_file.clone(), security, reloaded);
     let permits = (settings.max_requests > 0).then(|| Semaphore::new(settings.max_requests));
     let gate = Arc::new(Gate {
         page: page.clone(),
@@ -87,7 +87,7 @@ async fn run(
             }
             _ = hangup.recv() => {
                 let reloader = reloader.clone();
-                // What is wrong is logged where it is found.
+                // The reloader has logged the error.
                 tokio::spawn(async move { drop(reloader.reload().await) });
             }
         }
@@ -95,9 +95,9 @@ async fn run(
     lifecycle::stopping();
     stop.send_replace(true);
     drop(alive);
-    // Nothing is sent: each connection holds a sender until it ends.
+    // Nothing is ever sent. Each connection holds a sender until it ends.
     if tokio::time::timeout(STOP_TIMEOUT, ended.recv()).await.is_err() {
-        warn!("requests were still under way");
+        warn!("stopped while requests were still being answered");
     }
     Ok(())
 }
@@ -118,7 +118,7 @@ async fn accept(
             Ok((stream, peer)) => {
                 failing = false;
                 let Some(connection) = gate.connections.admit() else {
-                    debug!(%peer, "refused: every connection is being answered");
+                    debug!(%peer, "refused: every connection has a request that is being answered");
                     continue;
                 };
                 let (gate, stop, alive) = (Arc::clone(&gate), stop.clone(), alive.clone());
@@ -129,7 +129,7 @@ async fn accept(
             }
             Err(error) => {
                 if !failing {
-                    warn!(%error, "no connection can be accepted; said once until one can");
+                    warn!(%error, "cannot accept connections; logged once until one is accepted");
                 }
                 failing = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -1,4 +1,4 @@
-//! What holds a port number: the sockets of every network namespace seen, and whose they are.
+//! Finds the sockets that use a port number in every network namespace, and their holders.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::report::port::{Expectation, HeldUse, Holder, PortNetwork, PortReport}
 use crate::sample::on_demand::programs::{self, Holders};
 use crate::watch::Watcher;
 
-/// Looks at everything on `port`.
+/// Reports every use of `port`.
 pub fn report(
     options: &Options,
     watcher: &mut Watcher,
@@ -76,7 +76,7 @@ pub fn report(
     report
 }
 
-/// Listeners first, then what blocks a bind, then connections.
+/// The order of the report: listeners, other sockets that block a bind, then connections.
 fn rank(socket: &PortUse) -> u8 {
     use crate::model::PortRole::{Bound, Connected, Listening, Peerless, TimeWait};
     match socket.role {
@@ -110,14 +110,14 @@ fn held<'a>(
             bound.protocol == socket.protocol
                 && bound.port == port
                 && (bound.address == address || bound.address.is_unspecified())
-                // The address is of this host: both ends are here.
+                // The address belongs to this host, so both ends are here.
                 && (address.is_loopback() || address == socket.address || bound.address == address)
         })
     });
     HeldUse { holders: holders.collect(), peer_listens, socket }
 }
 
-/// Where the configurations on disk declare the number, and whether that is known.
+/// Returns the places that declare the number, and whether all such places are known.
 fn declared<'a>(members: impl Iterator<Item = &'a Process>, port: u16) -> (Vec<String>, bool) {
     let mut places = BTreeSet::new();
     let mut known = false;

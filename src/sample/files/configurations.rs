@@ -12,7 +12,7 @@ use super::host_names::HostNames;
 use super::reader::{is_started_by_root, reader_of};
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Launch};
-use crate::model::declared::PortIndex;
+use crate::model::port_index::PortIndex;
 use crate::model::{
     Configuration, Environment, Executable, NamespaceId, Process, ProcessId, UnixSeconds,
     Unreadable, What,

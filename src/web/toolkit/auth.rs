@@ -1,8 +1,9 @@
 //! Basic authentication against bcrypt hashes.
 //!
-//! bcrypt is slow on purpose: it runs off the serving thread, one at a time, and its answers are
-//! kept. Kept is a keyed digest of user, hash and password under a key of this process; never the
-//! password. Wrong answers cannot push out right ones, so guessing leaves good scrapes fast.
+//! bcrypt is slow on purpose, so it runs outside the serving thread, one check at a time, and its
+//! results are cached. The cache holds keyed digests of user, hash and password under a key of this
+//! process, never a password. Wrong credentials cannot push right ones out of it, so guessing does
+//! not slow down legitimate scrapes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,25 +14,25 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
 
-/// Answers kept of each sort.
-const KEPT: usize = 128;
-/// Requests that may wait for bcrypt; what comes beyond is told to come again.
+/// The number of right and of wrong credentials that are cached.
+const CACHED: usize = 128;
+/// The most requests that wait for bcrypt. Others get 503.
 const WAITING: usize = 16;
-/// A hash no password fits, to spend the same time on users that do not exist.
-const NOBODYS_TAIL: &str = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+/// The end of a hash that no password matches. It makes unknown users take as long as known ones.
+const UNMATCHED_TAIL: &str = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
 
 /// Whether a request may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
-    /// It may.
+    /// It may pass.
     Yes,
-    /// It gave no credentials, or wrong ones.
+    /// It has no credentials, or wrong ones.
     No,
-    /// Too many others are being checked.
+    /// Too many other credentials are being checked.
     Busy,
 }
 
-/// Checks credentials.
+/// Checks credentials and caches the results.
 #[derive(Debug)]
 pub struct Keeper {
     key: hmac::Key,
@@ -49,10 +50,10 @@ struct Known {
 type Digest = [u8; 32];
 
 impl Keeper {
-    /// A keeper that knows nobody yet.
+    /// Makes a keeper with an empty cache and a new key.
     pub fn new() -> std::io::Result<Keeper> {
         let mut secret = [0; 32];
-        let failed = |_| std::io::Error::other("the system gives no random numbers");
+        let failed = |_| std::io::Error::other("the system provides no random numbers");
         SystemRandom::new().fill(&mut secret).map_err(failed)?;
         Ok(Keeper {
             key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
@@ -62,25 +63,25 @@ impl Keeper {
         })
     }
 
-    /// Checks the credentials of a request against `users`, name and hash each.
+    /// Checks the credentials of a request against `users`, pairs of name and hash.
     pub async fn check(&self, headers: &HeaderMap, users: &[(String, String)]) -> Pass {
         let Some((user, password)) = credentials(headers) else { return Pass::No };
         let known_user = users.iter().find(|(name, _)| *name == user);
-        let hash = known_user.map_or_else(|| nobodys_hash(users), |(_, hash)| hash.clone());
+        let hash = known_user.map_or_else(|| unmatched_hash(users), |(_, hash)| hash.clone());
         let digest = self.digest(&[user.as_bytes(), hash.as_bytes(), &password]);
-        if let Some(answer) = self.kept(&digest) {
+        if let Some(answer) = self.cached(&digest) {
             return answer;
         }
         let Ok(_place) = self.queue.try_acquire() else { return Pass::Busy };
         let Ok(_turn) = self.turn.acquire().await else { return Pass::Busy };
-        // Another request may have asked the same while this one waited.
-        if let Some(answer) = self.kept(&digest) {
+        // Another request may have checked the same credentials while this one waited.
+        if let Some(answer) = self.cached(&digest) {
             return answer;
         }
         let fits = move || bcrypt::verify(password, &hash).unwrap_or(false);
         let fits = tokio::task::spawn_blocking(fits).await.unwrap_or(false);
         let right = fits && known_user.is_some();
-        self.keep(digest, right);
+        self.cache(digest, right);
         if right { Pass::Yes } else { Pass::No }
     }
 
@@ -93,7 +94,7 @@ impl Keeper {
         context.sign().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
-    fn kept(&self, digest: &Digest) -> Option<Pass> {
+    fn cached(&self, digest: &Digest) -> Option<Pass> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.right.contains(digest) {
             Some(Pass::Yes)
@@ -102,20 +103,20 @@ impl Keeper {
         }
     }
 
-    fn keep(&self, digest: Digest, right: bool) {
+    fn cache(&self, digest: Digest, right: bool) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let list = if right { &mut known.right } else { &mut known.wrong };
-        if list.len() == KEPT {
+        if list.len() == CACHED {
             list.pop_front();
         }
         list.push_back(digest);
     }
 }
 
-/// As dear as the dearest hash there is.
-fn nobodys_hash(users: &[(String, String)]) -> String {
+/// Makes a hash that no password matches, as costly as the costliest hash of `users`.
+fn unmatched_hash(users: &[(String, String)]) -> String {
     let costs = users.iter().filter_map(|(_, hash)| hash.split('$').nth(2));
-    format!("$2y${}${NOBODYS_TAIL}", costs.max().unwrap_or("10"))
+    format!("$2y${}${UNMATCHED_TAIL}", costs.max().unwrap_or("10"))
 }
 
 fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
@@ -135,7 +136,7 @@ fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
 mod tests {
     use super::*;
 
-    // Hashes of "secret" and "other", as cheap as they come.
+    // Hashes of "secret" and "other" with the lowest cost.
     const SECRET: &str = "$2y$04$Yy/j1Zcftea0J.fH34dNtuhuvLAMraZHvMfdUesYmlKS1zEtFSPOu";
     const OTHER: &str = "$2y$04$KDLPN5lmim.NDpw18xcOluj2gEqAY2GcUn2Hq/r5H0kzXEPJKC.Y2";
 
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_may_pass() {
+    async fn credentials_are_checked() {
         let users = [("alice".to_owned(), SECRET.to_owned())];
         let keeper = Keeper::new().unwrap();
         for _ in 0..2 {
@@ -180,29 +181,29 @@ mod tests {
             }
         }
         assert_eq!(keeper.check(&HeaderMap::new(), &users).await, Pass::No);
-        // A changed hash counts at once.
+        // A changed hash counts immediately.
         let changed = [("alice".to_owned(), OTHER.to_owned())];
         assert_eq!(keeper.check(&headers("Basic YWxpY2U6c2VjcmV0"), &changed).await, Pass::No);
     }
 
     #[test]
-    fn nobody_is_as_dear_as_the_dearest() {
-        let user = |cost: u32| (cost.to_string(), format!("$2b${cost:02}${NOBODYS_TAIL}"));
+    fn an_unknown_user_costs_as_much_as_a_known_one() {
+        let user = |cost: u32| (cost.to_string(), format!("$2b${cost:02}${UNMATCHED_TAIL}"));
         let users = [user(4), user(5)];
-        let nobody = nobodys_hash(&users);
-        assert!(nobody.starts_with("$2y$05$"));
-        assert_eq!(bcrypt::verify("x", &nobody).ok(), Some(false));
+        let hash = unmatched_hash(&users);
+        assert!(hash.starts_with("$2y$05$"));
+        assert_eq!(bcrypt::verify("x", &hash).ok(), Some(false));
     }
 
     #[test]
-    fn wrong_answers_do_not_push_out_right_ones() {
+    fn wrong_credentials_do_not_push_out_right_ones() {
         let keeper = Keeper::new().unwrap();
         let right = keeper.digest(&[b"right"]);
-        keeper.keep(right, true);
+        keeper.cache(right, true);
         for number in 0..1000u32 {
-            keeper.keep(keeper.digest(&[&number.to_be_bytes()]), false);
+            keeper.cache(keeper.digest(&[&number.to_be_bytes()]), false);
         }
-        assert_eq!(keeper.kept(&right), Some(Pass::Yes));
-        assert_eq!(keeper.known.lock().unwrap().wrong.len(), KEPT);
+        assert_eq!(keeper.cached(&right), Some(Pass::Yes));
+        assert_eq!(keeper.known.lock().unwrap().wrong.len(), CACHED);
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of clients' certificates, as Go's `ClientAuthType` has it.
+//! The checks of clients' certificates, with the meaning of Go's `ClientAuthType`.
 
 use std::sync::Arc;
 
@@ -20,16 +20,16 @@ use super::san;
 pub struct Clients {
     mandatory: bool,
     verify: bool,
-    /// `None` when there is no authority: then nobody is known.
+    /// `None` without an authority: then no certificate can be verified.
     chain: Option<Arc<dyn ClientCertVerifier>>,
-    /// The authorities themselves: one of them may be the client's own certificate.
+    /// The authorities. One of them may be a client's own, self-signed certificate.
     roots: Vec<CertificateDer<'static>>,
     allowed_sans: Option<Vec<String>>,
     provider: Arc<CryptoProvider>,
 }
 
 impl Clients {
-    /// `None` when nothing is asked.
+    /// Makes the checks; `None` if no certificate is requested.
     pub fn new(
         auth: ClientAuth,
         roots: Vec<CertificateDer<'static>>,
@@ -77,8 +77,8 @@ impl ClientCertVerifier for Clients {
                 .map_or(unknown, |chain| chain.verify_client_cert(end_entity, intermediates, now));
             match verified {
                 Ok(_) => {}
-                // A self-signed certificate that stands among the authorities is known, whatever
-                // it says of being one. Its validity was checked before that.
+                // A self-signed certificate that is one of the authorities is accepted, even if it
+                // does not claim to be an authority. Its validity was checked before.
                 Err(Error::InvalidCertificate(CertificateError::Other(_)))
                     if self.roots.iter().any(|root| root == end_entity) => {}
                 Err(error) => return Err(error),

@@ -1,7 +1,7 @@
-//! `--web.config.file`: Prometheus' exporter-toolkit format in, checked values out.
+//! `--web.config.file`: the format of Prometheus' exporter-toolkit in, checked values out.
 //!
-//! Keys, defaults and verdicts are those of `promtool check web-config`. What this program cannot
-//! do (TLS before 1.2, suites with CBC, the curve P-521) is refused by name, never left out silently.
+//! Keys, defaults and errors follow `promtool check web-config`. Options that this program does not
+//! support (TLS before 1.2, suites with CBC, the curve P-521) are errors that name the option.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,82 +13,82 @@ use serde::Deserialize;
 use super::names::{Curve, Suite, Version};
 use crate::yaml::{self, Pairs, Word};
 
-/// A checked web configuration. Paths are resolved; the files they name are not read yet.
+/// A checked web configuration. Its paths are resolved; the files are not read yet.
 #[derive(Debug, Clone)]
 pub struct WebConfig {
-    /// How to serve TLS; `None` serves plain HTTP.
+    /// The settings of TLS; `None` serves plain HTTP.
     pub tls: Option<Tls>,
-    /// HTTP/2 is offered over TLS.
+    /// Whether to offer HTTP/2 over TLS.
     pub http2: bool,
-    /// Headers of every response.
+    /// The headers that are added to every response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Limit on all requests together.
+    /// The rate limit for all requests together.
     pub rate_limit: Option<RateLimit>,
-    /// Users with their bcrypt hashes; empty asks for no credentials.
+    /// The users with their bcrypt hashes. Without users no credentials are required.
     pub users: Vec<(String, String)>,
 }
 
-/// How to serve TLS.
+/// The settings of TLS.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// Certificate chain.
+    /// The certificate chain.
     pub certificate: Pem,
     /// Its private key.
     pub key: Pem,
-    /// Authorities that clients' certificates are checked against.
+    /// The authorities that verify clients' certificates.
     pub client_ca: Option<Pem>,
-    /// What is asked of clients.
+    /// Whether clients need a certificate.
     pub client_auth: ClientAuth,
-    /// Subject alternative names of which a client's certificate must have one.
+    /// The subject alternative names of which a client's certificate must have at least one.
     pub allowed_sans: Option<Vec<String>>,
-    /// Suites of TLS 1.2 (those of 1.3 always stand); empty for all.
+    /// The suites of TLS 1.2, empty for all. The suites of TLS 1.3 are always offered.
     pub suites: Vec<Suite>,
-    /// Curves in order of preference; empty for all.
+    /// The curves in order of preference, empty for all.
     pub curves: Vec<Curve>,
-    /// Versions to offer.
+    /// The versions to offer.
     pub versions: Vec<Version>,
-    /// The server's order of suites counts, not the client's.
+    /// Whether the server's order of suites counts, not the client's.
     pub prefer_server_suites: bool,
 }
 
-/// Where PEM comes from, with the key that says so.
+/// The source of PEM text, with the key of the configuration that names it.
 #[derive(Debug, Clone)]
 pub enum Pem {
     /// A file.
     File(&'static str, PathBuf),
-    /// The configuration itself.
+    /// The text is in the configuration itself.
     Inline(&'static str, String),
 }
 
-/// What is asked of clients.
+/// Whether clients need a certificate, and whether it is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// Nothing, and the key is absent.
+    /// The key is absent: no certificate is requested.
     Unset,
-    /// Nothing.
+    /// No certificate is requested.
     No,
-    /// A certificate is asked for, need not be given, and is not verified.
+    /// A certificate is requested, optional, and not verified.
     Request,
-    /// A certificate is needed and not verified.
+    /// A certificate is required and not verified.
     RequireAny,
-    /// A certificate need not be given; one that is given is verified.
+    /// A certificate is optional, and verified if given.
     VerifyIfGiven,
-    /// A certificate is needed and verified.
+    /// A certificate is required and verified.
     RequireAndVerify,
 }
 
-/// One request each `interval`, and `burst` at once.
+/// A limit of one request in each `interval`, with up to `burst` at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Time in which one more request is allowed.
+    /// The time after which one more request is allowed.
     pub interval: Duration,
-    /// Requests allowed at once.
+    /// The most requests that are allowed at once.
     pub burst: u32,
 }
 
 impl WebConfig {
-    /// Reads the text of a web configuration that lies in `directory`.
-    /// The error is a message with the position.
+    /// Reads and checks the text of a web configuration in `directory`. The error is a message with
+    /// its position.
     pub fn parse(text: &str, directory: &Path) -> Result<WebConfig, String> {
         let raw: Raw = yaml::parse(text)?.unwrap_or_default();
         raw.check(directory).map_err(|Fault(keys, message)| {
@@ -98,7 +98,7 @@ impl WebConfig {
     }
 }
 
-/// What is wrong below which keys.
+/// An error at the value below some keys.
 struct Fault(Vec<String>, String);
 
 fn fault(keys: &[&str], message: impl Into<String>) -> Fault {
@@ -227,7 +227,7 @@ fn words<T>(words: Option<Vec<Word<T>>>) -> Vec<T> {
     words.into_iter().flatten().map(|word| word.0).collect()
 }
 
-/// A file wins over text beside it; an empty value is none.
+/// Chooses between a file and inline text. The file wins, and an empty value counts as absent.
 fn pem(
     directory: &Path,
     (file_key, file): (&'static str, Option<String>),
@@ -238,7 +238,7 @@ fn pem(
         .or_else(|| inline.filter(|text| !text.is_empty()).map(|text| Pem::Inline(key, text)))
 }
 
-/// Headers that may be set, with their values where those are few.
+/// The headers that may be set. A header with values accepts only these.
 const HEADERS: [(&str, &[&str]); 5] = [
     ("Strict-Transport-Security", &[]),
     ("X-Content-Type-Options", &["nosniff"]),
@@ -263,7 +263,8 @@ fn check_header((name, value): &(String, String)) -> Result<(HeaderName, HeaderV
     Ok((name, text))
 }
 
-/// `$2y$10$` and 53 characters: version, cost, salt and hash.
+/// Checks the form of a bcrypt hash: version and cost, such as `$2y$10$`, and 53 characters of salt
+/// and hash.
 fn check_hash(hash: &str) -> Result<(), String> {
     let remedy = "make one with: htpasswd -nBC 10 USER";
     let sound = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"./".contains(&b));
@@ -291,7 +292,7 @@ impl FromStr for ClientAuth {
             "" => ClientAuth::Unset,
             "NoClientCert" => ClientAuth::No,
             "RequestClientCert" => ClientAuth::Request,
-            // The second is an old name of the first.
+            // The second name is an old one of the first.
             "RequireAnyClientCert" | "RequireClientCert" => ClientAuth::RequireAny,
             "VerifyClientCertIfGiven" => ClientAuth::VerifyIfGiven,
             "RequireAndVerifyClientCert" => ClientAuth::RequireAndVerify,
@@ -306,7 +307,7 @@ impl FromStr for ClientAuth {
     }
 }
 
-/// A switch as YAML 1.1 has it, which Prometheus' reader follows.
+/// A switch as in YAML 1.1, which Prometheus' reader follows.
 #[derive(Debug)]
 struct Switch(bool);
 
@@ -331,7 +332,8 @@ impl FromStr for Switch {
     }
 }
 
-/// A duration as Go writes it: `1s`, `1m30s`, `1.5h`, or a number of nanoseconds. `None`: below zero.
+/// A duration as Go writes it: `1s`, `1m30s`, `1.5h`, or a number of nanoseconds. `None` if it is
+/// negative.
 #[derive(Debug)]
 struct GoDuration(Option<Duration>);
 
@@ -368,7 +370,7 @@ impl FromStr for GoDuration {
             seconds += number.parse::<f64>().map_err(|_| wrong())? * scale;
             rest = tail;
         }
-        // Go's durations end after 292 years.
+        // The longest duration of Go is 292 years.
         let duration = Duration::try_from_secs_f64(seconds).ok().filter(|d| d.as_nanos() < 1 << 63);
         let duration = duration.ok_or_else(wrong)?;
         Ok(GoDuration((!negative).then_some(duration)))

@@ -1,4 +1,4 @@
-//! Tables of web configurations: what is read, and what is refused where.
+//! Tables of web configurations: their values, and the position and text of their errors.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn parse(text: &str) -> Result<WebConfig, String> {
 }
 
 #[test]
-fn everything_at_once() {
+fn every_key_is_read() {
     let text = format!(
         "tls_server_config:
   cert_file: a.crt
@@ -45,7 +45,7 @@ basic_auth_users: {{alice: {HASH}, bob: \"{HASH}\"}}
 }
 
 #[test]
-fn what_is_left_out_has_a_default() {
+fn an_absent_key_has_a_default() {
     for text in
         ["", "# nothing", "tls_server_config:\nbasic_auth_users:\n", "tls_server_config: {}"]
     {
@@ -58,7 +58,7 @@ fn what_is_left_out_has_a_default() {
 }
 
 #[test]
-fn what_is_wrong_has_a_position() {
+fn errors_have_position_and_remedy() {
     let tls = "tls_server_config:\n  cert_file: a\n  key_file: b\n";
     let table: [(String, &str, &str); 18] = [
         ("tls_server_config:\n  cert_filse: a\n".into(), "unknown field", "line 2 column 3"),
@@ -116,7 +116,7 @@ fn what_is_wrong_has_a_position() {
 }
 
 #[test]
-fn durations_are_gos() {
+fn durations_are_those_of_go() {
     let table = [
         ("1s", Some(1.0)),
         ("1h1m1.5s", Some(3661.5)),

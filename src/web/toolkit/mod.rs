@@ -1,4 +1,5 @@
-//! The web configuration file of Prometheus' exporter-toolkit.
+//! The web configuration of Prometheus' exporter-toolkit: TLS, client certificates, users, headers and
+//! rate limit.
 
 pub mod auth;
 pub mod clients;

@@ -1,6 +1,6 @@
-//! Subject alternative names of a certificate (RFC 5280, 4.2.1.6), as text. Pure.
+//! Reads the subject alternative names of a certificate (RFC 5280, 4.2.1.6) as text.
 //!
-//! The certificate comes from a client and may be anything: what is malformed has no names.
+//! The certificate comes from a client and may be any bytes. A malformed one has no names.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -17,7 +17,7 @@ const DNS: u8 = 0x82;
 const URI: u8 = 0x86;
 const ADDRESS: u8 = 0x87;
 
-/// DNS names, e-mail addresses, IP addresses and URIs of a certificate in DER.
+/// Returns the DNS names, e-mail addresses, IP addresses and URIs of a certificate in DER.
 #[must_use]
 pub fn names(certificate: &[u8]) -> Vec<String> {
     extension(certificate).and_then(general_names).unwrap_or_default()
@@ -65,12 +65,12 @@ fn address(bytes: &[u8]) -> Option<String> {
     four.or_else(|_| six()).ok()
 }
 
-/// The content of the first element, if it has this tag, and what follows it.
+/// Returns the content of the first element, if it has this tag, and the bytes after it.
 fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     next(bytes).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
 }
 
-/// Tag and content of the first element, and what follows it.
+/// Returns the tag and the content of the first element, and the bytes after it.
 fn next(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&short, rest) = rest.split_first()?;
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_is_text() {
+    fn each_form_of_name_is_read() {
         let v6 = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         let all: [(u8, &[u8]); 6] = [
             (EMAIL, b"a@b.c"),

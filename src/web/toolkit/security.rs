@@ -1,6 +1,6 @@
-//! The web configuration in force: read at the start, read again when a file of it changes.
+//! The web configuration in force: read at the start, and again when one of its files changes.
 //!
-//! A change that cannot be used leaves the last good one in force and is said once.
+//! An invalid change leaves the last good configuration in force and is logged once.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,25 +18,25 @@ use super::tls;
 use crate::config::{self, Error};
 use crate::yaml;
 
-/// How often the files are looked at.
+/// How often the files are checked for changes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What guards the server.
+/// The web configuration in force, with its files read.
 #[derive(Debug, Clone, Default)]
 pub struct Security {
-    /// TLS, unless plain HTTP is served.
+    /// The settings of TLS; `None` for plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Headers of every response.
+    /// The headers that are added to every response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Limit on all requests together.
+    /// The rate limit for all requests together.
     pub rate_limit: Option<RateLimit>,
-    /// Users with their bcrypt hashes; empty asks for no credentials.
+    /// The users with their bcrypt hashes. Without users no credentials are required.
     pub users: Vec<(String, String)>,
-    /// The file, and what it and the files it names looked like when they were read.
+    /// The configuration file, and the stamps of it and of the files it names when they were read.
     seen: Option<(PathBuf, Vec<Stamp>)>,
 }
 
-/// A file as it was: a replaced or rewritten one differs.
+/// The identity of a file's content. It differs once the file is replaced or rewritten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     path: PathBuf,
@@ -54,15 +54,15 @@ impl Stamp {
 }
 
 impl Security {
-    /// Reads a web configuration and the files it names; without one nothing is asked.
+    /// Reads a web configuration and the files it names. Without a path nothing is required of clients.
     pub fn load(path: Option<&Path>) -> Result<Security, Error> {
         path.map_or_else(|| Ok(Security::default()), |path| read(path).1)
     }
 
-    /// Says what a configuration means that works and may not be meant.
+    /// Logs warnings about settings that are valid but probably unintended.
     pub fn warn(&self) {
         if !self.users.is_empty() && self.tls.is_none() {
-            warn!("basic authentication without TLS: passwords cross the network in the clear");
+            warn!("basic authentication without TLS sends passwords in the clear");
         }
         if self.rate_limit.is_some_and(|limit| limit.burst == 0) {
             warn!("rate_limit has burst 0: every request is refused");
@@ -70,7 +70,8 @@ impl Security {
     }
 }
 
-/// Stamps come first: what changes while it is read differs from them the next time.
+/// Reads the files and their stamps. Stamps are taken first, so that a change during the reading is
+/// seen at the next check.
 fn read(path: &Path) -> (Vec<Stamp>, Result<Security, Error>) {
     let mut stamps = vec![Stamp::of(path)];
     let result = (|| {
@@ -101,11 +102,11 @@ fn warn_tls(tls: &Tls) {
     let verifies =
         matches!(tls.client_auth, ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify);
     if verifies && tls.client_ca.is_none() {
-        warn!("no client_ca or client_ca_file: no client's certificate can be verified");
+        warn!("client certificates cannot be verified without client_ca or client_ca_file");
     }
     let asks = !matches!(tls.client_auth, ClientAuth::Unset | ClientAuth::No);
     if tls.allowed_sans.is_some() && !asks {
-        warn!("client_allowed_sans without client_auth_type: no certificate is asked for");
+        warn!("client_allowed_sans has no effect without client_auth_type");
     }
 }
 
@@ -117,7 +118,7 @@ fn files(tls: &Tls) -> impl Iterator<Item = &Path> {
     })
 }
 
-/// Looks at the files and puts what changed in force, for ever; tells `done` whether it could.
+/// Checks the files forever, puts changes in force, and calls `done` with whether that succeeded.
 pub async fn follow(security: &watch::Sender<Arc<Security>>, done: impl Fn(bool)) {
     let Some((path, mut stamps)) = security.borrow().seen.clone() else { return };
     loop {
@@ -133,7 +134,7 @@ pub async fn follow(security: &watch::Sender<Arc<Security>>, done: impl Fn(bool)
     }
 }
 
-/// Reads the web configuration again, now.
+/// Reloads the web configuration now.
 pub async fn reload(security: &watch::Sender<Arc<Security>>) -> Result<(), String> {
     let Some((path, _)) = security.borrow().seen.clone() else { return Ok(()) };
     let place = path.clone();
@@ -146,8 +147,8 @@ fn put(
     result: Result<Security, Error>,
     path: &Path,
 ) -> Result<(), String> {
-    let switched = "tls_server_config came or went: that needs a restart, lest passwords and \
-                    pages cross in the clear by mistake";
+    let switched = "tls_server_config was added or removed: restart the exporter, so that encryption \
+                    is not switched off by mistake";
     let result = result.map_err(|error| error.to_string()).and_then(|new| {
         let same = new.tls.is_some() == security.borrow().tls.is_some();
         if same { Ok(new) } else { Err(format!("{}: {switched}", path.display())) }
@@ -156,11 +157,11 @@ fn put(
         Ok(new) => {
             new.warn();
             security.send_replace(Arc::new(new));
-            info!(file = %path.display(), "web configuration read again");
+            info!(file = %path.display(), "web configuration reloaded");
             Ok(())
         }
         Err(error) => {
-            error!(error, "web configuration: the last good one stays in force");
+            error!(error, "invalid web configuration; the last good one stays in force");
             Err(error)
         }
     }

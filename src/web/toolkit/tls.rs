@@ -1,4 +1,4 @@
-//! From the configuration to a TLS server: certificates read, suites and versions chosen.
+//! Prepares TLS from the configuration: reads certificates, chooses suites and versions.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::clients::Clients;
 use super::config::{Pem, Tls};
 
-/// What is wrong, and which key of `tls_server_config` says so.
+/// An error in the value of a key of `tls_server_config`.
 #[derive(Debug)]
 pub struct Fault {
     /// The key.
     pub key: &'static str,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and how to correct it.
     pub message: String,
 }
 
@@ -41,7 +41,7 @@ impl Pem {
         }
     }
 
-    /// Certificates; what is none of them is passed over, as Go does.
+    /// Reads the certificates. Like Go, it skips other PEM blocks.
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Fault> {
         Ok(CertificateDer::pem_slice_iter(&self.read()?).filter_map(Result::ok).collect())
     }
@@ -51,13 +51,13 @@ impl Pem {
 pub fn server_config(tls: &Tls, http2: bool) -> Result<ServerConfig, Fault> {
     let chain = tls.certificate.certificates()?;
     if chain.is_empty() {
-        return Err(tls.certificate.fault("there is no certificate in PEM form"));
+        return Err(tls.certificate.fault("no certificate in PEM form"));
     }
     let key = PrivateKeyDer::from_pem_slice(&tls.key.read()?)
-        .map_err(|_| tls.key.fault("there is no private key in PEM form without a passphrase"))?;
+        .map_err(|_| tls.key.fault("no private key in PEM form without a passphrase"))?;
     let mut provider = ring::default_provider();
     if !tls.suites.is_empty() {
-        // Like Go: a list chooses among the suites of TLS 1.2, those of 1.3 all stand.
+        // Like in Go, the list restricts the suites of TLS 1.2 only.
         let listed = |suite: &rustls::SupportedCipherSuite| {
             tls.suites.iter().any(|wanted| wanted.0.suite() == suite.suite())
         };
@@ -71,7 +71,7 @@ pub fn server_config(tls: &Tls, http2: bool) -> Result<ServerConfig, Fault> {
     let sans = tls.allowed_sans.clone();
     let clients = Clients::new(tls.client_auth, roots, sans, Arc::clone(&provider))
         .map_err(|message| Fault { key: "client_ca_file", message })?;
-    // With suites of TLS 1.3 only, TLS 1.2 has none.
+    // TLS 1.2 is not offered if the list has none of its suites.
     let has_tls12 = provider.cipher_suites.iter().any(|suite| suite.tls13().is_none());
     let versions = tls.versions.iter().map(|version| version.supported());
     let versions: Vec<_> =
@@ -86,7 +86,7 @@ pub fn server_config(tls: &Tls, http2: bool) -> Result<ServerConfig, Fault> {
     let mut config = builder.with_single_cert(chain, key).map_err(|error| {
         use rustls::Error::{InconsistentKeys, InvalidCertificate};
         match error {
-            InconsistentKeys(_) => tls.key.fault("the private key does not fit the certificate"),
+            InconsistentKeys(_) => tls.key.fault("the private key does not match the certificate"),
             InvalidCertificate(_) => tls.certificate.fault(error),
             _ => tls.key.fault(format!(
                 "{error}; use an RSA key of 2048 bits or more, a P-256 or P-384 key, or Ed25519"

@@ -1,4 +1,4 @@
-//! The series of one haproxy.
+//! The series of one service.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,11 @@ use super::families::{Families, count, number};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::judge::verdict::{
-    Anomaly, ConnectionCounts, Port, PortKey, ProcessView, ServiceVerdict, StaleState,
+    ConnectionCounts, Port, PortKey, ProcessView, ServiceVerdict, StaleState,
 };
 use crate::model::Protocol;
 
-/// Which processes there can be; each has its explicit 0.
+/// The combinations of role and generation that can exist. Each has a series, even at 0.
 const PARTS: [(Role, Generation); 7] = [
     (Role::Master, Generation::Current),
     (Role::Worker, Generation::Current),
@@ -22,21 +22,21 @@ const PARTS: [(Role, Generation); 7] = [
     (Role::Daemon, Generation::Starting),
 ];
 
-/// Adds every series of a haproxy.
-pub fn add(page: &mut Families, haproxy: &ServiceVerdict, max_port_series: usize) {
-    add_state(page, haproxy);
-    add_processes(page, haproxy);
-    add_stale(page, haproxy);
-    add_reloads(page, haproxy);
-    add_resources(page, haproxy);
-    add_configuration(page, haproxy);
-    add_ports(page, haproxy, max_port_series);
-    add_anomalies(page, haproxy, max_port_series);
+/// Adds every series of a service.
+pub fn add(page: &mut Families, service: &ServiceVerdict, max_port_series: usize) {
+    add_state(page, service);
+    add_processes(page, service);
+    add_stale(page, service);
+    add_reloads(page, service);
+    add_resources(page, service);
+    add_configuration(page, service);
+    add_ports(page, service, max_port_series);
+    add_anomalies(page, service, max_port_series);
 }
 
-fn add_state(page: &mut Families, haproxy: &ServiceVerdict) {
-    let name = haproxy.name.as_str();
-    let identity = &haproxy.identity;
+fn add_state(page: &mut Families, service: &ServiceVerdict) {
+    let name = service.name.as_str();
+    let identity = &service.identity;
     let path = |path: &Option<std::path::PathBuf>| {
         path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
     };
@@ -49,46 +49,46 @@ fn add_state(page: &mut Families, haproxy: &ServiceVerdict) {
         identity.version.as_deref().unwrap_or_default(),
     ];
     page.add(&row::INFO, &info, 1.0);
-    let up = haproxy.up.map(|up| f64::from(u8::from(up)));
-    page.add_known(&row::UP, &[name, haproxy.origin.as_str()], up);
-    page.add_known(&row::GENERATIONS, &[name], haproxy.generations.map(number));
-    page.add_known(&row::GENERATION_START, &[name], haproxy.generation_start);
-    for (threshold, value) in haproxy.thresholds.named() {
+    let up = service.up.map(|up| f64::from(u8::from(up)));
+    page.add_known(&row::UP, &[name, service.origin.as_str()], up);
+    page.add_known(&row::GENERATIONS, &[name], service.generations.map(number));
+    page.add_known(&row::GENERATION_START, &[name], service.generation_start);
+    for (threshold, value) in service.thresholds.named() {
         page.add(&row::THRESHOLD, &[name, threshold], value);
     }
-    for (protocol, &ports) in &haproxy.allowed_ports {
+    for (protocol, &ports) in &service.allowed_ports {
         page.add(&row::ALLOWED_PORTS, &[name, protocol.as_str()], number(ports));
     }
 }
 
-/// Generations could be told: what is not there is really 0.
-fn told(haproxy: &ServiceVerdict) -> bool {
-    haproxy.generations.is_some()
+/// Whether the generations are known, so that a generation without a process has a true 0.
+fn generations_known(service: &ServiceVerdict) -> bool {
+    service.generations.is_some()
 }
 
-fn add_processes(page: &mut Families, haproxy: &ServiceVerdict) {
+fn add_processes(page: &mut Families, service: &ServiceVerdict) {
     let mut counts: BTreeMap<(Role, Generation), u64> = BTreeMap::new();
-    if told(haproxy) {
+    if generations_known(service) {
         counts.extend(PARTS.map(|part| (part, 0)));
     }
-    for process in &haproxy.processes {
+    for process in &service.processes {
         *counts.entry((process.role, process.generation)).or_default() += 1;
     }
     for ((role, generation), processes) in counts {
-        let labels = [haproxy.name.as_str(), role.as_str(), generation.as_str()];
+        let labels = [service.name.as_str(), role.as_str(), generation.as_str()];
         page.add(&row::PROCESSES, &labels, number(processes));
     }
 }
 
-fn add_stale(page: &mut Families, haproxy: &ServiceVerdict) {
-    let name = haproxy.name.as_str();
-    let stale = || haproxy.processes.iter().filter(|p| p.generation == Generation::Stale);
+fn add_stale(page: &mut Families, service: &ServiceVerdict) {
+    let name = service.name.as_str();
+    let stale = || service.processes.iter().filter(|p| p.generation == Generation::Stale);
     page.add_known(
         &row::STALE_OLDEST_TIMESTAMP,
         &[name],
         stale().filter_map(|process| Some(process.superseded?.since)).reduce(f64::min),
     );
-    if !told(haproxy) {
+    if !generations_known(service) {
         return;
     }
     for state in StaleState::ALL {
@@ -105,9 +105,9 @@ fn add_stale(page: &mut Families, haproxy: &ServiceVerdict) {
     }
 }
 
-fn add_reloads(page: &mut Families, haproxy: &ServiceVerdict) {
-    let name = haproxy.name.as_str();
-    let reloads = &haproxy.reloads;
+fn add_reloads(page: &mut Families, service: &ServiceVerdict) {
+    let name = service.name.as_str();
+    let reloads = &service.reloads;
     page.add(&row::RELOADS, &[name, "success"], number(reloads.successes));
     if reloads.failures_known {
         page.add(&row::RELOADS, &[name, "failure"], number(reloads.failures));
@@ -117,16 +117,18 @@ fn add_reloads(page: &mut Families, haproxy: &ServiceVerdict) {
     page.add_known(&row::LAST_RELOAD_TIMESTAMP, &[name], reloads.last_timestamp);
 }
 
-fn add_resources(page: &mut Families, haproxy: &ServiceVerdict) {
-    let name = haproxy.name.as_str();
-    page.add_known(&row::MEMORY_AVAILABLE, &[name], haproxy.headroom.memory_bytes.map(number));
-    page.add_known(&row::PIDS_AVAILABLE, &[name], haproxy.headroom.pids.map(number));
+fn add_resources(page: &mut Families, service: &ServiceVerdict) {
+    let name = service.name.as_str();
+    page.add_known(&row::MEMORY_AVAILABLE, &[name], service.headroom.memory_bytes.map(number));
+    page.add_known(&row::PIDS_AVAILABLE, &[name], service.headroom.pids.map(number));
     for generation in Generation::ALL {
         let living = |process: &&ProcessView| {
             process.generation == generation && process.state != Some(StaleState::Zombie)
         };
-        let processes: Vec<_> = haproxy.processes.iter().filter(living).collect();
-        if processes.is_empty() && (!told(haproxy) || generation == Generation::Unknown) {
+        let processes: Vec<_> = service.processes.iter().filter(living).collect();
+        if processes.is_empty()
+            && (!generations_known(service) || generation == Generation::Unknown)
+        {
             continue;
         }
         let labels = [name, generation.as_str()];
@@ -141,11 +143,11 @@ fn add_resources(page: &mut Families, haproxy: &ServiceVerdict) {
     }
 }
 
-fn add_ports(page: &mut Families, haproxy: &ServiceVerdict, max_port_series: usize) {
-    let name = haproxy.name.as_str();
-    for &protocol in &haproxy.protocols_known {
+fn add_ports(page: &mut Families, service: &ServiceVerdict, max_port_series: usize) {
+    let name = service.name.as_str();
+    for &protocol in &service.protocols_known {
         for generation in [Generation::Current, Generation::Stale, Generation::Starting] {
-            let bound = haproxy
+            let bound = service
                 .ports
                 .iter()
                 .filter(|port| port.key.protocol == protocol && port.generation == generation);
@@ -154,10 +156,10 @@ fn add_ports(page: &mut Families, haproxy: &ServiceVerdict, max_port_series: usi
         }
     }
     let anomalous: BTreeSet<&PortKey> =
-        standing(haproxy).filter_map(|anomaly| anomaly.subject.port.as_ref()).collect();
-    // In the order of their numbers, but what is wrong comes first: the cap must not hide it.
+        service.firing().filter_map(|anomaly| anomaly.subject.port.as_ref()).collect();
+    // Ports with an anomaly come first, so that the cap does not hide them; then all by number.
     let (mut ports, sound): (Vec<_>, Vec<_>) =
-        haproxy.ports.iter().partition(|port| anomalous.contains(&port.key));
+        service.ports.iter().partition(|port| anomalous.contains(&port.key));
     ports.extend(sound);
     let shown = capped(page, &row::PORT_INFO, &ports, max_port_series);
     let info: Vec<(u64, f64)> =
@@ -171,7 +173,7 @@ fn add_ports(page: &mut Families, haproxy: &ServiceVerdict, max_port_series: usi
     add_queues(page, name, &fullest_queues(&ports), max_port_series);
 }
 
-/// What a metric says of a queue.
+/// The value that a metric takes from a queue.
 type Value<'a> = fn(&Queue<'a>) -> Option<f64>;
 
 fn add_queues(page: &mut Families, name: &str, queues: &[Queue<'_>], limit: usize) {
@@ -193,7 +195,7 @@ fn add_queues(page: &mut Families, name: &str, queues: &[Queue<'_>], limit: usiz
     }
 }
 
-/// The accept queue of a port.
+/// The fullest accept queue of a port.
 struct Queue<'a> {
     key: &'a PortKey,
     length: Option<u32>,
@@ -201,7 +203,7 @@ struct Queue<'a> {
     drops: Option<u64>,
 }
 
-/// For each TCP port the fullest queue of all generations, ports in the order given.
+/// Returns the fullest queue of each TCP port over all generations, in the order of `ports`.
 fn fullest_queues<'a>(ports: &[&'a Port]) -> Vec<Queue<'a>> {
     let mut queues: Vec<Queue<'a>> = Vec::new();
     for port in ports.iter().filter(|port| port.key.protocol == Protocol::Tcp) {
@@ -215,9 +217,9 @@ fn fullest_queues<'a>(ports: &[&'a Port]) -> Vec<Queue<'a>> {
     queues
 }
 
-fn add_configuration(page: &mut Families, haproxy: &ServiceVerdict) {
-    let name = haproxy.name.as_str();
-    let Some(configuration) = &haproxy.configuration else { return };
+fn add_configuration(page: &mut Families, service: &ServiceVerdict) {
+    let name = service.name.as_str();
+    let Some(configuration) = &service.configuration else { return };
     page.add(&row::CONFIG_MTIME, &[name], configuration.modified);
     if configuration.complete {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -227,17 +229,17 @@ fn add_configuration(page: &mut Families, haproxy: &ServiceVerdict) {
     }
 }
 
-fn add_anomalies(page: &mut Families, haproxy: &ServiceVerdict, max_port_series: usize) {
-    let name = haproxy.name.as_str();
-    for &kind in &haproxy.judged {
-        let standing = standing(haproxy).filter(|anomaly| anomaly.kind == kind).count();
-        page.add(&row::ANOMALIES, &[name, kind.as_str()], count(standing));
-        let observed = haproxy.observed.get(&kind).copied().unwrap_or(0);
+fn add_anomalies(page: &mut Families, service: &ServiceVerdict, max_port_series: usize) {
+    let name = service.name.as_str();
+    for &kind in &service.judged {
+        let firing = service.firing().filter(|anomaly| anomaly.kind == kind).count();
+        page.add(&row::ANOMALIES, &[name, kind.as_str()], count(firing));
+        let observed = service.observed.get(&kind).copied().unwrap_or(0);
         page.add(&row::ANOMALIES_OBSERVED, &[name, kind.as_str()], number(observed));
     }
-    // Equal labels are one series, and the oldest of them stands for it.
+    // Anomalies with equal labels are one series, with the start of the oldest.
     let mut distinct: BTreeMap<_, f64> = BTreeMap::new();
-    for anomaly in standing(haproxy) {
+    for anomaly in service.firing() {
         let since = distinct.entry((anomaly.kind, &anomaly.subject)).or_insert(anomaly.since);
         *since = since.min(anomaly.since);
     }
@@ -255,19 +257,15 @@ fn add_anomalies(page: &mut Families, haproxy: &ServiceVerdict, max_port_series:
     }
 }
 
-fn standing(haproxy: &ServiceVerdict) -> impl Iterator<Item = &Anomaly> {
-    haproxy.anomalies.iter().filter(|anomaly| !anomaly.pending)
-}
-
-/// The first `limit` items; the rest is counted as dropped.
+/// Returns the first `limit` items and counts the others as dropped.
 fn capped<'a, T>(page: &mut Families, row: &'static Row, items: &'a [T], limit: usize) -> &'a [T] {
     page.drop_series(row, items.len().saturating_sub(limit));
     items.get(..limit).unwrap_or(items)
 }
 
-/// The labels of a haproxy's port.
-fn labels_of(haproxy: &str, key: &PortKey) -> Vec<String> {
-    std::iter::once(haproxy.to_owned()).chain(port_labels(key)).collect()
+/// The labels of a service's port.
+fn labels_of(service: &str, key: &PortKey) -> Vec<String> {
+    std::iter::once(service.to_owned()).chain(port_labels(key)).collect()
 }
 
 fn port_labels(key: &PortKey) -> [String; 5] {
