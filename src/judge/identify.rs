@@ -8,6 +8,7 @@ use super::matching;
 use super::memory::Memory;
 use super::verdict::Origin;
 use crate::haproxy::lineage::generations::{self, Generation, Generations};
+use crate::haproxy::lineage::grouping;
 use crate::haproxy::lineage::identity::Identity;
 use crate::haproxy::lineage::member::{Member, Role, YOUNG_SECONDS};
 use crate::haproxy::lineage::naming::{self, Candidate};
@@ -254,7 +255,7 @@ impl<'a> Census<'a> {
     fn name_before(&self, service: &Service<'_>) -> Option<&'a str> {
         let memory = self.memory;
         let mut before =
-            service.members.iter().filter_map(|m| services::remembered(m, &memory.processes));
+            service.members.iter().filter_map(|m| grouping::remembered(m, &memory.processes));
         before.find(|name| memory.services.contains_key(*name))
     }
 

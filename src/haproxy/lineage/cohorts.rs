@@ -13,14 +13,14 @@ use crate::model::{Pidfile, PidfileContent, Process, ProcessId, UnixSeconds};
 /// A failing reload pauses the old generation's listeners for up to two seconds
 /// (`MAX_START_RETRIES` in `src/haproxy.c`, 10 ms apart): then it holds them, unlisted.
 const PAUSE_SECONDS: f64 = 10.0;
-/// Whoever has held listeners for this long is past its last try to bind.
+/// A process that has held listeners for this long is past its last try to bind.
 const SETTLED_SECONDS: f64 = 5.0;
-/// What has not served after this long, and was not watched all the time, once did.
+/// A process of this age that was not watched from its birth has served at some time.
 const SLOW_START_SECONDS: f64 = 60.0;
 /// The section of what a master binds for itself.
 const MASTER_SOCKET: &str = "-S";
 
-/// Processes that came to life by one reload.
+/// Processes that one reload started.
 #[derive(Debug)]
 pub struct Cohort {
     /// Its processes.

@@ -1,16 +1,17 @@
 //! Which generation each process of a haproxy is, and since when the stale ones are.
 //!
-//! Current is what serves: not what was started last, and not what somebody's `-sf` spares.
-//! A process is stale only when a later one has served in its stead. To hold listeners is not
-//! enough for that: a replacement gets them handed over first and may then still fail to bind
-//! the rest, so it takes over only when the one before has let go, or it has held on for long.
+//! The current generation is the one that serves, not the one that was started last. A process is
+//! stale only once a later process has served in its stead. Holding listeners is not enough for that:
+//! a replacement gets them handed over first and may then fail to bind the rest, so it takes over
+//! only when its predecessor has let go, or when it has held them for long.
 
 use std::collections::BTreeMap;
 
 use super::cohorts::{Cohort, cohorts};
-use super::member::{Member, Role, YOUNG_SECONDS};
+use super::history::History;
+use super::member::{Role, YOUNG_SECONDS};
 use super::past::Pasts;
-use super::proof::{Proof, Superseded};
+use super::proof::Superseded;
 use super::services::Service;
 use crate::haproxy::environment;
 use crate::haproxy::listeners::Holding;
@@ -20,7 +21,7 @@ use crate::model::{ProcessId, UnixSeconds};
 named! {
     /// Where a process stands in the order of reloads.
     pub enum Generation {
-        /// It serves, or it is the master.
+        /// It serves, or it is a master that no other was told to replace.
         Current = "current",
         /// A later one has served in its stead.
         Stale = "stale",
@@ -52,7 +53,7 @@ impl Generations {
     }
 }
 
-/// Tells the generations of a service apart.
+/// Classifies the processes of a service.
 #[must_use]
 pub fn classify(
     service: &Service<'_>,
@@ -64,7 +65,7 @@ pub fn classify(
     let current = current_cohort(service, &cohorts);
     let mut generations = Generations {
         up: match current.and_then(|current| cohorts.get(current)) {
-            // The old one has let go, and the new one has yet to detach from who holds them.
+            // The old one has let go, and a launcher still holds the listeners of the new one.
             _ if cohorts.iter().any(|cohort| cohort.launches_with_listeners)
                 || is_held_by_a_loading_master(service, holdings) =>
             {
@@ -82,7 +83,9 @@ pub fn classify(
         .enumerate()
         .map(|(index, cohort)| generation(index, cohort, current, now))
         .collect();
-    let history = History { service, cohorts: &cohorts, classes: &classes, current, pasts };
+    let has_served = |class: &Generation| matches!(class, Generation::Current | Generation::Stale);
+    let served: Vec<bool> = classes.iter().map(has_served).collect();
+    let history = History { service, cohorts: &cohorts, served: &served, current, pasts };
     for (index, (cohort, &generation)) in cohorts.iter().zip(&classes).enumerate() {
         for &id in &cohort.ids {
             generations.of.insert(id, generation);
@@ -95,7 +98,7 @@ pub fn classify(
         if !member.lives() {
             generations.of.insert(member.id(), Generation::Stale);
         } else if member.role == Role::Master {
-            let superseded = history.superseded_master(member, &generations);
+            let superseded = history.superseded_master(member);
             let generation =
                 if superseded.is_some() { Generation::Stale } else { Generation::Current };
             generations.of.insert(member.id(), generation);
@@ -125,10 +128,10 @@ fn current_cohort(service: &Service<'_>, cohorts: &[Cohort]) -> Option<usize> {
     let serving = |cohort: &Cohort| cohort.serves == Some(true);
     let Some(latest) = cohorts.iter().rposition(serving) else {
         if cohorts.iter().any(|cohort| cohort.serves.is_none()) {
-            // Blind: only a process without a rival can be placed.
+            // Without sight of the listeners, only a process without a rival can be placed.
             return (cohorts.len() == 1).then_some(0);
         }
-        // Nobody serves: what served last is current still. What was superseded before is not.
+        // None serves: the one that served last stays current, unless it was superseded before.
         return cohorts
             .iter()
             .rposition(|cohort| !cohort.unborn && !cohort.superseded && !cohort.is_stopped);
@@ -151,7 +154,7 @@ fn has_taken_over(index: usize, cohorts: &[Cohort]) -> bool {
     cohort.settled || cohort.named || cohort.has_served || !earlier.any(holds_on)
 }
 
-/// A stranded cohort holds on for ever, and nobody waits for it.
+/// It still serves and was not superseded: a stranded cohort holds on for ever, and does not count.
 fn holds_on(cohort: &Cohort) -> bool {
     cohort.serves == Some(true) && !cohort.superseded
 }
@@ -190,129 +193,13 @@ fn generation(
     match cohort.serves {
         _ if index == current => Generation::Current,
         _ if cohort.launching => Generation::Starting,
-        // Nobody has served in its stead, however long it takes.
+        // No later one has served in its stead, however long it takes to start.
         Some(false) if index > current && !cohort.has_served => Generation::Starting,
         _ if index < current => Generation::Stale,
         None => Generation::Unknown,
         Some(true) if !cohort.has_served && age < YOUNG_SECONDS => Generation::Starting,
         Some(true) if !cohort.has_served && !cohort.settled => Generation::Starting,
         Some(_) => Generation::Stale,
-    }
-}
-
-/// The cohorts of a service with what they are, to find out how the stale ones became so.
-struct History<'h, 'a> {
-    service: &'h Service<'a>,
-    cohorts: &'h [Cohort],
-    classes: &'h [Generation],
-    current: Option<usize>,
-    pasts: &'h Pasts,
-}
-
-impl<'h, 'a> History<'h, 'a> {
-    /// How a process of the stale cohort at `index` was superseded.
-    fn superseded(&self, index: usize, id: ProcessId) -> Superseded {
-        let past = self.pasts.get(&id).and_then(|past| past.superseded);
-        let (by, proof) = self.proof(index, id, past);
-        Superseded { by, proof, since: self.since(index, past) }
-    }
-
-    /// The start of the earliest later cohort that has served: the current one, or one that is stale
-    /// itself, for that is what stale means.
-    fn since(&self, index: usize, past: Option<Superseded>) -> UnixSeconds {
-        let own = self.cohorts.get(index).map_or(0.0, |cohort| cohort.started);
-        let served = self.served_after(index).map(|cohort| cohort.started).next();
-        let current = self.current.and_then(|current| self.cohorts.get(current));
-        let overtaken = served.or_else(|| current.map(|cohort| cohort.started));
-        let since = overtaken.unwrap_or(own).max(own);
-        past.map_or(since, |past| past.since.min(since))
-    }
-
-    /// Later cohorts that serve or have served, by age.
-    fn served_after(&self, index: usize) -> impl Iterator<Item = &'h Cohort> {
-        let later = self.cohorts.iter().zip(self.classes).skip(index + 1);
-        let served = |class: &Generation| matches!(class, Generation::Current | Generation::Stale);
-        later.filter(move |(_, class)| served(class)).map(|(cohort, _)| cohort)
-    }
-
-    fn member(&self, id: ProcessId) -> Option<&'h Member<'a>> {
-        self.service.members.iter().find(|member| member.id() == id)
-    }
-
-    /// What shows that a process was superseded, the most certain first; what was certain once stays
-    /// so.
-    fn proof(&self, index: usize, id: ProcessId, past: Option<Superseded>) -> (ProcessId, Proof) {
-        let remembered = past.map(|past| (past.by, past.proof));
-        if let Some(certain) = remembered.filter(|(_, proof)| proof.is_certain()) {
-            return certain;
-        }
-        if let Some(&by) = self.service.stopped_by.get(&id) {
-            return (by, Proof::Told);
-        }
-        let later: Vec<ProcessId> =
-            self.served_after(index).flat_map(|cohort| cohort.ids.iter().copied()).collect();
-        let linked = |by: &ProcessId| Some((*by, *self.service.links.get(&(id, *by))?));
-        let told = |by: &ProcessId| linked(by).filter(|(_, proof)| *proof == Proof::Told);
-        if let Some(told) = later.iter().find_map(told) {
-            return told;
-        }
-        let master = self.member(id).and_then(|member| member.master);
-        let successor = later
-            .iter()
-            .find(|by| master.is_some() && self.member(**by).is_some_and(|by| by.master == master));
-        if let Some(&by) = successor.or(self.told_master(master).as_ref()) {
-            return (by, Proof::Master);
-        }
-        let inferred = later.iter().find_map(linked).or(remembered);
-        inferred.unwrap_or_else(|| self.likeliest(id, &later))
-    }
-
-    /// The process that told this master to go.
-    fn told_master(&self, master: Option<ProcessId>) -> Option<ProcessId> {
-        let links = self.service.links.iter();
-        let mut told =
-            links.filter(|((old, _), proof)| Some(*old) == master && **proof == Proof::Told);
-        told.next().map(|((_, by), _)| *by)
-    }
-
-    /// Without a link of its own: linked over others, or younger than what serves.
-    fn likeliest(&self, id: ProcessId, later: &[ProcessId]) -> (ProcessId, Proof) {
-        let current = self.current.and_then(|current| self.cohorts.get(current)?.ids.first());
-        let links = self.service.links.iter();
-        let own = links.filter(|((old, new), _)| *old == id || *new == id);
-        let proof = own.map(|(_, proof)| *proof).filter(|proof| !proof.is_certain()).min();
-        let by = later.first().or(current).copied().unwrap_or(id);
-        (by, proof.unwrap_or(Proof::Place))
-    }
-
-    /// A master is stale once a process that has served, or its master, was told to replace it.
-    fn superseded_master(
-        &self,
-        master: &Member<'_>,
-        generations: &Generations,
-    ) -> Option<Superseded> {
-        let past = self.pasts.get(&master.id()).and_then(|past| past.superseded);
-        if past.is_some() {
-            return past;
-        }
-        let members = &self.service.members;
-        let served = |by: ProcessId| {
-            let of_by = members.iter().filter(|m| m.id() == by || m.master == Some(by));
-            let mut serving = of_by.filter(|m| m.role != Role::Master && m.lives());
-            serving.any(|m| {
-                let class = generations.of.get(&m.id());
-                matches!(class, Some(Generation::Current | Generation::Stale))
-                    && m.master != Some(master.id())
-            })
-        };
-        let told = self
-            .service
-            .links
-            .iter()
-            .filter(|((old, _), proof)| *old == master.id() && **proof == Proof::Told);
-        let by = told.map(|((_, by), _)| *by).find(|by| served(*by))?;
-        let since = self.member(by).map_or(0.0, |by| by.process.started);
-        Some(Superseded { by, proof: Proof::Master, since })
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod cohorts;
 pub mod generations;
+pub mod grouping;
+mod history;
 pub mod identity;
 pub mod member;
 pub mod naming;
