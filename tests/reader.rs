@@ -18,7 +18,7 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use haproxy_host_exporter::haproxy::config::{Declared, Launch, SslLibrary, Version, read};
+use haproxy_host_exporter::haproxy::config::{Declared, Launch, Version, read};
 use haproxy_host_exporter::model::Protocol;
 use haproxy_host_exporter::sample::files::config_files::{Base, Collected, collect};
 
@@ -31,8 +31,6 @@ struct Real {
     program: PathBuf,
     /// What `haproxy -vv` tells the reader.
     version: Version,
-    features: String,
-    ssl_library: String,
 }
 
 /// Every HAProxy under `HAPROXY_VERSIONS_DIR`, else those that tests/install installed:
@@ -61,22 +59,11 @@ impl Real {
         let program = directory.join("haproxy");
         let output = Command::new(&program).arg("-vv").output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let after = |prefixes: &[&str]| {
-            let line = text
-                .lines()
-                .find_map(|line| prefixes.iter().find_map(|prefix| line.strip_prefix(prefix)));
-            line.unwrap_or_default().to_owned()
-        };
-        let version = after(&["HAProxy version "]);
+        let version = text.lines().find_map(|line| line.strip_prefix("HAProxy version ")).unwrap();
         Real {
             branch: directory.file_name().unwrap().to_string_lossy().into_owned(),
             program,
             version: Version::parse(version.split(' ').next().unwrap()).unwrap(),
-            features: after(&["Feature list : "]),
-            ssl_library: after(&[
-                "Built with OpenSSL version : ",
-                "Built with SSL library version : ",
-            ]),
         }
     }
 }
@@ -175,8 +162,6 @@ impl Case {
         let mut launch = Launch {
             environment: Some(self.environment.clone()),
             version: Some(real.version),
-            features: Some(real.features.clone()),
-            ssl_library: Some(SslLibrary { text: real.ssl_library.clone() }),
             host_name: std::fs::read_to_string("/proc/sys/kernel/hostname")
                 .ok()
                 .map(|name| name.trim_end().to_owned()),

@@ -118,7 +118,6 @@ fn launch() -> impl Strategy<Value = Launch> {
                 values.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
             }),
             version: version.filter(|_| knows),
-            features: knows.then(|| "+OPENSSL -QUIC".to_owned()),
             master_worker: master,
             master_sockets: vec![":1,,level,admin".to_owned()],
             local_peer: local.then(|| "me".to_owned()),

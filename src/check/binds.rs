@@ -1,10 +1,10 @@
 //! Would each bind of a configuration succeed now?
 //!
 //! [`crate::haproxy::binding`] has the kernel's rules; here they meet the owners of the sockets.
-//! HAProxy takes the listeners of its own running generation over, shares them, or pauses them
-//! while the next one binds, so that these are never in the way.
+//! The listeners of HAProxy's own running generation are never in the way: HAProxy takes them over,
+//! shares them, or pauses them while the next one binds.
 //!
-//! What the dump does not show a trial bind does; where none was made, the bind may fail.
+//! Where the tables leave a doubt, a trial bind settles it; without one the bind may fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ struct Occupied<'a> {
     uses: Vec<&'a Use>,
 }
 
-/// Everything in the way of the listeners.
+/// Finds everything that is in the way of the listeners.
 #[must_use]
 pub fn find(declared: &Declared, facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -38,19 +38,19 @@ pub fn find(declared: &Declared, facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// The binds only a trial can tell.
+/// The binds about which the tables leave a doubt that a trial can settle.
 #[must_use]
 pub fn questions(declared: &Declared, facts: &Facts) -> BTreeSet<Question> {
     let mut questions = BTreeSet::new();
     for occupied in occupied(declared, facts) {
         let mut obstacles = occupied.obstacles();
         let doubtful = obstacles.any(|(_, obstacle)| matches!(obstacle, Obstacle::Doubtful(_)));
-        // What is, or may be, its own listener makes way for HAProxy, but not for a trial.
+        // A listener that is or may be HAProxy's own makes way for HAProxy, but not for a trial.
         let own = occupied.uses.iter().any(|used| {
             used.socket.role == PortRole::Listening
                 && matches!(used.owner, Owner::Current(_) | Owner::Unknown)
         });
-        // rustix has no SO_BINDTODEVICE, without which the answer would be another.
+        // rustix cannot set SO_BINDTODEVICE, and without it the answer could differ.
         let bind = occupied.bind;
         let plain = bind.protocol == Protocol::Tcp && bind.interface.is_none();
         if plain && doubtful && !own {
@@ -105,9 +105,11 @@ impl<'a> Occupied<'a> {
             (PortRole::Connected(_) | PortRole::TimeWait, _) => {}
             (_, Owner::Current(_)) if !binding::only_sends(socket) => return Obstacle::None,
             (PortRole::Listening, Owner::Unknown) => {
-                return Obstacle::Doubtful("whose listener it is could not be seen");
+                return Obstacle::Doubtful(
+                    "the process that holds this listener could not be seen",
+                );
             }
-            // What the kernel let in once it lets in again.
+            // The kernel lets them share the port now, and will again.
             (_, Owner::Stale(_)) if takes_clients && self.is_handed_over() => {
                 return Obstacle::None;
             }
@@ -141,11 +143,13 @@ impl<'a> Occupied<'a> {
                 "it listens, and this configuration says noreuseport"
             }
             PortRole::Listening if self.bind.uid.is_some_and(|uid| uid != used.uid) => {
-                "it listens, under another user than HAProxy is started by"
+                "it listens under another user than the one that starts HAProxy"
             }
-            PortRole::Listening => "it listens; only if it set SO_REUSEPORT may another do so too",
+            PortRole::Listening => {
+                "it listens; another socket may listen beside it only if it set SO_REUSEPORT"
+            }
             PortRole::Peerless if binding::only_sends(used) => {
-                "a socket that only sends, as for a log, got the number from the kernel"
+                "a socket that only sends, such as a log socket, got this number from the kernel"
             }
             PortRole::Peerless => "a UDP socket has the port",
             PortRole::Bound => "a socket is bound to the port",
@@ -155,7 +159,7 @@ impl<'a> Occupied<'a> {
     }
 }
 
-/// What a trial says of a doubt.
+/// Settles a doubt by the outcome of a trial.
 fn settle(obstacle: Obstacle, trial: Option<Trial>) -> Obstacle {
     match (obstacle, trial) {
         (Obstacle::Doubtful(why), Some(Trial::InUse)) => Obstacle::Certain(why),
@@ -190,7 +194,6 @@ mod tests {
         (words.collect::<Vec<_>>().join(", "), questions(&declared, &facts).len())
     }
 
-    /// The measured table of what the kernel answers.
     #[test]
     fn would_this_bind_succeed() {
         use PortRole::{Bound, Listening, Peerless, TimeWait};
@@ -252,7 +255,7 @@ mod tests {
                 0,
             ),
             ("running QUIC", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, current()), "", 0),
-            ("somebody's UDP", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, program()), may, 0),
+            ("a program's UDP", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, program()), may, 0),
             ("another's QUIC", "quic4@:443", held(Peerless, "0.0.0.0:443", 5, other()), split, 0),
             ("paused, stale, other uid", ":80", held(Bound, "0.0.0.0:80", 5, stale()), "", 0),
             ("bound by a program", ":80", held(Bound, "0.0.0.0:80", 5, program()), may, 1),
@@ -264,7 +267,13 @@ mod tests {
                 1,
             ),
             ("the other protocol", ":443", held(Peerless, "0.0.0.0:443", 0, program()), "", 0),
-            ("who knows", ":80", held(Listening, "0.0.0.0:80", 0, Owner::Unknown), may, 0),
+            (
+                "a process that could not be seen",
+                ":80",
+                held(Listening, "0.0.0.0:80", 0, Owner::Unknown),
+                may,
+                0,
+            ),
         ];
         for (what, bind, used, expected, questions) in table {
             let answer = judge(bind, "", vec![used], None);

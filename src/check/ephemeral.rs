@@ -1,4 +1,4 @@
-//! Ports the kernel may give to an outgoing connection while HAProxy does not hold them.
+//! Finds ports that the kernel may give to an outgoing connection while HAProxy does not hold them.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -9,7 +9,7 @@ use crate::haproxy::config::{Declared, Listener};
 use crate::model::numbers;
 use crate::policy::{self, Rules};
 
-/// One warning for each listener, all with the one line that reserves every such port.
+/// Gives one warning for each listener, all with the one command that reserves every such port.
 #[must_use]
 pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
     let mut ports: BTreeMap<&Option<String>, Vec<u16>> = BTreeMap::new();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_reserves_all_and_keeps_what_is_reserved() {
+    fn one_command_reserves_all_and_keeps_earlier_reservations() {
         let declared = read("frontend a\n bind :80,:40000\n bind :50000-50001\n bind :35000\n");
         let findings = find(&declared, &facts(&[8080..=8080, 35000..=35010]), &Rules::default());
         let lines: Vec<_> = findings.iter().map(|f| f.place.as_ref().unwrap().line).collect();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_or_unknown_is_not_said() {
+    fn accepted_ports_and_unknown_ranges_are_left_out() {
         let declared = read("frontend a\n bind :50000\n");
         let ignore = Ignore {
             kind: Some(crate::policy::kind::Kind::PortEphemeral),

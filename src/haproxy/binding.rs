@@ -1,5 +1,5 @@
-//! Whether a socket stands in the way of a bind, which ports the kernel gives away, and which
-//! sockets only send.
+//! Decides whether a socket is in the way of a bind, whether a port is ephemeral, and whether a socket
+//! only sends.
 //!
 //! These are the kernel's rules (`inet_bind_conflict()`, `udp_lib_lport_inuse()`,
 //! `inet_rcv_saddr_equal()`) for the sockets that HAProxy binds. They hold within one network

@@ -1,4 +1,4 @@
-//! Which of the sockets a process holds are listeners, and whether it serves.
+//! Decides which sockets of a process are listeners, and whether the process serves.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use crate::model::{
     Snapshot, SocketInode,
 };
 
-/// A listener and the network namespace it is in, which need not be its process's.
+/// A listener and its network namespace, which may differ from that of its process.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Listening<'a> {
-    /// Where.
+    /// The network namespace of the socket.
     pub network: NamespaceId,
     /// The socket.
     pub socket: &'a BoundSocket,
 }
 
 impl Listening<'_> {
-    /// What it takes of its namespace.
+    /// The address and port that it occupies.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         let BoundSocket { protocol, address, port, .. } = *self.socket;
@@ -27,21 +27,21 @@ impl Listening<'_> {
     }
 }
 
-/// What a process holds of what a listener is.
+/// The listeners that a process holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Holding<'a> {
-    /// Its TCP and UDP listeners; one port may stand there more than once.
+    /// Its TCP and UDP listeners, several of which may share one port.
     pub listeners: Vec<Listening<'a>>,
-    /// It accepts connections on a unix stream socket.
+    /// The process holds a listening unix stream socket.
     pub unix: bool,
-    /// It may hold UDP listeners that could not be told from other UDP sockets.
+    /// The process holds UDP sockets that may or may not be listeners.
     pub udp_unknown: bool,
-    /// It may hold listeners in a network namespace that could not be read.
+    /// The process may hold listeners in a network namespace that could not be read.
     pub elsewhere_unknown: bool,
 }
 
 impl Holding<'_> {
-    /// It takes clients. `None`: nowhere that could be read.
+    /// Whether the process takes clients. `None`: it does not where that could be read.
     #[must_use]
     pub fn serves(&self) -> Option<bool> {
         let serves = self.unix || !self.listeners.is_empty();
@@ -49,8 +49,8 @@ impl Holding<'_> {
     }
 }
 
-/// What each process holds; a process whose descriptors, or whose own namespace's sockets, could
-/// not be read is absent.
+/// The listeners of each process. A process is absent if its descriptors, or the sockets of its own
+/// network namespace, could not be read.
 #[must_use]
 pub fn holdings(snapshot: &Snapshot) -> BTreeMap<ProcessId, Holding<'_>> {
     let tables = Tables::of(snapshot);
@@ -63,7 +63,7 @@ pub fn holdings(snapshot: &Snapshot) -> BTreeMap<ProcessId, Holding<'_>> {
     held.collect()
 }
 
-/// The network namespace a process lives in, where that was read.
+/// The network namespace of a process, if it was read.
 #[must_use]
 pub fn network_of<'a>(
     snapshot: &'a Snapshot,
@@ -73,11 +73,11 @@ pub fn network_of<'a>(
     Some((id, snapshot.networks.get(&id)?))
 }
 
-/// The sockets of all namespaces: an inode stands for one socket of the host, wherever it is, and
-/// who holds it may be in another namespace (`bind … namespace X`, or a socket handed down).
+/// The sockets of all network namespaces. An inode names one socket of the whole host, and the
+/// process that holds it may be in another namespace (`bind … namespace X`, or an inherited socket).
 struct Tables<'a> {
     snapshot: &'a Snapshot,
-    /// In the order of their inodes.
+    /// The sockets, sorted by inode.
     bound: Vec<Listening<'a>>,
 }
 
@@ -97,7 +97,7 @@ impl<'a> Tables<'a> {
         self.bound.get(place.ok()?)
     }
 
-    /// `None`: its descriptors could not be read.
+    /// The listeners of a process. `None`: its descriptors could not be read.
     fn holding(&self, process: &Process) -> Option<Holding<'a>> {
         let held = process.sockets.as_ref()?;
         let networks = &self.snapshot.networks;
@@ -127,7 +127,7 @@ impl<'a> Tables<'a> {
         Some(holding)
     }
 
-    /// Every namespace it may listen in is known, and its sockets too.
+    /// Whether every namespace that the process may listen in is known and was read.
     fn has_read_all(&self, process: &Process) -> bool {
         let read = |id| self.snapshot.networks.get(id).is_some_and(|n| n.bound.is_some());
         let others = &process.other_networks;
@@ -136,10 +136,11 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// Every TCP socket in state LISTEN is one. Of UDP sockets without a peer those are not that
-/// never receive (logs) or that sit on a port the kernel chose (resolvers): a port in the
-/// ephemeral range is taken for such unless the configuration declares it. `None`: the buffer is
-/// not known.
+/// Whether a socket is a listener. `None`: the size of its buffer is not known.
+///
+/// Every TCP socket in state LISTEN is one. A UDP socket without a peer is one unless it never
+/// receives, as a log socket, or the kernel chose its port, as a resolver's. The kernel is taken to
+/// have chosen any port in the ephemeral range that the configuration does not declare.
 fn is_listener(
     socket: &BoundSocket,
     network: &NetworkNamespace,
@@ -156,8 +157,8 @@ fn is_listener(
     receives.map(|receives| receives && !chosen)
 }
 
-/// An uncertain line of the configuration names this port, with an address that is not known: a host
-/// name, say.
+/// Whether an uncertain line of the configuration names this port, with an address that is not known,
+/// such as a host name.
 fn may_name(configuration: &Configuration, socket: &BoundSocket) -> bool {
     let uncertain = configuration.declared.uncertain.iter();
     uncertain.flat_map(|line| &line.may_bind).any(|possible| {
@@ -165,7 +166,7 @@ fn may_name(configuration: &Configuration, socket: &BoundSocket) -> bool {
     })
 }
 
-/// A process that runs one of these configurations, or none of them, may listen through it.
+/// Whether a process that runs one of these configurations, or none, may listen on the socket.
 #[must_use]
 pub fn may_be_one<'a>(
     socket: &BoundSocket,
@@ -176,7 +177,7 @@ pub fn may_be_one<'a>(
         return true;
     }
     let (protocol, address, port) = (socket.protocol, socket.address, socket.port);
-    // Whatever the namespaces are called that this one is.
+    // The name of the namespace in the configuration does not matter.
     let declared = || {
         configured.any(|known| known.ports.has(protocol, address, port) || may_name(known, socket))
     };
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_listener_is() {
+    fn listeners_among_sockets() {
         use Protocol::{Tcp, Udp};
         let network = NetworkNamespace {
             ephemeral: Some(32768..=60999),
@@ -217,7 +218,7 @@ mod tests {
             (Udp, 514, Some(2304), Some(false)),
             (Udp, 59044, Some(2304), Some(false)),
             (Udp, 34004, Some(212_992), Some(false)), // a resolver of 3.5
-            (Udp, 40001, Some(212_992), Some(true)),  // reserved: nobody got it by chance
+            (Udp, 40001, Some(212_992), Some(true)),  // reserved: the kernel does not choose it
             (Udp, 443, None, None),
             (Udp, 59044, None, None),
         ];

@@ -1,6 +1,5 @@
-//! What HAProxy means: its command line, its environment, its services and their generations.
-//!
-//! Pure: values in, values out.
+//! The knowledge of HAProxy: its command line, its environment, its configuration, its sockets, its
+//! services and their generations. All of it is pure.
 
 pub mod binding;
 pub mod command_line;

@@ -147,27 +147,6 @@ pub struct ConfigError {
     pub help: Option<&'static str>,
 }
 
-/// A `program` section (2.0 to 3.2): a child of the master that is not HAProxy and may have listeners of
-/// its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    /// Its name.
-    pub name: String,
-    /// The words of its `command`.
-    pub command: Vec<String>,
-    /// The line of the section.
-    pub place: Place,
-}
-
-/// A `stats socket` on a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatsSocket {
-    /// Its path.
-    pub path: String,
-    /// Whether a new process can take over the listening sockets with `-x` (`expose-fd listeners`).
-    pub exposes_listeners: bool,
-}
-
 /// The settings of the `global` section that concern the process (configuration manual, section 3).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Globals {
@@ -175,30 +154,12 @@ pub struct Globals {
     pub pidfile: Option<String>,
     /// How long listeners stay open after a soft stop (`grace`).
     pub grace: Option<Duration>,
-    /// How long an old process may live (`hard-stop-after`).
-    pub hard_stop_after: Option<Duration>,
-    /// `chroot`.
-    pub chroot: Option<String>,
-    /// `user`.
-    pub user: Option<String>,
-    /// `uid`.
-    pub uid: Option<u32>,
-    /// `group`.
-    pub group: Option<String>,
-    /// `gid`.
-    pub gid: Option<u32>,
     /// `daemon`.
     pub daemon: bool,
     /// `master-worker`.
     pub master_worker: bool,
-    /// `noreuseport`, or `-dR`.
+    /// `noreuseport`, or the option `-dR`.
     pub noreuseport: bool,
-    /// The name of the local peer in force: from `localpeer`, `-L`, or the name of the host.
-    pub localpeer: Option<String>,
-    /// `unix-bind prefix`.
-    pub unix_bind_prefix: Option<String>,
-    /// Every `stats socket` on a path, in order.
-    pub stats_sockets: Vec<StatsSocket>,
 }
 
 /// Everything that a configuration declares, in the order of the files.
@@ -210,8 +171,6 @@ pub struct Declared {
     pub inherited: Vec<Inherited>,
     /// The unix sockets to listen on.
     pub unix: Vec<UnixListener>,
-    /// The programs that the master starts beside the workers.
-    pub programs: Vec<Program>,
     /// The lines that cannot be decided.
     pub uncertain: Vec<Uncertain>,
     /// The lines that HAProxy rejects. With such a line it does not start, and the other fields hold

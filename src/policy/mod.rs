@@ -112,7 +112,8 @@ impl Rules {
     /// Whether the operator has accepted an anomaly of this kind at this address and port.
     #[must_use]
     pub fn ignores(&self, kind: Kind, at: Option<(IpAddr, u16)>) -> bool {
-        self.ignore.iter().any(|ignore| ignore.accepts(kind, at))
+        let at = at.map(|(address, port)| (address, port..=port));
+        self.ignore.iter().any(|ignore| ignore.accepts(Some(kind), at.as_ref()))
     }
 
     /// Whether a listener on this port number is allowed at some address.
@@ -214,12 +215,13 @@ pub struct Ignore {
 }
 
 impl Ignore {
-    /// Whether an anomaly of this kind is accepted at this address and port, where it has one.
+    /// Whether an anomaly is accepted at this address and these ports, where it has them. `kind`:
+    /// `None` for a finding of `check` that is no kind of anomaly.
     #[must_use]
-    pub fn accepts(&self, kind: Kind, at: Option<(IpAddr, u16)>) -> bool {
-        self.kind.is_none_or(|ignored| ignored == kind)
-            && self.port.is_none_or(|number| at.is_some_and(|(_, port)| port == number))
-            && self.address.is_none_or(|wanted| at.is_some_and(|(address, _)| address == wanted))
+    pub fn accepts(&self, kind: Option<Kind>, at: Option<&(IpAddr, RangeInclusive<u16>)>) -> bool {
+        self.kind.is_none_or(|ignored| kind == Some(ignored))
+            && self.port.is_none_or(|port| at.is_some_and(|(_, ports)| *ports == (port..=port)))
+            && self.address.is_none_or(|wanted| at.is_some_and(|(address, _)| *address == wanted))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the host says of a configuration's ports.
+//! Gathers the state of the host that a configuration's binds would meet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::sample::on_demand::bind_trial::{self, Location, Surroundings, TrialBi
 use crate::sample::on_demand::programs::{self, Holders};
 
 impl Host {
-    /// What the host says of a configuration's ports, and what it would not say.
+    /// The state of the host as far as the configuration's ports need it, and what could not be read.
     pub fn facts(
         &self,
         options: &Options,
@@ -62,9 +62,9 @@ impl Host {
         (facts, unseen)
     }
 
-    /// Where the target's HAProxy runs; this namespace while none runs.
+    /// The network namespace that the target's HAProxy runs in; this process's own if none runs.
     fn home(&self, options: &Options, target: &Target) -> Result<(Location, String), Unreadable> {
-        let Some(running) = target.haproxy.as_deref().and_then(|name| self.running(name)) else {
+        let Some(running) = target.service.as_deref().and_then(|name| self.service(name)) else {
             return Ok((Location::Own, String::new()));
         };
         let processes = self.processes(running);
@@ -88,9 +88,9 @@ impl Host {
         Ok((Location::At(path), process.net_namespace.map(label).unwrap_or_default()))
     }
 
-    /// A namespace as the target's HAProxy would find it by its name, and its label.
+    /// The network namespace that the target's HAProxy finds by this name, and its label.
     fn named_place(&self, target: &Target, name: &str) -> (Location, String) {
-        let running = target.haproxy.as_deref().and_then(|name| self.running(name));
+        let running = target.service.as_deref().and_then(|name| self.service(name));
         let mut known = running.iter().flat_map(|running| self.processes(running));
         let known = known.find_map(|process| *process.other_networks.named.get(name)?);
         let label = known.and_then(|id| self.snapshot.networks.get(&id)).map(|n| n.label.clone());
@@ -101,10 +101,10 @@ impl Host {
         )
     }
 
-    /// Who starts it: the owner of the listeners it holds, which are made before it drops its rights;
-    /// else its master; else this user.
+    /// The uid that HAProxy is started with: that of its listeners, which it opens before it drops
+    /// its rights; else that of its master; this process's own if none runs.
     fn starter(&self, target: &Target) -> Option<u32> {
-        let running = target.haproxy.as_deref().and_then(|name| self.running(name));
+        let running = target.service.as_deref().and_then(|name| self.service(name));
         let Some(running) = running else { return Some(rustix::process::geteuid().as_raw()) };
         let held: BTreeSet<SocketInode> = running
             .processes
@@ -127,7 +127,7 @@ impl Host {
         }
     }
 
-    /// Whose each socket is: listeners' from the sample, the others' by a walk if there are any.
+    /// The owner of each socket, from the sample, and by a walk over all processes for the rest.
     fn owners(
         &self,
         options: &Options,
@@ -154,11 +154,11 @@ impl Host {
         Owners { others: holders, ..owners }
     }
 
-    /// The HAProxy processes as the candidate sees them, by pid.
+    /// The processes of all services as the candidate's HAProxy sees them, by pid.
     fn members(&self, target: &Target) -> BTreeMap<i32, Owner> {
         let mut members = BTreeMap::new();
-        for running in &self.haproxys {
-            let own = target.haproxy.as_ref() == Some(&running.name);
+        for running in &self.services {
+            let own = target.service.as_ref() == Some(&running.name);
             members.extend(running.processes.iter().map(|(id, _, generation)| {
                 let owner = match (own, generation) {
                     (false, _) => Owner::Haproxy(running.name.clone(), id.pid),
@@ -172,7 +172,7 @@ impl Host {
     }
 }
 
-/// Of several holders the one that matters most to a reload.
+/// Orders the holders of one socket by how much they matter to a reload.
 fn rank(owner: &Owner) -> u8 {
     match owner {
         Owner::Current(_) => 0,
@@ -228,7 +228,7 @@ fn network(label: String, surroundings: Surroundings, owners: &Owners) -> Networ
     }
 }
 
-/// Lets the kernel answer what its tables do not tell.
+/// Makes the trial binds that settle what the kernel's tables leave open.
 fn ask(
     facts: &mut Facts,
     declared: &Declared,

@@ -1,4 +1,4 @@
-//! The host a configuration is judged on: who runs there, and what the kernel says of its ports.
+//! The host that a configuration is judged on, and the services that run there.
 
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
@@ -6,58 +6,58 @@ use crate::judge::verdict::Verdict;
 use crate::model::{Process, ProcessId, Snapshot, Unreadable};
 use crate::sample::{Sampler, Source};
 
-/// A haproxy of which processes live.
+/// A service that has living processes.
 #[derive(Debug)]
-pub struct Running {
+pub struct LiveService {
     /// Its name.
     pub name: String,
-    /// Where its configuration is.
+    /// The source of its configuration. `None`: no process shows it.
     pub source: Option<Source>,
     pub(super) processes: Vec<(ProcessId, Role, Generation)>,
 }
 
-/// What was seen of the host.
+/// The host as one sample saw it.
 #[derive(Debug, Default)]
 pub struct Host {
     pub(super) snapshot: Snapshot,
-    pub(super) haproxys: Vec<Running>,
+    pub(super) services: Vec<LiveService>,
 }
 
 impl Host {
-    /// The host of a sample and what it was judged to be.
+    /// Builds the host from a sample and its verdict.
     pub fn new(snapshot: Snapshot, verdict: &Verdict, sampler: &Sampler) -> Host {
-        let mut host = Host { haproxys: Vec::new(), snapshot };
+        let mut host = Host { services: Vec::new(), snapshot };
         for haproxy in verdict.services.iter().filter(|haproxy| !haproxy.is_gone()) {
             let processes = haproxy.processes.iter().map(|p| (p.id, p.role, p.generation));
-            let mut running = Running {
+            let mut running = LiveService {
                 name: haproxy.name.clone(),
                 source: None,
                 processes: processes.collect(),
             };
-            let mut speakers = host.processes(&running).into_iter();
-            running.source = speakers.find_map(|process| sampler.source(process.id).cloned());
-            host.haproxys.push(running);
+            let mut processes = host.processes(&running).into_iter();
+            running.source = processes.find_map(|process| sampler.source(process.id).cloned());
+            host.services.push(running);
         }
         host
     }
 
-    /// Every haproxy.
-    pub fn all(&self) -> &[Running] {
-        &self.haproxys
+    /// Every service that lives.
+    pub fn all(&self) -> &[LiveService] {
+        &self.services
     }
 
-    /// The haproxy of this name.
-    pub fn running(&self, name: &str) -> Option<&Running> {
-        self.haproxys.iter().find(|running| running.name == name)
+    /// The service of this name.
+    pub fn service(&self, name: &str) -> Option<&LiveService> {
+        self.services.iter().find(|running| running.name == name)
     }
 
-    /// What could not be read of it.
+    /// What the sample could not read.
     pub fn unreadable(&self) -> &[Unreadable] {
         &self.snapshot.unreadable
     }
 
-    /// Its living processes: the master first, then what serves, then the rest.
-    pub fn processes(&self, running: &Running) -> Vec<&Process> {
+    /// The living processes of a service: the master first, then the serving ones, then the rest.
+    pub fn processes(&self, running: &LiveService) -> Vec<&Process> {
         let mut ranked: Vec<_> = running.processes.iter().collect();
         ranked.sort_by_key(|(id, role, generation)| {
             (*role != Role::Master, *generation != Generation::Current, std::cmp::Reverse(*id))

@@ -2,11 +2,11 @@
 //!
 //! | step | file |
 //! |---|---|
-//! | which configuration, of which haproxy | `target.rs` |
-//! | which haproxys the host runs | `host.rs` |
-//! | what the host says of its ports | `facts.rs` |
-//! | what is wrong with it | [`crate::check`] |
-//! | how it is said | [`crate::report::candidate`] |
+//! | find the configurations | `target.rs` |
+//! | find the services of the host | `host.rs` |
+//! | gather the state of its ports | `facts.rs` |
+//! | judge | [`crate::check`] |
+//! | print | [`crate::report::candidate`] |
 
 mod facts;
 mod host;
@@ -24,7 +24,7 @@ use crate::report::candidate::{self, Candidate};
 use crate::report::candidate_text;
 use crate::sample::files::config_files::{self, Problem};
 
-/// Judges and tells.
+/// Judges every configuration and prints the answer.
 pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {
     let targets = target::targets(options, arguments)?;
     let candidates: Vec<Candidate> = targets
@@ -82,7 +82,7 @@ fn judge(options: &Options, arguments: &Check, target: &Target, host: &host::Hos
     findings.extend(check::judge(&declared, &target.rules, facts.as_ref()));
     let own = facts.as_ref().and_then(|facts| facts.networks.get(&None));
     Candidate {
-        haproxy: target.haproxy.clone(),
+        haproxy: target.service.clone(),
         files: collected.files,
         declared,
         findings,

@@ -9,16 +9,16 @@ use super::launch::Launch;
 use super::lexer::Word;
 use super::variables::{Dialect, Variables};
 
-/// Why reading ends early.
+/// How far reading stops after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// HAProxy reads no further in this file.
+    /// HAProxy skips the rest of this file.
     EndFile,
-    /// It reads no further at all.
+    /// HAProxy stops reading altogether.
     Abort,
 }
 
-/// What the sections share.
+/// What the sections share while a configuration is read.
 pub(super) struct Context<'a> {
     pub(super) launch: &'a Launch,
     pub(super) dialect: Dialect,
@@ -28,7 +28,9 @@ pub(super) struct Context<'a> {
     pub(super) findings: Findings,
     pub(super) switched: Vec<(&'static str, bool)>,
     pub(super) quic_off: Switch,
-    /// Bytes variables may still expand to.
+    /// `unix-bind prefix`, once a line has set it.
+    pub(super) unix_prefix: Option<String>,
+    /// How many more bytes variables may expand to.
     pub(super) room: usize,
 }
 
@@ -50,12 +52,7 @@ impl Context<'_> {
         bind::read(word, &setting, &mut self.room)
     }
 
-    /// `unix-bind prefix`, as far as it was set above.
-    pub(super) fn unix_prefix(&self) -> Option<&str> {
-        self.findings.declared.globals.unix_bind_prefix.as_deref()
-    }
-
-    /// Reports an error after which HAProxy stops; where the line may not count, reading goes on.
+    /// Reports an error after which HAProxy stops. The caller reads on if the line may not count.
     pub(super) fn abort(
         &mut self,
         line: &Line<'_>,
@@ -68,10 +65,10 @@ impl Context<'_> {
     }
 }
 
-/// The `defaults` sections so far: is what inherits from them disabled?
+/// For each `defaults` section so far, whether a proxy that inherits from it is disabled.
 #[derive(Debug, Default)]
 pub(super) struct Defaults {
-    /// The last one, which a proxy without `from` inherits from.
+    /// The last section, from which a proxy without `from` inherits.
     pub(super) last: Switch,
     pub(super) named: BTreeMap<Vec<u8>, Switch>,
 }

@@ -2,14 +2,14 @@
 
 use super::variables::Reason;
 
-/// Value of a condition.
+/// The value of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Truth {
-    /// It holds.
+    /// The condition holds.
     True,
-    /// It does not.
+    /// The condition does not hold.
     False,
-    /// It cannot be decided, and why.
+    /// The condition cannot be decided, for this reason.
     Unknown(Reason),
 }
 

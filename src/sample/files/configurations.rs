@@ -273,7 +273,7 @@ impl Source {
         view.hash(&mut hasher);
         launch.environment.hash(&mut hasher);
         (&launch.local_peer, &launch.master_sockets, &launch.host_name).hash(&mut hasher);
-        (&launch.switches, launch.master_worker, launch.daemon).hash(&mut hasher);
+        (&launch.switches, launch.master_worker).hash(&mut hasher);
         launch.version.as_ref().map(ToString::to_string).hash(&mut hasher);
         hasher.finish()
     }
