@@ -1,5 +1,5 @@
-//! The rule of binding against the kernel: for every socket that may hold a port, and every bind
-//! that HAProxy may make beside it, the answer worked out from the tables is that of a real bind.
+//! Compares the rule of binding with the kernel: for every socket that may hold a port, and every
+//! bind that HAProxy may make beside it, the rule's answer is that of a real bind.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;
@@ -15,10 +15,10 @@ use haproxy_host_exporter::sample::on_demand::bind_trial::{self, Location};
 use serde_json::{Value, json};
 use support::*;
 
-/// A user who is not the one that HAProxy is started by.
+/// The uid of another user than the one that starts HAProxy.
 const OTHER_UID: u32 = 65534;
 
-/// Addresses with what `IPV6_V6ONLY` is there.
+/// Addresses, each with its `IPV6_V6ONLY`.
 const ADDRESSES: [(&str, bool); 6] = [
     ("0.0.0.0", false),
     ("127.0.0.1", false),
@@ -28,7 +28,7 @@ const ADDRESSES: [(&str, bool); 6] = [
     ("::1", false),
 ];
 
-/// Those from which a connection can be opened; the last is IPv4 through an IPv6 socket.
+/// Local addresses of connections, each with its `IPV6_V6ONLY`; the last is IPv4 in an IPv6 socket.
 const CONNECTED: [(&str, bool); 4] =
     [("127.0.0.1", false), ("::1", false), ("::1", true), ("::ffff:127.0.0.1", false)];
 
@@ -37,7 +37,7 @@ const INTERFACES: [Option<&str>; 3] = [None, Some("lo"), Some("eth0")];
 /// `SO_REUSEADDR` and `SO_REUSEPORT` of the holder.
 const OPTIONS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
 
-/// A program in a bed that does with sockets what it is asked.
+/// A program in a bed that opens and binds sockets on request.
 struct Binder {
     _child: Child,
     input: ChildStdin,
@@ -62,7 +62,7 @@ impl Binder {
     }
 }
 
-/// How a port is held, apart from the options that no table shows.
+/// How a port is held, without the options that no table shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Holder {
     protocol: Protocol,
@@ -97,7 +97,7 @@ fn holders() -> Vec<Holder> {
     for (protocol, role, addresses) in roles {
         let bound = matches!(role, "listening" | "paused" | "peerless");
         for &(address, v6only) in addresses {
-            // What has a peer, or sends, does so over lo.
+            // Connections and senders use lo.
             for &interface in INTERFACES.iter().take(if bound { 3 } else { 2 }) {
                 // Only lo has ::1.
                 if (address, interface) != ("::1", Some("eth0")) {
@@ -140,7 +140,7 @@ fn attempt(bind: &Bind<'_>) -> Value {
     })
 }
 
-/// The kernel's answers; `None`: there is no such address on that interface.
+/// The kernel's answers. `None`: the interface does not have that address.
 fn attempts(binder: &mut Binder, binds: &[Bind<'_>]) -> Vec<Option<Answer>> {
     let specs: Vec<Value> = binds.iter().map(attempt).collect();
     let answers = binder.ask(&json!({ "attempts": specs }));
@@ -158,11 +158,11 @@ fn on_port(network: &Location, port: u16) -> Vec<PortUse> {
     bind_trial::look(network, &BTreeSet::from([port]), &BTreeSet::new()).unwrap().uses.unwrap()
 }
 
-/// What was compared: a socket as the tables show it, what is known of its options, and a bind.
-/// Ports and inodes, which differ from one trial to the next, are left out.
+/// One case of the comparison: a socket as the tables show it, what is known of its options, and a
+/// bind. Ports and inodes differ from trial to trial and are left out.
 type Case = (String, String, String);
 
-/// The kernel's answers in every case, and the answer of the rule.
+/// For every case the kernel's answers and the rule's answer.
 #[derive(Default)]
 struct Comparison {
     cases: BTreeMap<Case, (BTreeSet<bool>, Answer, bool)>,
@@ -184,7 +184,7 @@ impl Comparison {
         assert_eq!(entry.1, answer, "the same case");
     }
 
-    /// Everything known of one holder, with and without what only some tables show.
+    /// Adds a bind with all that may be known of the holder, and without what only some tables show.
     fn add_all(&mut self, used: &PortUse, bind: &Bind<'_>, options: (bool, bool), real: Answer) {
         self.binds += 1;
         let known = match options {
@@ -201,8 +201,8 @@ impl Comparison {
         }
     }
 
-    /// The cases in which the rule says what the kernel does not. Where one case has two answers
-    /// the rule has to be unsure, and where it has one, the rule has to know it if `exact`.
+    /// The cases in which the rule differs from the kernel. Where the kernel has two answers, the rule
+    /// must be unsure. Where it has one, the rule must not give the other, and must give it if `exact`.
     fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (case, (real, answer, exact)) in &self.cases {
@@ -269,8 +269,8 @@ fn every_answer_is_that_of_a_real_bind() {
     );
 }
 
-/// A port number of another network namespace is another port: the tables of this one do not show
-/// its holder, and the bind succeeds.
+/// A port number of another network namespace is another port: the tables do not show its holder
+/// here, and the bind succeeds.
 #[test]
 fn a_holder_in_another_network_namespace_is_not_in_the_way() {
     let mut world = world();
@@ -285,7 +285,7 @@ fn a_holder_in_another_network_namespace_is_not_in_the_way() {
     drop(world.beds);
 }
 
-/// Beside a listener a connection was accepted. The end whose port the kernel chose opened it.
+/// A connection beside a listener was accepted; one from a port of the kernel's choice is outgoing.
 #[test]
 fn the_direction_of_a_connection_is_known_from_what_is_beside_it() {
     let bed = Bed::new();

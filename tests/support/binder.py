@@ -1,4 +1,4 @@
-"""Opens sockets and tries binds, as lines of JSON ask for; answers each with a line of JSON."""
+"""Opens sockets and tries binds on request. Each request and each answer is a line of JSON."""
 
 import errno
 import json
@@ -32,7 +32,7 @@ def keep(*sockets: socket.socket) -> int:
 
 
 def hold(spec: dict) -> int:
-    """Holds a port in one of the ways there are, and names it."""
+    """Holds a port in the way that the request names, and gives its number."""
     made, here, kind = opened(spec), (spec["address"], spec["port"]), spec["role"]
     asks = spec["reuse_address"] or spec["reuse_port"]
     if kind in ("listening", "paused", "accepted", "peerless"):
@@ -66,7 +66,7 @@ def hold(spec: dict) -> int:
 
 
 def attempt(spec: dict) -> str:
-    """Binds as HAProxy does, and lets go again."""
+    """Binds as HAProxy does, and closes the socket again."""
     with opened(spec) as made:
         try:
             made.bind((spec["address"], spec["port"]))

@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::addresses::{self, Accepts, Address, AddressError, Carrier};
+use super::addresses::{self, Accepts, Address, Carrier};
 use super::expansion::expand_again;
 use super::lexer::Word;
+use super::ports::AddressError;
 use super::variables::{Reason, Variables};
 use super::version::Version;
 use crate::model::declared::{Inherited, Listener, Place, Ports, Possible, UnixListener};

@@ -8,8 +8,8 @@
 //! |---|---|
 //! | lines to words | `lexer.rs`, `expansion.rs`, `variables.rs` |
 //! | `.if` … `.endif` | `blocks.rs`, `conditions.rs`, `predicates.rs`, `truth.rs` |
-//! | files to lines, lines to sections | `reader.rs`, `walker.rs`, `context.rs`, `globals.rs`, `proxies.rs`, `peers.rs` |
-//! | `bind` words to listeners | `bind.rs`, `addresses.rs` |
+//! | files to lines, lines to sections | `reader.rs`, `walker.rs`, `directives.rs`, `context.rs`, `globals.rs`, `proxies.rs`, `peers.rs` |
+//! | `bind` words to listeners | `bind.rs`, `addresses.rs`, `ports.rs` |
 //!
 //! The authority is HAProxy's configuration manual: sections 2 (format, variables, conditions), 3
 //! (global), 4 and 5 (bind), and 11 (address formats). Where the manual is silent, the running HAProxy
@@ -20,12 +20,14 @@ mod bind;
 mod blocks;
 mod conditions;
 mod context;
+mod directives;
 mod expansion;
 mod findings;
 mod globals;
 mod launch;
 mod lexer;
 mod peers;
+mod ports;
 mod predicates;
 mod proxies;
 mod reader;
