@@ -111,7 +111,8 @@ impl FromStr for AllowedPort {
             None => (None, rest),
         };
         let (low, high) = ports.split_once('-').unwrap_or((ports, ports));
-        let (low, high): (PortNumber, PortNumber) = (low.parse()?, high.parse()?);
+        let number = |part: &str| part.parse().map_err(|why| format!("{text:?}: {why}"));
+        let (low, high): (PortNumber, PortNumber) = (number(low)?, number(high)?);
         if low.0 > high.0 {
             return Err(format!("the range {ports:?} goes down; write {}-{}", high.0, low.0));
         }

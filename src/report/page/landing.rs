@@ -4,16 +4,16 @@
 //! maud checks the templates at compile time and escapes every value. Control characters are left
 //! to [`printable`], because a process may have any name.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::endpoints::{Run, runs};
+use super::anomalies::anomalies;
+use super::endpoints::runs;
 use super::times::ago;
 use crate::build_info;
-use crate::judge::verdict::{Anomaly, Port, ProcessView, ServiceVerdict, Verdict};
+use crate::judge::verdict::{Port, ProcessView, ServiceVerdict, Verdict};
 use crate::report::text::{age, list, more, printable};
 
 const STYLE: &str = include_str!("landing.css");
@@ -26,11 +26,6 @@ pub const POLICY: &str = "default-src 'none'; \
 
 /// The longest table of ports that a person would read.
 const MAX_PORT_ROWS: usize = 500;
-/// The number of ports that the title of an anomaly names before it counts the rest.
-const MAX_NAMED_RUNS: usize = 8;
-/// The number of lines of advice, which differ only in the port, that an anomaly shows before it
-/// counts the rest.
-const MAX_ADVICE: usize = 3;
 
 /// The whole page: the age of the sample above the content, which is the same for all requests
 /// between two samples.
@@ -213,65 +208,6 @@ fn facts(service: &ServiceVerdict, now: f64) -> Markup {
             }
         }
     }
-}
-
-fn anomalies(anomalies: &[Anomaly], now: f64) -> Markup {
-    // Anomalies that differ only in their port share one article.
-    let mut groups: BTreeMap<_, Vec<&Anomaly>> = BTreeMap::new();
-    for anomaly in anomalies {
-        let Anomaly { kind, pending, evidence, subject, .. } = anomaly;
-        let alike = (pending, kind.severity(), kind, &subject.holder, evidence);
-        groups.entry(alike).or_default().push(anomaly);
-    }
-    html! {
-        h3 { "Anomalies" }
-        @if groups.is_empty() { p { "None." } }
-        @for ((pending, severity, kind, holder, evidence), group) in &groups {
-            article class=(severity.as_str()) {
-                h4 {
-                    span.severity { (severity.as_str()) }
-                    " " (kind.as_str()) (subject(group, holder))
-                }
-                p {
-                    @if **pending { "pending, seen for " } @else { "for " }
-                    (ago(group.iter().map(|anomaly| anomaly.since).fold(now, f64::min), now))
-                }
-                ul {
-                    @for fact in *evidence { li { (printable(fact)) } }
-                }
-                (advice(group))
-            }
-        }
-    }
-}
-
-fn advice(group: &[&Anomaly]) -> Markup {
-    let advice: BTreeSet<_> = group.iter().map(|anomaly| anomaly.advice.as_str()).collect();
-    html! {
-        @for line in advice.iter().take(MAX_ADVICE) {
-            p { b { "Do:" } " " (printable(line)) }
-        }
-        @if let Some(more) = more(advice.len(), MAX_ADVICE, "like it") {
-            p { (more) }
-        }
-    }
-}
-
-fn subject(group: &[&Anomaly], holder: &str) -> String {
-    let ports = group.iter().filter_map(|anomaly| anomaly.subject.port.as_ref());
-    let runs = runs(ports.map(|key| (key, ())));
-    let named: Vec<_> = runs.iter().take(MAX_NAMED_RUNS).map(Run::to_string).collect();
-    let mut text = String::new();
-    if !named.is_empty() {
-        text = format!(": {}", named.join(", "));
-    }
-    if let Some(more) = more(runs.len(), MAX_NAMED_RUNS, "") {
-        text = format!("{text} {more}");
-    }
-    if !holder.is_empty() {
-        text = format!("{text}, held by {}", printable(holder));
-    }
-    text
 }
 
 fn processes(processes: &[ProcessView], now: f64) -> Markup {

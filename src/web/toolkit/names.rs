@@ -96,7 +96,7 @@ impl FromStr for Suite {
         let names = SUITES.map(|(name, _)| name).join(", ");
         Err(if REFUSED_SUITES.contains(&text) {
             format!(
-                "cipher suite {text:?} is weak and not offered; remove it, or use one of {names}"
+                "cipher suite {text:?} is weak and not offered; remove it, or choose from {names}"
             )
         } else {
             format!("unknown cipher suite {text:?}; valid suites: {names}")
@@ -119,7 +119,7 @@ impl FromStr for Curve {
             "CurveP256" => Ok(Curve(kx_group::SECP256R1)),
             "CurveP384" => Ok(Curve(kx_group::SECP384R1)),
             "CurveP521" => {
-                Err(format!("curve {text:?} is not offered; remove it, or use one of {CURVES}"))
+                Err(format!("curve {text:?} is not offered; remove it, or choose from {CURVES}"))
             }
             _ => Err(format!("unknown curve {text:?}; valid curves: {CURVES}")),
         }
