@@ -1,20 +1,21 @@
 //! One connection: TLS, HTTP/1.1 or HTTP/2, and the time limits of the client.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::io::InspectReader;
 use tracing::debug;
 
 use super::admission::{Connection, HEAD_TIMEOUT};
@@ -71,11 +72,16 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     gate: &Arc<Gate>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let heads = (!h2).then(|| Arc::clone(connection));
-    let io = TokioIo::new(HeadWatch { stream, heads });
-    let (connection_, gate) = (Arc::clone(connection), Arc::clone(gate));
+    let reading = Arc::clone(connection);
+    let io = TokioIo::new(InspectReader::new(stream, move |bytes| {
+        // The bytes of HTTP/2 need not belong to a request.
+        if !h2 && !bytes.is_empty() {
+            reading.read_some();
+        }
+    }));
+    let (answering, gate) = (Arc::clone(connection), Arc::clone(gate));
     let service = service_fn(move |request| {
-        let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection_));
+        let (gate, connection) = (Arc::clone(&gate), Arc::clone(&answering));
         async move { Ok::<_, Infallible>(gate.answer(request, &connection).await) }
     });
     if h2 {
@@ -97,7 +103,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
 /// Runs a connection until it ends, until the client takes too long, or until the program stops.
 async fn watched(
-    served: impl Stoppable,
+    served: impl GracefulConnection<Error = hyper::Error>,
     connection: &Connection,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -110,7 +116,7 @@ async fn watched(
             // A stopped connection reads no more, so a head that has begun to come is awaited first.
             if result.is_pending() && stopping && !stopped && !connection.reads_head() {
                 stopped = true;
-                served.as_mut().stop();
+                served.as_mut().graceful_shutdown();
                 result = served.as_mut().poll(context);
             }
             result
@@ -125,93 +131,5 @@ async fn watched(
             }
             _ = stop.wait_for(|&stop| stop), if !stopping => stopping = true,
         }
-    }
-}
-
-/// A connection that can end after the requests that are being answered.
-trait Stoppable: Future<Output = hyper::Result<()>> {
-    fn stop(self: Pin<&mut Self>);
-}
-
-impl<I, S> Stoppable for http1::Connection<I, S>
-where
-    http1::Connection<I, S>: Future<Output = hyper::Result<()>>,
-    S: hyper::service::HttpService<hyper::body::Incoming>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S::ResBody: hyper::body::Body + 'static,
-    <S::ResBody as hyper::body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    fn stop(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<I, S> Stoppable for http2::Connection<I, S, TokioExecutor>
-where
-    http2::Connection<I, S, TokioExecutor>: Future<Output = hyper::Result<()>>,
-    S: hyper::service::HttpService<hyper::body::Incoming>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S::ResBody: hyper::body::Body + 'static,
-    <S::ResBody as hyper::body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
-{
-    fn stop(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-/// A stream that notes on its connection when bytes of a head come.
-struct HeadWatch<S> {
-    stream: S,
-    /// `None` for HTTP/2, where bytes need not belong to a request.
-    heads: Option<Arc<Connection>>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for HeadWatch<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before
-            && let Some(connection) = &self.heads
-        {
-            connection.read_some();
-        }
-        result
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeadWatch<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
