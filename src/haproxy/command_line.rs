@@ -55,7 +55,6 @@ impl CommandLine {
             };
             let mut letters = flag.chars();
             match (letters.next(), letters.next()) {
-                (Some('v' | 'h'), _) => line.only_answers = true,
                 (Some('d'), Some('t')) => {
                     // A trace's settings may follow as a word of their own.
                     kept.extend(rest.next_if(|next| !next.starts_with('-')).map(str::to_owned));
@@ -66,7 +65,7 @@ impl CommandLine {
                     operand()?;
                     line.only_answers = true;
                 }
-                (Some('c'), _) => line.only_answers = true,
+                (Some('c' | 'v' | 'h'), _) => line.only_answers = true,
                 (Some('D'), _) => line.daemon = true,
                 (Some('W'), next) => {
                     line.master_worker = true;

@@ -90,6 +90,7 @@ pub struct PortSockets<'a> {
 
 impl PortSockets<'_> {
     /// The inodes of the sockets.
+    #[must_use]
     pub fn inodes(&self) -> BTreeSet<u64> {
         self.sockets.iter().map(|socket| socket.inode).collect()
     }
@@ -100,6 +101,7 @@ impl PortSockets<'_> {
     }
 
     /// The port without its interface.
+    #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         let PortKey { protocol, address, port, .. } = self.key;
         Endpoint { network: self.network, protocol, address, port }

@@ -33,7 +33,7 @@ pub struct Cases<'a> {
     holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
     memory: &'a Memory,
     policy: &'a Policy,
-    cases: Vec<Case<'a>>,
+    services: Vec<Case<'a>>,
     nameless: Vec<Nameless<'a>>,
 }
 
@@ -46,14 +46,14 @@ impl<'a> Cases<'a> {
         memory: &'a Memory,
         policy: &'a Policy,
     ) -> Cases<'a> {
-        let (cases, nameless) = identify::identify(now, holdings, memory, policy);
-        Cases { now, holdings, memory, policy, cases, nameless }
+        let (services, nameless) = identify::identify(now, holdings, memory, policy);
+        Cases { now, holdings, memory, policy, services, nameless }
     }
 
     /// The details that [`Cases::judge`] needs.
     #[must_use]
     pub fn follow_ups(&self) -> FollowUps {
-        let stale = self.cases.iter().flat_map(|case| case.living(Generation::Stale));
+        let stale = self.services.iter().flat_map(|case| case.living(Generation::Stale));
         FollowUps { stale: stale.map(Member::id).collect(), unbound: self.unbound_ports() }
     }
 
@@ -62,9 +62,9 @@ impl<'a> Cases<'a> {
         let mut want = |endpoint: &Endpoint| {
             wanted.entry(endpoint.network).or_default().insert(endpoint.port);
         };
-        self.cases.iter().flat_map(|case| &case.unbound).for_each(&mut want);
+        self.services.iter().flat_map(|case| &case.unbound).for_each(&mut want);
         for (name, before) in &self.memory.services {
-            let alive = self.cases.iter().any(|case| case.continues(name));
+            let alive = self.services.iter().any(|case| case.continues(name));
             if let (false, Some(configuration)) = (alive, &before.configuration) {
                 let declared = before.places.endpoints(&configuration.ports);
                 declared.take(MOST_ENDPOINTS).for_each(|endpoint| want(&endpoint));
@@ -77,9 +77,9 @@ impl<'a> Cases<'a> {
     /// returns the verdict and the memory for the next sample.
     #[must_use]
     pub fn judge(mut self, details: &'a Details) -> (Verdict, Memory) {
-        self.cases.iter_mut().for_each(|case| case.details = details);
+        self.services.iter_mut().for_each(|case| case.details = details);
         let (now, memory) = (self.now, self.memory);
-        let owners = Owners::of(&self.cases, details);
+        let owners = Owners::of(&self.services, details);
         let mut verdict = Verdict {
             taken: now.taken,
             services: Vec::new(),
@@ -90,14 +90,14 @@ impl<'a> Cases<'a> {
         self.judge_living(&owners, &mut verdict, &mut remembered);
         self.remember_processes(&mut remembered);
         let seen = (now, details);
-        let lives = |name: &str| self.cases.iter().any(|case| case.continues(name));
+        let lives = |name: &str| self.services.iter().any(|case| case.continues(name));
         gone::add(seen, memory, self.policy, &owners, lives, (&mut verdict, &mut remembered));
         verdict.services.sort_by(|a, b| a.name.cmp(&b.name));
         (verdict, remembered)
     }
 
     fn judge_living(&self, owners: &Owners<'_>, verdict: &mut Verdict, remembered: &mut Memory) {
-        let ports: Vec<_> = self.cases.iter().map(|case| (case, case.port_sockets())).collect();
+        let ports: Vec<_> = self.services.iter().map(|case| (case, case.port_sockets())).collect();
         let sharing = sharing(&ports);
         for (case, own) in &ports {
             let others: Vec<(&str, &[PortSockets<'_>])> = ports
@@ -115,7 +115,7 @@ impl<'a> Cases<'a> {
     }
 
     fn remember_processes(&self, remembered: &mut Memory) {
-        let cases = self.cases.iter();
+        let cases = self.services.iter();
         let known = cases.map(|case| (Some(case.name.as_str()), &case.service, &case.generations));
         let nameless = self.nameless.iter();
         let unknown = nameless.map(|(service, generations)| (None, service, generations));

@@ -21,6 +21,7 @@ pub struct Clock {
 
 impl Clock {
     /// The wall-clock time of a number of ticks since boot.
+    #[must_use]
     #[allow(clippy::cast_precision_loss)] // the ticks of a century fit
     pub fn time_of(self, ticks: u64) -> UnixSeconds {
         self.boot + ticks as f64 / self.ticks_per_second as f64

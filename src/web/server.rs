@@ -54,7 +54,7 @@ async fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (security, security_now) = watch::channel(Arc::new(security));
-    let reloader = Reloader::new(settings.config_file.clone(), security, reloaded);
+    let on_reload = Reloader::new(settings.config_file.clone(), security, reloaded);
     let permits = (settings.max_requests > 0).then(|| Semaphore::new(settings.max_requests));
     let gate = Arc::new(Gate {
         page: page.clone(),
@@ -63,7 +63,7 @@ async fn run(
         bucket: Bucket::default(),
         permits: permits.map(Arc::new),
         connections: Connections::default(),
-        reloader: reloader.clone(),
+        reloader: on_reload.clone(),
         settings: settings.clone(),
     });
     let (stop, stopped) = watch::channel(false);
@@ -72,7 +72,7 @@ async fn run(
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::spawn(accept(listener, Arc::clone(&gate), stopped.clone(), alive.clone()));
     }
-    tokio::spawn(reloader.clone().follow());
+    tokio::spawn(on_reload.clone().follow());
     tokio::spawn(lifecycle::feed_watchdog(settings, page));
     lifecycle::ready();
     loop {
@@ -86,9 +86,9 @@ async fn run(
                 break;
             }
             _ = hangup.recv() => {
-                let reloader = reloader.clone();
+                let on_reload = on_reload.clone();
                 // The reloader has logged the error.
-                tokio::spawn(async move { drop(reloader.reload().await) });
+                tokio::spawn(async move { drop(on_reload.reload().await) });
             }
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::member::{Member, Role};
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::environment;
-use crate::haproxy::listeners::Holding;
+use crate::haproxy::listeners::{Holding, Listening};
 use crate::haproxy::places::Endpoint;
 use crate::model::{NamespaceId, Process, ProcessId};
 
@@ -63,7 +63,7 @@ impl<'m, 'a> Profile<'m, 'a> {
             }),
             endpoints: holding
                 .iter()
-                .flat_map(|holding| holding.listeners.iter().map(|held| held.endpoint()))
+                .flat_map(|holding| holding.listeners.iter().map(Listening::endpoint))
                 .collect(),
             serves: holding.and_then(Holding::serves),
         }
@@ -117,18 +117,14 @@ impl<'m, 'a> Profile<'m, 'a> {
         let read = |profile: &Profile<'_, '_>| -> Option<BTreeSet<String>> {
             Some(profile.process().configuration.as_ref()?.declared.variables.clone())
         };
-        match (read(self), read(other)) {
-            (Some(mine), Some(theirs)) => mine
-                .union(&theirs)
-                .filter(|name| !environment::is_own_variable(name))
-                .all(|name| own.get(name) == others.get(name)),
-            _ => {
-                let counts = |(name, _): &(&String, &String)| {
-                    !environment::is_own_variable(name) && !SHELL_VARIABLES.contains(&&***name)
-                };
-                own.0.iter().filter(counts).eq(others.0.iter().filter(counts))
-            }
+        if let (Some(mine), Some(theirs)) = (read(self), read(other)) {
+            let names = mine.union(&theirs).filter(|name| !environment::is_own_variable(name));
+            return names.into_iter().all(|name| own.get(name) == others.get(name));
         }
+        let counts = |(name, _): &(&String, &String)| {
+            !environment::is_own_variable(name) && !SHELL_VARIABLES.contains(&&***name)
+        };
+        own.0.iter().filter(counts).eq(others.0.iter().filter(counts))
     }
 
     /// It runs in the background, made its listeners itself, and shows its environment.

@@ -108,8 +108,8 @@ fn blocked_in(
             let blocks = binds.iter().any(|bind| blocks(wanted, bind, used, outgoing, ephemeral));
             blocks.then_some(*used)
         });
-        let used = in_the_way.next()?;
-        Some(finding(wanted, snapshot, endpoint, used, holder(wanted, used)))
+        let obstacle = in_the_way.next()?;
+        Some(finding(wanted, snapshot, endpoint, obstacle, holder(wanted, obstacle)))
     });
     found.collect()
 }
