@@ -30,17 +30,20 @@ impl Clock {
 
 /// The time of one of the kernel's clocks in seconds (clock_gettime(2)).
 #[allow(clippy::cast_precision_loss)] // seconds of this era fit
+#[must_use]
 pub fn seconds(clock: ClockId) -> f64 {
     let time = clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// The wall-clock time now.
+#[must_use]
 pub fn now() -> UnixSeconds {
     seconds(ClockId::Realtime)
 }
 
 /// When the host booted: the wall-clock time minus the time since boot, which includes suspends.
+#[must_use]
 pub fn boot_time() -> UnixSeconds {
     now() - seconds(ClockId::Boottime)
 }

@@ -150,7 +150,9 @@ impl Sampler {
         let (procfs, networks) = (&self.paths.procfs, &mut self.networks);
         self.connections.read(procfs, networks, snapshot, stale, &mut details);
         let suspects = self.port_uses.read(procfs, networks, snapshot, unbound, &mut details);
-        suspects.into_iter().for_each(|id| self.ownership.suspect(id));
+        for id in suspects {
+            self.ownership.suspect(id);
+        }
         details
     }
 

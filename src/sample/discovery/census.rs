@@ -83,6 +83,7 @@ impl Census {
     }
 
     /// The pids that must be looked at now.
+    #[must_use]
     pub fn due(&self) -> Vec<i32> {
         let now = seconds(ClockId::Monotonic);
         let due = |seen: &Seen| seen.next_look <= now || now - seen.first < YOUNG_SECONDS;

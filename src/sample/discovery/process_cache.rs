@@ -47,6 +47,7 @@ struct Reading {
 
 impl ProcessCache {
     /// The facts as they were last read, unless they may have changed.
+    #[must_use]
     pub fn get(&self, id: ProcessId, layout: Layout) -> Option<StableFacts> {
         let reading = self.known.get(&id).filter(|reading| reading.layout == layout)?;
         let settled = reading.last - reading.first >= YOUNG_SECONDS;

@@ -8,6 +8,7 @@ use crate::sample::proc::dir::ProcDir;
 /// The pid of a process whose `/proc/PID/root` shows the files that `found` was started with:
 /// itself, unless it has called chroot(2) since; else one of the same mount namespace that has
 /// not: another HAProxy, its parent, the exporter, or init.
+#[must_use]
 pub fn root_view(procfs: &Path, found: &Found, all: &[Found]) -> Option<i32> {
     let process = &found.process;
     if !process.in_own_jail() {
@@ -28,6 +29,7 @@ pub fn root_view(procfs: &Path, found: &Found, all: &[Found]) -> Option<i32> {
 }
 
 /// The exporter's pid as this procfs knows it.
+#[must_use]
 pub fn own_pid(procfs: &Path) -> Option<i32> {
     std::fs::read_link(procfs.join("self")).ok()?.to_str()?.parse().ok()
 }

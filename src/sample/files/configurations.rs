@@ -125,6 +125,7 @@ impl Configurations {
     }
 
     /// The source of a process of the last sample.
+    #[must_use]
     pub fn source(&self, id: ProcessId) -> Option<&Source> {
         self.sources.get(&id).map(|known| &known.source)
     }

@@ -9,6 +9,7 @@ use crate::sample::paths::access::Reader;
 /// pidfile names it.
 ///
 /// A daemon of root's that has given up its user id without any of these counts as its present user's.
+#[must_use]
 pub fn reader_of(found: &Found, all: &[Found]) -> Reader {
     if is_started_by_root(found, all) {
         return Reader::Root;
@@ -22,6 +23,7 @@ pub fn reader_of(found: &Found, all: &[Found]) -> Reader {
 }
 
 /// It is proved that root started a process.
+#[must_use]
 pub fn is_started_by_root(found: &Found, all: &[Found]) -> bool {
     let is_roots = |found: &Found| starter(&found.process, None) == Some(0);
     let executable = |found: &Found| found.process.executable.as_ref().map(|e| e.path.clone());

@@ -211,7 +211,7 @@ fn step(kind: StepKind, stat: &Stat) -> Step {
         owner: stat.st_uid,
         group: stat.st_gid,
         mode: stat.st_mode & 0o7777,
-        names: stat.st_nlink as u64,
+        names: stat.st_nlink,
     }
 }
 

@@ -33,12 +33,14 @@ impl Descriptors {
 
     /// The number of open descriptors, which is the size of the directory; `None` before Linux 6.2,
     /// where the size is 0.
+    #[must_use]
     pub fn count(&self) -> Option<u64> {
         let stat = rustix::fs::fstat(&self.directory).ok()?;
         u64::try_from(stat.st_size).ok().filter(|&count| count > 0)
     }
 
     /// The target of the descriptor of this number.
+    #[must_use]
     pub fn target_at(&self, number: u32) -> Target {
         let mut digits = [0; DIGITS];
         name_of(number, &mut digits)
@@ -113,6 +115,7 @@ pub struct Link(OwnedFd);
 
 impl Link {
     /// The target of the descriptor now.
+    #[must_use]
     pub fn target(&self) -> Target {
         target_of(&self.0, OsStr::new(""))
     }
