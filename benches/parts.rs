@@ -1,6 +1,6 @@
-//! Measures the CPU time and the allocations of the parts of a steady sample: the look at the host and
-//! its judgement, the metrics, and the page that is served. `benches/run` runs it under a load that it
-//! has built; alone it measures this host. It asserts nothing.
+//! Measures the CPU time and the allocations of the parts of a steady sample: the look at the host
+//! and its judgement, the metrics, and the page that is served. `benches/run` runs it under a load
+//! that it has built; alone it measures this host. It asserts nothing.
 
 use std::thread;
 use std::time::Duration;

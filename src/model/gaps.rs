@@ -15,7 +15,7 @@
 //! There are two sorts:
 //!
 //! - *Passing* gaps come from change and from budgets: [`torn`](Gaps::torn), [`lost`](Gaps::lost)
-//!   and [`unsearched`](Gaps::unsearched). They end without anybody's help, the first two mostly
+//!   and [`unsearched`](Gaps::unsearched). They end by themselves, the first two usually
 //!   within milliseconds. Where [`Gaps::may_close_at_once`] is true the watcher takes another sample
 //!   before it judges.
 //! - *Lasting* gaps come from missing rights: [`unidentified`](Gaps::unidentified),
@@ -24,9 +24,9 @@
 //!   `None` in the sample itself, so that a rule which needs the value cannot overlook that it is
 //!   missing.
 //!
-//! One doubt shows in no single sample: its parts may belong to two moments, such as a master before
-//! its re-exec and its worker after its end, without any sign of it. Therefore a service that was up
-//! is called down only once two samples in a row agree about its processes.
+//! One doubt shows in no single sample: its parts may belong to two moments, such as a master
+//! before its re-exec and its worker after its end, without any sign of it. Therefore a service
+//! that was up is called down only once two samples in a row agree about its processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,7 @@ pub struct Gaps {
     /// listed. Also set where the pids could not be listed at all.
     ///
     /// Forbids to conclude, of any service that does not serve in this sample, that it is down or
-    /// gone or that a port of it is unbound. Ends with a sample of a quiet moment, which is mostly
+    /// gone or that a port of it is unbound. Ends with a sample of a quiet moment, which is usually
     /// the next attempt.
     pub torn: bool,
     /// Listeners that are still in the tables and that an HAProxy held which does so no more, while
@@ -81,8 +81,8 @@ pub struct Gaps {
     /// Network namespaces in which an HAProxy may listen and of which a socket table is missing,
     /// because the namespace could not be entered or the table could not be read.
     ///
-    /// Forbids to conclude that a port there is unbound, that a listener there was closed, or that a
-    /// search for the holders of one is over.
+    /// Forbids to conclude that a port there is unbound, that a listener there was closed, or that
+    /// a search for the holders of one is over.
     pub unread: BTreeSet<NamespaceId>,
 }
 

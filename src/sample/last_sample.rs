@@ -1,5 +1,5 @@
-//! The part of the last accepted sample that is kept, so that a later sample can show what is missing
-//! in it.
+//! The part of the last accepted sample that is kept, so that a later sample can show what is
+//! missing in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,8 +31,8 @@ impl LastSample {
         self.processes.keys().copied()
     }
 
-    /// Listeners that were held in it, that are still in the tables, and that no process of `sample`
-    /// is known to hold; each with the processes that held it last.
+    /// Listeners that were held in it, that are still in the tables, and that no process of
+    /// `sample` is known to hold; each with the processes that held it last.
     pub fn lost_in(
         &self,
         sample: &Snapshot,

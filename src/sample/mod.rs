@@ -1,5 +1,5 @@
-//! Takes samples of the host. Only this module and its children read `/proc` and the kernel's socket
-//! tables.
+//! Takes samples of the host. Only this module and its children read `/proc` and the kernel's
+//! socket tables.
 
 pub mod budget;
 pub mod clock;

@@ -1,5 +1,5 @@
-//! Takes one sample of the host by running the collectors in order, and notes what may be missing in
-//! it.
+//! Takes one sample of the host by running the collectors in order, and notes what may be missing
+//! in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -243,8 +243,8 @@ impl Sampler {
         none_to_read || any_read
     }
 
-    /// Notes the lost listeners. One that was not lost in the sample before may have been closed just
-    /// after the tables were read, which another sample would show.
+    /// Notes the lost listeners. One that was not lost in the sample before may have been closed
+    /// just after the tables were read, which another sample would show.
     fn note_lost_listeners(&mut self, snapshot: &mut Snapshot) {
         let lost = self.last.lost_in(snapshot, self.ownership.wanted());
         snapshot.gaps.newly_lost = lost.keys().any(|inode| !self.lost.contains(inode));
@@ -252,8 +252,8 @@ impl Sampler {
         snapshot.gaps.lost = lost;
     }
 
-    /// Has every process of the host looked at in the next sample if there is a new listener that no
-    /// HAProxy holds: its holder may have executed HAProxy since it was last looked at.
+    /// Has every process of the host looked at in the next sample if there is a new listener that
+    /// no HAProxy holds: its holder may have executed HAProxy since it was last looked at.
     fn look_for_owners(&mut self, snapshot: &Snapshot) {
         let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
         let mut held: Vec<SocketInode> = held.flat_map(|held| held.iter().copied()).collect();

@@ -1,8 +1,8 @@
 //! The pids of the host, and which of them must be looked at in this sample.
 //!
-//! The pids are listed only when a process may have started. A process that is not HAProxy is looked
-//! at again while it is young, because it may still execute HAProxy, and then about once a minute,
-//! as long as its directory in procfs is the same.
+//! The pids are listed only when a process may have started. A process that is not HAProxy is
+//! looked at again while it is young, because it may still execute HAProxy, and then about once a
+//! minute, as long as its directory in procfs is the same.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;

@@ -26,8 +26,8 @@ const DELETED: &str = " (deleted)";
 /// Which processes count as HAProxy.
 #[derive(Debug, Clone, Default)]
 pub struct Discovery {
-    /// Patterns of command lines, the arguments joined by blanks, that count as HAProxy although the
-    /// program has another name.
+    /// Patterns of command lines, the arguments joined by blanks, that count as HAProxy although
+    /// the program has another name.
     pub commands: Vec<Regex>,
     /// Pidfiles whose processes count as HAProxy, whatever their program is called.
     pub pidfiles: Vec<PathBuf>,
@@ -89,8 +89,8 @@ pub fn discover(
     discovered
 }
 
-/// Makes cgroup paths start at the root of the hierarchy. Where the exporter runs in a container with
-/// a cgroup namespace of its own and the host's procfs, the kernel shows them relative to the
+/// Makes cgroup paths start at the root of the hierarchy. Where the exporter runs in a container
+/// with a cgroup namespace of its own and the host's procfs, the kernel shows them relative to the
 /// container's cgroup.
 fn see_cgroups_from_root(procfs: &Path, found: &mut [Found]) {
     let outside = |found: &Found| found.cgroups.name().is_some_and(|name| name.starts_with("/.."));

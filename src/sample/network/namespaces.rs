@@ -45,14 +45,14 @@ impl Network {
 pub struct Networks {
     procfs: PathBuf,
     own: Option<NamespaceId>,
-    /// The namespace of the host, which has no label: that of pid 1 of the procfs where it can be read,
-    /// else the exporter's own.
+    /// The namespace of the host, which has no label: that of pid 1 of the procfs where it can be
+    /// read, else the exporter's own.
     home: Option<NamespaceId>,
     open: BTreeMap<NamespaceId, Network>,
     /// The open namespaces that the last sample did not need.
     idle: BTreeSet<NamespaceId>,
-    /// The namespaces that the exporter has no right to enter, and cannot read in any other way. They
-    /// are not tried again.
+    /// The namespaces that the exporter has no right to enter, and cannot read in any other way.
+    /// They are not tried again.
     refused: BTreeMap<NamespaceId, Unreadable>,
 }
 
@@ -118,8 +118,8 @@ impl Networks {
         self.open.iter_mut().map(|(&id, network)| (id, &mut network.table))
     }
 
-    /// Closes the namespaces that neither this sample nor the last one needed. An open socket keeps its
-    /// namespace alive, but a torn sample may show no process in a namespace that is in use.
+    /// Closes the namespaces that neither this sample nor the last one needed. An open socket keeps
+    /// its namespace alive, but a torn sample may show no process in a namespace that is in use.
     pub fn retain(&mut self, needed: impl Fn(NamespaceId) -> bool) {
         let idle = self.open.keys().copied().filter(|&id| !needed(id)).collect();
         let before = std::mem::replace(&mut self.idle, idle);
@@ -167,8 +167,8 @@ impl Networks {
     }
 
     /// The label of a namespace: empty for the host's, else its name on the host, else the name in
-    /// HAProxy's configuration if no other namespace has it, else its number. A namespace that had the
-    /// name on the host before is called by its number from now on.
+    /// HAProxy's configuration if no other namespace has it, else its number. A namespace that had
+    /// the name on the host before is called by its number from now on.
     fn label_of(&mut self, id: NamespaceId, paths: &[NamespacePath]) -> String {
         if Some(id) == self.home {
             return String::new();

@@ -9,8 +9,8 @@ use super::sockets::{Netlink, SocketTable, procfs_inet, unmapped};
 use super::wire::{InetSocket, Transport, state};
 use crate::model::{ConnectionState, PortRole, PortUse, Protocol};
 
-/// Up to this many ports are asked for one by one. The kernel walks its whole table for each question,
-/// so for more ports one dump of all sockets is cheaper.
+/// Up to this many ports are asked for one by one. The kernel walks its whole table for each
+/// question, so for more ports one dump of all sockets is cheaper.
 const MOST_QUESTIONS: usize = 16;
 
 impl SocketTable {

@@ -7,7 +7,8 @@ use super::wire::{InetSocket, UnixSocket, state};
 
 /// Parses a line of `/proc/net/{tcp,tcp6,udp,udp6}` (proc_pid_net(5)); `None` for the heading.
 ///
-/// The line has no cookie, interface, buffer size or queue limit, and the drops of UDP are not used.
+/// The line has no cookie, interface, buffer size or queue limit, and the drops of UDP are not
+/// used.
 #[must_use]
 pub fn proc_inet_line(line: &str) -> Option<InetSocket> {
     let mut words = line.split_ascii_whitespace().skip(1);
@@ -49,8 +50,8 @@ fn proc_endpoint(text: &str) -> Option<(IpAddr, u16)> {
     Some((address, u16::from_str_radix(port, 16).ok()?))
 }
 
-/// The number of multipath sockets in `/proc/net/protocols`: the third column of the lines `MPTCP` and
-/// `MPTCPv6`. `None`: the text is not as expected.
+/// The number of multipath sockets in `/proc/net/protocols`: the third column of the lines `MPTCP`
+/// and `MPTCPv6`. `None`: the text is not as expected.
 #[must_use]
 pub fn counts_multipath(text: &str) -> Option<u64> {
     let mut lines = text.lines();

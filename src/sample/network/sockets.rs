@@ -18,21 +18,23 @@ use super::proc_net;
 use super::wire::{self, InetSocket, Message, Transport, UnixSocket, state};
 use crate::model::{BoundSocket, Connection, ConnectionState, Protocol, SocketInode};
 
-/// The size of the receive buffer: the datagrams of a dump have at most 32,448 bytes (`netlink_dump()`,
-/// `net/netlink/af_netlink.c`).
+/// The size of the receive buffer: the datagrams of a dump have at most 32,448 bytes
+/// (`netlink_dump()`, `net/netlink/af_netlink.c`).
 const BUFFER_BYTES: usize = 32 * 1024;
 /// How often a dump is requested in all when the table changes during it.
 const ATTEMPTS: usize = 4;
-/// How long to wait for the kernel, which answers at once; this only keeps a surprise from blocking the
-/// sampler.
+/// How long to wait for the kernel, which answers at once; this only keeps a surprise from blocking
+/// the sampler.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The source from which the sockets of a network namespace are read.
 #[derive(Debug)]
 pub enum SocketTable {
-    /// `sock_diag` over netlink. It needs no right, and keeps reading the namespace in which it was opened.
+    /// `sock_diag` over netlink. It needs no right, and keeps reading the namespace in which it was
+    /// opened.
     Netlink(Netlink),
-    /// A directory like `/proc/PID/net`, which shows no cookies, buffers, queue limits or interfaces.
+    /// A directory like `/proc/PID/net`, which shows no cookies, buffers, queue limits or
+    /// interfaces.
     Procfs(PathBuf),
 }
 
@@ -63,8 +65,8 @@ impl SocketTable {
         Ok(inodes)
     }
 
-    /// The connections of the namespace whose inodes are in `wanted`, and which of `wanted` are in any
-    /// table at all. This walks whole tables.
+    /// The connections of the namespace whose inodes are in `wanted`, and which of `wanted` are in
+    /// any table at all. This walks whole tables.
     pub fn connections(
         &mut self,
         wanted: &BTreeSet<SocketInode>,
@@ -121,7 +123,8 @@ fn connection(protocol: Protocol, socket: &InetSocket) -> Connection {
     }
 }
 
-/// Connected unix streams, gathered until all names are known: a socket pair has no name at either end.
+/// Connected unix streams, gathered until all names are known: a socket pair has no name at either
+/// end.
 #[derive(Default)]
 struct UnixConnections {
     wanted: Vec<UnixSocket>,
@@ -183,8 +186,8 @@ impl Netlink {
         Ok(Netlink { socket, protocols, sequence: 0, buffer: vec![0; BUFFER_BYTES] })
     }
 
-    /// Whether there are multipath sockets in its namespace. A dump of them walks a large table even
-    /// where there are none.
+    /// Whether there are multipath sockets in its namespace. A dump of them walks a large table
+    /// even where there are none.
     fn has_multipath(&self) -> bool {
         let mut text = String::new();
         let Some(mut file) = self.protocols.as_ref() else { return true };
@@ -342,8 +345,8 @@ fn procfs_bound(directory: &Path) -> io::Result<Vec<BoundSocket>> {
     Ok(found)
 }
 
-/// Shows the sockets in the tables of both families of `protocol` to `each`, and leaves a table once
-/// `each` returns `None`.
+/// Shows the sockets in the tables of both families of `protocol` to `each`, and leaves a table
+/// once `each` returns `None`.
 pub(in crate::sample) fn procfs_inet(
     directory: &Path,
     protocol: &str,

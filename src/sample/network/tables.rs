@@ -30,8 +30,8 @@ pub fn read(
     success
 }
 
-/// Leaves out a namespace that could not be entered. That is a gap, unless no HAProxy can listen there
-/// because it only connects to servers in it.
+/// Leaves out a namespace that could not be entered. That is a gap, unless no HAProxy can listen
+/// there because it only connects to servers in it.
 fn leave_out(id: NamespaceId, error: EntryError, found: &mut [Found], snapshot: &mut Snapshot) {
     if found.iter().any(|found| may_listen_in(&found.process, id)) {
         snapshot.gaps.unread.insert(id);

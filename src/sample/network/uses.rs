@@ -1,5 +1,5 @@
-//! Finds the network namespaces in which HAProxy processes live or may listen, and the paths by which
-//! each can be entered.
+//! Finds the network namespaces in which HAProxy processes live or may listen, and the paths by
+//! which each can be entered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -15,8 +15,8 @@ use crate::sample::proc::error::ReadError;
 /// The directory in which HAProxy looks up the name of a namespace, within its own root
 /// (`open_named_namespace()`, `src/namespace.c`).
 const NAMED_FOR_HAPROXY: &str = "/var/run/netns";
-/// How many descriptors are looked at for namespaces. HAProxy opens its namespaces while it reads its
-/// configuration, before any listener, so their descriptors have low numbers.
+/// How many descriptors are looked at for namespaces. HAProxy opens its namespaces while it reads
+/// its configuration, before any listener, so their descriptors have low numbers.
 const FIRST_DESCRIPTORS: i32 = 256;
 /// A process without a listener may still be reading its configuration for this long, and open more
 /// namespaces.
@@ -65,8 +65,8 @@ struct Known {
 }
 
 impl NetworkUses {
-    /// Gives every living process the namespaces in which it may listen besides its own, and returns
-    /// the paths to all namespaces.
+    /// Gives every living process the namespaces in which it may listen besides its own, and
+    /// returns the paths to all namespaces.
     pub fn read(
         &mut self,
         procfs: &Path,
@@ -106,8 +106,8 @@ impl NetworkUses {
 }
 
 impl Known {
-    /// Reads the namespaces that its descriptors lead to, other than its own, as long as it may open
-    /// more of them.
+    /// Reads the namespaces that its descriptors lead to, other than its own, as long as it may
+    /// open more of them.
     fn read_held(&mut self, found: &Found, has_started: bool, paths: &mut NamespacePaths) {
         let process = &found.process;
         if !self.held_is_final {
@@ -157,9 +157,9 @@ impl Known {
     }
 }
 
-/// Whether a process may listen in a namespace. HAProxy also keeps the namespaces of its servers open;
-/// only a configuration that was read in full, and with which the process was started, shows that a
-/// namespace is one of those.
+/// Whether a process may listen in a namespace. HAProxy also keeps the namespaces of its servers
+/// open; only a configuration that was read in full, and with which the process was started, shows
+/// that a namespace is one of those.
 #[must_use]
 pub fn may_listen_in(process: &Process, id: NamespaceId) -> bool {
     let others = &process.other_networks;

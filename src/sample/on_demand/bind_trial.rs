@@ -1,4 +1,5 @@
-//! Reads a network namespace for `check`: its sockets, its addresses and the outcome of trial binds.
+//! Reads a network namespace for `check`: its sockets, its addresses and the outcome of trial
+//! binds.
 //!
 //! Only `check` uses this; a sample never binds a socket to a port.
 
@@ -59,7 +60,8 @@ pub struct Surroundings {
     pub ephemeral: Option<EphemeralPorts>,
     /// `net.ipv6.bindv6only`.
     pub v6only: bool,
-    /// Whether a socket can be bound to an address; absent where the kernel's answer did not show it.
+    /// Whether a socket can be bound to an address; absent where the kernel's answer did not show
+    /// it.
     pub local: BTreeMap<IpAddr, bool>,
 }
 
@@ -123,10 +125,10 @@ pub struct TrialBind {
 /// Binds TCP sockets and closes each at once. `true`: the address was free; `false`: EADDRINUSE;
 /// `None`: any other answer.
 ///
-/// The sockets never listen, so that they can take no connection: a TCP socket joins the others that
-/// share its port only when it listens (`inet_reuseport_add_sock()`). A UDP socket joins when it is
-/// bound and would take datagrams, so there are no trials of UDP. The answer is the one that HAProxy
-/// would get only where the user is the same.
+/// The sockets never listen, so that they can take no connection: a TCP socket joins the others
+/// that share its port only when it listens (`inet_reuseport_add_sock()`). A UDP socket joins when
+/// it is bound and would take datagrams, so there are no trials of UDP. The answer is the one that
+/// HAProxy would get only where the user is the same.
 pub fn try_binds(location: &Location, trials: &[TrialBind]) -> io::Result<Vec<Option<bool>>> {
     location.within(|| Ok(trials.iter().map(try_bind).collect()))
 }

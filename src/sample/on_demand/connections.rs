@@ -1,6 +1,6 @@
 //! Reads the connections of stale processes. That walks their descriptors and dumps whole socket
-//! tables, so it is done only as often as its CPU budget allows: in each sample, except on hosts with
-//! many connections. In between the last reading is used.
+//! tables, so it is done only as often as its CPU budget allows: in each sample, except on hosts
+//! with many connections. In between the last reading is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::sample::proc::error::ReadError;
 
 /// The share of one processor that readings may take.
 const SHARE: f64 = 1.0 / 300.0;
-/// The share of one processor that a reading may take while the connections of a stale process are not
-/// known yet.
+/// The share of one processor that a reading may take while the connections of a stale process are
+/// not known yet.
 const FIRST_SHARE: f64 = 1.0 / 20.0;
 
 /// The connections of stale processes as they were last read.
@@ -112,8 +112,8 @@ impl Held {
         Some(own)
     }
 
-    /// Connections that are in no table of its namespaces: an accepted unix stream is in that of its
-    /// client.
+    /// Connections that are in no table of its namespaces: an accepted unix stream is in that of
+    /// its client.
     fn elsewhere(&self, hidden: &BTreeSet<SocketInode>) -> Vec<Connection> {
         if hidden.is_empty() {
             return Vec::new();

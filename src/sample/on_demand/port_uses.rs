@@ -14,8 +14,8 @@ use crate::sample::proc::dir::ProcDir;
 
 /// The share of one processor that reading the tables may take. In between the last answer is used.
 const SHARE: f64 = 1.0 / 100.0;
-/// The share of one processor that a reading may take while a port or a holder is asked about for the
-/// first time.
+/// The share of one processor that a reading may take while a port or a holder is asked about for
+/// the first time.
 const FIRST_SHARE: f64 = 1.0 / 20.0;
 
 /// The uses of the ports that were asked about, as they were last read.
@@ -38,8 +38,8 @@ impl PortUses {
     /// Adds the sockets that use these ports to the details, with their holders. A namespace that
     /// could not be read is absent there.
     ///
-    /// Returns the HAProxy processes that were found to hold a listener which they were not known to
-    /// hold.
+    /// Returns the HAProxy processes that were found to hold a listener which they were not known
+    /// to hold.
     pub fn read(
         &mut self,
         procfs: &Path,

@@ -1,11 +1,11 @@
 //! The wanted sockets that one process holds. They are verified with one read for each known
 //! descriptor, and the process is walked only where that is not enough.
 //!
-//! Of a process with few descriptors all are verified. As many are open as are known and each is what
-//! it was, so there is no other. Of a process with many connections only the listeners are verified;
-//! [`crate::sample::ownership`] decides when such a process is walked because it may have been handed
-//! another. The number of descriptors alone proves nothing: one may have been closed for each that was
-//! opened.
+//! Of a process with few descriptors all are verified. As many are open as are known and each is
+//! what it was, so there is no other. Of a process with many connections only the listeners are
+//! verified; [`crate::sample::ownership`] decides when such a process is walked because it may have
+//! been handed another. The number of descriptors alone proves nothing: one may have been closed
+//! for each that was opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use crate::sample::proc::error::ReadError;
 /// A process with no more than this many descriptors beside its listeners has all of them verified.
 const FEW: usize = 64;
 /// The same limit for a process that was never seen to listen: it may be starting, or it may be a
-/// stale process that let its listeners go before the exporter started. Each of its threads has a few
-/// descriptors.
+/// stale process that let its listeners go before the exporter started. Each of its threads has a
+/// few descriptors.
 const FEW_WHILE_STARTING: usize = 512;
-/// The share of one processor that the walks of one process may take where the kernel does not count
-/// its descriptors (before Linux 6.2).
+/// The share of one processor that the walks of one process may take where the kernel does not
+/// count its descriptors (before Linux 6.2).
 const COUNT_SHARE: f64 = 1.0 / 300.0;
 
 /// How much of a process's sockets a reading covers.
@@ -104,8 +104,9 @@ impl Holder {
         }
     }
 
-    /// Reads which of the wanted sockets the process holds, and which it still holds of those that were
-    /// wanted before. `walk` demands complete coverage; `links` is how many more links may be opened.
+    /// Reads which of the wanted sockets the process holds, and which it still holds of those that
+    /// were wanted before. `walk` demands complete coverage; `links` is how many more links may be
+    /// opened.
     pub fn read(
         &mut self,
         descriptors: &Descriptors,
@@ -153,7 +154,8 @@ impl Holder {
         &self.walk_budget
     }
 
-    /// Has it walked next time, because it was found to hold a socket that it was not known to hold.
+    /// Has it walked next time, because it was found to hold a socket that it was not known to
+    /// hold.
     pub fn suspect(&mut self) {
         self.suspect = true;
     }
@@ -225,8 +227,8 @@ impl Holder {
         Ok(())
     }
 
-    /// Keeps what a walk has found. Links stay with their numbers: a link shows the present target of
-    /// its number.
+    /// Keeps what a walk has found. Links stay with their numbers: a link shows the present target
+    /// of its number.
     fn keep(&mut self, held: &[(u32, SocketInode)], rest: &[u32], open: u64) {
         let all_listed = (held.len() + rest.len()) as u64 == open;
         let same = self.rest.slots.iter().map(|slot| slot.number).eq(rest.iter().copied())

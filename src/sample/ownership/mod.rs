@@ -15,7 +15,8 @@
 //!   listener which its giver keeps, or a new one that was on its way while the processes were
 //!   walked.
 //!
-//! A socket that no HAProxy was found to hold is remembered by its cookie and not searched for again.
+//! A socket that no HAProxy was found to hold is remembered by its cookie and not searched for
+//! again.
 
 pub mod holder;
 pub mod search;
@@ -36,7 +37,8 @@ use crate::sample::proc::error::ReadError;
 
 /// The share of one processor that walks in turn may take.
 const TURN_SHARE: f64 = 1.0 / 20_000.0;
-/// Descriptors that are never spent on links: 512 for connections, and one or a few for each HAProxy.
+/// Descriptors that are never spent on links: 512 for connections, and one or a few for each
+/// HAProxy.
 const RESERVED_DESCRIPTORS: u64 = 1024;
 
 /// How the reading of a process's descriptors ended.
@@ -71,8 +73,8 @@ struct Reading {
 }
 
 impl Ownership {
-    /// Gives every living process the sockets of `wanted` that it holds, and those that it held when
-    /// they were wanted and still holds, although no table lists them now.
+    /// Gives every living process the sockets of `wanted` that it holds, and those that it held
+    /// when they were wanted and still holds, although no table lists them now.
     pub fn read(
         &mut self,
         found: &mut [Found],

@@ -72,8 +72,8 @@ impl Search {
 
     /// Whether a search that would cost so much processor time is within the budget.
     ///
-    /// The cost is that of the processes which would be walked now. What an earlier search cost does
-    /// not count: the process that made it expensive may have ended.
+    /// The cost is that of the processes which would be walked now. What an earlier search cost
+    /// does not count: the process that made it expensive may have ended.
     pub fn affords(
         &self,
         cost_seconds: f64,
@@ -124,7 +124,7 @@ mod tests {
         sockets.iter().map(|&(inode, cookie)| Wanted::tcp(inode, cookie)).collect()
     }
 
-    /// Searches for all that `tables` make worth it, and answers which sockets those were.
+    /// Searches for all sockets of `tables` that have unknown holders, and returns them.
     fn searched(search: &mut Search, tables: &[(SocketInode, Option<u64>)]) -> Vec<SocketInode> {
         let tables = wanted(tables);
         let targets = search.begin(&tables);

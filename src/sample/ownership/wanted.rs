@@ -1,4 +1,4 @@
-//! The wanted sockets: all that may be listeners, whoever holds them.
+//! The wanted sockets: all that may be listeners of HAProxy, by whichever process they are held.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -36,9 +36,9 @@ impl CgroupPaths {
         paths
     }
 
-    /// Converts paths that the kernel shows relative to the exporter's own cgroup (`/../..`), because
-    /// the exporter is in a cgroup namespace of its own, to paths from the root of the hierarchy. The
-    /// paths of `init`, which is in no container, show how far up the root is.
+    /// Converts paths that the kernel shows relative to the exporter's own cgroup (`/../..`),
+    /// because the exporter is in a cgroup namespace of its own, to paths from the root of the
+    /// hierarchy. The paths of `init`, which is in no container, show how far up the root is.
     #[must_use]
     pub fn from_root(self, init: &CgroupPaths) -> CgroupPaths {
         CgroupPaths {

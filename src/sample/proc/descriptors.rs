@@ -14,12 +14,12 @@ use rustix::io::Errno;
 use super::error::ReadError;
 use crate::model::SocketInode;
 
-/// The longest link that is read: `socket:[18446744073709551615]` has 29 bytes, and a longer one is not
-/// a socket's.
+/// The longest link that is read: `socket:[18446744073709551615]` has 29 bytes, and a longer one is
+/// not a socket's.
 const LINK_BYTES: usize = 64;
 
-/// The directory of a process's descriptors, held open. It never shows a later process with the same
-/// pid, and stays valid over execve(2).
+/// The directory of a process's descriptors, held open. It never shows a later process with the
+/// same pid, and stays valid over execve(2).
 #[derive(Debug)]
 pub struct Descriptors {
     directory: OwnedFd,
@@ -80,8 +80,8 @@ impl Descriptors {
         Ok(inodes)
     }
 
-    /// The names of the protocols of those sockets among them that are in `wanted`, such as `TCP` or
-    /// `UNIX-STREAM` (`system.sockprotoname`, `net/socket.c`).
+    /// The names of the protocols of those sockets among them that are in `wanted`, such as `TCP`
+    /// or `UNIX-STREAM` (`system.sockprotoname`, `net/socket.c`).
     ///
     /// This shows the kind of a socket that no table of its namespace lists.
     pub fn protocols(
@@ -107,9 +107,9 @@ impl Descriptors {
 
 /// The link `/proc/PID/fd/N`, held open. The link does not hold its target open.
 ///
-/// Reading it costs a quarter less than looking it up by its name. It shows each time which file the
-/// process has under this number then, and none once the process has ended, even if another one gets
-/// its pid.
+/// Reading it costs a quarter less than looking it up by its name. It shows each time which file
+/// the process has under this number then, and none once the process has ended, even if another one
+/// gets its pid.
 #[derive(Debug)]
 pub struct Link(OwnedFd);
 

@@ -20,11 +20,12 @@ use super::status::{self, Status};
 use crate::model::{NamespaceId, ProcessId};
 use crate::sample::paths::route::{self, Dead};
 
-/// The most bytes that are read of one file: a process can make its arguments and environment large.
+/// The most bytes that are read of one file: a process can make its arguments and environment
+/// large.
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
 
-/// After this many unused numbers in a row no more descriptors are expected: the kernel gives a process
-/// the lowest number that is free.
+/// After this many unused numbers in a row no more descriptors are expected: the kernel gives a
+/// process the lowest number that is free.
 const WIDEST_GAP: usize = 32;
 /// The type of the file system of namespaces (`linux/magic.h`).
 const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
@@ -36,7 +37,8 @@ pub struct ProcDir {
 }
 
 impl ProcDir {
-    /// Opens the directory of a process that was seen before. It is gone if another one has its pid.
+    /// Opens the directory of a process that was seen before. It is gone if another one has its
+    /// pid.
     pub fn of(procfs: &Path, id: ProcessId) -> Result<ProcDir, ReadError> {
         let directory = ProcDir::open(procfs, id.pid)?;
         let same = directory.stat()?.starttime == id.start_ticks;
@@ -116,8 +118,8 @@ impl ProcDir {
         Ok(Descriptors::new(directory))
     }
 
-    /// The number of open descriptors, which is the size of `fd` since Linux 6.2; 0 before. It can be
-    /// read where the directory itself cannot.
+    /// The number of open descriptors, which is the size of `fd` since Linux 6.2; 0 before. It can
+    /// be read where the directory itself cannot.
     pub fn fd_count(&self) -> Result<u64, ReadError> {
         let stat = rustix::fs::statat(&self.directory, "fd", AtFlags::empty())?;
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
@@ -208,8 +210,8 @@ pub(in crate::sample) fn read_up_to(file: File, limit: u64) -> Result<Vec<u8>, R
     Ok(bytes)
 }
 
-/// Opens the target of a link like `/run/netns/X -> /proc/PID/ns/net`, which administrators make for
-/// containers whose runtime gives their networks no names.
+/// Opens the target of a link like `/run/netns/X -> /proc/PID/ns/net`, which administrators make
+/// for containers whose runtime gives their networks no names.
 fn linked_network(root: &OwnedFd, path: &Path) -> Result<OwnedFd, ReadError> {
     let parent = route::follow(root, path.parent().ok_or(ReadError::Gone)?)
         .map_err(|dead| ReadError::from(dead.errno))?;
@@ -227,7 +229,8 @@ fn linked_network(root: &OwnedFd, path: &Path) -> Result<OwnedFd, ReadError> {
     Ok(rustix::fs::openat(&directory, name, flags, Mode::empty())?)
 }
 
-/// Whether a link shows a name below /run/netns, or the rest of one that `ip netns del` has unmounted.
+/// Whether a link shows a name below /run/netns, or the rest of one that `ip netns del` has
+/// unmounted.
 fn may_be_named_network(link: &[u8]) -> bool {
     link == b"/" || link.windows(7).any(|part| part == b"/netns/")
 }

@@ -1,5 +1,5 @@
-//! Parses the few fields of `/proc/PID/status` (proc_pid_status(5)) that matter: it is read for each
-//! process in each sample, and has sixty lines.
+//! Parses the few fields of `/proc/PID/status` (proc_pid_status(5)) that matter: it is read for
+//! each process in each sample, and has sixty lines.
 
 use crate::model::{Signals, UserIds};
 
@@ -10,7 +10,8 @@ pub struct Status {
     pub run_state: char,
     /// Its user ids (`Uid`).
     pub users: UserIds,
-    /// Its pid in each pid namespace, from the exporter's to its own (`NSpid`); empty before Linux 4.1.
+    /// Its pid in each pid namespace, from the exporter's to its own (`NSpid`); empty before Linux
+    /// 4.1.
     pub namespace_pids: Vec<i32>,
     /// Its pending signals (`SigPnd`, `ShdPnd`) and its blocked signals (`SigBlk`).
     pub signals: Signals,
