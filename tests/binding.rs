@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use haproxy_host_exporter::haproxy::binding::{self, Answer, Bind, Reuse};
@@ -82,10 +82,13 @@ impl Holder {
     }
 }
 
+/// A protocol, what the socket does, and the addresses it does that on.
+type Role<'a> = (Protocol, &'a str, &'a [(&'a str, bool)]);
+
 /// Every way to hold a port.
 fn holders() -> Vec<Holder> {
     let mut holders = Vec::new();
-    let roles: [(Protocol, &str, &[(&str, bool)]); 7] = [
+    let roles: [Role<'_>; 7] = [
         (Protocol::Tcp, "listening", &ADDRESSES),
         (Protocol::Tcp, "paused", &ADDRESSES),
         (Protocol::Tcp, "outgoing", &CONNECTED),
@@ -231,7 +234,7 @@ fn world() -> World {
     for bed in &beds {
         bed.shell("ip link add eth0 type veth peer name eth1 && ip link set eth0 up");
     }
-    let network = Location::At(PathBuf::from(beds[0].procfs()).join("1/ns/net"));
+    let network = Location::At(beds[0].procfs().join("1/ns/net"));
     World { here: Binder::start(&beds[0]), elsewhere: Binder::start(&beds[1]), network, beds }
 }
 
@@ -245,13 +248,13 @@ fn every_answer_is_that_of_a_real_bind() {
             let port = world.here.ask(&json!({ "hold": holder.spec(options, wanted) }));
             let port = u16::try_from(port.as_u64().unwrap()).unwrap();
             let uses = on_port(&world.network, port);
-            let [used] = uses.as_slice() else { panic!("{holder:?} {options:?}: {uses:?}") };
-            assert_eq!(binding::only_sends(used), holder.role == "sending", "{holder:?}");
+            let [held] = uses.as_slice() else { panic!("{holder:?} {options:?}: {uses:?}") };
+            assert_eq!(binding::only_sends(held), holder.role == "sending", "{holder:?}");
             let binds = binds(holder.protocol, port);
             let real = attempts(&mut world.here, &binds);
             for (bind, real) in binds.iter().zip(real) {
                 if let Some(real) = real {
-                    comparison.add_all(used, bind, options, real);
+                    comparison.add_all(held, bind, options, real);
                 }
             }
             world.here.ask(&json!({}));
@@ -289,7 +292,7 @@ fn a_holder_in_another_network_namespace_is_not_in_the_way() {
 #[test]
 fn the_direction_of_a_connection_is_known_from_what_is_beside_it() {
     let bed = Bed::new();
-    let network = Location::At(PathBuf::from(bed.procfs()).join("1/ns/net"));
+    let network = Location::At(bed.procfs().join("1/ns/net"));
     let (listener, client) = bed.inside(|| {
         let listener = std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
         let client = std::net::TcpStream::connect("127.0.0.1:8080").unwrap();

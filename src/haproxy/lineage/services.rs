@@ -65,6 +65,7 @@ pub fn group<'a>(
 
 #[cfg(test)]
 mod tests {
+    use crate::judge::verdict::ServiceVerdict;
     use crate::model::ConnectionState::Established;
     use crate::stage::{Actor, Film, actor};
 
@@ -76,7 +77,7 @@ mod tests {
     /// What the actors are, a service each: `10 stale, 11 current`.
     fn casts(film: &mut Film, actors: &[Actor]) -> Vec<String> {
         let verdict = film.settle(1000.0, actors);
-        let mut casts: Vec<String> = verdict.services.iter().map(|h| h.cast()).collect();
+        let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
         casts.sort();
         casts
     }
@@ -99,6 +100,7 @@ mod tests {
     const TWO: &[&str] = &["10 current", "11 current"];
 
     #[test]
+    #[allow(clippy::large_stack_arrays)] // a table of staged hosts
     fn one_pidfile() {
         let pair = |older: &str, newer: &str| [actor(10, 100, older), actor(11, 200, newer)];
         let same = || pair(DAEMON, DAEMON);
