@@ -25,7 +25,8 @@ const COMMAND_LIMIT: &str = "60";
 
 /// A machine that ends with the test, however the test ends.
 pub struct Machine {
-    nspawn: Child,
+    /// `unshare`, which ends with systemd-nspawn.
+    holder: Child,
     /// The container's pid 1 as this host numbers it; 0 until it has appeared.
     init: i32,
     /// These two are dropped last, when no process is left in them.
@@ -57,8 +58,8 @@ impl Machine {
         let root = directory.0.join("root");
         install_system(&suite, &root);
         let cgroup = Cgroup::new();
-        let nspawn = spawn(nspawn, &cgroup, &root, &directory.0.join("console.log"));
-        let mut machine = Self { nspawn, init: 0, directory, _cgroup: cgroup };
+        let holder = spawn(nspawn, &cgroup, &root, &directory.0.join("console.log"));
+        let mut machine = Self { holder, init: 0, directory, _cgroup: cgroup };
         machine.await_boot();
         machine
     }
@@ -67,7 +68,7 @@ impl Machine {
         let deadline = Instant::now() + BOOT_PATIENCE;
         loop {
             if self.init == 0 {
-                self.init = init_of(&self.nspawn).unwrap_or_default();
+                self.init = init_of(&self.holder).unwrap_or_default();
             } else {
                 // Before there is a bus it fails; then it waits for the last job of the boot.
                 let output = self.command(&["systemctl", "is-system-running", "--wait"]).output();
@@ -76,7 +77,7 @@ impl Machine {
                     return;
                 }
             }
-            let ended = self.nspawn.try_wait().unwrap();
+            let ended = self.holder.try_wait().unwrap();
             let alive = ended.is_none() && Instant::now() < deadline;
             assert!(alive, "systemd-nspawn did not boot a system ({ended:?}):\n{}", self.console());
             std::thread::sleep(Duration::from_millis(100));
@@ -233,13 +234,13 @@ impl Drop for Machine {
         // With its pid 1 every process of the container ends, and then systemd-nspawn by itself.
         match Pid::from_raw(self.init) {
             Some(init) => drop(kill_process(init, Signal::KILL)),
-            None => drop(self.nspawn.kill()),
+            None => drop(self.holder.kill()),
         }
         let deadline = Instant::now() + PATIENCE;
-        while self.nspawn.try_wait().is_ok_and(|ended| ended.is_none()) {
+        while self.holder.try_wait().is_ok_and(|ended| ended.is_none()) {
             if Instant::now() > deadline {
-                let _ = self.nspawn.kill();
-                let _ = self.nspawn.wait();
+                let _ = self.holder.kill();
+                let _ = self.holder.wait();
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -271,7 +272,8 @@ fn shipped(file: &str) -> String {
 
 fn spawn(nspawn: &str, cgroup: &Cgroup, root: &Path, console: &Path) -> Child {
     let console = fs::File::create(console).unwrap();
-    // Should the test be killed, systemd-nspawn dies with it and takes the container along.
+    // Should the test be killed, unshare dies with it, then systemd-nspawn, and as that is pid 1 of a
+    // namespace around the container, the container too. Its own death would leave the container running.
     let mut command = Command::new(tool("setpriv"));
     command
         .args(["--pdeathsig", "KILL", "sh", "-c"])
@@ -280,7 +282,17 @@ fn spawn(nspawn: &str, cgroup: &Cgroup, root: &Path, console: &Path) -> Child {
         )
         .arg("sh")
         .args(cgroup.entrances())
-        .args(["--", nspawn, "--quiet", "--register=no", "--keep-unit"])
+        .args([
+            "--",
+            tool("unshare"),
+            "--pid",
+            "--mount-proc",
+            "--fork",
+            "--kill-child",
+            "--",
+            nspawn,
+        ])
+        .args(["--quiet", "--register=no", "--keep-unit"])
         .args(["--private-network", "--boot", "--directory"])
         .arg(root)
         .stdin(Stdio::null())
@@ -289,17 +301,24 @@ fn spawn(nspawn: &str, cgroup: &Cgroup, root: &Path, console: &Path) -> Child {
     command.spawn().unwrap()
 }
 
-/// The pid 1 of the container, as soon as it is there.
-fn init_of(nspawn: &Child) -> Option<i32> {
-    let parent = nspawn.id();
-    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
-    children.split_whitespace().find_map(|pid| {
+/// The pid 1 of the container, as soon as it is there: the child of systemd-nspawn, which is the child
+/// of unshare.
+fn init_of(unshare: &Child) -> Option<i32> {
+    let of_nspawn = children(&unshare.id().to_string())
+        .iter()
+        .flat_map(|pid| children(pid))
+        .collect::<Vec<_>>();
+    of_nspawn.into_iter().find_map(|pid| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-        // On the way to it systemd-nspawn has another child, which is in no pid namespace of its own.
-        let pids: Vec<&str> = pids.split_whitespace().collect();
-        (pids.len() > 1 && pids.last() == Some(&"1")).then(|| pid.parse().ok())?
+        // On the way to it systemd-nspawn has another child, which is no pid 1.
+        (pids.split_whitespace().last() == Some("1")).then(|| pid.parse().ok())?
     })
+}
+
+fn children(pid: &str) -> Vec<String> {
+    let pids = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    pids.split_whitespace().map(str::to_owned).collect()
 }
 
 fn taken(page: &Page) -> f64 {
