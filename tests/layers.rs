@@ -255,7 +255,8 @@ fn arrows(sources: &Sources) -> BTreeSet<(PathBuf, PathBuf)> {
 }
 
 /// An import.
-static IMPORT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\buse ([^;]+);").unwrap());
+static IMPORT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?m)^\s*(?:pub(?:\([^)]*\))? )?use ([^;]+);").unwrap());
 /// A path in the middle of an expression or a type.
 static PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b[A-Za-z_]\w*(?:::\w+)+").unwrap());
 /// Where an item is visible: no import, though it may name a module.

@@ -22,7 +22,8 @@ use crate::haproxy::config;
 use crate::model::{Unreadable, What};
 use crate::report::candidate::{self, Candidate};
 use crate::report::candidate_text;
-use crate::sample::files::config_files::{self, Problem};
+use crate::sample::files::config_files;
+use crate::sample::files::problem::Problem;
 
 /// Judges every configuration and prints the answer.
 pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {

@@ -37,14 +37,14 @@ pub(super) fn line(line: &Line<'_>, discovering: bool, context: &mut Context<'_>
         b"unsetenv" => {
             for word in line.rest(1) {
                 match doubt {
-                    Some(doubt) => context.variables.doubt(&word.text, doubt),
+                    Some(doubt) => context.variables.forget(&word.text, doubt),
                     None => context.variables.unset(&word.text),
                 }
             }
         }
         b"resetenv" => {
             if let Some(doubt) = doubt {
-                context.variables.doubt_all(doubt);
+                context.variables.forget_all(doubt);
             } else {
                 let names = line.rest(1).iter().map(|word| word.text.as_slice());
                 context.variables.keep_only(&names.collect::<Vec<_>>());
@@ -54,7 +54,7 @@ pub(super) fn line(line: &Line<'_>, discovering: bool, context: &mut Context<'_>
         b"localpeer" if context.launch.local_peer.is_none() => {
             if let Some(doubt) = doubt {
                 context.local_peer = None;
-                context.variables.doubt(b"HAPROXY_LOCALPEER", doubt);
+                context.variables.forget(b"HAPROXY_LOCALPEER", doubt);
             } else {
                 let name = line.string(1);
                 context.variables.set(b"HAPROXY_LOCALPEER", name.as_bytes());
@@ -88,11 +88,11 @@ fn assign(line: &Line<'_>, context: &mut Context<'_>) {
     let (name, value) = (line.text(1), line.text(2));
     if line.words.get(1).is_some_and(|word| word.doubt.is_some()) {
         let reason = "an earlier line sets a variable whose name is not known".into();
-        context.variables.doubt_all(&reason);
+        context.variables.forget_all(&reason);
         return;
     }
     match line.doubt_to(2) {
-        Some(doubt) => context.variables.doubt(name, doubt),
+        Some(doubt) => context.variables.forget(name, doubt),
         None if line.text(0) == b"setenv" => context.variables.set(name, value),
         None => context.variables.preset(name, value),
     }

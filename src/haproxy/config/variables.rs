@@ -63,14 +63,14 @@ impl Variables {
     fn set_own(&mut self, launch: &Launch, local_peer: Option<&str>) {
         match local_peer {
             Some(name) => self.set(b"HAPROXY_LOCALPEER", name.as_bytes()),
-            None => self.doubt(b"HAPROXY_LOCALPEER", &"the host's name is not known".into()),
+            None => self.forget(b"HAPROXY_LOCALPEER", &"the host's name is not known".into()),
         }
         let version = launch.version;
         if launch.master_worker {
             if version.is_some_and(|version| version.is_at_least(3, 1)) {
                 self.set(b"HAPROXY_MWORKER", b"1");
             } else if !matches!(self.peek(b"HAPROXY_MWORKER"), Lookup::Set(_)) {
-                self.doubt(
+                self.forget(
                     b"HAPROXY_MWORKER",
                     &"up to 3.0 a master has HAPROXY_MWORKER only once it has restarted".into(),
                 );
@@ -90,10 +90,10 @@ impl Variables {
                 self.set(b"HAPROXY_BRANCH", format!("{major}.{minor}").as_bytes());
             }
             Some(_) => return,
-            None => self.doubt(b"HAPROXY_BRANCH", &"the version is not known".into()),
+            None => self.forget(b"HAPROXY_BRANCH", &"the version is not known".into()),
         }
         for name in names {
-            self.doubt(name, &built_in);
+            self.forget(name, &built_in);
         }
     }
 
@@ -131,7 +131,7 @@ impl Variables {
         match self.peek(name) {
             Lookup::Set(_) => {}
             Lookup::Unset => self.set(name, value),
-            Lookup::Unknown(reason) => self.doubt(name, &reason),
+            Lookup::Unknown(reason) => self.forget(name, &reason),
         }
     }
 
@@ -157,12 +157,12 @@ impl Variables {
     }
 
     /// Marks one variable as not known from here on.
-    pub(super) fn doubt(&mut self, name: &[u8], reason: &Reason) {
+    pub(super) fn forget(&mut self, name: &[u8], reason: &Reason) {
         self.values.insert(name.to_vec(), Value::Unknown(Arc::clone(reason)));
     }
 
     /// Marks all variables as not known from here on.
-    pub(super) fn doubt_all(&mut self, reason: &Reason) {
+    pub(super) fn forget_all(&mut self, reason: &Reason) {
         self.values.clear();
         self.rest = Some(Arc::clone(reason));
     }

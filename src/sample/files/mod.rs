@@ -4,4 +4,5 @@ pub mod config_files;
 pub mod configurations;
 pub mod host_names;
 pub mod pidfiles;
+pub mod problem;
 pub mod reader;
