@@ -1,6 +1,6 @@
-//! Where a steady sample's CPU time and allocations go: the look at the host and its judgement, the
-//! metrics, the pages that are served. `benches/run` runs it on a load it has built; alone it looks at
-//! this host. It asserts nothing.
+//! Measures the CPU time and the allocations of the parts of a steady sample: the look at the host
+//! and its judgement, the metrics, and the page that is served. `benches/run` runs it under a load
+//! that it has built; alone it measures this host. It asserts nothing.
 
 use std::thread;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use haproxy_host_exporter::config::Config;
 use haproxy_host_exporter::metrics::{Exporter, Renderer};
 use haproxy_host_exporter::sample::Paths;
 use haproxy_host_exporter::watch::Watcher;
-use haproxy_host_exporter::web::{Gzip, Page};
+use haproxy_host_exporter::web::Page;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Samples in which a process ceases to be new to the exporter.
+/// The samples after which no process is new to the exporter.
 const WARM_UP: usize = 4;
 const SAMPLES: usize = 5;
 
-/// What one part of a sample takes.
+/// The cost of one part of a sample.
 struct Part {
     name: &'static str,
     cpu_seconds: f64,
@@ -29,11 +29,10 @@ fn main() {
     let paths = Paths { procfs: "/proc".into(), sysfs: "/sys".into() };
     let mut watcher = Watcher::new(paths, Config::default()).expect("there is a procfs");
     let mut renderer = Renderer::default();
-    let mut gzip = Gzip::default();
     let mut samples: Vec<[Part; 3]> = (0..WARM_UP + SAMPLES)
         .map(|_| {
             thread::sleep(Duration::from_secs(1));
-            sample(&mut watcher, &mut renderer, &mut gzip)
+            sample(&mut watcher, &mut renderer)
         })
         .skip(WARM_UP)
         .collect();
@@ -43,12 +42,12 @@ fn main() {
     println!("[{}]", parts.join(", "));
 }
 
-/// What `serve` does each interval.
-fn sample(watcher: &mut Watcher, renderer: &mut Renderer, gzip: &mut Gzip) -> [Part; 3] {
+/// Does what `serve` does in each interval.
+fn sample(watcher: &mut Watcher, renderer: &mut Renderer) -> [Part; 3] {
     let limit = watcher.policy().max_port_series;
     let (verdict, look) = part("look and judge", || watcher.look());
     let (text, render) = part("metrics", || renderer.render(&verdict, &Exporter::default(), limit));
-    let (_, pages) = part("pages", || Page::new(text, gzip, verdict, "/metrics"));
+    let (_, pages) = part("pages", || Page::new(text, verdict, "/metrics"));
     [look, render, pages]
 }
 

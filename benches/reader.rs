@@ -1,5 +1,5 @@
-//! Processor time to read a configuration of 10,000 binds, the same on a busy machine. It asserts
-//! nothing about it: `cargo bench --bench reader`.
+//! Measures the processor time that reading a configuration of 10,000 binds takes, which a busy machine
+//! does not change. It asserts nothing: `cargo bench --bench reader`.
 
 use std::fmt::Write as _;
 use std::hint::black_box;

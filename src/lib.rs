@@ -3,6 +3,7 @@
 //! Data flows one way (see CONTRIBUTING.md): [`config`] → [`sample`] → [`model`] → [`judge`] →
 //! [`metrics`] and [`report`] → [`web`] and [`cmd`].
 
+pub mod build_info;
 pub mod check;
 pub mod cli;
 pub mod cmd;
@@ -11,12 +12,14 @@ pub mod haproxy;
 pub mod judge;
 pub mod metrics;
 pub mod model;
+pub mod policy;
 pub mod report;
 pub mod rights;
 pub mod sample;
-#[cfg(test)]
-#[allow(missing_docs, clippy::must_use_candidate, clippy::missing_panics_doc)] // for tests
-mod stage;
 pub mod watch;
 pub mod web;
 pub mod yaml;
+
+#[cfg(test)]
+#[allow(missing_docs, clippy::must_use_candidate, clippy::missing_panics_doc)] // only for tests
+mod stage;

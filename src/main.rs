@@ -10,11 +10,11 @@ use tracing::level_filters::LevelFilter;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli.options);
-    // Before anything is opened or asked, and before there is a second thread.
+    // Before any file is opened, and before there is a second thread.
     if matches!(cli.command, None | Some(Command::Serve | Command::Inspect(_)))
         && let Err(error) = rights::keep_for_watching()
     {
-        tracing::warn!(%error, "rights that are not needed could not be dropped");
+        tracing::warn!(%error, "capabilities that are not needed could not be dropped");
     }
     let result = match &cli.command {
         _ if cli.options.config_check => cmd::check_config(&cli.options),

@@ -1,6 +1,6 @@
-//! What the program is allowed to do: the few rights it reads the host with, and no others.
+//! The capabilities of the program: it keeps the few that reading the host needs and drops all others.
 //!
-//! Rights belong to threads, so they are dropped before there is a second one.
+//! Capabilities belong to threads, so they are dropped before there is a second thread.
 
 use rustix::io;
 use rustix::thread::{
@@ -8,13 +8,13 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
-/// Rights that watching needs, where processes of others are watched.
+/// The capabilities that watching other users' processes needs.
 const WATCHING: CapabilitySet = CapabilitySet::SYS_PTRACE
     .union(CapabilitySet::DAC_READ_SEARCH)
-    // Only whoever grants it has it: the unit does so in a drop-in, for foreign network namespaces.
+    // Granted by a drop-in of the unit only, to enter foreign network namespaces.
     .union(CapabilitySet::SYS_ADMIN);
 
-/// Each right that watching needs, and what cannot be seen without it.
+/// Each capability that watching needs, with what cannot be read without it.
 const NEEDS: [(CapabilitySet, &str, &str); 2] = [
     (
         CapabilitySet::SYS_PTRACE,
@@ -28,19 +28,19 @@ const NEEDS: [(CapabilitySet, &str, &str); 2] = [
     ),
 ];
 
-/// Gives up every right that watching does not need, for good.
+/// Drops every capability that watching does not need, permanently.
 ///
-/// What the system refuses here was not held in the first place, or is dropped by the next step.
+/// A capability that the kernel refuses to drop was not held, or is dropped by the next step.
 pub fn keep_for_watching() -> io::Result<()> {
-    // For whatever this program might ever execute; it executes nothing.
+    // For programs that this one might execute; `serve` and `inspect` execute none.
     set_no_new_privs(true)?;
     let held = capabilities(None)?;
-    // Needs CAP_SETPCAP, so before that goes; without it the set matters only to execve(2).
+    // This needs CAP_SETPCAP and so comes first. Without it the set matters only for execve(2).
     for right in CapabilitySet::all().difference(WATCHING).iter() {
         let _ = remove_capability_from_bounding_set(right);
     }
     let _ = clear_ambient_capability_set();
-    // The unit grants no more than that, and its filter has no capset(2).
+    // Under the unit nothing is left to drop, and its filter of system calls forbids capset(2).
     if WATCHING.contains(held.permitted) {
         return Ok(());
     }
@@ -49,8 +49,7 @@ pub fn keep_for_watching() -> io::Result<()> {
     set_capabilities(None, CapabilitySets { effective: keep, permitted: keep, inheritable: none })
 }
 
-/// The rights that watching all processes of the host needs and that are missing: name, and what
-/// cannot be seen without.
+/// Returns the missing capabilities, each with what cannot be read without it.
 #[must_use]
 pub fn missing() -> Vec<(&'static str, &'static str)> {
     let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);

@@ -1,23 +1,29 @@
-//! For tests: samples of hosts that are hard to come by, made of actors.
+//! For unit tests: stages hosts whose processes are actors, and judges the samples of them.
+//!
+//! One file, because a test that stages a host needs all of it: the actors, the sample that they make
+//! and the film that judges it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::haproxy::config::{self, Launch, SourceFile};
 use crate::haproxy::listeners;
 
-use crate::judge::verdict::{Anomaly, Haproxy, Kind, Verdict};
-use crate::judge::{Inquiry, Memory, Policy};
-use crate::model::declared::PortIndex;
+use crate::judge::verdict::{Anomaly, ServiceVerdict, Verdict};
+use crate::judge::{Cases, Memory};
+use crate::model::port_index::PortIndex;
 use crate::model::{
-    BoundSocket, CloserLook, Configuration, Connection, ConnectionState, Environment, Executable,
-    NamespaceId, NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortUse, Process,
-    ProcessId, Program, Protocol, Signals, Snapshot,
+    BoundSocket, Configuration, Connection, ConnectionState, Details, Environment, Executable,
+    Gaps, NamespaceId, NetworkNamespace, OtherNetworks, Pidfile, PidfileContent, PortRole, PortUse,
+    Process, ProcessId, Program, Protocol, Signals, Snapshot, UserIds,
 };
+use crate::policy::Policy;
+use crate::policy::kind::Kind;
 
 pub const HERE: NamespaceId = NamespaceId(1);
-/// Another network namespace, called blue; it gives other ports to outgoing connections.
+/// Another network namespace, called blue; its ephemeral range is another than that of [`HERE`].
 const BLUE: NamespaceId = NamespaceId(2);
 
 /// One process of a staged host.
@@ -31,7 +37,7 @@ pub struct Actor {
     connections: Vec<Connection>,
 }
 
-/// A daemon of this pid, started at that second by this command line.
+/// A daemon with this pid, start (in seconds) and command line.
 pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
     Actor {
         process: Process {
@@ -47,7 +53,8 @@ pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
             root: Some("/".into()),
             environment: Some(Environment::default()),
             cgroup: Some("/".to_owned()),
-            uid: Some(0),
+            users: Some(UserIds::all(0)),
+            is_unit_main: false,
             pid_namespace: Some(HERE),
             net_namespace: Some(HERE),
             other_networks: OtherNetworks {
@@ -82,19 +89,19 @@ impl Actor {
         self.listens(Protocol::Tcp, port, inode)
     }
 
-    /// What `bind … namespace blue` leaves.
+    /// Listens as with `bind … namespace blue`.
     pub fn tcp_in_blue(mut self, port: u16, inode: u64) -> Actor {
         self.bound_in_blue.push(listener(Protocol::Tcp, port, inode));
         self.holds(inode).names("blue", Some(BLUE))
     }
 
-    /// A namespace its configuration names leads there, or nowhere.
+    /// Its configuration names a namespace, which is that one or does not exist.
     pub fn names(mut self, name: &str, network: Option<NamespaceId>) -> Actor {
         self.process.other_networks.named.insert(name.to_owned(), network);
         self
     }
 
-    /// It names blue, and the exporter may not enter there.
+    /// Its configuration names blue, which the exporter may not enter.
     pub fn shut_out_of_blue(mut self) -> Actor {
         self.blue_is_shut = true;
         self.names("blue", Some(BLUE))
@@ -109,7 +116,7 @@ impl Actor {
         self.holds(inode)
     }
 
-    /// A descriptor that no table lists: a paused listener.
+    /// Holds a descriptor that is in no table, such as a paused listener.
     pub fn holds(mut self, inode: u64) -> Actor {
         Arc::make_mut(self.process.sockets.get_or_insert_default()).insert(inode);
         self
@@ -126,7 +133,7 @@ impl Actor {
     }
 
     pub fn child_of(mut self, parent: i32) -> Actor {
-        self.process.parent = parent;
+        (self.process.parent, self.process.session) = (parent, parent);
         self
     }
 
@@ -136,7 +143,7 @@ impl Actor {
         self
     }
 
-    /// A master's reload number, in its environment or a worker's.
+    /// Has this reload number of its master in its environment.
     pub fn reload(self, number: u32) -> Actor {
         let list = format!("|type=m;fd=-1;pid=1;reloads={number};failedreloads=0|type=w;pid=2");
         self.variable("HAPROXY_PROCESSES", &list).variable("HAPROXY_MWORKER_WAIT_ONLY", "1")
@@ -144,11 +151,27 @@ impl Actor {
 
     pub fn pidfile(mut self, pids: &[i32]) -> Actor {
         let content = PidfileContent::Pids(pids.to_vec());
-        self.process.pidfile = Some(Pidfile { path: "/run/p".into(), content });
+        let started = self.process.started;
+        self.process.pidfile = Some(Pidfile {
+            content,
+            modified: Some(started),
+            writer: Some(0),
+            ..Pidfile::unread("/run/p".into())
+        });
         self
     }
 
-    /// With this configuration on disk, changed at that second.
+    /// Holds no socket yet.
+    pub fn is_idle(&self) -> bool {
+        self.process.sockets.as_ref().is_none_or(|held| held.is_empty())
+    }
+
+    /// Is run by this user.
+    pub fn of_user(self, uid: u32) -> Actor {
+        self.change(|process| process.users = Some(UserIds::all(uid)))
+    }
+
+    /// Has this configuration on disk, modified at that second.
     pub fn configured(mut self, text: &str, modified: u32) -> Actor {
         let file = SourceFile { path: "/a.cfg".into(), text: text.into() };
         let declared = config::read(&[file], &Launch::default());
@@ -189,7 +212,7 @@ impl Actor {
         self
     }
 
-    /// As an exporter without rights sees it.
+    /// Is seen as by an exporter without rights.
     pub fn unseen(mut self) -> Actor {
         let process = &mut self.process;
         process.executable = None;
@@ -222,6 +245,29 @@ fn listener(protocol: Protocol, port: u16, inode: u64) -> BoundSocket {
     }
 }
 
+/// A socket that uses a port, as the details of a sample show it.
+pub fn used(protocol: Protocol, role: PortRole, local: &str, inode: u64, uid: u32) -> PortUse {
+    let local: SocketAddr = local.parse().unwrap();
+    let connected = matches!(role, PortRole::Connected(_));
+    PortUse {
+        protocol,
+        role,
+        address: local.ip(),
+        port: local.port(),
+        remote: connected.then(|| ("10.0.0.9".parse().unwrap(), 443)),
+        v6only: None,
+        interface: None,
+        inode: Some(inode),
+        uid,
+        receive_buffer_bytes: Some(212_992),
+    }
+}
+
+/// A TCP socket that uses a port.
+pub fn tcp_use(role: PortRole, local: &str, inode: u64, uid: u32) -> PortUse {
+    used(Protocol::Tcp, role, local, inode, uid)
+}
+
 fn blue(actors: &[Actor]) -> Option<(NamespaceId, NetworkNamespace)> {
     let used = actors.iter().any(|actor| actor.process.networks().contains(&BLUE));
     let shut = actors.iter().any(|actor| actor.blue_is_shut);
@@ -249,30 +295,37 @@ pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
         ephemeral: Some(32768..=60999),
         reserved: vec![],
     };
+    let networks: BTreeMap<_, _> = [(HERE, network)].into_iter().chain(blue(actors)).collect();
+    let mut gaps = Gaps::default();
+    gaps.note_processes(processes.iter());
+    gaps.note_tables(&networks);
     Snapshot {
         taken,
+        gaps,
         processes,
         parents: BTreeMap::from([(1, "init".to_owned())]),
-        networks: [(HERE, network)].into_iter().chain(blue(actors)).collect(),
+        networks,
         own_network: Some(HERE),
         ..Snapshot::default()
     }
 }
 
-/// Whoever is asked about shows all the connections it has.
-fn connections(actors: &[Actor]) -> CloserLook {
+/// The connections of every actor whose sockets can be read.
+fn connections(actors: &[Actor]) -> Details {
     let seen = actors.iter().filter(|actor| actor.process.sockets.is_some());
     let connections = seen.map(|actor| (actor.process.id, actor.connections.clone())).collect();
-    CloserLook { connections, ..CloserLook::none() }
+    Details { connections, ..Details::none() }
 }
 
-/// Judges samples in turn, from an exporter's first one on.
+/// Judges one sample after another, beginning with the first of an exporter.
 #[derive(Default)]
 pub struct Film {
     pub policy: Policy,
     /// Sockets that use ports in the network namespace blue.
     pub uses_in_blue: Vec<PortUse>,
     memory: Memory,
+    /// The processes that held each socket when it was last held.
+    last_holders: BTreeMap<u64, BTreeSet<ProcessId>>,
 }
 
 impl Film {
@@ -284,26 +337,28 @@ impl Film {
         self.see_uses(taken, actors, &[])
     }
 
-    /// Beside the actors, these sockets use ports; those of programs are named `dnsmasq`.
+    /// Beside the actors, these sockets use ports. Those that no actor holds belong to `dnsmasq`.
     pub fn see_uses(&mut self, taken: f64, actors: &[Actor], uses: &[PortUse]) -> Verdict {
         self.judge(&snapshot(taken, actors), connections(actors), uses)
     }
 
-    /// A sample that a reload has torn.
+    /// Sees a sample that a reload has torn.
     pub fn see_torn(&mut self, taken: f64, actors: &[Actor]) -> Verdict {
-        let torn = Snapshot { torn: true, ..snapshot(taken, actors) };
-        self.judge(&torn, connections(actors), &[])
-    }
-
-    /// A sample in which the holders of these listeners are not searched for.
-    pub fn see_lost(&mut self, taken: f64, actors: &[Actor], lost: &[u64]) -> Verdict {
-        let lost: BTreeSet<u64> = lost.iter().copied().collect();
-        let unsearched = lost.clone();
-        let sample = Snapshot { unsearched, lost, ..snapshot(taken, actors) };
+        let mut sample = snapshot(taken, actors);
+        sample.gaps.torn = true;
         self.judge(&sample, connections(actors), &[])
     }
 
-    fn judge(&mut self, snapshot: &Snapshot, mut closer: CloserLook, uses: &[PortUse]) -> Verdict {
+    /// Sees a sample in which the holders of these listeners have not been searched for.
+    pub fn see_lost(&mut self, taken: f64, actors: &[Actor], lost: &[u64]) -> Verdict {
+        let mut sample = snapshot(taken, actors);
+        sample.gaps.unsearched.extend(lost);
+        let holders = lost.iter().map(|inode| (*inode, self.last_holders[inode].clone()));
+        sample.gaps.lost = holders.collect();
+        self.judge(&sample, connections(actors), &[])
+    }
+
+    fn judge(&mut self, snapshot: &Snapshot, mut details: Details, uses: &[PortUse]) -> Verdict {
         let held: BTreeSet<u64> = snapshot
             .processes
             .iter()
@@ -313,22 +368,28 @@ impl Film {
         let both = uses.iter().chain(&self.uses_in_blue);
         for inode in both.filter_map(|used| used.inode).filter(|i| !held.contains(i)) {
             let program = Program { pid: 77, name: "dnsmasq".to_owned() };
-            closer.programs.insert(inode, program);
+            details.programs.insert(inode, program);
         }
         let holdings = listeners::holdings(snapshot);
-        let inquiry = Inquiry::open(snapshot, &holdings, &self.memory, &self.policy);
-        for network in inquiry.questions().unbound.into_keys() {
+        let cases = Cases::open(snapshot, &holdings, &self.memory, &self.policy);
+        for network in cases.follow_ups().unbound.into_keys() {
             let there = if network == BLUE { self.uses_in_blue.as_slice() } else { uses };
             if snapshot.networks.contains_key(&network) {
-                closer.port_uses.insert(network, there.to_vec());
+                details.port_uses.insert(network, there.to_vec());
             }
         }
-        let (verdict, memory) = inquiry.judge(&closer);
+        let (verdict, memory) = cases.judge(&details);
         self.memory = memory;
+        self.last_holders.retain(|inode, _| !held.contains(inode));
+        for process in &snapshot.processes {
+            for &inode in process.sockets.iter().flat_map(|held| held.iter()) {
+                self.last_holders.entry(inode).or_default().insert(process.id);
+            }
+        }
         verdict
     }
 
-    /// The same actors until everything that will has come due.
+    /// Sees the same actors until every grace is over.
     pub fn settle(&mut self, taken: f64, actors: &[Actor]) -> Verdict {
         self.see(taken, actors);
         self.see(taken + 15.0, actors);
@@ -336,15 +397,26 @@ impl Film {
     }
 }
 
-impl Verdict {
-    pub fn one(&self) -> &Haproxy {
-        let [haproxy] = self.haproxys.as_slice() else { panic!("{:#?}", self.haproxys) };
-        haproxy
+impl Film {
+    /// The anomalies of one kind that fire once every grace is over, for the service of that name.
+    pub fn found(mut self, name: &str, kind: Kind, actors: &[Actor]) -> Vec<String> {
+        let verdict = self.settle(1000.0, actors);
+        let service = verdict.services.iter().find(|service| service.name == name).unwrap();
+        let mut found = service.findings();
+        found.retain(|finding| finding.starts_with(kind.as_str()));
+        found
     }
 }
 
-impl Haproxy {
-    /// Generation of each process, in the order of age: `10 stale, 11 current`.
+impl Verdict {
+    pub fn one(&self) -> &ServiceVerdict {
+        let [service] = self.services.as_slice() else { panic!("{:#?}", self.services) };
+        service
+    }
+}
+
+impl ServiceVerdict {
+    /// The generation of each process, oldest first: `10 stale, 11 current`.
     pub fn cast(&self) -> String {
         let view = |p: &crate::judge::verdict::ProcessView| {
             format!("{} {}", p.id.pid, p.generation.as_str())
@@ -352,7 +424,7 @@ impl Haproxy {
         self.processes.iter().map(view).collect::<Vec<_>>().join(", ")
     }
 
-    /// Standing anomalies: `port_split tcp 80 haproxy stale`, `port_missing tcp 80@blue`.
+    /// The firing anomalies: `port_split tcp 80 haproxy stale`, `port_missing tcp 80@blue`.
     pub fn findings(&self) -> Vec<String> {
         let text = |anomaly: &Anomaly| {
             let port = anomaly.subject.port.as_ref();

@@ -1,27 +1,28 @@
-//! One look at the host: sample, look closer at what is stale, judge.
+//! Looks at the host: takes samples until one can be relied on, and judges it.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::haproxy::listeners;
-use crate::judge::verdict::{Haproxy, Verdict};
-use crate::judge::{Inquiry, Memory, Policy, Questions};
+use crate::judge::verdict::{ServiceVerdict, Verdict};
+use crate::judge::{Cases, FollowUps, Memory};
 use crate::model::{ProcessId, Snapshot};
+use crate::policy::Policy;
 use crate::sample::{Error, Paths, Sampler};
 
-/// The host is looked at so often at most until a fall is confirmed,
-const MOST_LOOKS: usize = 4;
-/// and after this time no more than twice.
+/// The most samples that are taken for one look.
+const MOST_ATTEMPTS: usize = 8;
+/// Once this time has passed, a look takes no further sample after its second.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Looks at the host again and again, and remembers.
+/// Looks at the host again and again, and remembers what it saw.
 #[derive(Debug)]
 pub struct Watcher {
     sampler: Sampler,
     policy: Policy,
     memory: Memory,
-    /// Names of those that were down in the last sample.
+    /// The names of the haproxys that were down in the last look.
     down: BTreeSet<String>,
 }
 
@@ -37,38 +38,39 @@ impl Watcher {
         })
     }
 
-    /// Takes a sample and judges it.
+    /// Looks at the host and judges it.
     pub fn look(&mut self) -> Verdict {
         self.observe().1
     }
 
-    /// Takes a sample and judges it; answers the sample too.
+    /// Looks at the host and judges it; also gives the sample that was judged.
     pub fn observe(&mut self) -> (Snapshot, Verdict) {
         let known = std::mem::take(&mut self.down);
-        let look = believe(self, &known, |watcher| watcher.sampler.sample(), Watcher::judge);
+        let look = confirm_down(self, &known, |watcher| watcher.sampler.sample(), Watcher::judge);
         let Look { snapshot, verdict, memory } = look;
+        self.sampler.accept(&snapshot);
         self.memory = memory;
-        // Who was down and cannot be told of now is no news when it is down again.
-        let untold = with_up(&verdict, None).filter(|haproxy| known.contains(&haproxy.name));
-        let down = with_up(&verdict, Some(false)).chain(untold);
+        // A haproxy that was down and is unknown now need not be confirmed when it is down again.
+        let unknown = with_up(&verdict, None).filter(|haproxy| known.contains(&haproxy.name));
+        let down = with_up(&verdict, Some(false)).chain(unknown);
         self.down = down.map(|haproxy| haproxy.name.clone()).collect();
         (snapshot, verdict)
     }
 
     fn judge(&mut self, snapshot: &Snapshot) -> (Verdict, Memory) {
         let holdings = listeners::holdings(snapshot);
-        let inquiry = Inquiry::open(snapshot, &holdings, &self.memory, &self.policy);
-        let Questions { stale, unbound } = inquiry.questions();
-        let closer = self.sampler.look_closer(snapshot, &stale, &unbound);
-        inquiry.judge(&closer)
+        let cases = Cases::open(snapshot, &holdings, &self.memory, &self.policy);
+        let FollowUps { stale, unbound } = cases.follow_ups();
+        let details = self.sampler.details(snapshot, &stale, &unbound);
+        cases.judge(&details)
     }
 
-    /// What takes the samples, for a closer look.
+    /// The sampler, for details that no look asks for.
     pub fn sampler(&mut self) -> &mut Sampler {
         &mut self.sampler
     }
 
-    /// Goes on by another configuration; what is remembered stays.
+    /// Applies another configuration from the next look on; the memory is kept.
     pub fn reconfigure(&mut self, config: Config) {
         self.sampler.set_discovery(config.discovery);
         self.policy = config.policy;
@@ -81,18 +83,19 @@ impl Watcher {
     }
 }
 
-/// One look at the host.
+/// A sample and what it means.
 struct Look {
     snapshot: Snapshot,
     verdict: Verdict,
-    /// For the next.
+    /// The memory for the next look.
     memory: Memory,
 }
 
 impl Look {
-    /// That a haproxy is down was seen before, and nothing has happened to it since.
-    fn confirms(&self, fallen: &Haproxy, before: &Look) -> bool {
-        let ids = |haproxy: &Haproxy| -> BTreeSet<ProcessId> {
+    /// Whether a haproxy that is down in this look was down in the one before, and nothing has
+    /// happened to its processes since.
+    fn confirms(&self, fallen: &ServiceVerdict, before: &Look) -> bool {
+        let ids = |haproxy: &ServiceVerdict| -> BTreeSet<ProcessId> {
             haproxy.processes.iter().map(|process| process.id).collect()
         };
         let members = ids(fallen);
@@ -102,49 +105,54 @@ impl Look {
     }
 }
 
-/// Looks until what is seen can be believed: that a haproxy is down that was not `known` to be, once
-/// two looks in a row have shown the same of it. If none do, nothing is said of it.
+/// Takes samples until one has no gap that would close by itself, and until every haproxy that is
+/// down in it was `known` to be down or is confirmed by the sample before. Where attempts or time
+/// run out, `up` of the haproxys that are not confirmed is withheld.
 ///
-/// One that a reload has torn may show its worker after its end, and its master before the re-exec.
-fn believe<H>(
+/// Confirmation is needed because the parts of a sample may belong to two moments: the worker after
+/// its end, and its master before the re-exec.
+fn confirm_down<H>(
     host: &mut H,
     known: &BTreeSet<String>,
     sample: impl Fn(&mut H) -> Snapshot,
     judge: impl Fn(&mut H, &Snapshot) -> (Verdict, Memory),
 ) -> Look {
-    let mut before: Option<Look> = None;
-    let mut looks = 0;
     let begun = Instant::now();
+    let mut before: Option<Look> = None;
+    let mut attempts = 0;
     loop {
-        looks += 1;
         let snapshot = sample(host);
+        attempts += 1;
+        let is_last = attempts == MOST_ATTEMPTS || (attempts > 1 && begun.elapsed() > PATIENCE);
+        if snapshot.gaps.may_close_at_once() && !is_last {
+            continue;
+        }
         let (verdict, memory) = judge(host, &snapshot);
         let mut look = Look { snapshot, verdict, memory };
-        let confirmed = |haproxy: &Haproxy| {
+        let is_confirmed = |haproxy: &ServiceVerdict| {
             known.contains(&haproxy.name)
                 || before.as_ref().is_some_and(|before| look.confirms(haproxy, before))
         };
         let fallen = with_up(&look.verdict, Some(false));
-        let doubtful: BTreeSet<String> =
-            fallen.filter(|h| !confirmed(h)).map(|h| h.name.clone()).collect();
-        let out_of_time = looks > 1 && begun.elapsed() > PATIENCE;
-        if doubtful.is_empty() || looks == MOST_LOOKS || out_of_time {
-            let haproxys = look.verdict.haproxys.iter_mut();
-            haproxys.filter(|h| doubtful.contains(&h.name)).for_each(Haproxy::doubt);
+        let unconfirmed: BTreeSet<String> =
+            fallen.filter(|h| !is_confirmed(h)).map(|h| h.name.clone()).collect();
+        if unconfirmed.is_empty() || is_last {
+            let haproxys = look.verdict.services.iter_mut();
+            haproxys.filter(|h| unconfirmed.contains(&h.name)).for_each(ServiceVerdict::withhold);
             return look;
         }
         before = Some(look);
     }
 }
 
-fn with_up(verdict: &Verdict, up: Option<bool>) -> impl Iterator<Item = &Haproxy> {
-    verdict.haproxys.iter().filter(move |haproxy| haproxy.up == up)
+fn with_up(verdict: &Verdict, up: Option<bool>) -> impl Iterator<Item = &ServiceVerdict> {
+    verdict.services.iter().filter(move |haproxy| haproxy.up == up)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::CloserLook;
+    use crate::model::Details;
     use crate::stage::{Actor, actor, snapshot};
 
     const LINE: &str = "haproxy -W -f /a";
@@ -157,99 +165,120 @@ mod tests {
         actor(pid, 100, LINE).child_of(10)
     }
 
-    /// What is to be seen, scene by scene.
+    /// A host that shows one sample after the other.
     #[derive(Default)]
     struct Script {
-        scenes: Vec<Vec<Actor>>,
+        samples: Vec<Snapshot>,
         next: usize,
+        judged: usize,
         memory: Memory,
     }
 
     impl Script {
-        /// Serves at first.
-        fn of(scenes: Vec<Vec<Actor>>) -> Script {
-            let mut script =
-                Script { scenes: vec![vec![master(), worker(11).tcp(80, 1)]], ..Script::default() };
+        /// A haproxy that serves at first, and then these samples.
+        fn of(samples: Vec<Snapshot>) -> Script {
+            let serving = sample(&[master(), worker(11).tcp(80, 1)]);
+            let mut script = Script { samples: vec![serving], ..Script::default() };
             assert_eq!(script.look(&[]), (Some(true), 1));
-            Script { scenes, next: 0, ..script }
+            Script { samples, next: 0, judged: 0, ..script }
         }
 
-        /// Whether it is up, and how many scenes it took to tell.
+        /// Whether it is up, and how many samples it took to decide that.
         fn look(&mut self, known: &[&str]) -> (Option<bool>, usize) {
             let first = self.next;
-            let known = known.iter().map(|name| (*name).to_owned()).collect();
-            let look = believe(self, &known, Script::sample, Script::judge);
-            self.memory = look.memory;
+            let look = self.confirm_down(known);
             (look.verdict.one().up, self.next - first)
+        }
+
+        fn confirm_down(&mut self, known: &[&str]) -> Look {
+            let known = known.iter().map(|name| (*name).to_owned()).collect();
+            let look = confirm_down(self, &known, Script::sample, Script::judge);
+            self.memory = look.memory.clone();
+            look
         }
 
         fn sample(&mut self) -> Snapshot {
             self.next += 1;
-            snapshot(1000.0, &self.scenes[self.next - 1])
+            self.samples[self.next - 1].clone()
         }
 
         fn judge(&mut self, snapshot: &Snapshot) -> (Verdict, Memory) {
+            self.judged += 1;
             let holdings = listeners::holdings(snapshot);
             let policy = Policy::default();
-            let inquiry = Inquiry::open(snapshot, &holdings, &self.memory, &policy);
-            inquiry.judge(&CloserLook::none())
+            let cases = Cases::open(snapshot, &holdings, &self.memory, &policy);
+            cases.judge(&Details::none())
         }
     }
 
-    /// The master was looked at before its re-exec, and the worker after its end.
+    fn sample(actors: &[Actor]) -> Snapshot {
+        snapshot(1000.0, actors)
+    }
+
+    fn torn(actors: &[Actor]) -> Snapshot {
+        let mut sample = sample(actors);
+        sample.gaps.torn = true;
+        sample
+    }
+
+    /// The master was read before its re-exec, and the worker after its end.
     #[test]
     fn a_reload_seen_in_two_halves_is_no_fall() {
-        let landed = vec![master().reload(1), worker(12).reload(1).tcp(80, 2)];
-        let mut script = Script::of(vec![vec![master()], landed]);
+        let landed = || sample(&[master().reload(1), worker(12).reload(1).tcp(80, 2)]);
+        let mut script = Script::of(vec![sample(&[master()]), landed()]);
         assert_eq!(script.look(&[]), (Some(true), 2));
-        // Or the old worker shows before its end, its descriptors after it.
-        let mut script = Script::of(vec![
-            vec![master(), worker(11)],
-            vec![master().reload(1)],
-            vec![master().reload(1), worker(12).reload(1).tcp(80, 2)],
-        ]);
+        // Or the old worker was read before its end, and its descriptors after it.
+        let halves = [&[master(), worker(11)][..], &[master().reload(1)]];
+        let mut script = Script::of(halves.map(sample).into_iter().chain([landed()]).collect());
         assert_eq!(script.look(&[]), (Some(true), 3));
     }
 
     #[test]
-    fn a_fall_is_believed_when_it_is_seen_twice() {
-        let draining = || vec![master(), worker(11).holds(7)];
+    fn a_fall_is_confirmed_by_two_equal_samples() {
+        let draining = || sample(&[master(), worker(11).holds(7)]);
         let mut script = Script::of(vec![draining(), draining(), draining()]);
         assert_eq!(script.look(&[]), (Some(false), 2));
         assert_eq!(script.look(&["a"]), (Some(false), 1), "it is no news any more");
-        let mut script = Script::of(vec![vec![], vec![]]);
+        let mut script = Script::of(vec![sample(&[]), sample(&[])]);
         assert_eq!(script.look(&[]), (Some(false), 2));
     }
 
     #[test]
-    fn where_no_two_looks_agree_nothing_is_said() {
-        let restless = (1..=6).map(|number| vec![master().reload(number)]).collect();
+    fn up_is_withheld_where_no_two_samples_agree() {
+        let restless = (1..=9).map(|number| sample(&[master().reload(number)])).collect();
         let mut script = Script::of(restless);
-        let look = believe(&mut script, &BTreeSet::new(), Script::sample, Script::judge);
+        let look = script.confirm_down(&[]);
         let haproxy = look.verdict.one();
-        assert_eq!((haproxy.up, script.next), (None, MOST_LOOKS));
-        // Nor what would follow from that nobody serves.
+        assert_eq!((haproxy.up, script.next), (None, MOST_ATTEMPTS));
+        // And with it what would follow from being down.
         assert!(haproxy.judged.is_empty() && haproxy.protocols_known.is_empty());
     }
 
-    /// One that never comes to rest keeps nobody else from being called down.
+    /// There is one limit for both: samples that are torn and falls that are not confirmed.
     #[test]
-    fn each_haproxy_is_looked_at_for_itself() {
-        let scene = |number| {
-            vec![
-                master().reload(number),
-                actor(30, 100 + number, "haproxy -W -f /b").reload(number),
-            ]
-        };
-        let still =
-            |number| vec![master(), actor(30, 100 + number, "haproxy -W -f /b").reload(number)];
-        let up = |scenes: Vec<Vec<Actor>>| {
-            let mut script = Script::of(scenes);
-            let look = believe(&mut script, &BTreeSet::new(), Script::sample, Script::judge);
-            look.verdict.haproxys.iter().map(|h| (h.name.clone(), h.up)).collect::<Vec<_>>()
+    fn a_torn_sample_is_judged_only_when_there_is_no_other() {
+        let serving = || [master(), worker(11).tcp(80, 1)];
+        let mut script = Script::of(vec![torn(&serving()), torn(&[master()]), sample(&serving())]);
+        assert_eq!((script.look(&[]), script.judged), ((Some(true), 3), 1));
+        let fallen = || sample(&[master()]);
+        let mut script = Script::of(vec![torn(&[master()]), fallen(), torn(&[]), fallen()]);
+        assert_eq!((script.look(&[]), script.judged), ((Some(false), 4), 2));
+        let mut script = Script::of((0..9).map(|_| torn(&[master()])).collect());
+        assert_eq!((script.look(&[]), script.judged), ((None, MOST_ATTEMPTS), 1));
+    }
+
+    /// A haproxy that never comes to rest keeps no other from being called down.
+    #[test]
+    fn each_haproxy_is_confirmed_for_itself() {
+        let second = |number| actor(30, 100 + number, "haproxy -W -f /b").reload(number);
+        let both = |number| sample(&[master().reload(number), second(number)]);
+        let one = |number| sample(&[master(), second(number)]);
+        let up = |samples: Vec<Snapshot>| {
+            let look = Script::of(samples).confirm_down(&[]);
+            look.verdict.services.iter().map(|h| (h.name.clone(), h.up)).collect::<Vec<_>>()
         };
         let named = |a, b| vec![("a".to_owned(), a), ("b".to_owned(), b)];
-        assert_eq!(up((1..=4).map(scene).collect()), named(None, None));
-        assert_eq!(up((1..=4).map(still).collect()), named(Some(false), None));
+        assert_eq!(up((1..=8).map(both).collect()), named(None, None));
+        assert_eq!(up((1..=8).map(one).collect()), named(Some(false), None));
     }
 }

@@ -1,4 +1,4 @@
-//! YAML, named here only: text in, values with the position of what is wrong out.
+//! Reads YAML. Errors have the position of the value that is wrong. No other file knows the reader.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,29 +10,29 @@ use serde::de::{
 };
 use serde::{Deserialize, de};
 
-/// Reads a document; an empty one is `None`. The error has its position.
+/// Reads a document; `None` if it is empty. The error has its position.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<Option<T>, String> {
-    serde_yaml::from_str(text).map_err(told)
+    serde_yaml::from_str(text).map_err(positioned)
 }
 
-/// A message about the value below `keys`, with its position: for what shows only after reading.
+/// Adds its position to a message about the value below `keys`, for errors found after reading.
 #[must_use]
 pub fn message_at(text: &str, keys: &[&str], message: &str) -> String {
     let seed = Place { keys, message };
     match seed.deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(()) => format!("{}: {message}", keys.join(".")),
-        Err(error) => told(error),
+        Err(error) => positioned(error),
     }
 }
 
-/// The reader leaves out the position when it is the very first.
-#[allow(clippy::needless_pass_by_value)] // as map_err gives it
-fn told(error: serde_yaml::Error) -> String {
+/// Completes an error whose position serde_yaml leaves out because it is the first of the document.
+#[allow(clippy::needless_pass_by_value)] // map_err passes it by value
+fn positioned(error: serde_yaml::Error) -> String {
     let text = error.to_string();
     if text.contains(" line ") { text } else { format!("{text} at line 1 column 1") }
 }
 
-/// Fails at the value below `keys`, so that the reader tells where that is.
+/// Fails at the value below `keys`, so that the reader reports the position of that value.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     keys: &'a [&'a str],
@@ -97,7 +97,8 @@ impl<'de> Visitor<'de> for Place<'_> {
     }
 }
 
-/// A scalar that is read by `FromStr` while the reader still knows its position.
+/// A scalar read by `FromStr` while the reader knows its position. The error of `FromStr` names the
+/// value.
 #[derive(Debug)]
 pub struct Word<T>(pub T);
 
@@ -112,7 +113,7 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Word<T> {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Word<T>, E> {
-                text.parse().map(Word).map_err(|why| E::custom(format!("{text:?}: {why}")))
+                text.parse().map(Word).map_err(E::custom)
             }
 
             fn visit_bool<E: de::Error>(self, value: bool) -> Result<Word<T>, E> {
@@ -135,7 +136,7 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Word<T> {
     }
 }
 
-/// Names with texts, in their order; a name that stands twice is refused.
+/// Names with their values, in the order of the document. A duplicate name is an error.
 #[derive(Debug, Default)]
 pub struct Pairs(pub Vec<(String, String)>);
 
@@ -153,7 +154,7 @@ impl<'de> Deserialize<'de> for Pairs {
                 let mut pairs: Vec<(String, String)> = Vec::new();
                 while let Some((name, text)) = map.next_entry::<String, String>()? {
                     if pairs.iter().any(|(known, _)| *known == name) {
-                        return Err(A::Error::custom(format!("{name:?} stands twice")));
+                        return Err(A::Error::custom(format!("duplicate name {name:?}")));
                     }
                     pairs.push((name, text));
                 }
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_found_afterwards() {
+    fn a_position_is_found_after_reading() {
         let text = "a:\n  b: 1\n  c: [x]\nd: {e: word, f: ~}\n";
         let table: [(&[&str], &str); 6] = [
             (&["a", "b"], "a.b: odd at line 2 column 6"),
@@ -186,10 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn pairs_stand_once() {
+    fn a_name_occurs_once() {
         let pairs: Pairs = parse("a: 1\nb: true\n").unwrap().unwrap();
         assert_eq!(pairs.0, [("a".into(), "1".into()), ("b".into(), "true".into())]);
         let twice = parse::<Pairs>("a: 1\na: 2\n").unwrap_err();
-        assert!(twice.contains("stands twice"), "{twice}");
+        assert!(twice.contains("duplicate name \"a\""), "{twice}");
     }
 }

@@ -1,4 +1,4 @@
-//! `check` against the real HAProxy: what it says of a configuration is what the reload then does.
+//! Compares the verdict of `check` on a configuration with what the real HAProxy then does on a reload.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;
@@ -58,8 +58,8 @@ fn path(service: &Service<'_>) -> String {
     service.path("haproxy.cfg").display().to_string()
 }
 
-/// The incident that began it all: HAProxy's own outgoing connection got the number of a mapping
-/// that is yet to be made. `haproxy -c` sees nothing, and the reload fails.
+/// HAProxy's own outgoing connection got the port of a mapping that is added later. `haproxy -c`
+/// does not notice, and the reload fails.
 fn an_outgoing_connection_has_the_port(version: Version, manner: Manner) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, manner);
@@ -67,7 +67,7 @@ fn an_outgoing_connection_has_the_port(version: Version, manner: Manner) {
     let _echo = EchoServer::start(&bed, "127.0.0.1:9000");
     let serving = service.start();
     let mut flow = Flow::held_by(&bed, "127.0.0.1:8002", serving);
-    // From here on the kernel has but one number to give.
+    // From here on the kernel has only one port to give.
     bed.sysctl("ipv4/ip_local_port_range", "59044 59045");
     bed.sysctl("ipv4/ip_local_reserved_ports", "59045");
     flow.prove();
@@ -119,10 +119,10 @@ for_each_version! {
     founding_incident => |version| an_outgoing_connection_has_the_port(version, Manner::Daemon);
     founding_incident_with_transfer => |version| an_outgoing_connection_has_the_port(version, Manner::DaemonTransfer);
     a_good_reload => good_reload;
-    holders => what_is_said_is_what_haproxy_does;
+    holders => the_verdict_agrees_with_haproxy;
 }
 
-/// As a guard it lets every good reload pass, whoever holds what by then.
+/// As a guard `check` lets every good reload pass, whatever sockets the generations hold by then.
 fn good_reload(version: Version) {
     for manner in [Manner::Daemon, Manner::DaemonTransfer, Manner::Master] {
         let bed = Bed::new();
@@ -144,7 +144,7 @@ fn good_reload(version: Version) {
         for arguments in [&["-f", file.as_str(), "--strict"][..], &["--strict"][..]] {
             assert_exit(&bed, arguments, 0, &["haproxy: "]);
         }
-        // A narrower address, and a new port.
+        // The address is narrower, and a port is new.
         service
             .configure_with(global, &format!("{proxies}    bind 127.0.0.1:8080\n    bind :8090\n"));
         assert_exit(&bed, &["-f", &file], 0, &[]);
@@ -152,7 +152,7 @@ fn good_reload(version: Version) {
         // Its predecessor drains, and holds accepted connections on a listener's port.
         assert!(bed.is_alive(first), "{manner:?}");
         assert_exit(&bed, &["-f", &file], 0, &[]);
-        // A port that comes back while accepted connections of the old one still use it.
+        // A port comes back while accepted connections of the old one still use it.
         service.configure_with(global, &quic);
         let third = service.reload();
         assert_ne!(second, third);
@@ -162,8 +162,8 @@ fn good_reload(version: Version) {
     }
 }
 
-/// For each holder of a port: the verdict of `check`, and whether HAProxy then starts.
-fn what_is_said_is_what_haproxy_does(version: Version) {
+/// For each holder of a port, the verdict of `check` agrees with whether HAProxy then starts.
+fn the_verdict_agrees_with_haproxy(version: Version) {
     let table = [
         ("TCP-LISTEN:9053,reuseaddr,fork PIPE", "bind :9053", 1, "is held by socat (pid "),
         ("TCP-LISTEN:9053,reuseport,fork PIPE", "bind :9053", 0, "would be shared with socat"),
@@ -191,7 +191,7 @@ fn what_is_said_is_what_haproxy_does(version: Version) {
     }
 }
 
-/// A listener of another user is in the way whatever options it set.
+/// A listener of another user is in the way whatever options it has.
 #[test]
 fn another_users_listener() {
     let bed = Bed::new();
@@ -229,7 +229,7 @@ fn policy_and_the_ephemeral_range() {
         1,
         &["port 88-92 is not allowed", "50000-50001"],
     );
-    assert_exit(&bed, &with(&["--haproxy", "nobody"]), 2, &["no haproxy is called \"nobody\""]);
+    assert_exit(&bed, &with(&["--haproxy", "nobody"]), 2, &["unknown haproxy \"nobody\""]);
 
     let file =
         bed.write("a.cfg", "frontend a\n    bind :50000-50001,:50005\n").display().to_string();
@@ -237,7 +237,7 @@ fn policy_and_the_ephemeral_range() {
     assert_exit(&bed, &["-f", &file], 0, &["warning[port_ephemeral]", line]);
     assert_exit(&bed, &["-f", &file, "--strict"], 1, &["error[port_ephemeral]", line]);
     assert_exit(&bed, &["-f", &file, "--strict", "--offline"], 0, &["nothing wrong"]);
-    // The line, word for word.
+    // The whole line as it is printed.
     bed.shell(line);
     assert_exit(&bed, &["-f", &file, "--strict"], 0, &["nothing wrong"]);
 }
@@ -258,7 +258,7 @@ fn offline_asks_nothing_of_this_host() {
     assert!(!said.contains("address_not_local"), "{said}");
 }
 
-/// Nothing anybody writes into a file makes it long, slow, loud or wrong.
+/// No content of a file makes the answer long, slow, noisy or wrong.
 #[test]
 fn hostile_configurations() {
     let bed = Bed::new();
@@ -309,7 +309,7 @@ fn files_that_cannot_be_read() {
     assert_exit(&bed, &["-f", &pipe], 3, &["not a regular file"]);
 }
 
-/// A user without rights is told what he could not see, and which right is missing.
+/// Without rights, `check` reports what it could not see and which right is missing.
 #[test]
 fn without_rights() {
     let bed = Bed::new();
@@ -332,7 +332,7 @@ fn without_rights() {
     let (code, said) = as_nobody(&[]);
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("CAP_"), "{said}");
-    // Where nobody is in the way there is nothing to see.
+    // Where no socket is in the way, nothing is missing.
     let free = bed.write("free.cfg", "frontend a\n    bind :8099\n").display().to_string();
     let (code, said) = as_nobody(&["-f", &free]);
     assert_eq!(code, Some(0), "{said}");

@@ -58,7 +58,7 @@ fn bad_configurations() {
         ("haproxys: [{match: {pidfile: /run/a.pid}}]\n", &["name"]),
         (
             "haproxys: [{name: a, match: {pidfile: /a}}, {name: a, match: {pidfile: /b}}]\n",
-            &["a", "twice"],
+            &["duplicate name \"a\""],
         ),
         ("metrics: {max_port_series: many}\n", &["max_port_series"]),
     ];

@@ -1,48 +1,49 @@
-//! Data flows one way: the pure rooms may not name what does I/O, and nobody names a room downstream.
+//! Holds the shape of the source: data flows one way, no two files import each other in a circle,
+//! and an abandoned name does not come back.
+//!
+//! The sources are read as text. A path such as `crate::judge::case::Case` is an arrow from the file
+//! that writes it to the file of the longest module in it; a re-export is an arrow to the `mod.rs`
+//! that makes it. Comments and the unit tests at the end of a file are left out.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice)]
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-/// A room, and what it may not name.
-const WALLS: &[(&str, &[&str])] = &[
-    ("model.rs", &["crate::"]),
-    ("model", &["crate::"]),
+use regex::Regex;
+
+/// A room, and the rooms whose names it may use. A file at the top of `src` is a room of its own.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("build_info", &[]),
+    ("yaml", &[]),
+    ("rights", &[]),
+    ("model", &[]),
+    ("policy", &["model"]),
+    ("haproxy", &["model"]),
+    ("sample", &["model", "haproxy"]),
+    ("config", &["model", "policy", "sample", "yaml"]),
+    ("judge", &["model", "policy", "haproxy"]),
+    ("check", &["model", "policy", "haproxy"]),
+    ("watch", &["model", "policy", "haproxy", "sample", "judge", "config"]),
+    ("metrics", &["build_info", "model", "policy", "haproxy", "judge"]),
+    ("report", &["build_info", "model", "policy", "haproxy", "judge", "check"]),
+    ("web", &["config", "model", "judge", "metrics", "report", "yaml"]),
+    ("cli", &["build_info", "sample"]),
     (
-        "haproxy",
-        &["crate::judge", "crate::sample", "crate::metrics", "crate::report", "crate::config"],
-    ),
-    ("judge", &["crate::sample", "crate::metrics", "crate::report", "crate::config", "crate::web"]),
-    (
-        "check",
+        "cmd",
         &[
-            "crate::sample",
-            "crate::metrics",
-            "crate::report",
-            "crate::config",
-            "crate::web",
-            "crate::cmd",
+            "cli", "config", "model", "policy", "haproxy", "sample", "judge", "check", "watch",
+            "metrics", "report", "web", "rights",
         ],
     ),
-    ("metrics", &["crate::sample", "crate::report", "crate::web", "crate::cmd", "crate::config"]),
-    ("report", &["crate::sample", "crate::metrics", "crate::web", "crate::cmd", "crate::config"]),
-    (
-        "sample",
-        &[
-            "crate::judge",
-            "crate::check",
-            "crate::metrics",
-            "crate::report",
-            "crate::web",
-            "crate::cmd",
-        ],
-    ),
-    ("web", &["crate::sample", "crate::cmd", "crate::watch"]),
+    ("main", &["cli", "cmd", "rights"]),
 ];
 
 /// Rooms without I/O, clock and log.
-const PURE: &[&str] =
-    &["model.rs", "model", "haproxy", "judge", "check", "metrics", "report", "sample/wire.rs"];
+const PURE: &[&str] = &["model", "policy", "haproxy", "judge", "check", "metrics", "report"];
+
+/// What a pure room may not name.
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::process",
@@ -56,61 +57,332 @@ const IMPURE: &[&str] = &[
     "tracing",
 ];
 
+/// Names that the code has left behind: one thing has one name.
+const ABANDONED: &[&str] = &[
+    "Scene",
+    "Inquiry",
+    "Questions",
+    "CloserLook",
+    "Unit",
+    "Standing",
+    "Standings",
+    "tell",
+    "believe",
+    "doubt",
+    "Pace",
+    "Lasting",
+    "Lastings",
+    "Told",
+    "Sought",
+    "doorway",
+    "Stranger",
+    "Stance",
+];
+
 #[test]
-fn no_room_names_one_downstream() {
-    for (room, forbidden) in WALLS {
-        assert_free(room, forbidden);
+fn no_files_import_each_other_in_a_circle() {
+    let circles = circles(&arrows(&Sources::of_the_project()));
+    assert!(circles.is_empty(), "files in circles:\n{}", circles.join("\n"));
+}
+
+#[test]
+fn a_circle_is_found() {
+    type Files = &'static [(&'static str, &'static str)];
+    let sources = |files: Files| Sources {
+        files: files.iter().map(|(path, text)| ((*path).into(), code_of(text))).collect(),
+    };
+    let table: [(&str, Files, usize); 8] = [
+        ("none", &[("a.rs", "use crate::b::B;"), ("b.rs", "")], 0),
+        ("direct", &[("a.rs", "use crate::b::{self, B};"), ("b.rs", "use crate::a::A;")], 1),
+        (
+            "through mod.rs",
+            &[("r/mod.rs", "mod x;\npub use self::x::X;"), ("r/x.rs", "use crate::r::Y;")],
+            1,
+        ),
+        (
+            "through super",
+            &[("r/mod.rs", "mod x;\nfn f() { x::g() }"), ("r/x.rs", "use super::f;")],
+            1,
+        ),
+        (
+            "in the middle of an expression",
+            &[
+                ("a.rs", "fn f() { crate::b::g() }"),
+                ("b.rs", "use crate::{a::f, c};"),
+                ("c.rs", ""),
+            ],
+            1,
+        ),
+        ("a declaration is no arrow", &[("r/mod.rs", "mod x;"), ("r/x.rs", "use super::Y;")], 0),
+        (
+            "a visibility is no arrow",
+            &[
+                ("r/mod.rs", "mod x;\npub use self::x::f;"),
+                ("r/x.rs", "pub(in crate::r) fn f() {}"),
+            ],
+            0,
+        ),
+        (
+            "unit tests are left out",
+            &[
+                ("a.rs", "use crate::b::B;"),
+                (
+                    "b.rs",
+                    "#[cfg(test)]\n#[allow(x)]\npub(crate) mod tests {\n    use crate::a::A;\n}\n",
+                ),
+            ],
+            0,
+        ),
+    ];
+    for (what, files, expected) in table {
+        assert_eq!(circles(&arrows(&sources(files))).len(), expected, "{what}");
     }
+}
+
+#[test]
+fn rooms_use_only_what_lies_upstream() {
+    let mut against = BTreeSet::new();
+    let permitted: BTreeMap<_, _> = ROOMS.iter().copied().collect();
+    for (from, to) in arrows(&Sources::of_the_project()) {
+        let (here, there) = (room_of(&from), room_of(&to));
+        let Some(upstream) = permitted.get(here.as_str()) else {
+            panic!("src/{here} is in no row of ROOMS: say what it may use");
+        };
+        if here != there && there != "lib" && !upstream.contains(&there.as_str()) {
+            against.insert(format!("{} uses {}", from.display(), to.display()));
+        }
+    }
+    assert!(against.is_empty(), "arrows against the direction:\n{}", join(&against));
 }
 
 #[test]
 fn pure_rooms_do_no_io() {
-    for room in PURE {
-        assert_free(room, IMPURE);
+    let sources = Sources::of_the_project();
+    let mut found = BTreeSet::new();
+    for (path, code) in &sources.files {
+        let pure = PURE.contains(&room_of(path).as_str()) || path.ends_with("network/wire.rs");
+        for (number, line) in code.lines().enumerate().filter(|_| pure) {
+            for name in IMPURE.iter().filter(|name| line.contains(**name)) {
+                found.insert(format!("{}:{} names {name}", path.display(), number + 1));
+            }
+        }
     }
+    assert!(found.is_empty(), "I/O in a pure room:\n{}", join(&found));
 }
 
 #[test]
-fn yaml_is_known_to_one_file() {
-    let all = sources(&source_root());
-    let naming: Vec<_> = all.iter().filter(|path| code_of(path).contains("serde_yaml")).collect();
-    assert_eq!(naming, [&source_root().join("yaml.rs")]);
+fn abandoned_names_stay_away() {
+    let item =
+        Regex::new(r"\bpub(?:\([^)]*\))? (?:struct|enum|trait|type|mod|fn|const) (\w+)").unwrap();
+    let mut found = BTreeSet::new();
+    for (path, code) in &Sources::of_the_project().files {
+        for name in item.captures_iter(code).map(|captures| captures[1].to_owned()) {
+            if ABANDONED.contains(&name.as_str()) {
+                found.insert(format!("{}: {name}", path.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "names that were given up:\n{}", join(&found));
+}
+
+#[test]
+fn long_files_say_why() {
+    let mut silent = BTreeSet::new();
+    for path in files_under(&source_root()) {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().count();
+        let header: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        if lines > 400 && !header.contains("One file, because") {
+            silent.insert(format!("{}: {lines} lines", path.display()));
+        }
+    }
+    let rule =
+        "over 400 lines; split them or begin a sentence of their header with \"One file, because\"";
+    assert!(silent.is_empty(), "{rule}:\n{}", join(&silent));
+}
+
+#[test]
+fn one_file_names_the_yaml_library() {
+    let sources = Sources::of_the_project();
+    let naming = sources.files.iter().filter(|(_, code)| code.contains("serde_yaml"));
+    assert_eq!(naming.map(|(path, _)| path.as_path()).collect::<Vec<_>>(), [Path::new("yaml.rs")]);
 }
 
 #[test]
 fn only_the_program_exits() {
-    for path in sources(&source_root()) {
-        assert!(!code_of(&path).contains("process::exit"), "{} exits", path.display());
+    for (path, code) in &Sources::of_the_project().files {
+        assert!(!code.contains("process::exit"), "{} exits the process", path.display());
     }
 }
 
-fn assert_free(room: &str, forbidden: &[&str]) {
-    let place = source_root().join(room);
-    let files = sources(&place);
-    assert!(!files.is_empty(), "the room {room} has no files: mend the map in this test");
-    for path in files {
-        for (number, line) in code_of(&path).lines().enumerate() {
-            for name in forbidden {
-                let at = format!("{}:{}", path.display(), number + 1);
-                assert!(!line.contains(name), "{at} names {name}: {line}");
+/// The code of each file of `src`, by its path there.
+struct Sources {
+    files: BTreeMap<PathBuf, String>,
+}
+
+impl Sources {
+    /// All files but `stage.rs`, which only unit tests see.
+    fn of_the_project() -> Sources {
+        let root = source_root();
+        let files = files_under(&root).into_iter().filter(|path| !path.ends_with("stage.rs"));
+        let files = files.map(|path| {
+            let code = code_of(&fs::read_to_string(&path).unwrap());
+            (path.strip_prefix(&root).unwrap().to_owned(), code)
+        });
+        Sources { files: files.collect() }
+    }
+
+    /// The file of each module.
+    fn modules(&self) -> BTreeMap<Vec<String>, &PathBuf> {
+        self.files.keys().map(|path| (module_of(path), path)).collect()
+    }
+}
+
+/// Which file uses which: all pairs, each once.
+fn arrows(sources: &Sources) -> BTreeSet<(PathBuf, PathBuf)> {
+    let mut arrows = BTreeSet::new();
+    let modules = sources.modules();
+    for (path, code) in &sources.files {
+        for item in items_used(&module_of(path), code) {
+            // The longest module that begins the item's path is the file that has it.
+            let target = (1..=item.len()).rev().find_map(|length| modules.get(&item[..length]));
+            if let Some(target) = target.filter(|target| **target != path) {
+                arrows.insert((path.clone(), (*target).clone()));
             }
         }
     }
+    arrows
+}
+
+/// An import.
+static IMPORT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?m)^\s*(?:pub(?:\([^)]*\))? )?use ([^;]+);").unwrap());
+/// A path in the middle of an expression or a type.
+static PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b[A-Za-z_]\w*(?:::\w+)+").unwrap());
+/// Where an item is visible: no import, though it may name a module.
+static VISIBILITY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bpub\(in [^)]*\)").unwrap());
+/// The unit tests at the end of a file.
+static TESTS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"#\[cfg\(test\)\]\n(?:#\[[^\n]*\n)*(?:pub(?:\([^)]*\))? )?mod \w+ \{").unwrap()
+});
+/// The declaration of a module that lies in a file of its own.
+static CHILD: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?m)^\s*(?:pub(?:\([^)]*\))? )?mod (\w+);").unwrap());
+
+/// The absolute paths of all items that the code of a module names.
+fn items_used(module: &[String], code: &str) -> Vec<Vec<String>> {
+    let code = &VISIBILITY.replace_all(code, "pub");
+    let children: BTreeSet<_> = CHILD.captures_iter(code).map(|c| c[1].to_owned()).collect();
+    let imported = IMPORT.captures_iter(code).flat_map(|captures| leaves(&captures[1]));
+    let rest = IMPORT.replace_all(code, "");
+    let named = PATH.find_iter(&rest).map(|found| found.as_str().to_owned());
+    let absolute = |path: String| {
+        let mut words: Vec<String> = path.split("::").map(|word| word.trim().to_owned()).collect();
+        let first = words.first()?.clone();
+        let mut base = match first.as_str() {
+            "crate" | "haproxy_host_exporter" => Vec::new(),
+            "self" | "super" => module.to_vec(),
+            child if children.contains(child) => {
+                words.insert(0, "self".to_owned());
+                module.to_vec()
+            }
+            _ => return None,
+        };
+        words.remove(0);
+        if first == "super" {
+            base.pop();
+        }
+        while words.first().is_some_and(|word| word == "super") {
+            words.remove(0);
+            base.pop();
+        }
+        base.extend(words);
+        Some(base)
+    };
+    imported.chain(named).filter_map(absolute).collect()
+}
+
+/// The paths of a use tree: `a::{b, c::{self, d}}` is `a::b`, `a::c` and `a::c::d`.
+fn leaves(tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some(open) = tree.find('{') else {
+        let path = tree.split(" as ").next().unwrap_or_default();
+        return vec![path.trim_end_matches("::*").trim_end_matches("::self").to_owned()];
+    };
+    let (prefix, group) = (&tree[..open], &tree[open + 1..tree.rfind('}').unwrap()]);
+    let mut depth = 0;
+    let parts = group.split(|letter| {
+        depth += i32::from(letter == '{') - i32::from(letter == '}');
+        letter == ',' && depth == 0
+    });
+    let parts = parts.filter(|part| !part.trim().is_empty());
+    parts
+        .flat_map(|part| {
+            let part = part.trim();
+            let joined = if part == "self" {
+                prefix.trim_end_matches("::").to_owned()
+            } else {
+                format!("{prefix}{part}")
+            };
+            leaves(&joined)
+        })
+        .collect()
+}
+
+/// Each group of files that reach one another, as one line.
+fn circles(arrows: &BTreeSet<(PathBuf, PathBuf)>) -> Vec<String> {
+    let files: BTreeSet<&PathBuf> = arrows.iter().flat_map(|(from, to)| [from, to]).collect();
+    let reached: BTreeMap<&PathBuf, BTreeSet<&PathBuf>> =
+        files.iter().map(|file| (*file, reach(arrows, file))).collect();
+    let mut groups = BTreeSet::new();
+    for (file, reached_from_it) in &reached {
+        let group: BTreeSet<_> =
+            reached_from_it.iter().filter(|other| reached[*other].contains(file)).collect();
+        if !group.is_empty() {
+            let names: Vec<_> = group.iter().map(|path| path.display().to_string()).collect();
+            groups.insert(names.join(" ↔ "));
+        }
+    }
+    groups.into_iter().collect()
+}
+
+/// All files that a file uses, directly or through others.
+fn reach<'a>(arrows: &'a BTreeSet<(PathBuf, PathBuf)>, from: &'a PathBuf) -> BTreeSet<&'a PathBuf> {
+    let mut reached = BTreeSet::new();
+    let mut next = vec![from];
+    while let Some(file) = next.pop() {
+        let used = arrows.iter().filter(|(user, _)| user == file).map(|(_, used)| used);
+        next.extend(used.filter(|used| reached.insert(*used)));
+    }
+    reached
+}
+
+/// The first folder of a file, or its own stem.
+fn room_of(path: &Path) -> String {
+    module_of(path).first().map_or_else(|| "lib".to_owned(), Clone::clone)
+}
+
+/// The module of a file, as the words of its path.
+fn module_of(path: &Path) -> Vec<String> {
+    let words = path.with_extension("");
+    let mut words: Vec<String> =
+        words.iter().map(|word| word.to_str().unwrap().to_owned()).collect();
+    if words.last().is_some_and(|last| last == "mod" || last == "lib") {
+        words.pop();
+    }
+    words
 }
 
 fn source_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-fn sources(place: &Path) -> Vec<PathBuf> {
-    if place.is_file() {
-        return vec![place.to_owned()];
-    }
+fn files_under(place: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(place).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(sources(&path));
+            found.extend(files_under(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
@@ -120,9 +392,12 @@ fn sources(place: &Path) -> Vec<PathBuf> {
 }
 
 /// A file's code: neither comments nor the unit tests at its end.
-fn code_of(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap();
-    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned();
+fn code_of(text: &str) -> String {
+    let code = TESTS.split(text).next().unwrap_or_default();
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
+}
+
+fn join(lines: &BTreeSet<String>) -> String {
+    lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
 }

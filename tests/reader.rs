@@ -1,10 +1,11 @@
-//! Holds the reader of configurations against the real HAProxy: each file of `fixtures/reader` is
-//! started on each version in a network namespace of its own, and its listening sockets are
-//! compared with what the reader declares.
+//! Compares the reader of configurations with the real HAProxy: starts each file of `fixtures/reader`
+//! on each version in a network namespace of its own, and compares the listening sockets with those
+//! that the reader declares.
 //!
-//! A fixture's comments may say: `# versions: 2.6-3.0` or `3.0+`; `# env: NAME=value`; `# args: …`;
-//! `# outcome: refused`; `# uncertain`; `# netns: NAME` for a named namespace to be there; `# hosts: LINE` for an
-//! `/etc/hosts` of that line, and nothing else in `/etc`. `$TMP` is a directory with a certificate, `cert.pem`.
+//! The comments of a fixture control its test: `# versions: 2.6-3.0` or `3.0+`; `# env: NAME=value`;
+//! `# args: …`; `# outcome: refused`; `# uncertain`; `# netns: NAME`, which creates a named namespace;
+//! `# hosts: LINE`, which replaces `/etc` by a directory with that line in `/etc/hosts`. `$TMP` is a
+//! directory with a certificate, `cert.pem`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test fails by panicking
 
@@ -18,25 +19,23 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use haproxy_host_exporter::haproxy::config::{Declared, Launch, SslLibrary, Version, read};
+use haproxy_host_exporter::haproxy::config::{Declared, Launch, Version, read};
 use haproxy_host_exporter::model::Protocol;
-use haproxy_host_exporter::sample::config_files::{Base, Collected, collect};
+use haproxy_host_exporter::sample::files::config_files::{Base, Collected, collect};
 
-/// Longest a HAProxy is waited for, on a busy machine too.
+/// How long to wait for a HAProxy at most; enough on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One real HAProxy.
+/// An installed HAProxy.
 struct Real {
     branch: String,
     program: PathBuf,
-    /// What `haproxy -vv` tells the reader.
+    /// Its version as `haproxy -vv` prints it.
     version: Version,
-    features: String,
-    ssl_library: String,
 }
 
-/// Every HAProxy under `HAPROXY_VERSIONS_DIR`, else those that tests/install installed:
-/// `DIR/BRANCH/haproxy`.
+/// Every HAProxy, as `DIR/BRANCH/haproxy`, under `HAPROXY_VERSIONS_DIR`, else under the directory of
+/// tests/install.
 static REAL: LazyLock<Vec<Real>> = LazyLock::new(|| {
     let directory = std::env::var_os("HAPROXY_VERSIONS_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.cache/haproxy"),
@@ -61,27 +60,16 @@ impl Real {
         let program = directory.join("haproxy");
         let output = Command::new(&program).arg("-vv").output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let after = |prefixes: &[&str]| {
-            let line = text
-                .lines()
-                .find_map(|line| prefixes.iter().find_map(|prefix| line.strip_prefix(prefix)));
-            line.unwrap_or_default().to_owned()
-        };
-        let version = after(&["HAProxy version "]);
+        let version = text.lines().find_map(|line| line.strip_prefix("HAProxy version ")).unwrap();
         Real {
             branch: directory.file_name().unwrap().to_string_lossy().into_owned(),
             program,
             version: Version::parse(version.split(' ').next().unwrap()).unwrap(),
-            features: after(&["Feature list : "]),
-            ssl_library: after(&[
-                "Built with OpenSSL version : ",
-                "Built with SSL library version : ",
-            ]),
         }
     }
 }
 
-/// A configuration to start, and how.
+/// A configuration to start, and how to start it.
 #[derive(Default)]
 struct Case {
     name: String,
@@ -175,8 +163,6 @@ impl Case {
         let mut launch = Launch {
             environment: Some(self.environment.clone()),
             version: Some(real.version),
-            features: Some(real.features.clone()),
-            ssl_library: Some(SslLibrary { text: real.ssl_library.clone() }),
             host_name: std::fs::read_to_string("/proc/sys/kernel/hostname")
                 .ok()
                 .map(|name| name.trim_end().to_owned()),
@@ -197,8 +183,8 @@ impl Case {
         launch
     }
 
-    /// The real one, in a network namespace of its own, with a `/run` of its own for named ones and, where
-    /// it resolves names, an `/etc` of its own.
+    /// The command that starts it in a network namespace of its own, with a `/run` of its own for
+    /// named namespaces and, if it resolves names, an `/etc` of its own.
     fn command(&self, real: &Real) -> Command {
         let mut script = "ip link set lo up && mount -t tmpfs tmpfs /run && ".to_owned();
         for name in &self.namespaces {
@@ -233,8 +219,8 @@ fn declared_sockets(declared: &Declared) -> BTreeSet<Socket> {
     sockets.collect()
 }
 
-/// Listening sockets in the namespace of `pid` and the named ones of its `/run`, told apart as the
-/// exporter tells them apart: a log socket has the smallest receive buffer there is.
+/// The listening sockets in the network namespace of `pid` and in the named ones of its `/run`. Log
+/// sockets are left out, as the exporter does: they have the smallest possible receive buffer.
 fn bound_sockets(pid: u32, case: &Case) -> BTreeSet<Socket> {
     let own = std::iter::once(None);
     let mut sockets = BTreeSet::new();
@@ -271,14 +257,14 @@ fn bound_socket(line: &str) -> Option<Socket> {
         None => (place, None),
     };
     let address = match address.trim_matches(['[', ']']) {
-        // ss's name for an IPv6 socket that takes IPv4 too.
+        // ss prints this for an IPv6 socket that takes IPv4 too.
         "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         address => address.parse().ok()?,
     };
     Some((protocol, address, port.parse().ok()?, interface, None))
 }
 
-/// What stands between the reader and the truth; `None`: nothing.
+/// How the declared and the bound sockets differ. `None`: they do not.
 fn difference(case: &Case, declared: &Declared, bound: &BTreeSet<Socket>) -> Option<String> {
     let expected = declared_sockets(declared);
     let mut text = String::new();
@@ -299,7 +285,7 @@ fn stop(mut child: Child) {
     child.wait().unwrap();
 }
 
-/// Starts a case and compares; gives what is wrong.
+/// Starts a case and compares. The error says what is wrong.
 fn compare(case: &Case, real: &Real, scratch: &Path) -> Result<(), String> {
     let declared = read(&case.collected().files, &case.launch(real));
     if case.refused {
@@ -335,7 +321,7 @@ fn compare(case: &Case, real: &Real, scratch: &Path) -> Result<(), String> {
         }
         let bound = bound_sockets(child.id(), case);
         match difference(case, &declared, &bound) {
-            // Twice in a row: it may be in the middle of its binds.
+            // HAProxy may be in the middle of its binds, so the sockets have to agree twice in a row.
             None if calm > 0 => break Ok(()),
             None => calm += 1,
             Some(text) => {
@@ -398,7 +384,7 @@ fn make_certificate(scratch: &Path) {
     std::fs::write(scratch.join("cert.pem"), both).unwrap();
 }
 
-/// A socket handed over by number: HAProxy serves it, and the reader says which number it is.
+/// HAProxy serves a socket that it is handed by number, and the reader declares that number.
 #[test]
 fn an_inherited_socket_is_known_by_its_number() {
     let directory = std::env::temp_dir().join(format!("reader-fd-{}", std::process::id()));

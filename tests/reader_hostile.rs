@@ -1,5 +1,5 @@
-//! Feeds the reader of configurations what nobody means: mutated fixtures and random bytes. It
-//! must neither panic nor take long, whatever it is told about the world.
+//! Feeds the reader of configurations with mutated fixtures and random bytes. It must neither panic
+//! nor take long, whatever launch it is given.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test fails by panicking
 
@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// Far above what any input of these sizes takes, on a busy machine too.
+/// A time that no input of these sizes needs, even on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 
 fn corpus() -> Vec<Vec<u8>> {
@@ -118,7 +118,6 @@ fn launch() -> impl Strategy<Value = Launch> {
                 values.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
             }),
             version: version.filter(|_| knows),
-            features: knows.then(|| "+OPENSSL -QUIC".to_owned()),
             master_worker: master,
             master_sockets: vec![":1,,level,admin".to_owned()],
             local_peer: local.then(|| "me".to_owned()),
@@ -127,7 +126,7 @@ fn launch() -> impl Strategy<Value = Launch> {
     })
 }
 
-/// Reads, and holds what must be true of any answer.
+/// Reads the files and asserts what must be true of every answer.
 fn check(files: &[Vec<u8>], launch: &Launch) {
     let sources: Vec<SourceFile> =
         files.iter().map(|text| SourceFile { path: "f.cfg".into(), text: text.clone() }).collect();

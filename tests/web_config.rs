@@ -167,7 +167,10 @@ fn files_are_followed() {
         await_true("success to show", || shows("1"));
     }
     let log = running.log();
-    assert!(log.contains("unknown field `nonsense`") && log.contains("needs a restart"), "{log}");
+    assert!(
+        log.contains("unknown field `nonsense`") && log.contains("restart the exporter"),
+        "{log}"
+    );
 }
 
 #[test]

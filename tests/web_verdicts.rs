@@ -98,17 +98,17 @@ const OURS: &[(&str, Option<&str>)] = &[
     ("tls_server_config: {SERVER, min_version: TLS13, max_version: TLS12}", Some("no version")),
     (
         "tls_server_config: {SERVER, cipher_suites: [TLS_RSA_WITH_AES_128_CBC_SHA]}",
-        Some("is not offered here"),
+        Some("not offered"),
     ),
     (
         "tls_server_config: {SERVER, max_version: TLS12, cipher_suites: [TLS_AES_128_GCM_SHA256]}",
         Some("none of these suites"),
     ),
-    ("tls_server_config: {SERVER, curve_preferences: [CurveP521]}", Some("is not offered here")),
+    ("tls_server_config: {SERVER, curve_preferences: [CurveP521]}", Some("not offered")),
     ("tls_server_config: {cert_file: p521.pem, key_file: p521.key}", Some("P-256 or P-384")),
     ("tls_server_config: {SERVER, client_allowed_sans: [x]}", None),
     ("rate_limit: {interval: 1s, burst: 5}", None),
-    ("rate_limit: {interval: soon}", Some("a duration like 1s")),
+    ("rate_limit: {interval: soon}", Some("write it like 1s")),
     ("rate_limit: {burst: many}", Some("line 1 column")),
 ];
 

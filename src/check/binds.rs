@@ -1,67 +1,62 @@
-//! Would each bind succeed now? The kernel's rules (`inet_csk_bind_conflict()`, `udp_lib_lport_inuse()`)
-//! for a socket that HAProxy makes: SO_REUSEADDR, and SO_REUSEPORT unless `noreuseport`.
+//! Would each bind of a configuration succeed now?
 //!
-//! | who has the port | then |
-//! |---|---|
-//! | a listener of the generation that serves | it is handed over, shared, or paused while the new one binds |
-//! | another listener of another uid | fails |
-//! | another listener of the same uid | fails unless both set SO_REUSEPORT, which the dump does not show |
-//! | a connection that was accepted | succeeds: it has its listener's SO_REUSEADDR |
-//! | an outgoing connection | fails unless it was bound with SO_REUSEADDR, which the dump does not show |
-//! | a UDP socket that only sends | fails: nobody sets options on it |
+//! [`crate::haproxy::binding`] has the kernel's rules; here they meet the owners of the sockets.
+//! The listeners of HAProxy's own running generation are never in the way: HAProxy takes them over,
+//! shares them, or pauses them while the next one binds.
 //!
-//! What the dump does not show a trial bind does; where none was made, the bind may fail.
+//! Where the tables leave a doubt, a trial bind settles it; without one the bind may fail.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
-use super::facts::{Facts, Network, Owner, Question, Trial, Use, only_sends};
+use super::facts::{Facts, Network, Owner, Question, Trial, Use};
 use super::finding::Finding;
 use super::obstacles::{self, Obstacle};
+use crate::haproxy::binding::{self, Answer, Bind, Reuse, Terms};
 use crate::haproxy::config::{Declared, Listener};
 use crate::model::{PortRole, PortUse, Protocol};
 
-/// What a new socket would be.
-struct Bind<'a> {
+/// A bind, and the sockets that it overlaps with.
+struct Occupied<'a> {
     listener: &'a Listener,
-    port: u16,
-    v6only: bool,
-    reuse_port: bool,
-    starter: Option<u32>,
+    bind: Bind<'a>,
+    network: &'a Network,
+    uses: Vec<&'a Use>,
 }
 
-/// Everything in the way of the listeners.
+/// Finds everything that is in the way of the listeners.
 #[must_use]
 pub fn find(declared: &Declared, facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (bind, network, uses) in occupied(declared, facts) {
-        let trial = network.trials.get(&(bind.listener.address, bind.port)).copied();
-        for (used, obstacle) in bind.obstacles(&uses) {
+    for occupied in occupied(declared, facts) {
+        let Occupied { listener, bind, network, .. } = &occupied;
+        let trial = network.trials.get(&(bind.address, bind.port)).copied();
+        for (used, obstacle) in occupied.obstacles() {
             let obstacle = settle(obstacle, trial);
-            findings.extend(obstacles::finding(bind.listener, bind.port, used, obstacle, network));
+            findings.extend(obstacles::finding(listener, bind.port, used, obstacle, network));
         }
     }
     findings
 }
 
-/// The binds only a trial can tell.
+/// The binds about which the tables leave a doubt that a trial can settle.
 #[must_use]
 pub fn questions(declared: &Declared, facts: &Facts) -> BTreeSet<Question> {
     let mut questions = BTreeSet::new();
-    for (bind, _, uses) in occupied(declared, facts) {
-        let mut obstacles = bind.obstacles(&uses);
+    for occupied in occupied(declared, facts) {
+        let mut obstacles = occupied.obstacles();
         let doubtful = obstacles.any(|(_, obstacle)| matches!(obstacle, Obstacle::Doubtful(_)));
-        // What is, or may be, its own listener makes way for HAProxy, but not for a trial.
-        let own = uses.iter().any(|used| {
+        // A listener that is or may be HAProxy's own makes way for HAProxy, but not for a trial.
+        let own = occupied.uses.iter().any(|used| {
             used.socket.role == PortRole::Listening
                 && matches!(used.owner, Owner::Current(_) | Owner::Unknown)
         });
-        // rustix has no SO_BINDTODEVICE, without which the answer would be another.
-        let plain = bind.listener.protocol == Protocol::Tcp && bind.listener.interface.is_none();
+        // rustix cannot set SO_BINDTODEVICE, and without it the answer could differ.
+        let bind = occupied.bind;
+        let plain = bind.protocol == Protocol::Tcp && bind.interface.is_none();
         if plain && doubtful && !own {
             questions.insert(Question {
-                namespace: bind.listener.namespace.clone(),
-                address: bind.listener.address,
+                namespace: occupied.listener.namespace.clone(),
+                address: bind.address,
                 port: bind.port,
                 v6only: bind.v6only,
                 reuse_port: bind.reuse_port,
@@ -72,10 +67,7 @@ pub fn questions(declared: &Declared, facts: &Facts) -> BTreeSet<Question> {
 }
 
 /// Each port of each listener that some socket overlaps with, once for equal binds.
-fn occupied<'a>(
-    declared: &'a Declared,
-    facts: &'a Facts,
-) -> impl Iterator<Item = (Bind<'a>, &'a Network, Vec<&'a Use>)> {
+fn occupied<'a>(declared: &'a Declared, facts: &'a Facts) -> impl Iterator<Item = Occupied<'a>> {
     let mut by_port: BTreeMap<(&Option<String>, Protocol, u16), Vec<&Use>> = BTreeMap::new();
     for (name, network) in &facts.networks {
         for used in network.uses.iter().flatten() {
@@ -87,111 +79,87 @@ fn occupied<'a>(
     declared.endpoints().filter_map(move |(listener, port)| {
         let network = facts.networks.get(&listener.namespace)?;
         let same = by_port.get(&(&listener.namespace, listener.protocol, port))?;
-        let bind = Bind {
-            listener,
-            port,
-            v6only: listener.v6only.unwrap_or(network.v6only),
-            reuse_port: !declared.globals.noreuseport,
-            starter: facts.starter,
+        let terms = Terms {
+            noreuseport: declared.globals.noreuseport,
+            v6only: network.v6only,
+            uid: facts.starter,
         };
-        let uses: Vec<&Use> = same.iter().copied().filter(|u| bind.overlaps(&u.socket)).collect();
-        let key =
-            (&listener.namespace, listener.protocol, listener.address, &listener.interface, port);
-        (!uses.is_empty() && seen.insert(key)).then_some((bind, network, uses))
+        let bind = Bind::of(listener, port, terms);
+        let overlaps = |used: &&Use| bind.overlaps(&used.socket) != Some(false);
+        let uses: Vec<&Use> = same.iter().copied().filter(overlaps).collect();
+        let key = (&listener.namespace, bind.protocol, bind.address, bind.interface, port);
+        let first = !uses.is_empty() && seen.insert(key);
+        first.then_some(Occupied { listener, bind, network, uses })
     })
 }
 
-impl Bind<'_> {
-    /// One of the two takes in what comes for the other (`inet_rcv_saddr_equal()`).
-    fn overlaps(&self, other: &PortUse) -> bool {
-        let interfaces = self.listener.interface.as_ref().zip(other.interface.as_ref());
-        interfaces.is_none_or(|(own, other)| own == other)
-            && match (self.listener.address, other.address) {
-                (IpAddr::V4(own), IpAddr::V4(other)) => {
-                    own == other || own.is_unspecified() || other.is_unspecified()
-                }
-                (IpAddr::V6(own), IpAddr::V6(other)) => {
-                    own == other || own.is_unspecified() || other.is_unspecified()
-                }
-                (IpAddr::V6(own), IpAddr::V4(_)) => own.is_unspecified() && !self.v6only,
-                (IpAddr::V4(_), IpAddr::V6(v6)) => {
-                    v6.is_unspecified() && other.v6only != Some(true)
-                }
-            }
+impl<'a> Occupied<'a> {
+    fn obstacles(&self) -> impl Iterator<Item = (&'a Use, Obstacle)> {
+        self.uses.iter().map(|used| (*used, self.obstacle(used)))
     }
 
-    fn obstacles<'u>(&self, uses: &[&'u Use]) -> impl Iterator<Item = (&'u Use, Obstacle)> {
-        let listening = |used: &Use| {
-            matches!(used.socket.role, PortRole::Listening | PortRole::Peerless)
-                && !only_sends(&used.socket)
-        };
-        let handed = uses.iter().any(|used| {
-            listening(used)
-                && matches!(used.owner, Owner::Current(_))
-                && used.socket.address == self.listener.address
-                && used.socket.interface == self.listener.interface
-        });
-        // Connections beside a listener were accepted from it.
-        let accepting = uses.iter().any(|used| listening(used));
-        let judged: Vec<_> = uses
-            .iter()
-            .map(|used| (*used, self.obstacle(used, listening(used), handed, accepting)))
-            .collect();
-        judged.into_iter()
-    }
-
-    fn obstacle(&self, used: &Use, listening: bool, handed: bool, accepting: bool) -> Obstacle {
-        match (used.socket.role, &used.owner) {
-            (PortRole::Connected(_) | PortRole::TimeWait, _) if accepting => Obstacle::None,
-            (PortRole::Connected(_), _) => {
-                Obstacle::Doubtful("an outgoing connection holds its source port")
-            }
-            (PortRole::TimeWait, _) => {
-                Obstacle::Doubtful("a connection that has ended holds its port for a minute")
-            }
-            (PortRole::Peerless, _) if !listening => Obstacle::Certain(
-                "a socket that only sends, as for a log, got the number from the kernel",
-            ),
-            (PortRole::Peerless | PortRole::Listening | PortRole::Bound, Owner::Current(_))
-            | (PortRole::Peerless, Owner::Stale(_)) => Obstacle::None,
-            (PortRole::Peerless, Owner::Haproxy(..)) if self.same_uid(used) != Some(false) => {
-                Obstacle::Shared
-            }
-            (PortRole::Peerless, _) if handed => Obstacle::Shared,
-            (PortRole::Peerless, _) => Obstacle::Doubtful("a UDP socket has the port"),
-            (PortRole::Bound, _) => Obstacle::Doubtful("a socket is bound to the port"),
-            // What the kernel let in once it lets in again.
-            (PortRole::Listening, Owner::Stale(_)) if handed => Obstacle::None,
+    fn obstacle(&self, used: &Use) -> Obstacle {
+        let Use { socket, owner } = used;
+        let takes_clients = binding::takes_clients(socket);
+        match (socket.role, owner) {
+            (PortRole::Connected(_) | PortRole::TimeWait, _) => {}
+            (_, Owner::Current(_)) if !binding::only_sends(socket) => return Obstacle::None,
             (PortRole::Listening, Owner::Unknown) => {
-                Obstacle::Doubtful("whose listener it is could not be seen")
+                return Obstacle::Doubtful(
+                    "the process that holds this listener could not be seen",
+                );
             }
-            (PortRole::Listening, _) if handed => Obstacle::Shared,
-            (PortRole::Listening, _) => self.beside_a_listener(used),
+            // The kernel lets them share the port now, and will again.
+            (_, Owner::Stale(_)) if takes_clients && self.is_handed_over() => {
+                return Obstacle::None;
+            }
+            _ if takes_clients && self.is_handed_over() => return Obstacle::Shared,
+            _ => {}
+        }
+        let by_haproxy = matches!(owner, Owner::Current(_) | Owner::Stale(_) | Owner::Haproxy(..));
+        let beside = self.uses.iter().map(|other| &other.socket);
+        let outgoing = binding::is_outgoing(socket, beside, self.network.ephemeral(), false);
+        match self.bind.answer(socket, Reuse::of(socket, by_haproxy, outgoing)) {
+            Answer::Free if matches!(owner, Owner::Haproxy(..)) => Obstacle::Shared,
+            Answer::Free => Obstacle::None,
+            Answer::Blocked => Obstacle::Certain(self.why(socket)),
+            Answer::Unsure => Obstacle::Doubtful(self.why(socket)),
         }
     }
 
-    fn beside_a_listener(&self, used: &Use) -> Obstacle {
-        if !self.reuse_port {
-            return Obstacle::Certain("it listens, and this configuration says noreuseport");
-        }
-        match (self.same_uid(used), &used.owner) {
-            (Some(false), _) => {
-                Obstacle::Certain("it listens, under another user than HAProxy is started by")
-            }
-            (Some(true), Owner::Stale(_)) => Obstacle::None,
-            (Some(true), Owner::Haproxy(..)) => Obstacle::Shared,
-            _ => {
-                Obstacle::Doubtful("it listens; only if it set SO_REUSEPORT may another do so too")
-            }
-        }
+    /// The running generation listens on exactly this: HAProxy takes that socket over.
+    fn is_handed_over(&self) -> bool {
+        self.uses.iter().any(|Use { socket, owner }| {
+            binding::takes_clients(socket)
+                && matches!(owner, Owner::Current(_))
+                && socket.address == self.bind.address
+                && socket.interface.as_deref() == self.bind.interface
+        })
     }
 
-    fn same_uid(&self, used: &Use) -> Option<bool> {
-        self.starter.map(|starter| starter == used.socket.uid)
+    fn why(&self, used: &PortUse) -> &'static str {
+        match used.role {
+            PortRole::Listening if !self.bind.reuse_port => {
+                "it listens, and this configuration says noreuseport"
+            }
+            PortRole::Listening if self.bind.uid.is_some_and(|uid| uid != used.uid) => {
+                "it listens under another user than the one that starts HAProxy"
+            }
+            PortRole::Listening => {
+                "it listens; another socket may listen beside it only if it set SO_REUSEPORT"
+            }
+            PortRole::Peerless if binding::only_sends(used) => {
+                "a socket that only sends, such as a log socket, got this number from the kernel"
+            }
+            PortRole::Peerless => "a UDP socket has the port",
+            PortRole::Bound => "a socket is bound to the port",
+            PortRole::Connected(_) => "an outgoing connection holds its source port",
+            PortRole::TimeWait => "a connection that has ended holds its port for a minute",
+        }
     }
 }
 
-/// What a trial says of a doubt.
+/// Settles a doubt by the outcome of a trial.
 fn settle(obstacle: Obstacle, trial: Option<Trial>) -> Obstacle {
     match (obstacle, trial) {
         (Obstacle::Doubtful(why), Some(Trial::InUse)) => Obstacle::Certain(why),
@@ -226,7 +194,6 @@ mod tests {
         (words.collect::<Vec<_>>().join(", "), questions(&declared, &facts).len())
     }
 
-    /// The measured table of what the kernel answers.
     #[test]
     fn would_this_bind_succeed() {
         use PortRole::{Bound, Listening, Peerless, TimeWait};
@@ -288,9 +255,25 @@ mod tests {
                 0,
             ),
             ("running QUIC", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, current()), "", 0),
-            ("somebody's UDP", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, program()), may, 0),
+            ("a program's UDP", "quic4@:443", held(Peerless, "0.0.0.0:443", 0, program()), may, 0),
+            ("another's QUIC", "quic4@:443", held(Peerless, "0.0.0.0:443", 5, other()), split, 0),
+            ("paused, stale, other uid", ":80", held(Bound, "0.0.0.0:80", 5, stale()), "", 0),
+            ("bound by a program", ":80", held(Bound, "0.0.0.0:80", 5, program()), may, 1),
+            (
+                "outgoing over IPv6",
+                ":59044",
+                held(CONNECTED, "[2001:db8::1]:59044", 0, current()),
+                may,
+                1,
+            ),
             ("the other protocol", ":443", held(Peerless, "0.0.0.0:443", 0, program()), "", 0),
-            ("who knows", ":80", held(Listening, "0.0.0.0:80", 0, Owner::Unknown), may, 0),
+            (
+                "a process that could not be seen",
+                ":80",
+                held(Listening, "0.0.0.0:80", 0, Owner::Unknown),
+                may,
+                0,
+            ),
         ];
         for (what, bind, used, expected, questions) in table {
             let answer = judge(bind, "", vec![used], None);

@@ -1,11 +1,12 @@
-//! Ports that two proxies ask for. Repeated within one proxy a port is spread over threads.
+//! Finds ports that two proxies declare. One proxy may repeat a port to spread it over threads.
 
 use super::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Listener};
 
-/// One warning for each listener whose ports an earlier section has on the same address.
+/// Gives one warning for each listener whose ports an earlier section has on the same address.
 ///
-/// Sorted once and swept once, so that ten thousand binds cost no more than sorting them.
+/// It sorts the listeners and sweeps over them once, so that ten thousand binds cost little more
+/// than sorting them.
 #[must_use]
 pub fn find(declared: &Declared) -> Vec<Finding> {
     let mut listeners: Vec<(usize, &Listener)> = declared.listeners.iter().enumerate().collect();
@@ -32,7 +33,7 @@ pub fn find(declared: &Declared) -> Vec<Finding> {
     findings
 }
 
-/// The two sections that reach furthest.
+/// Keeps the two listeners, of different sections, that reach furthest.
 fn extend<'a>(reach: &mut [Option<(usize, &'a Listener)>; 2], new: (usize, &'a Listener)) {
     let [first, second] = reach;
     match *first {
@@ -61,12 +62,12 @@ fn duplicate(first: &Listener, second: &Listener) -> Finding {
     let from = first.ports.first.max(second.ports.first);
     let to = first.ports.last.min(second.ports.last);
     let endpoint = Endpoint::of(second, from..=to);
-    let what = format!("{endpoint} stands in two proxies");
+    let what = format!("{endpoint} is declared by two proxies");
     Finding {
-        context: Some((first.place.clone(), format!("first in {}", first.section))),
-        label: format!("again in {}", second.section),
+        context: Some((first.place.clone(), format!("first declared in {}", first.section))),
+        label: format!("declared again in {}", second.section),
         why: vec![
-            "HAProxy accepts it, and the kernel gives each client to one of the two by chance"
+            "HAProxy accepts this, and the kernel hands each client to either of the two"
                 .to_owned(),
         ],
         help: vec!["give each proxy a port or an address of its own".to_owned()],

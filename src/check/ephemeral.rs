@@ -1,4 +1,4 @@
-//! Ports the kernel may give to an outgoing connection while HAProxy does not hold them.
+//! Finds ports that the kernel may give to an outgoing connection while HAProxy does not hold them.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use super::facts::{Facts, Network};
 use super::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Listener};
-use crate::judge::policy::Rules;
 use crate::model::numbers;
+use crate::policy::{self, Rules};
 
-/// One warning for each listener, all with the one line that reserves every such port.
+/// Gives one warning for each listener, all with the one command that reserves every such port.
 #[must_use]
 pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
     let mut ports: BTreeMap<&Option<String>, Vec<u16>> = BTreeMap::new();
@@ -19,7 +19,11 @@ pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
         let exposed: Vec<u16> = listener
             .ports
             .iter()
-            .filter(|&port| is_exposed(port, network) && !is_accepted(port, listener, rules))
+            .filter(|&port| {
+                network.ephemeral().gives_away(port) == Some(true)
+                    && !rules
+                        .ignores(policy::kind::Kind::PortEphemeral, Some((listener.address, port)))
+            })
             .collect();
         if !exposed.is_empty() {
             ports.entry(&listener.namespace).or_default().extend(&exposed);
@@ -33,19 +37,6 @@ pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
             finding(listener, network, &runs, all)
         })
         .collect()
-}
-
-fn is_exposed(port: u16, network: &Network) -> bool {
-    let within = network.ephemeral.as_ref().is_some_and(|range| range.contains(&port));
-    within && !network.reserved.iter().any(|reserved| reserved.contains(&port))
-}
-
-fn is_accepted(port: u16, listener: &Listener, rules: &Rules) -> bool {
-    rules.ignore.iter().any(|ignore| {
-        ignore.kind.is_none_or(|kind| kind.as_str() == Kind::PortEphemeral.as_str())
-            && ignore.port.is_none_or(|number| number == port)
-            && ignore.address.is_none_or(|address| address == listener.address)
-    })
 }
 
 fn finding(
@@ -63,23 +54,20 @@ fn finding(
              any outgoing connection; the bind then fails with Address in use"
                 .to_owned(),
         ],
-        help: vec![format!("reserve it: {}", reserve(network, all))],
+        help: vec![format!(
+            "reserve it: {}",
+            network.ephemeral().reserve_command(&network.label, all.iter().copied())
+        )],
         endpoint: Some(Endpoint::of(listener, runs.first()?.clone())),
         ..Finding::new(Kind::PortEphemeral, Severity::Warning, listener.place.clone(), &what)
     })
-}
-
-/// The command that reserves these ports and keeps what is reserved: the sysctl replaces the list.
-#[must_use]
-pub fn reserve(network: &Network, ports: &[u16]) -> String {
-    numbers::reserve_command(&network.label, &network.reserved, ports.iter().copied())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::facts::tests::{network, read};
     use super::*;
-    use crate::judge::policy::Ignore;
+    use crate::policy::Ignore;
 
     fn facts(reserved: &[RangeInclusive<u16>]) -> Facts {
         let network = Network { reserved: reserved.to_vec(), ..network(vec![]) };
@@ -87,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_reserves_all_and_keeps_what_is_reserved() {
+    fn one_command_reserves_all_and_keeps_earlier_reservations() {
         let declared = read("frontend a\n bind :80,:40000\n bind :50000-50001\n bind :35000\n");
         let findings = find(&declared, &facts(&[8080..=8080, 35000..=35010]), &Rules::default());
         let lines: Vec<_> = findings.iter().map(|f| f.place.as_ref().unwrap().line).collect();
@@ -100,10 +88,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_or_unknown_is_not_said() {
+    fn accepted_ports_and_unknown_ranges_are_left_out() {
         let declared = read("frontend a\n bind :50000\n");
         let ignore = Ignore {
-            kind: Some(crate::judge::verdict::Kind::PortEphemeral),
+            kind: Some(crate::policy::kind::Kind::PortEphemeral),
             port: Some(50000),
             address: None,
         };

@@ -1,41 +1,49 @@
-//! What the host says of a candidate's ports, as plain values.
+//! The state of the host that a candidate meets, as plain values.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::model::{PortUse, Program, Protocol};
+use crate::haproxy::binding::Ephemeral;
+use crate::model::{PortUse, Program};
 
-/// Everything a judgement rests on besides the configuration.
+/// Everything that a judgement needs besides the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// By the name in `namespace X`; `None` is where this HAProxy runs. Absent: not seen.
+    /// The network namespaces by their name in `namespace X`; `None` is HAProxy's own. One that was
+    /// not seen is absent.
     pub networks: BTreeMap<Option<String>, Network>,
-    /// Effective uid of whoever starts HAProxy. `None`: not known.
+    /// Effective uid that HAProxy is started with. `None`: not known.
     pub starter: Option<u32>,
 }
 
 /// One network namespace.
 #[derive(Debug, Clone, Default)]
 pub struct Network {
-    /// Its label, empty for the exporter's own.
+    /// Its label; empty for the exporter's own.
     pub label: String,
-    /// Every socket on one of the candidate's ports. `None`: could not be read.
+    /// Every socket on one of the candidate's ports. `None`: the tables could not be read.
     pub uses: Option<Vec<Use>>,
-    /// Ports given to outgoing connections; `None`: not known.
+    /// The range of ports for outgoing connections. `None`: not known.
     pub ephemeral: Option<RangeInclusive<u16>>,
-    /// Ports never given to them.
+    /// The ports of that range which the kernel keeps back.
     pub reserved: Vec<RangeInclusive<u16>>,
-    /// `net.ipv6.bindv6only`: what an IPv6 listener is unless told otherwise.
+    /// `net.ipv6.bindv6only`: an IPv6 listener leaves IPv4 alone unless its line says otherwise.
     pub v6only: bool,
-    /// The kernel lets a socket be bound to this address. Absent: not known.
+    /// Whether a socket can be bound to an address. One that is not known is absent.
     pub local: BTreeMap<IpAddr, bool>,
     /// Outcomes of trial binds.
     pub trials: BTreeMap<(IpAddr, u16), Trial>,
 }
 
 impl Network {
-    /// ` in network namespace X`, or nothing for the exporter's own.
+    /// The ports it gives to outgoing connections.
+    #[must_use]
+    pub fn ephemeral(&self) -> Ephemeral<'_> {
+        Ephemeral { range: self.ephemeral.as_ref(), reserved: &self.reserved }
+    }
+
+    /// The words ` in network namespace X`, or nothing for the exporter's own.
     #[must_use]
     pub fn suffix(&self) -> String {
         match self.label.as_str() {
@@ -45,37 +53,37 @@ impl Network {
     }
 }
 
-/// A socket on one of the candidate's ports, and whose it is.
+/// A socket on one of the candidate's ports, and its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Use {
     /// The socket.
     pub socket: PortUse,
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
 }
 
-/// Whose a socket is, as the candidate's HAProxy sees it.
+/// The owner of a socket, as the candidate's HAProxy sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
-    /// The generation that serves now, its master, or one that is starting: a reload takes its
-    /// listeners over, or pauses them while it binds.
+    /// The serving generation, its master, or a starting one: a reload takes its listeners over, or
+    /// pauses them while it binds.
     Current(i32),
     /// A superseded process of the same haproxy.
     Stale(i32),
-    /// Another haproxy: its name and a process.
+    /// Another haproxy: its name and the pid of a process.
     Haproxy(String, i32),
     /// Another program.
     Program(Program),
-    /// Another program that could not be found, and surely not this haproxy.
+    /// Another program, which could not be found, and certainly not this haproxy.
     Stranger,
-    /// No process: TIME_WAIT.
+    /// No process, as with a connection in TIME_WAIT.
     Nobody,
-    /// It could not be seen, and may be this haproxy's.
+    /// A process that could not be seen, possibly one of this haproxy.
     Unknown,
 }
 
 impl Owner {
-    /// Stable while the cause is: never a pid.
+    /// The holder as labels show it, which never has a pid in it.
     #[must_use]
     pub fn holder(&self) -> String {
         match self {
@@ -88,34 +96,28 @@ impl Owner {
     }
 }
 
-/// What a trial bind showed.
+/// The outcome of a trial bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trial {
-    /// It succeeded.
+    /// The bind succeeded.
     Free,
-    /// EADDRINUSE.
+    /// The bind failed with `EADDRINUSE`.
     InUse,
 }
 
-/// A bind that only a trial can tell: TCP, where the table of sockets leaves a doubt.
+/// A TCP bind about which the tables of sockets leave a doubt that a trial can settle.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Question {
-    /// The name of the namespace in the configuration.
+    /// Name of the network namespace in the configuration; `None` is HAProxy's own.
     pub namespace: Option<String>,
     /// Address.
     pub address: IpAddr,
     /// Port.
     pub port: u16,
-    /// It leaves IPv4 alone.
+    /// The socket leaves IPv4 alone (`IPV6_V6ONLY`).
     pub v6only: bool,
-    /// HAProxy would set SO_REUSEPORT.
+    /// HAProxy would set `SO_REUSEPORT`.
     pub reuse_port: bool,
-}
-
-/// It holds a UDP port only to send from: HAProxy's log sockets (`SOCK_MIN_RCVBUF`).
-#[must_use]
-pub fn only_sends(socket: &PortUse) -> bool {
-    socket.protocol == Protocol::Udp && socket.receive_buffer_bytes.is_some_and(|b| b <= 2304)
 }
 
 #[cfg(test)]
@@ -123,7 +125,7 @@ pub fn only_sends(socket: &PortUse) -> bool {
 pub mod tests {
     use super::*;
     use crate::haproxy::config::{Declared, Launch, SourceFile, read as read_files};
-    use crate::model::PortRole;
+    use crate::model::{PortRole, Protocol};
 
     pub fn read(text: &str) -> Declared {
         let file = SourceFile { path: "a.cfg".into(), text: text.into() };
@@ -147,7 +149,7 @@ pub mod tests {
             interface: None,
             inode: Some(7),
             uid,
-            receive_buffer_bytes: None,
+            receive_buffer_bytes: Some(212_992),
         };
         Use { socket, owner }
     }

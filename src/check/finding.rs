@@ -1,4 +1,4 @@
-//! What is said of a candidate.
+//! A finding of `check`: what is wrong with a candidate, where, and how to fix it.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -6,70 +6,45 @@ use std::ops::RangeInclusive;
 
 use crate::haproxy::config::{Listener, Place};
 use crate::model::Protocol;
+use crate::model::named::named;
 use crate::model::numbers;
 
-/// Kinds of findings; the names are those of the anomalies where they mean the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// HAProxy refuses the configuration.
-    ConfigInvalid,
-    /// The policy does not permit the port.
-    PortOutOfRange,
-    /// The address is not on this host.
-    AddressNotLocal,
-    /// The bind fails, or may fail, for somebody holds the port.
-    PortBlocked,
-    /// The bind succeeds, and clients would reach somebody else as well.
-    PortSplit,
-    /// Two proxies ask for one port.
-    PortDuplicate,
-    /// The kernel may give the port to an outgoing connection.
-    PortEphemeral,
-    /// A line cannot be decided.
-    Uncertain,
-}
-
-impl Kind {
-    /// As in JSON and in brackets behind the severity.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::ConfigInvalid => "config_invalid",
-            Kind::PortOutOfRange => "port_out_of_range",
-            Kind::AddressNotLocal => "address_not_local",
-            Kind::PortBlocked => "port_blocked",
-            Kind::PortSplit => "port_split",
-            Kind::PortDuplicate => "port_duplicate",
-            Kind::PortEphemeral => "port_ephemeral",
-            Kind::Uncertain => "uncertain",
-        }
+named! {
+    /// Kinds of findings; the names are those of the anomalies where they mean the same.
+    pub enum Kind {
+        /// HAProxy refuses the configuration.
+        ConfigInvalid = "config_invalid",
+        /// The policy does not permit the port.
+        PortOutOfRange = "port_out_of_range",
+        /// The address is not on this host.
+        AddressNotLocal = "address_not_local",
+        /// The bind fails, or may fail, because another socket holds the port.
+        PortBlocked = "port_blocked",
+        /// The bind succeeds, and some clients would reach another socket.
+        PortSplit = "port_split",
+        /// Two proxies declare one port.
+        PortDuplicate = "port_duplicate",
+        /// The kernel may give the port to an outgoing connection.
+        PortEphemeral = "port_ephemeral",
+        /// A line cannot be decided.
+        Uncertain = "uncertain",
     }
 }
 
-/// Whether it stands in the way of a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// It does.
-    Error,
-    /// It should be known.
-    Warning,
-}
-
-impl Severity {
-    /// As in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        }
+named! {
+    /// Whether a finding forbids a reload.
+    pub enum Severity {
+        /// The reload would fail, or the policy forbids it.
+        Error = "error",
+        /// The reload may go wrong.
+        Warning = "warning",
     }
 }
 
-/// What a finding is about.
+/// The address and ports that a finding is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Transport.
+    /// Transport protocol.
     pub protocol: Protocol,
     /// Address.
     pub address: IpAddr,
@@ -82,7 +57,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Some ports of a listener.
+    /// The endpoint of some ports of a listener.
     #[must_use]
     pub fn of(listener: &Listener, ports: RangeInclusive<u16>) -> Endpoint {
         Endpoint {
@@ -105,35 +80,35 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Something wrong, or worth knowing.
+/// One thing that is wrong, or may be, with a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Its kind.
     pub kind: Kind,
-    /// Whether it stands in the way.
+    /// Whether it forbids a reload.
     pub severity: Severity,
-    /// The words it is about; `None`: a file as a whole.
+    /// The words that it is about. `None`: a file as a whole.
     pub place: Option<Place>,
-    /// Other words it has to do with, and what they are.
+    /// Other words that explain it, with a label for them.
     pub context: Option<(Place, String)>,
-    /// The listener and ports it is about.
+    /// The address and ports that it is about.
     pub endpoint: Option<Endpoint>,
-    /// What is wrong, in one line.
+    /// The heading: what is wrong, in one line.
     pub what: String,
-    /// What stands below the underlined words.
+    /// The label below the underlined words.
     pub label: String,
-    /// Why, one fact each.
+    /// The reasons, one fact each.
     pub why: Vec<String>,
     /// How to fix it.
     pub help: Vec<String>,
-    /// Who is in the way: a name, as in the label of the metrics.
+    /// The holder of the port, named as in the metrics' labels.
     pub holder: String,
-    /// It rests on a process that could not be seen: with more rights the answer might be another.
+    /// It rests on a process that could not be seen, so that more rights might change it.
     pub unseen: bool,
 }
 
 impl Finding {
-    /// One with nothing but its heading.
+    /// A finding that has only a heading.
     #[must_use]
     pub fn new(kind: Kind, severity: Severity, place: Place, what: &str) -> Finding {
         Finding {
@@ -151,7 +126,7 @@ impl Finding {
         }
     }
 
-    /// One about a file as a whole.
+    /// A finding about a file as a whole.
     #[must_use]
     pub fn of_file(kind: Kind, severity: Severity, what: &str) -> Finding {
         let nowhere =
@@ -160,7 +135,7 @@ impl Finding {
     }
 }
 
-/// `10.0.0.1:80`, `[::1]:80`.
+/// Formats an address and port as `10.0.0.1:80` or `[::1]:80`.
 #[must_use]
 pub fn socket(address: IpAddr, port: u16) -> String {
     SocketAddr::new(address, port).to_string()

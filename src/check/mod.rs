@@ -1,8 +1,9 @@
-//! Judges a configuration before a reload: what it would bind, and whether that would succeed now.
+//! Judges a configuration before a reload: which ports it would bind, and whether the binds would
+//! succeed now.
 //!
-//! Pure, and of the candidate only: what is wrong with the processes that run already is the
-//! business of [`crate::judge`]. It stands in the way of a reload only where the reload would fail,
-//! or where the policy says so; what is doubtful is a warning.
+//! The judgement is pure, and of the candidate only: [`crate::judge`] judges the processes that run
+//! already. A finding is an error if the reload would fail or the policy forbids it, and a warning
+//! if it is doubtful.
 
 pub mod binds;
 pub mod duplicates;
@@ -16,12 +17,12 @@ use std::collections::BTreeSet;
 pub use self::facts::{Facts, Network, Owner, Trial, Use};
 pub use self::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Listener};
-use crate::judge::policy::{Ignore, Rules};
 use crate::model::numbers;
+use crate::policy::{self, Rules};
 
-/// Judges what a configuration declares. Without `facts` only what can be told offline.
+/// Judges what a configuration declares, without `facts` only as far as that is possible offline.
 ///
-/// Findings stand in the order of the configuration, errors and warnings together.
+/// The findings are in the order of the configuration, errors and warnings together.
 #[must_use]
 pub fn judge(declared: &Declared, rules: &Rules, facts: Option<&Facts>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = declared.errors.iter().map(invalid).collect();
@@ -33,14 +34,14 @@ pub fn judge(declared: &Declared, rules: &Rules, facts: Option<&Facts>) -> Vec<F
         findings.extend(declared.listeners.iter().filter_map(|l| not_local(l, facts)));
         findings.extend(binds::find(declared, facts));
     }
-    findings.retain(|finding| !rules.ignore.iter().any(|ignore| accepts(ignore, finding)));
+    findings.retain(|finding| !is_accepted(rules, finding));
     findings.sort_by_cached_key(|finding| {
         finding.place.as_ref().map(|place| (place.file.clone(), place.line, place.columns.start))
     });
     findings
 }
 
-/// The ports a configuration asks for, on whatever address.
+/// The port numbers that a configuration declares, on any address.
 #[must_use]
 pub fn ports(declared: &Declared) -> BTreeSet<u16> {
     declared.endpoints().map(|(_, port)| port).collect()
@@ -56,9 +57,9 @@ fn invalid(error: &crate::haproxy::config::ConfigError) -> Finding {
 
 fn uncertain(line: &crate::haproxy::config::Uncertain) -> Finding {
     let what = if line.may_bind.is_empty() {
-        "what this line means cannot be decided here"
+        "the meaning of this line cannot be decided here"
     } else {
-        "what this line binds cannot be decided here, so it was not checked"
+        "the sockets of this line cannot be decided here, so they were not checked"
     };
     Finding {
         label: line.why.clone(),
@@ -74,7 +75,7 @@ fn out_of_range(listener: &Listener, rules: &Rules) -> Option<Finding> {
     let what = format!("port {} is not allowed", numbers::list(&outside));
     Some(Finding {
         label: format!("{} {} would listen here", listener.section, endpoint),
-        why: vec!["allowed_ports does not have it".to_owned()],
+        why: vec!["allowed_ports does not include it".to_owned()],
         help: vec![
             "choose a port that is allowed, or add this one to allowed_ports in --config.file"
                 .to_owned(),
@@ -90,15 +91,15 @@ fn not_local(listener: &Listener, facts: &Facts) -> Option<Finding> {
         return None;
     }
     let family = if listener.address.is_ipv4() { "ipv4" } else { "ipv6" };
-    let what = format!("{} is no address of this host{}", listener.address, network.suffix());
+    let what = format!("{} is not an address of this host{}", listener.address, network.suffix());
     let ports = listener.ports.first..=listener.ports.last;
     Some(Finding {
         label: "Cannot assign requested address".to_owned(),
-        why: vec!["no interface has it and no local route leads to it".to_owned()],
+        why: vec!["no interface has it, and no local route leads to it".to_owned()],
         help: vec![
             format!("ip address add {} dev INTERFACE", listener.address),
             format!(
-                "where the address comes and goes, as with keepalived: \
+                "if the address comes and goes, as with keepalived: \
                  sysctl -w net.{family}.ip_nonlocal_bind=1, or the keyword transparent"
             ),
         ],
@@ -107,20 +108,19 @@ fn not_local(listener: &Listener, facts: &Facts) -> Option<Finding> {
     })
 }
 
-/// The operator knows and accepts it. What HAProxy refuses cannot be accepted away by a bare port.
-fn accepts(ignore: &Ignore, finding: &Finding) -> bool {
-    let endpoint = finding.endpoint.as_ref();
-    ignore.kind.is_none_or(|kind| kind.as_str() == finding.kind.as_str())
-        && (ignore.kind.is_some() || finding.kind != Kind::ConfigInvalid)
-        && ignore.port.is_none_or(|port| endpoint.is_some_and(|e| e.ports == (port..=port)))
-        && ignore.address.is_none_or(|address| endpoint.is_some_and(|e| e.address == address))
+/// The operator has accepted the finding. What HAProxy refuses cannot be accepted.
+fn is_accepted(rules: &Rules, finding: &Finding) -> bool {
+    let kind = policy::kind::Kind::from_name(finding.kind.as_str());
+    let at = finding.endpoint.as_ref().map(|endpoint| (endpoint.address, endpoint.ports.clone()));
+    finding.kind != Kind::ConfigInvalid
+        && rules.ignore.iter().any(|ignore| ignore.accepts(kind, at.as_ref()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::facts::tests::{network, read};
     use super::*;
-    use crate::judge::policy::AllowedPort;
+    use crate::policy::{AllowedPort, Ignore};
 
     fn kinds(findings: &[Finding]) -> Vec<(&'static str, usize)> {
         let line = |finding: &Finding| finding.place.as_ref().map_or(0, |place| place.line);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_is_not_said() {
+    fn accepted_findings_are_left_out() {
         let declared = read("frontend a\n bind :80\n bind :91\nfrontend b\n bindd :1\n");
         let ignore = |port| Ignore { kind: None, port, address: None };
         let rules = Rules {

@@ -1,24 +1,24 @@
-//! What stands in the way of a bind, in words: whose it is, why it matters, and what to do.
+//! Describes a socket that is in the way of a bind: its owner, why it matters, and what to do.
 
 use super::facts::{Network, Owner, Use};
 use super::finding::{Endpoint, Finding, Kind, Severity, socket};
 use crate::haproxy::config::Listener;
 use crate::model::{PortRole, PortUse};
 
-/// How a socket stands to a bind.
+/// What a socket means for a bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
-    /// The bind fails, and why.
+    /// The bind fails, for this reason.
     Certain(&'static str),
-    /// It fails or not, by an option that the dump does not show.
+    /// The bind may fail, for this reason; it depends on something that could not be seen.
     Doubtful(&'static str),
-    /// It succeeds, and both take clients.
+    /// The bind succeeds, and both sockets take clients.
     Shared,
-    /// It does not matter.
+    /// The socket does not matter.
     None,
 }
 
-/// What is said of it, if anything.
+/// The finding about it, if it matters.
 #[must_use]
 pub fn finding(
     listener: &Listener,
@@ -32,7 +32,7 @@ pub fn finding(
     let suffix = network.suffix();
     let (kind, severity, what, label) = match obstacle {
         Obstacle::None => return None,
-        // A connection does not take clients.
+        // A connection takes no clients.
         Obstacle::Shared
             if !matches!(used.socket.role, PortRole::Listening | PortRole::Peerless) =>
         {
@@ -42,7 +42,7 @@ pub fn finding(
             Kind::PortSplit,
             Severity::Warning,
             format!("{endpoint}{suffix} would be shared with {}", holder(used)),
-            "the kernel would give each client to one of the two by chance".to_owned(),
+            "the kernel would hand each client to either of the two".to_owned(),
         ),
         Obstacle::Certain(_) => (
             Kind::PortBlocked,
@@ -122,7 +122,7 @@ fn help(used: &Use, network: &Network) -> Vec<String> {
         label if label.bytes().all(|b| b.is_ascii_digit()) => String::new(),
         label => format!("ip netns exec {label} "),
     };
-    let exposed = network.ephemeral.as_ref().is_some_and(|range| range.contains(&port));
+    let exposed = network.ephemeral().gives_away(port) == Some(true);
     let mut help = Vec::new();
     match (used.socket.role, &used.owner) {
         (PortRole::Connected(_), _) => {
@@ -144,7 +144,7 @@ fn help(used: &Use, network: &Network) -> Vec<String> {
         )),
         (_, Owner::Haproxy(name, _)) => {
             help.push(format!(
-                "choose another port or address, or take it from haproxy {name} first"
+                "choose another port or address, or remove it from haproxy {name} first"
             ));
         }
         (_, Owner::Unknown) => help.push(format!(
@@ -156,7 +156,7 @@ fn help(used: &Use, network: &Network) -> Vec<String> {
         }
         (PortRole::Peerless, Owner::Current(_)) => {
             help.push(
-                "restart HAProxy instead of a reload: its log socket then gets another number"
+                "restart HAProxy instead of reloading it: its log socket then gets another number"
                     .to_owned(),
             );
         }
@@ -170,7 +170,7 @@ fn help(used: &Use, network: &Network) -> Vec<String> {
     {
         help.push(format!(
             "so that it does not happen again: {}",
-            super::ephemeral::reserve(network, &[port])
+            network.ephemeral().reserve_command(&network.label, [port])
         ));
     }
     help

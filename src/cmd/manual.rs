@@ -1,4 +1,4 @@
-//! `man` and `completions`: what packages carry, made from the command line itself.
+//! `man` and `completions`: files for packages, generated from the definition of the command line.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use super::{Error, OK};
 use crate::cli::Cli;
 
-/// Writes the manual page, in roff.
+/// Writes the manual page in roff.
 pub fn man() -> Result<u8, Error> {
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).section("8").render(&mut page)?;

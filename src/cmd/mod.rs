@@ -1,4 +1,4 @@
-//! The commands: each answers with an exit code.
+//! The commands. Each one returns an exit code.
 
 pub mod check;
 pub mod inspect;
@@ -12,42 +12,42 @@ use crate::config::{self, Config};
 use crate::sample::{self, Paths};
 use crate::web::Security;
 
-/// Nothing wrong.
+/// Exit code: nothing is wrong.
 pub const OK: u8 = 0;
-/// Anomalies found.
+/// Exit code: anomalies were found.
 pub const ANOMALIES: u8 = 1;
-/// Wrong usage, or a configuration of ours that cannot be used.
+/// Exit code: wrong usage, or an invalid configuration of the exporter.
 pub const USAGE: u8 = 2;
-/// Not enough could be seen to answer.
+/// Exit code: not enough could be read to answer.
 pub const BLIND: u8 = 3;
 
-/// Why a command could not do its work: wrong usage, exit code 2.
+/// Why a command could not run; exit code 2.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration cannot be used.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] config::Error),
     /// The host cannot be sampled.
     #[error(transparent)]
     Sample(#[from] sample::Error),
-    /// An address cannot be served on.
+    /// The server cannot listen on an address.
     #[error(transparent)]
     Listen(#[from] crate::web::Error),
-    /// `--haproxy` names none there is.
-    #[error("no haproxy is called {name:?}; there {}", known(names))]
+    /// `--haproxy` names an unknown service.
+    #[error("unknown haproxy {name:?}; {}", known(names))]
     UnknownHaproxy {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// Those there are.
+        /// The known names.
         names: Vec<String>,
     },
-    /// `-f` names what does not exist.
+    /// `-f` names a file that does not exist.
     #[error("{}: no such file or directory", path.display())]
     NoSuchFile {
-        /// What was given.
+        /// The path that was given.
         path: std::path::PathBuf,
     },
-    /// `--config.check` without a file.
+    /// `--config.check` was given without a file.
     #[error("--config.check needs --config.file or --web.config.file")]
     NothingToCheck,
     /// The answer could not be written.
@@ -57,13 +57,12 @@ pub enum Error {
 
 fn known(names: &[String]) -> String {
     match names {
-        [] => "is none on this host".to_owned(),
-        [one] => format!("is {one}"),
-        many => format!("are {}", many.join(", ")),
+        [] => "no HAProxy runs on this host".to_owned(),
+        names => format!("known: {}", names.join(", ")),
     }
 }
 
-/// `--config.check`: says whether the configuration can be used.
+/// `--config.check`: reports whether the configuration files are valid.
 pub fn check_config(options: &Options) -> Result<u8, Error> {
     let (config, web) = (options.config_file.as_deref(), options.web_config_file.as_deref());
     if config.is_none() && web.is_none() {
@@ -85,7 +84,7 @@ fn paths(options: &Options) -> Paths {
     Paths { procfs: options.procfs.clone(), sysfs: options.sysfs.clone() }
 }
 
-/// Columns of the terminal; what is no terminal gets lines of a hundred.
+/// The columns of the terminal; 100 if standard output is not a terminal.
 fn terminal_width() -> usize {
     let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map(|size| size.ws_col);
     columns.ok().filter(|&columns| columns > 0).map_or(100, usize::from).clamp(80, 160)

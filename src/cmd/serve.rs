@@ -1,4 +1,4 @@
-//! `serve`: samples in the background and serves the page of the last sample.
+//! `serve`: samples in the background and serves the pages of the last sample.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use crate::cli::Options;
 use crate::judge::verdict::Verdict;
 use crate::metrics::{Exporter, Renderer};
 use crate::rights;
-use crate::sample::own;
+use crate::sample::proc::own;
 use crate::watch::Watcher;
-use crate::web::{self, Gzip, Page, Reloaded, Security, Settings};
+use crate::web::{self, Page, Reloaded, Security, Settings};
 
-/// So much nicer is the thread that samples (nice(2)): it gets a tenth of a processor that
-/// somebody else wants.
-const NICER: i32 = 10;
+/// Added to the sampling thread's nice value, so that scrapes and HAProxy itself run first. Under
+/// contention the thread gets about a tenth of a processor.
+const NICE_INCREMENT: i32 = 10;
 
-/// Runs until it is told to stop.
+/// Runs until SIGTERM or SIGINT.
 pub fn run(options: &Options) -> Result<u8, Error> {
     let config = super::load(options.config_file.as_deref())?;
     let security = Security::load(options.web_config_file.as_deref())?;
@@ -50,24 +50,23 @@ pub fn run(options: &Options) -> Result<u8, Error> {
     };
     let own = settings.clone();
     let sampling = thread::spawn(move || {
-        give_way();
+        lower_priority();
         sample(watcher, &own, &pages, &orders);
     });
-    // When it returns, nobody can send orders any more: that ends the sampling.
+    // When it returns, the sender of orders is gone, which ends the sampling thread.
     web::serve(listeners, settings, security, page, reloaded)?;
     if sampling.join().is_err() {
-        warn!("the sampling thread had ended early");
+        warn!("the sampling thread ended early");
     }
     info!("stopped");
     Ok(OK)
 }
 
-/// Sampling has time: what answers scrapes goes before, and so does HAProxy where it shares the
-/// control group. Linux has a nice value for each thread.
-fn give_way() {
-    let nicer = |nice| rustix::process::setpriority_process(None, nice + NICER);
-    if let Err(error) = rustix::process::getpriority_process(None).and_then(nicer) {
-        warn!(%error, "sampling goes on at full priority");
+/// Lowers the priority of the calling thread; Linux has a nice value for each thread.
+fn lower_priority() {
+    let raise = |nice| rustix::process::setpriority_process(None, nice + NICE_INCREMENT);
+    if let Err(error) = rustix::process::getpriority_process(None).and_then(raise) {
+        warn!(%error, "the sampling thread keeps its full priority");
     }
 }
 
@@ -79,7 +78,6 @@ fn sample(
 ) {
     let mut journal = Journal::default();
     let mut renderer = Renderer::default();
-    let mut gzip = Gzip::default();
     let mut exporter =
         Exporter { own: None, config_successful: true, config_success_timestamp: unix_now() };
     loop {
@@ -89,13 +87,13 @@ fn sample(
         exporter.own = own::own_process();
         let limit = watcher.policy().max_port_series;
         let metrics = renderer.render(&verdict, &exporter, limit);
-        let page = Page::new(metrics, &mut gzip, verdict, &settings.telemetry_path);
+        let page = Page::new(metrics, verdict, &settings.telemetry_path);
         pages.send_replace(Some(Arc::new(page)));
         let left = settings.sample_interval.saturating_sub(start.elapsed());
         match orders.recv_timeout(left) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
-            // The next sample shows at once what has changed.
+            // The next sample is taken immediately and shows the change.
             Ok(reloaded) => {
                 exporter.config_successful = reloaded.successful;
                 if reloaded.successful {
@@ -113,7 +111,7 @@ fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// Tells each thing once: what cannot be read, and anomalies as they begin and end.
+/// Logs each thing once: missing rights, unreadable sources, and anomalies that begin and end.
 #[derive(Debug, Default)]
 struct Journal {
     rights: bool,
@@ -133,28 +131,28 @@ impl Journal {
             let what = entry.what.as_str();
             if self.unreadable.insert((what, entry.reason.clone())) {
                 let (subject, reason) = (&entry.subject, &entry.reason);
-                warn!(what, subject, reason, "could not be read; said once for each reason");
+                warn!(what, subject, reason, "could not be read; logged once for each reason");
             }
         }
-        let mut standing = BTreeSet::new();
-        for haproxy in &verdict.haproxys {
-            for anomaly in haproxy.anomalies.iter().filter(|anomaly| !anomaly.pending) {
+        let mut firing = BTreeSet::new();
+        for service in &verdict.services {
+            for anomaly in service.firing() {
                 let kind = anomaly.kind.as_str();
                 let port = anomaly.subject.port.as_ref();
                 let port = port.map(|key| format!("{} {} {}", key.protocol, key.address, key.port));
                 let subject = format!("{kind} {}", port.clone().unwrap_or_default());
                 let evidence = anomaly.evidence.join("; ");
-                let key = (haproxy.name.clone(), subject);
-                if !self.anomalies.contains(&key) && !standing.contains(&key) {
-                    let (haproxy, advice) = (&haproxy.name, &anomaly.advice);
+                let key = (service.name.clone(), subject);
+                if !self.anomalies.contains(&key) && !firing.contains(&key) {
+                    let (haproxy, advice) = (&service.name, &anomaly.advice);
                     warn!(haproxy, kind, port, evidence, advice, "anomaly");
                 }
-                standing.insert(key);
+                firing.insert(key);
             }
         }
-        for (haproxy, subject) in self.anomalies.difference(&standing) {
+        for (haproxy, subject) in self.anomalies.difference(&firing) {
             info!(haproxy, subject, "anomaly is over");
         }
-        self.anomalies = standing;
+        self.anomalies = firing;
     }
 }

@@ -1,87 +1,98 @@
-//! HAProxy's command line (management guide, chapter 3; `init_args()` in `src/haproxy.c`).
+//! Parses HAProxy's command line (management guide, chapter 3; `init_args()` in `src/haproxy.c`).
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use crate::model::Process;
 
-/// What a command line asks for, as far as it matters from outside.
+/// The parts of a command line that matter from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandLine {
-    /// `-f` and what follows `--`: configuration files and directories, in order.
+    /// The configuration files and directories of `-f` and after `--`, in order.
     pub files: Vec<String>,
-    /// `-C`: where it changes to before it reads them.
+    /// The directory of `-C`, which HAProxy changes to before it reads the files.
     pub directory: Option<String>,
-    /// `-p`.
+    /// The pidfile of `-p`.
     pub pidfile: Option<String>,
-    /// `-S`: the master socket, with its bind options.
+    /// The master socket of `-S`, with its bind options.
     pub master_socket: Option<String>,
-    /// `-x`: the socket that hands over listeners.
+    /// The socket of `-x`, from which HAProxy takes listeners over.
     pub transfer_socket: Option<String>,
-    /// `-L`.
+    /// The local peer's name of `-L`.
     pub local_peer: Option<String>,
-    /// `-D`.
+    /// `-D`: HAProxy becomes a daemon.
     pub daemon: bool,
-    /// `-W` or `-Ws`.
+    /// `-W` or `-Ws`: HAProxy runs as a master with workers.
     pub master_worker: bool,
-    /// The `-d…` switches, without the dash: `dR`, `db`, …
+    /// `-Ws`: the master stays in the foreground and notifies systemd.
+    pub notifies: bool,
+    /// The `-d…` switches without their dash, such as `dR` and `db`.
     pub switches: BTreeSet<String>,
-    /// `-sf` or `-st`, with the pids that follow, in the process's own pid namespace.
+    /// The pids after `-sf` or `-st`, as in the process's own pid namespace. `None`: neither is given.
     pub replaces: Option<Vec<i32>>,
-    /// `-c`, `-cc`, `-v`, `-vv`, `-h`: it answers and exits.
+    /// `-c`, `-cc`, `-v`, `-vv` or `-h`: HAProxy answers and exits.
     pub only_answers: bool,
-    /// The arguments without `-sf`, `-st`, `-x` and their operands: what a reload keeps.
+    /// The arguments that a reload keeps: all but `-sf`, `-st`, `-x` and their operands.
     pub kept: Vec<String>,
 }
 
 impl CommandLine {
-    /// Reads arguments, the program's name first. `None` where HAProxy would refuse them.
+    /// Parses arguments, the program's name first, as `init_args()` does: it knows most flags by
+    /// their first letter, so that `-VV`, `-W1` and `-file` are `-V`, `-W` and `-f`. `None`: HAProxy
+    /// would refuse the arguments.
     #[must_use]
     pub fn parse(arguments: &[String]) -> Option<CommandLine> {
         let mut line = CommandLine::default();
         let mut rest = arguments.iter().skip(1).map(String::as_str).peekable();
         while let Some(argument) = rest.next() {
             let flag = argument.strip_prefix('-')?;
-            // Which arguments a reload changes: everything that was not consumed by these.
+            // A reload keeps everything but the lists of pids and the transfer socket.
             let mut kept = vec![argument.to_owned()];
             let mut operand = || {
                 let value = rest.next()?.to_owned();
                 kept.push(value.clone());
                 Some(value)
             };
-            match flag {
-                "-" => {
-                    kept.extend(rest.by_ref().map(str::to_owned));
-                    line.files.extend(kept.iter().skip(1).cloned());
+            let mut letters = flag.chars();
+            match (letters.next(), letters.next()) {
+                (Some('d'), Some('t')) => {
+                    // A trace's settings may follow as a word of their own.
+                    kept.extend(rest.next_if(|next| !next.starts_with('-')).map(str::to_owned));
                 }
-                "sf" | "st" => {
-                    let mut pids = line.replaces.take().unwrap_or_default();
-                    while let Some(pid) = rest.next_if(|next| !next.starts_with('-')) {
-                        pids.push(pid.trim().parse().ok()?);
-                    }
-                    line.replaces = Some(pids);
-                    continue;
-                }
-                "x" => {
-                    line.transfer_socket = Some(rest.next()?.to_owned());
-                    continue;
-                }
-                "f" => line.files.push(operand()?),
-                "C" => line.directory = Some(operand()?),
-                "p" => line.pidfile = Some(operand()?),
-                "S" => line.master_socket = Some(operand()?),
-                "L" => line.local_peer = Some(operand()?),
-                "n" | "N" | "m" => drop(operand()?),
-                "cc" => {
+                (Some('d'), Some('b')) => drop(line.switches.insert("db".to_owned())),
+                (Some('d'), _) => drop(line.switches.insert(flag.to_owned())),
+                (Some('c'), Some('c')) => {
                     operand()?;
                     line.only_answers = true;
                 }
-                "c" | "h" => line.only_answers = true,
-                "D" => line.daemon = true,
-                "W" | "Ws" => line.master_worker = true,
-                "V" | "q" => {}
-                _ if flag.starts_with('v') => line.only_answers = true,
-                _ if flag.starts_with('d') => drop(line.switches.insert(flag.to_owned())),
+                (Some('c' | 'v' | 'h'), _) => line.only_answers = true,
+                (Some('D'), _) => line.daemon = true,
+                (Some('W'), next) => {
+                    line.master_worker = true;
+                    line.notifies |= next == Some('s');
+                }
+                (Some('V' | 'q'), _) => {}
+                (Some('x'), _) => {
+                    line.transfer_socket = Some(rest.next()?.to_owned());
+                    continue;
+                }
+                (Some('s'), Some('f' | 't')) => {
+                    let pids = line.replaces.get_or_insert_default();
+                    while let Some(pid) = rest.next_if(|next| !next.starts_with('-')) {
+                        pids.push(pid.trim().parse().ok().filter(|&pid| pid > 0)?);
+                    }
+                    continue;
+                }
+                (Some('-'), None) => {
+                    kept.extend(rest.by_ref().map(str::to_owned));
+                    line.files.extend(kept.iter().skip(1).cloned());
+                }
+                (Some('S'), _) => line.master_socket = Some(operand()?),
+                (Some('f'), _) => line.files.push(operand()?),
+                (Some('C'), _) => line.directory = Some(operand()?),
+                (Some('p'), _) => line.pidfile = Some(operand()?),
+                (Some('L'), _) => line.local_peer = Some(operand()?),
+                (Some('n' | 'N' | 'm'), _) => drop(operand()?),
                 _ => return None,
             }
             line.kept.append(&mut kept);
@@ -89,15 +100,15 @@ impl CommandLine {
         Some(line)
     }
 
-    /// The directory its relative names start from: that of `-C`, which a process just executed
-    /// has not entered yet and a chroot hides; else the one it was started in.
+    /// The directory that relative names start from: that of `-C`, which a new process has not
+    /// entered yet and which a chroot hides, else the one that the process was started in.
     #[must_use]
     pub fn launch_directory(&self, process: &Process) -> Option<PathBuf> {
         let entered = self.directory.as_deref().map(Path::new).filter(|d| d.is_absolute());
         entered.map(Path::to_owned).or_else(|| process.launch_directory())
     }
 
-    /// `path` as seen from `base`, the directory it was started in.
+    /// Resolves `path` against `base`, the directory that HAProxy was started in.
     #[must_use]
     pub fn resolve(base: Option<&Path>, path: &str) -> Option<PathBuf> {
         let path = Path::new(path);
@@ -106,7 +117,7 @@ impl CommandLine {
     }
 }
 
-/// Without `.` components; `..` stays, since what it means depends on links.
+/// Removes `.` components. `..` stays, because its meaning depends on links.
 fn without_dots(path: &Path) -> PathBuf {
     path.components().filter(|part| *part != Component::CurDir).collect()
 }
@@ -139,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_sf_replaces_nobody() {
+    fn a_bare_sf_replaces_no_process() {
         assert_eq!(parse("haproxy -f a -sf").unwrap().replaces, Some(vec![]));
         assert_eq!(parse("haproxy -sf -f a").unwrap().replaces, Some(vec![]));
         assert_eq!(parse("haproxy -f a").unwrap().replaces, None);
@@ -156,9 +167,31 @@ mod tests {
     }
 
     #[test]
-    fn what_haproxy_would_refuse_is_not_haproxy() {
-        for line in ["sh /usr/sbin/haproxy -f a", "haproxy -f", "haproxy -sf x", "grep -r haproxy"]
+    fn flags_are_known_by_their_first_letters() {
+        for line in ["-VV -f a", "-qq -f a", "-file a", "-pid p -f a", "-dt all -f a", "-n4 9 -f a"]
         {
+            let read = parse(&format!("haproxy {line}")).unwrap();
+            assert_eq!(read.files, ["a"], "{line}");
+            assert!(!read.only_answers, "{line}");
+        }
+        assert_eq!(parse("haproxy -pid p -f a").unwrap().pidfile.as_deref(), Some("p"));
+        assert!(parse("haproxy -Db -f a").unwrap().daemon);
+        assert!(parse("haproxy -W1 -f a").unwrap().master_worker);
+        assert!(parse("haproxy -Wsx -f a").unwrap().notifies);
+        assert!(parse("haproxy -dbx -f a").unwrap().switches.contains("db"));
+        assert!(parse("haproxy -check -f a").unwrap().only_answers);
+    }
+
+    #[test]
+    fn arguments_that_haproxy_refuses_are_not_haproxys() {
+        for line in [
+            "sh /usr/sbin/haproxy -f a",
+            "haproxy -f",
+            "haproxy -sf x",
+            "haproxy -sf 0",
+            "haproxy -s 1",
+            "grep -r haproxy",
+        ] {
             assert_eq!(parse(line), None, "{line}");
         }
     }

@@ -1,17 +1,17 @@
-//! What HAProxy's master writes into the environment of its re-execs and workers.
+//! Reads the variables that HAProxy's master writes into the environment of its re-execs and workers.
 //!
-//! `mworker_proc_list_to_env()` and `mworker_env_to_proc_list()` in `src/mworker.c`. The field
-//! `failedreloads` is not read: versions differ in when they reset it.
+//! The format is that of `mworker_proc_list_to_env()` in `src/mworker.c`. The field `failedreloads` is
+//! ignored, because versions differ in when they reset it.
 
 use crate::model::Environment;
 
-/// A master's reload number: 0 at its start, one more with each reload it tried.
+/// A master's reload number: 0 at its start, and one more with each reload that it tries.
 pub type ReloadNumber = u32;
 
 /// The reload number in `HAPROXY_PROCESSES`: the master's own `type=m` entry.
 ///
-/// In a worker it is the generation it was forked for. `Some(0)` without the variable, as in
-/// the first generation; `None` when it cannot be read.
+/// In a worker it is the number of the generation that the worker belongs to. It is 0 without the
+/// variable, as in the first generation. `None`: the variable cannot be parsed.
 #[must_use]
 pub fn reload_number(environment: &Environment) -> Option<ReloadNumber> {
     let Some(list) = environment.get("HAPROXY_PROCESSES") else { return Some(0) };
@@ -19,16 +19,29 @@ pub fn reload_number(environment: &Environment) -> Option<ReloadNumber> {
     field(master, "reloads")?.parse().ok()
 }
 
-/// It was started by a master, or is one.
+/// Whether HAProxy writes this variable itself, so that it does not show how a process was started.
+#[must_use]
+pub fn is_own_variable(name: &str) -> bool {
+    let own = ["PROCESSES", "LOCALPEER", "CFGFILES", "CLI", "MASTER_CLI", "BRANCH"];
+    name.strip_prefix("HAPROXY_").is_some_and(|rest| {
+        own.contains(&rest)
+            || ["MWORKER", "STARTUP_VERSION", "STARTUPLOGS"].iter().any(|o| rest.starts_with(o))
+            || rest.ends_with("_LOG_FMT")
+            || rest.ends_with("_CLF_LOG_FMT")
+    })
+}
+
+/// Whether the process is a master that has reloaded, or was started by one.
 #[must_use]
 pub fn is_of_master(environment: &Environment) -> bool {
     environment.get("HAPROXY_PROCESSES").is_some()
 }
 
-/// A master that has re-executed itself and still reads its configuration (2.5 to 3.0).
+/// Whether the process is a master that has re-executed itself and still reads its configuration (2.5
+/// to 3.0).
 ///
-/// It comes to rest with `HAPROXY_MWORKER_WAIT_ONLY`; from 3.1 on the worker reads the
-/// configuration, and the master has none of the older variables.
+/// `HAPROXY_MWORKER_WAIT_ONLY` marks a master at rest. From 3.1 on the worker reads the configuration,
+/// and the master has neither variable.
 #[must_use]
 pub fn master_is_loading(environment: &Environment) -> bool {
     environment.get("HAPROXY_MWORKER_REEXEC").is_some()
@@ -36,7 +49,7 @@ pub fn master_is_loading(environment: &Environment) -> bool {
         && version(environment).is_none_or(|version| version_number(&version) < (3, 1))
 }
 
-/// HAProxy's version, from `HAPROXY_STARTUP_VERSION` or a worker's entry.
+/// HAProxy's version, from `HAPROXY_STARTUP_VERSION` or from a worker's entry.
 #[must_use]
 pub fn version(environment: &Environment) -> Option<String> {
     if let Some(version) = environment.get("HAPROXY_STARTUP_VERSION") {

@@ -1,28 +1,25 @@
-//! Which of the sockets a process holds are listeners, and whether it serves.
+//! Decides which sockets of a process are listeners, and whether the process serves.
 
 use std::collections::BTreeMap;
 
+use super::binding::{Ephemeral, never_receives};
 use super::places::{Endpoint, Places};
 use crate::model::{
     BoundSocket, Configuration, NamespaceId, NetworkNamespace, Process, ProcessId, Protocol,
     Snapshot, SocketInode,
 };
 
-/// Receive buffer of a UDP socket that only sends: HAProxy's log sockets ask for 0 and get the
-/// kernel's minimum (`SOCK_MIN_RCVBUF`, 2304 on 64 bits).
-const SENDERS_BUFFER_BYTES: u32 = 2304;
-
-/// A listener and the network namespace it is in, which need not be its process's.
+/// A listener and its network namespace, which may differ from that of its process.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Listening<'a> {
-    /// Where.
+    /// The network namespace of the socket.
     pub network: NamespaceId,
     /// The socket.
     pub socket: &'a BoundSocket,
 }
 
 impl Listening<'_> {
-    /// What it takes of its namespace.
+    /// The address and port that it occupies.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         let BoundSocket { protocol, address, port, .. } = *self.socket;
@@ -30,21 +27,21 @@ impl Listening<'_> {
     }
 }
 
-/// What a process holds of what a listener is.
+/// The listeners that a process holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Holding<'a> {
-    /// Its TCP and UDP listeners; one port may stand there more than once.
+    /// Its TCP and UDP listeners, several of which may share one port.
     pub listeners: Vec<Listening<'a>>,
-    /// It accepts connections on a unix stream socket.
+    /// The process holds a listening unix stream socket.
     pub unix: bool,
-    /// It may hold UDP listeners that could not be told from other UDP sockets.
+    /// The process holds UDP sockets that may or may not be listeners.
     pub udp_unknown: bool,
-    /// It may hold listeners in a network namespace that could not be read.
+    /// The process may hold listeners in a network namespace that could not be read.
     pub elsewhere_unknown: bool,
 }
 
 impl Holding<'_> {
-    /// It takes clients. `None`: nowhere that could be read.
+    /// Whether the process takes clients. `None`: it does not where that could be read.
     #[must_use]
     pub fn serves(&self) -> Option<bool> {
         let serves = self.unix || !self.listeners.is_empty();
@@ -52,8 +49,8 @@ impl Holding<'_> {
     }
 }
 
-/// What each process holds; a process whose descriptors, or whose own namespace's sockets, could
-/// not be read is absent.
+/// The listeners of each process. A process is absent if its descriptors, or the sockets of its own
+/// network namespace, could not be read.
 #[must_use]
 pub fn holdings(snapshot: &Snapshot) -> BTreeMap<ProcessId, Holding<'_>> {
     let tables = Tables::of(snapshot);
@@ -66,7 +63,7 @@ pub fn holdings(snapshot: &Snapshot) -> BTreeMap<ProcessId, Holding<'_>> {
     held.collect()
 }
 
-/// The network namespace a process lives in, where that was read.
+/// The network namespace of a process, if it was read.
 #[must_use]
 pub fn network_of<'a>(
     snapshot: &'a Snapshot,
@@ -76,11 +73,11 @@ pub fn network_of<'a>(
     Some((id, snapshot.networks.get(&id)?))
 }
 
-/// The sockets of all namespaces: an inode stands for one socket of the host, wherever it is, and
-/// who holds it may be in another namespace (`bind … namespace X`, or a socket handed down).
+/// The sockets of all network namespaces. An inode names one socket of the whole host, and the
+/// process that holds it may be in another namespace (`bind … namespace X`, or an inherited socket).
 struct Tables<'a> {
     snapshot: &'a Snapshot,
-    /// In the order of their inodes.
+    /// The sockets, sorted by inode.
     bound: Vec<Listening<'a>>,
 }
 
@@ -100,7 +97,7 @@ impl<'a> Tables<'a> {
         self.bound.get(place.ok()?)
     }
 
-    /// `None`: its descriptors could not be read.
+    /// The listeners of a process. `None`: its descriptors could not be read.
     fn holding(&self, process: &Process) -> Option<Holding<'a>> {
         let held = process.sockets.as_ref()?;
         let networks = &self.snapshot.networks;
@@ -113,8 +110,10 @@ impl<'a> Tables<'a> {
         let places = Places::of(process);
         let declares = |listening: &Listening<'_>| {
             let configuration = process.configuration.as_deref();
-            let declared = configuration.map(|c| places.declares(&c.ports, &listening.endpoint()));
-            declared.flatten() == Some(true)
+            configuration.is_some_and(|configuration| {
+                places.declares(&configuration.ports, &listening.endpoint()) == Some(true)
+                    || may_name(configuration, listening.socket)
+            })
         };
         for listening in held.iter().filter_map(|&inode| self.get(inode)) {
             let Listening { network: id, socket } = *listening;
@@ -128,7 +127,7 @@ impl<'a> Tables<'a> {
         Some(holding)
     }
 
-    /// Every namespace it may listen in is known, and its sockets too.
+    /// Whether every namespace that the process may listen in is known and was read.
     fn has_read_all(&self, process: &Process) -> bool {
         let read = |id| self.snapshot.networks.get(id).is_some_and(|n| n.bound.is_some());
         let others = &process.other_networks;
@@ -137,10 +136,11 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// Every TCP socket in state LISTEN is one. Of UDP sockets without a peer those are not that
-/// never receive (logs) or that sit on a port the kernel chose (resolvers): a port in the
-/// ephemeral range is taken for such unless the configuration declares it. `None`: the buffer is
-/// not known.
+/// Whether a socket is a listener. `None`: the size of its buffer is not known.
+///
+/// Every TCP socket in state LISTEN is one. A UDP socket without a peer is one unless it never
+/// receives, as a log socket, or the kernel chose its port, as a resolver's. The kernel is taken to
+/// have chosen any port in the ephemeral range that the configuration does not declare.
 fn is_listener(
     socket: &BoundSocket,
     network: &NetworkNamespace,
@@ -149,15 +149,24 @@ fn is_listener(
     if socket.protocol == Protocol::Tcp {
         return Some(true);
     }
-    let receives = socket.receive_buffer_bytes.map(|bytes| bytes > SENDERS_BUFFER_BYTES);
+    let receives = socket.receive_buffer_bytes.map(|bytes| !never_receives(bytes));
     if declared() {
         return Some(receives.unwrap_or(true));
     }
-    let chosen = is_ephemeral(socket.port, network) == Some(true);
+    let chosen = Ephemeral::of(network).gives_away(socket.port) == Some(true);
     receives.map(|receives| receives && !chosen)
 }
 
-/// A process that runs one of these configurations, or none of them, may listen through it.
+/// Whether an uncertain line of the configuration names this port, with an address that is not known,
+/// such as a host name.
+fn may_name(configuration: &Configuration, socket: &BoundSocket) -> bool {
+    let uncertain = configuration.declared.uncertain.iter();
+    uncertain.flat_map(|line| &line.may_bind).any(|possible| {
+        possible.ports.is_some() && possible.covers(socket.protocol, socket.address, socket.port)
+    })
+}
+
+/// Whether a process that runs one of these configurations, or none, may listen on the socket.
 #[must_use]
 pub fn may_be_one<'a>(
     socket: &BoundSocket,
@@ -168,17 +177,11 @@ pub fn may_be_one<'a>(
         return true;
     }
     let (protocol, address, port) = (socket.protocol, socket.address, socket.port);
-    // Whatever the namespaces are called that this one is.
-    let declared = || configured.any(|known| known.ports.has(protocol, address, port));
+    // The name of the namespace in the configuration does not matter.
+    let declared = || {
+        configured.any(|known| known.ports.has(protocol, address, port) || may_name(known, socket))
+    };
     is_listener(socket, network, declared) != Some(false)
-}
-
-/// The kernel may give `port` to an outgoing connection. `None`: the range is not known.
-#[must_use]
-pub fn is_ephemeral(port: u16, network: &NetworkNamespace) -> Option<bool> {
-    let range = network.ephemeral.as_ref()?;
-    let reserved = network.reserved.iter().any(|reserved| reserved.contains(&port));
-    Some(range.contains(&port) && !reserved)
 }
 
 #[cfg(test)]
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_listener_is() {
+    fn listeners_among_sockets() {
         use Protocol::{Tcp, Udp};
         let network = NetworkNamespace {
             ephemeral: Some(32768..=60999),
@@ -215,7 +218,7 @@ mod tests {
             (Udp, 514, Some(2304), Some(false)),
             (Udp, 59044, Some(2304), Some(false)),
             (Udp, 34004, Some(212_992), Some(false)), // a resolver of 3.5
-            (Udp, 40001, Some(212_992), Some(true)),  // reserved: nobody got it by chance
+            (Udp, 40001, Some(212_992), Some(true)),  // reserved: the kernel does not choose it
             (Udp, 443, None, None),
             (Udp, 59044, None, None),
         ];

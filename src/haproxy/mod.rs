@@ -1,15 +1,10 @@
-//! What HAProxy means: its command line, its environment, its services and their generations.
-//!
-//! Pure: values in, values out.
+//! The knowledge of HAProxy: its command line, its environment, its configuration, its sockets, its
+//! services and their generations. All of it is pure.
 
+pub mod binding;
 pub mod command_line;
 pub mod config;
 pub mod environment;
-pub mod generations;
+pub mod lineage;
 pub mod listeners;
-pub mod names;
-pub mod past;
 pub mod places;
-pub mod roles;
-pub mod services;
-pub mod units;

@@ -1,35 +1,35 @@
-//! In which network namespace each declared port belongs.
+//! Finds the network namespace of each declared port.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::model::declared::PortIndex;
+use crate::model::port_index::PortIndex;
 use crate::model::{NamespaceId, Process, Protocol};
 
 /// One port of one network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
-    /// Where.
+    /// Network namespace.
     pub network: NamespaceId,
-    /// Transport.
+    /// Transport protocol.
     pub protocol: Protocol,
-    /// Address; unspecified for all.
+    /// Local address; unspecified for all addresses.
     pub address: IpAddr,
-    /// Number.
+    /// Port number.
     pub port: u16,
 }
 
-/// What the names in a configuration mean.
+/// The network namespaces that a configuration binds in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places {
-    /// The namespace it binds in unless told otherwise.
+    /// The namespace of binds that name none.
     pub home: Option<NamespaceId>,
-    /// Those that `bind … namespace X` names, as far as they are known.
+    /// The namespaces that `bind … namespace X` names, as far as they are known.
     pub named: BTreeMap<String, NamespaceId>,
 }
 
 impl Places {
-    /// As the process itself has them.
+    /// The namespaces as one process knows them.
     #[must_use]
     pub fn of(process: &Process) -> Places {
         let mut places = Places { home: process.net_namespace, ..Places::default() };
@@ -37,7 +37,7 @@ impl Places {
         places
     }
 
-    /// Takes over the names that are not known yet.
+    /// Adds the names that a process knows and that are not known yet.
     pub fn learn(&mut self, process: &Process) {
         for (name, network) in &process.other_networks.named {
             if let Some(network) = *network {
@@ -46,7 +46,7 @@ impl Places {
         }
     }
 
-    /// What a name leads to; `None` stands for no name.
+    /// The namespace of this name; `None` stands for no name.
     #[must_use]
     pub fn network(&self, namespace: Option<&str>) -> Option<NamespaceId> {
         match namespace {
@@ -55,13 +55,13 @@ impl Places {
         }
     }
 
-    /// It is known where each of these ports belongs.
+    /// Whether the namespace of each of these ports is known.
     #[must_use]
     pub fn know_all(&self, ports: &PortIndex) -> bool {
         self.home.is_some() && ports.namespaces().all(|name| self.named.contains_key(name))
     }
 
-    /// The declared ports whose place is known.
+    /// The declared ports whose namespace is known.
     pub fn endpoints<'p>(&'p self, ports: &'p PortIndex) -> impl Iterator<Item = Endpoint> + 'p {
         ports.iter().filter_map(|(namespace, protocol, address, port)| {
             let network = self.network(namespace)?;
@@ -69,7 +69,7 @@ impl Places {
         })
     }
 
-    /// A listener is declared there. `None`: one like it is, in a namespace that is not known.
+    /// Whether the endpoint is declared. `None`: it is, but in a namespace that is not known.
     #[must_use]
     pub fn declares(&self, ports: &PortIndex, endpoint: &Endpoint) -> Option<bool> {
         let Endpoint { network, protocol, address, port } = *endpoint;

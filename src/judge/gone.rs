@@ -1,83 +1,51 @@
-//! Haproxys of which nothing lives: configured, or remembered.
+//! Judges services that have no process left: those that are configured or remembered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::blocked::{self, Claim, Owners};
-use super::memory::{HaproxyMemory, Memory};
-use super::policy::{self, Policy};
-use super::scene::MOST_ENDPOINTS;
-use super::verdict::{Haproxy, Kind, Origin, Verdict};
-use super::{Reloads, hold, rules};
-use crate::haproxy::names::Identity;
-use crate::model::{CloserLook, Headroom, Protocol, Snapshot};
+use super::case::MOST_ENDPOINTS;
+use super::finding::Judgement;
+use super::identify::belonged_to;
+use super::memory::{Memory, ServiceMemory};
+use super::owners::Owners;
+use super::rules::port_blocked::{self, WantedPorts};
+use super::verdict::{Origin, ServiceVerdict, Verdict};
+use super::{hold, rules};
+use crate::model::{Details, Snapshot};
+use crate::policy::kind::Kind;
+use crate::policy::{Policy, Rules};
 
-/// A haproxy of which nothing lives: every series it always has, at zero. Whether its ports are
-/// blocked is not known without its configuration.
-pub fn unseen(name: &str, rules: &policy::Rules) -> Haproxy {
-    let both = [Protocol::Tcp, Protocol::Udp];
-    Haproxy {
-        name: name.to_owned(),
-        origin: Origin::Configured,
-        identity: Identity::default(),
-        up: Some(false),
-        processes: Vec::new(),
-        generations: Some(0),
-        generation_start: None,
-        configuration: None,
-        ports: Vec::new(),
-        protocols_known: both.into_iter().collect(),
-        anomalies: Vec::new(),
-        judged: Kind::ALL.into_iter().filter(|kind| *kind != Kind::PortBlocked).collect(),
-        observed: BTreeMap::new(),
-        reloads: Reloads::default(),
-        headroom: Headroom::default(),
-        thresholds: rules.thresholds,
-        allowed_ports: both.into_iter().map(|p| (p, rules.allowed_count(p))).collect(),
-    }
-}
-
-/// A haproxy of which nobody can say whether it lives.
-fn unknown(name: &str, rules: &policy::Rules) -> Haproxy {
-    Haproxy {
-        up: None,
-        generations: None,
-        protocols_known: BTreeSet::new(),
-        judged: BTreeSet::new(),
-        ..unseen(name, rules)
-    }
-}
-
-/// Of a haproxy that is gone only one question is left: whether it could come back.
+/// Judges whether a service that is gone could start again: the only question that is left.
 fn judge_gone(
     name: &str,
-    before: &HaproxyMemory,
-    rules: &policy::Rules,
+    before: &ServiceMemory,
+    rules: &Rules,
     owners: &Owners<'_>,
-    (now, closer): (&Snapshot, &CloserLook),
+    (now, details): (&Snapshot, &Details),
     overlooked: bool,
-) -> (hold::Held, BTreeSet<Kind>) {
+) -> (hold::Anomalies, BTreeSet<Kind>) {
     let configuration = before.configuration.as_deref().filter(|c| c.complete);
     let judgement = match configuration {
         Some(configuration) => {
             let (places, tcp_ports) = (&before.places, &before.tcp_ports);
             let declared = places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
             let unbound = &declared.collect::<Vec<_>>();
-            let claim = Claim { name, configuration, places, tcp_ports, unbound, owners, closer };
-            blocked::port_blocked(&claim, now)
+            let wanted =
+                WantedPorts { name, configuration, places, tcp_ports, unbound, owners, details };
+            port_blocked::blocked_ports(&wanted, now)
         }
-        None => rules::Judgement::if_known(false, Vec::new()),
+        None => Judgement::if_known(false, Vec::new()),
     };
-    let (findings, known) = rules::sift([(Kind::PortBlocked, judgement)], &rules.ignore);
+    let (findings, known) = rules::sift([(Kind::PortBlocked, judgement)], rules);
     let judged = if overlooked {
         BTreeSet::new()
     } else {
-        unseen(name, rules).judged.into_iter().chain(known).collect()
+        ServiceVerdict::absent(name, rules).judged.into_iter().chain(known).collect()
     };
     let grace = rules.stale_grace_seconds;
-    (hold::hold(findings, &judged, &before.standings, false, grace, now.taken), judged)
+    (hold::hold(findings, &judged, &before.anomaly_states, false, grace, now.taken), judged)
 }
 
-fn observed(before: &HaproxyMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kind, u64> {
+fn observed(before: &ServiceMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kind, u64> {
     let mut observed = before.observed.clone();
     for (kind, began) in began {
         *observed.entry(*kind).or_default() += began;
@@ -85,51 +53,106 @@ fn observed(before: &HaproxyMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kin
     observed
 }
 
-/// Keeps configured haproxys for ever, and discovered ones until they are forgotten.
+/// Adds the services that are gone: configured ones for ever, discovered ones until they are
+/// forgotten. `lives` says whether a service of the sample continues the one of a name.
 pub fn add(
-    looks @ (now, _): (&Snapshot, &CloserLook),
+    seen @ (now, _): (&Snapshot, &Details),
     memory: &Memory,
     policy: &Policy,
     owners: &Owners<'_>,
-    verdict: &mut Verdict,
-    remembered: &mut Memory,
+    lives: impl Fn(&str) -> bool,
+    (verdict, remembered): (&mut Verdict, &mut Memory),
 ) {
-    let present: BTreeSet<String> = verdict.haproxys.iter().map(|h| h.name.clone()).collect();
-    // One that could not be looked at may be what a configured name stands for.
-    let hidden = now.processes.iter().any(|p| !p.is_zombie() && p.root.is_none());
-    for (name, before) in &memory.haproxys {
+    let present: BTreeSet<String> =
+        verdict.services.iter().map(|service| service.name.clone()).collect();
+    let hidden = now.gaps.may_hide_a_service();
+    for (name, before) in &memory.services {
         let rules = policy.rules(name);
-        let configured = policy.names(name);
+        let configured = policy.is_configured(name);
         let forgotten = now.taken - before.last_seen > rules.forget_after_seconds;
-        if present.contains(name) || (forgotten && !configured) {
+        if lives(name) || present.contains(name) || (forgotten && !configured) {
             continue;
         }
-        let may_have_lost = now.may_have_lost(&before.tcp_ports, &before.udp_ports);
-        let overlooked = now.torn || may_have_lost || (configured && hidden);
-        let (held, judged) = judge_gone(name, before, rules, owners, looks, overlooked);
-        let absent = if overlooked { unknown(name, rules) } else { unseen(name, rules) };
-        verdict.haproxys.push(Haproxy {
-            anomalies: held.anomalies,
+        let is_own = |id| belonged_to(name, id, &memory.processes);
+        let may_have_lost = now.gaps.may_have_lost(is_own);
+        let overlooked = now.gaps.torn || may_have_lost || (configured && hidden);
+        let (outcome, judged) = judge_gone(name, before, rules, owners, seen, overlooked);
+        let absent = if overlooked {
+            ServiceVerdict::unknown(name, rules)
+        } else {
+            ServiceVerdict::absent(name, rules)
+        };
+        verdict.services.push(ServiceVerdict {
+            anomalies: outcome.anomalies,
             judged,
             configuration: before.configuration.clone(),
             origin: if configured { Origin::Configured } else { Origin::Discovered },
             identity: before.identity.clone(),
-            observed: observed(before, &held.began),
-            reloads: before.reloads.clone(),
+            observed: observed(before, &outcome.began),
+            reloads: before.reloads.seen.clone(),
             ..absent
         });
-        let kept = HaproxyMemory {
-            standings: held.standings,
-            observed: observed(before, &held.began),
+        let kept = ServiceMemory {
+            anomaly_states: outcome.states,
+            observed: observed(before, &outcome.began),
             ..before.clone()
         };
-        remembered.haproxys.insert(name.clone(), kept);
+        remembered.services.insert(name.clone(), kept);
     }
     for configured in &policy.haproxys {
         let name = &configured.name;
-        if !present.contains(name) && !memory.haproxys.contains_key(name) {
-            let absent = if hidden || now.torn { unknown } else { unseen };
-            verdict.haproxys.push(absent(name, &configured.rules));
+        if !present.contains(name) && !remembered.services.contains_key(name) {
+            let absent = if hidden || now.gaps.torn {
+                ServiceVerdict::unknown
+            } else {
+                ServiceVerdict::absent
+            };
+            verdict.services.push(absent(name, &configured.rules));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::PortRole;
+    use crate::policy::kind::Kind;
+    use crate::stage::{Actor, Film, actor, tcp_use};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+    const WANTED: &str = "frontend a\n bind :80\n";
+
+    fn serving() -> Actor {
+        actor(10, 100, LINE).configured(WANTED, 200).tcp(80, 1)
+    }
+
+    #[test]
+    fn a_blocked_port_of_a_service_that_is_gone_is_found_until_it_is_forgotten() {
+        let taken = [tcp_use(PortRole::Listening, "0.0.0.0:80", 5, 99)];
+        let mut film = Film::default();
+        film.see(1000.0, &[serving()]);
+        film.see_uses(1010.0, &[], &taken);
+        let verdict = film.see_uses(1030.0, &[], &taken);
+        assert_eq!(verdict.one().up, Some(false));
+        assert_eq!(verdict.one().findings(), ["port_blocked tcp 80 dnsmasq"]);
+        assert_eq!(verdict.one().observed.get(&Kind::PortBlocked), Some(&1));
+        let freed = film.see_uses(1040.0, &[], &[]);
+        assert!(freed.one().findings().is_empty());
+        assert!(film.see_uses(2000.0, &[], &taken).services.is_empty());
+    }
+
+    #[test]
+    fn a_failing_start_does_not_interrupt_the_anomaly() {
+        let taken = [tcp_use(PortRole::Listening, "0.0.0.0:80", 5, 99)];
+        let mut film = Film::default();
+        film.see(1000.0, &[serving()]);
+        film.see_uses(1010.0, &[], &taken);
+        film.see_uses(1030.0, &[], &taken);
+        // The new process reads its files, and is dying in the next sample.
+        let trying = || actor(20, 1034, LINE).configured(WANTED, 200);
+        for actors in [vec![trying()], vec![actor(20, 1034, LINE)], vec![]] {
+            let verdict = film.see_uses(1035.0, &actors, &taken);
+            assert_eq!(verdict.one().findings(), ["port_blocked tcp 80 dnsmasq"]);
+            assert_eq!(verdict.one().observed.get(&Kind::PortBlocked), Some(&1));
         }
     }
 }

@@ -1,100 +1,105 @@
-//! From finding to anomaly: it must have held for its grace and in two samples running.
+//! Turns findings into anomalies: pending until they have lasted for their grace and in two samples
+//! running, then firing until they end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::Finding;
-use super::verdict::{Anomaly, Kind, Subject};
+use super::finding::Finding;
+use super::verdict::{Anomaly, Subject};
 use crate::model::UnixSeconds;
+use crate::policy::kind::Kind;
 
 /// What makes a finding the same as one of the last sample.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StandingKey {
+pub struct AnomalyKey {
     kind: Kind,
     subject: Subject,
     instance: String,
 }
 
-/// A finding that stands.
+/// What is remembered of an anomaly between samples.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Standing {
+pub struct AnomalyState {
     since: UnixSeconds,
+    /// The number of samples in a row that have shown it.
     samples: u32,
-    /// It stood in the exporter's first sample, so nobody saw it begin.
+    /// The exporter's first sample showed it already, so its beginning was not observed.
     inherited: bool,
-    fired: bool,
+    /// It has lasted long enough; else it is pending.
+    firing: bool,
 }
 
-/// Everything that stands for one haproxy.
-pub type Standings = BTreeMap<StandingKey, Standing>;
+/// The anomalies of one service that are pending or firing.
+pub type AnomalyStates = BTreeMap<AnomalyKey, AnomalyState>;
 
-/// What came of a sample's findings.
+/// The anomalies that follow from the findings of one sample.
 #[derive(Debug, Default)]
-pub struct Held {
-    /// Anomalies, pending ones included.
+pub struct Anomalies {
+    /// All anomalies, pending ones included, by kind and subject.
     pub anomalies: Vec<Anomaly>,
-    /// What to remember.
-    pub standings: Standings,
-    /// How many began, by kind.
+    /// The states to remember for the next sample.
+    pub states: AnomalyStates,
+    /// How many began to fire in this sample, by kind.
     pub began: BTreeMap<Kind, u64>,
 }
 
-/// Weighs findings against what stood before. What has fired and is of no kind that was `judged` has
-/// not been seen to end: it goes on when it is found again.
+/// Compares findings with the states of the last sample.
+///
+/// A firing anomaly whose kind was not `judged` this time is kept: not seeing it does not resolve
+/// it. When it is found again, it is still firing.
 #[must_use]
 pub fn hold(
     findings: Vec<(Kind, Finding)>,
     judged: &BTreeSet<Kind>,
-    before: &Standings,
+    before: &AnomalyStates,
     first_sample: bool,
     grace_seconds: f64,
     now: UnixSeconds,
-) -> Held {
-    let mut held = Held::default();
-    let unseen =
-        before.iter().filter(|(key, standing)| standing.fired && !judged.contains(&key.kind));
-    held.standings.extend(unseen.map(|(key, standing)| (key.clone(), standing.clone())));
+) -> Anomalies {
+    let mut outcome = Anomalies::default();
+    let unseen = before.iter().filter(|(key, state)| state.firing && !judged.contains(&key.kind));
+    outcome.states.extend(unseen.map(|(key, state)| (key.clone(), state.clone())));
     for (kind, finding) in findings {
-        let key = StandingKey {
+        let key = AnomalyKey {
             kind,
             subject: finding.subject.clone(),
             instance: finding.instance.clone(),
         };
-        let mut standing = before.get(&key).cloned().unwrap_or(Standing {
+        let mut state = before.get(&key).cloned().unwrap_or(AnomalyState {
             since: finding.since.unwrap_or(now),
             samples: 0,
             inherited: first_sample,
-            fired: false,
+            firing: false,
         });
         match finding.since {
-            // What stood is over, and the like of it has begun.
-            Some(proved) if proved > standing.since + 1.0 => {
-                standing = Standing { since: proved, samples: 0, inherited: false, fired: false };
+            // The former anomaly has ended, and another one of the same key has begun.
+            Some(proved) if proved > state.since + 1.0 => {
+                state = AnomalyState { since: proved, samples: 0, inherited: false, firing: false };
             }
-            Some(proved) => standing.since = proved,
+            Some(proved) => state.since = proved,
             None => {}
         }
-        standing.samples += 1;
+        state.samples += 1;
         let grace = finding.grace_seconds.unwrap_or(grace_seconds);
-        let pending = standing.samples < 2 || now - standing.since < grace;
-        if !pending && !standing.fired {
-            standing.fired = true;
-            if !standing.inherited {
-                *held.began.entry(kind).or_default() += 1;
+        let is_due = state.samples >= 2 && now - state.since >= grace;
+        if is_due && !state.firing {
+            state.firing = true;
+            if !state.inherited {
+                *outcome.began.entry(kind).or_default() += 1;
             }
         }
-        held.anomalies.push(Anomaly {
+        outcome.anomalies.push(Anomaly {
             kind,
             subject: finding.subject,
-            since: standing.since,
-            // What has fired goes on until it ends, whatever its grace becomes.
-            pending: pending && !standing.fired,
+            since: state.since,
+            // Once it fires it fires until it ends, even if its grace becomes longer.
+            pending: !state.firing,
             evidence: finding.evidence,
             advice: finding.advice,
         });
-        held.standings.insert(key, standing);
+        outcome.states.insert(key, state);
     }
-    held.anomalies.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
-    held
+    outcome.anomalies.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
+    outcome
 }
 
 #[cfg(test)]
@@ -111,22 +116,22 @@ mod tests {
         BTreeSet::from([Kind::ProcessIdle])
     }
 
-    /// Runs samples at the given times and tells for each whether the finding is pending.
+    /// Whether the finding is pending in each of the samples taken at these times, and how many began.
     fn pending(since: Option<f64>, times: &[f64]) -> (Vec<bool>, u64) {
-        let mut standings = Standings::new();
+        let mut states = AnomalyStates::new();
         let mut began = 0;
         let mut answers = Vec::new();
         for (index, &now) in times.iter().enumerate() {
-            let held = hold(finding(since), &judged(), &standings, index == 0, GRACE, now);
-            answers.push(held.anomalies[0].pending);
-            began += held.began.values().sum::<u64>();
-            standings = held.standings;
+            let outcome = hold(finding(since), &judged(), &states, index == 0, GRACE, now);
+            answers.push(outcome.anomalies[0].pending);
+            began += outcome.began.values().sum::<u64>();
+            states = outcome.states;
         }
         (answers, began)
     }
 
     #[test]
-    fn it_takes_the_grace_and_two_samples() {
+    fn an_anomaly_fires_after_its_grace_and_two_samples() {
         let table: [(Option<f64>, &[f64], &[bool]); 4] = [
             (None, &[100.0, 105.0, 109.9, 110.0], &[true, true, true, false]),
             (None, &[100.0, 200.0], &[true, false]),
@@ -139,37 +144,37 @@ mod tests {
     }
 
     #[test]
-    fn what_stood_in_the_first_sample_did_not_begin() {
+    fn an_anomaly_of_the_first_sample_does_not_count_as_begun() {
         assert_eq!(pending(None, &[100.0, 120.0]).1, 0);
-        let fresh = hold(finding(None), &judged(), &Standings::new(), false, GRACE, 100.0);
-        let held = hold(finding(None), &judged(), &fresh.standings, false, GRACE, 120.0);
-        assert_eq!(held.began.get(&Kind::ProcessIdle), Some(&1));
-        let again = hold(finding(None), &judged(), &held.standings, false, GRACE, 130.0);
+        let fresh = hold(finding(None), &judged(), &AnomalyStates::new(), false, GRACE, 100.0);
+        let outcome = hold(finding(None), &judged(), &fresh.states, false, GRACE, 120.0);
+        assert_eq!(outcome.began.get(&Kind::ProcessIdle), Some(&1));
+        let again = hold(finding(None), &judged(), &outcome.states, false, GRACE, 130.0);
         assert_eq!(again.began.get(&Kind::ProcessIdle), None);
     }
 
     #[test]
-    fn an_interruption_starts_it_anew() {
-        let first = hold(finding(None), &judged(), &Standings::new(), false, GRACE, 100.0);
-        let gone = hold(Vec::new(), &judged(), &first.standings, false, GRACE, 105.0);
-        let back = hold(finding(None), &judged(), &gone.standings, false, GRACE, 130.0);
+    fn an_interruption_starts_the_grace_again() {
+        let first = hold(finding(None), &judged(), &AnomalyStates::new(), false, GRACE, 100.0);
+        let gone = hold(Vec::new(), &judged(), &first.states, false, GRACE, 105.0);
+        let back = hold(finding(None), &judged(), &gone.states, false, GRACE, 130.0);
         assert!(back.anomalies[0].pending);
         assert!((back.anomalies[0].since - 130.0).abs() < f64::EPSILON);
     }
 
     #[test]
-    fn what_fired_does_not_end_by_not_being_seen() {
+    fn a_firing_anomaly_outlasts_a_sample_that_could_not_judge_its_kind() {
         let back_after = |last_seen: f64, judged_then: &BTreeSet<Kind>| {
-            let first = hold(finding(None), &judged(), &Standings::new(), false, GRACE, 100.0);
-            let held = hold(finding(None), &judged(), &first.standings, false, GRACE, last_seen);
-            let unseen = hold(Vec::new(), judged_then, &held.standings, false, GRACE, 125.0);
+            let first = hold(finding(None), &judged(), &AnomalyStates::new(), false, GRACE, 100.0);
+            let outcome = hold(finding(None), &judged(), &first.states, false, GRACE, last_seen);
+            let unseen = hold(Vec::new(), judged_then, &outcome.states, false, GRACE, 125.0);
             assert!(unseen.anomalies.is_empty() && unseen.began.is_empty());
-            let back = hold(finding(None), &judged(), &unseen.standings, false, GRACE, 130.0);
+            let back = hold(finding(None), &judged(), &unseen.states, false, GRACE, 130.0);
             (back.anomalies[0].pending, back.began.len())
         };
         let nothing = BTreeSet::new();
-        assert_eq!(back_after(120.0, &nothing), (false, 0), "it goes on");
-        assert_eq!(back_after(120.0, &judged()), (true, 0), "it ended");
-        assert_eq!(back_after(105.0, &nothing), (true, 0), "it was pending");
+        assert_eq!(back_after(120.0, &nothing), (false, 0), "still firing");
+        assert_eq!(back_after(120.0, &judged()), (true, 0), "it was resolved");
+        assert_eq!(back_after(105.0, &nothing), (true, 0), "a pending one starts again");
     }
 }

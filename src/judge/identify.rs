@@ -3,30 +3,48 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::case::Case;
+use super::matching;
 use super::memory::Memory;
-use super::policy::Policy;
-use super::scene::Scene;
 use super::verdict::Origin;
-use crate::haproxy::generations::{self, Generation, Generations};
+use crate::haproxy::lineage::generations::{self, Generation, Generations};
+use crate::haproxy::lineage::grouping;
+use crate::haproxy::lineage::identity::Identity;
+use crate::haproxy::lineage::member::{Member, Role, YOUNG_SECONDS};
+use crate::haproxy::lineage::naming::{self, Candidate};
+use crate::haproxy::lineage::past::Pasts;
+use crate::haproxy::lineage::roles;
+use crate::haproxy::lineage::services::{self, Service};
 use crate::haproxy::listeners::{Holding, Listening};
-use crate::haproxy::names::Identity;
 use crate::haproxy::places::Places;
-use crate::haproxy::roles::{self, Member, Role};
-use crate::haproxy::services::{self, Service};
-use crate::model::{CloserLook, Configuration, NamespaceId, ProcessId, Protocol, Snapshot};
+use crate::model::{Configuration, Details, NamespaceId, ProcessId, Protocol, Snapshot};
+use crate::policy::Policy;
 
 /// What is known of it before anybody looks.
-static NOT_LOOKED: CloserLook = CloserLook::none();
+static NOT_LOOKED: Details = Details::none();
 
 /// Processes that are no haproxy yet: just being started, or just dying.
-pub type Stranger<'a> = (Service<'a>, Generations);
+pub type Nameless<'a> = (Service<'a>, Generations);
 
 /// A service with what is known of it.
 struct Known<'a> {
     service: Service<'a>,
     generations: Generations,
     identity: Identity,
-    origin: Origin,
+    /// What it would be called if it were not configured.
+    candidate: Candidate,
+    /// The operator's name for it, if its match fits.
+    configured: Option<&'a str>,
+    /// The name under which it is remembered.
+    remembered_as: Option<String>,
+}
+
+impl Known<'_> {
+    /// Of several that one match fits, root's comes first, then what serves.
+    fn rank(&self) -> impl Ord + '_ {
+        let (is_others, path, distinction, oldest) = self.candidate.rank();
+        (is_others, self.generations.up != Some(true), path, distinction, oldest)
+    }
 }
 
 /// Groups the processes, tells their generations apart and names what they are.
@@ -35,7 +53,7 @@ pub fn identify<'a>(
     holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
     memory: &'a Memory,
     policy: &'a Policy,
-) -> (Vec<Scene<'a>>, Vec<Stranger<'a>>) {
+) -> (Vec<Case<'a>>, Vec<Nameless<'a>>) {
     let pasts = &memory.processes;
     let listens =
         |id| holdings.get(&id).is_some_and(|holding: &Holding<'_>| !holding.listeners.is_empty());
@@ -52,24 +70,30 @@ pub fn identify<'a>(
         memory,
         policy,
         now: now.taken,
-        named: Vec::new(),
-        strangers: vec![(Service { members: dying }, Generations::default())],
+        known: Vec::new(),
+        nameless: vec![(Service::of(dying), Generations::default())],
     };
-    let tell = |service: &Service<'_>| generations::tell(service, holdings, pasts, now.taken);
-    census.add_living(living.into_iter().map(|service| (tell(&service), service)).collect());
+    let classify =
+        |service: &Service<'_>| generations::classify(service, holdings, pasts, now.taken);
+    census.add_living(living.into_iter().map(|service| (classify(&service), service)).collect());
     for service in dead {
-        census.add_dead(tell(&service), service);
+        census.add_dead(classify(&service), service);
     }
-    let scenes = census.named.into_iter().map(|(name, known)| {
-        let before = memory.haproxys.get(&name);
-        let mut scene = Scene {
+    let (named, nameless) = census.name();
+    let cases = named.into_iter().map(|(name, known)| {
+        let before = known.remembered_as.as_ref().and_then(|name| memory.services.get(name));
+        let is_configured = policy.is_configured(&name);
+        let mut case = Case {
             configuration: configuration(&known.service, &known.generations),
             places: places(&known.service, &known.generations, before.map(|before| &before.places)),
             rules: policy.rules(&name),
             udp_ports: before.map(|b| Arc::clone(&b.udp_ports)).unwrap_or_default(),
             tcp_ports: before.map(|b| Arc::clone(&b.tcp_ports)).unwrap_or_default(),
             name,
-            origin: known.origin,
+            origin: if is_configured { Origin::Configured } else { Origin::Discovered },
+            landed: before.and_then(|before| before.reloads.landed()),
+            loaded: before.and_then(|before| before.loaded.clone()),
+            remembered_as: known.remembered_as,
             identity: known.identity,
             service: known.service,
             generations: known.generations,
@@ -78,31 +102,40 @@ pub fn identify<'a>(
             pasts,
             overlooked: false,
             unbound: Vec::new(),
-            closer: &NOT_LOOKED,
+            details: &NOT_LOOKED,
         };
-        learn_ports(&mut scene);
-        scene.overlooked = is_overlooked(&scene);
-        if scene.overlooked {
-            scene.generations.up = scene.generations.up.filter(|&up| up);
+        learn_ports(&mut case);
+        case.overlooked = is_overlooked(&case);
+        if case.overlooked {
+            case.generations.up = case.generations.up.filter(|&up| up);
         }
-        let declared = scene.configuration.as_ref();
-        scene.unbound = declared.map(|ports| scene.unbound_of(ports)).unwrap_or_default();
-        scene
+        let declared = case.configuration.as_ref();
+        case.unbound = declared.map(|ports| case.unbound_of(ports)).unwrap_or_default();
+        case
     });
-    (scenes.collect(), census.strangers)
+    (cases.collect(), nameless)
 }
 
-fn is_overlooked(scene: &Scene<'_>) -> bool {
-    let now = scene.snapshot;
-    let serves = scene.generations.up == Some(true);
-    now.torn && !serves || now.may_have_lost(&scene.tcp_ports, &scene.udp_ports)
+/// Whether the sample may have missed a process of it, or a listener that one of them holds.
+fn is_overlooked(case: &Case<'_>) -> bool {
+    let gaps = &case.snapshot.gaps;
+    let serves = case.generations.up == Some(true);
+    let name = case.remembered_as.as_deref().unwrap_or(&case.name);
+    let is_own = |id| case.member(id).is_some() || belonged_to(name, id, case.pasts);
+    gaps.torn && !serves || gaps.may_have_lost(is_own)
+}
+
+/// Whether a process belonged to the haproxy of this name when it was last seen. One that belonged
+/// to none may be any haproxy's.
+pub fn belonged_to(name: &str, id: ProcessId, pasts: &Pasts) -> bool {
+    let haproxy = pasts.get(&id).and_then(|past| past.haproxy.as_deref());
+    haproxy.is_none_or(|haproxy| haproxy == name)
 }
 
 /// What it listens on is nothing new most of the time, and then nothing is copied.
-fn learn_ports(scene: &mut Scene<'_>) {
-    let (mut tcp_ports, mut udp_ports) =
-        (Arc::clone(&scene.tcp_ports), Arc::clone(&scene.udp_ports));
-    for (_, Listening { network, socket }) in scene.listening() {
+fn learn_ports(case: &mut Case<'_>) {
+    let (mut tcp_ports, mut udp_ports) = (Arc::clone(&case.tcp_ports), Arc::clone(&case.udp_ports));
+    for (_, Listening { network, socket }) in case.listening() {
         let (tcp, udp) = ((*network, socket.port), socket.port);
         match socket.protocol {
             Protocol::Tcp if tcp_ports.contains(&tcp) => false,
@@ -111,7 +144,7 @@ fn learn_ports(scene: &mut Scene<'_>) {
             Protocol::Udp => Arc::make_mut(&mut udp_ports).insert(udp),
         };
     }
-    (scene.tcp_ports, scene.udp_ports) = (tcp_ports, udp_ports);
+    (case.tcp_ports, case.udp_ports) = (tcp_ports, udp_ports);
 }
 
 /// Where it binds: what its processes say now counts more than what they said before.
@@ -145,7 +178,7 @@ fn configuration(service: &Service<'_>, generations: &Generations) -> Option<Arc
     let mut speakers: Vec<&Member<'_>> = service.members.iter().rev().collect();
     speakers.sort_by_key(|member| {
         let current = generations.get(member.id()) == Generation::Current;
-        (member.role != Role::Master, !current)
+        (!current, member.role != Role::Master)
     });
     speakers.iter().find_map(|member| member.process.configuration.clone())
 }
@@ -157,126 +190,126 @@ fn is_unseen(service: &Service<'_>) -> bool {
     service.members.iter().any(|member| member.lives() && unseen(member))
 }
 
-/// Gathers services and gives them names. Names go first to what has a configured one, then to
-/// what had one before, then to what lives; a hash tells apart what would share one.
+/// Gathers services and gives them names.
 struct Census<'a> {
     memory: &'a Memory,
     policy: &'a Policy,
     now: f64,
-    named: Vec<(String, Known<'a>)>,
-    strangers: Vec<Stranger<'a>>,
+    known: Vec<Known<'a>>,
+    nameless: Vec<Nameless<'a>>,
 }
 
 impl<'a> Census<'a> {
     fn add_living(&mut self, services: Vec<(Generations, Service<'a>)>) {
-        let mut unnamed = Vec::new();
         for (generations, service) in services {
-            let identity = Identity::of(&service, &generations);
-            let configured = self.policy.configured(&service, &identity);
-            let known = self.known_name(&service);
-            if known.is_none() && configured.is_none() && !self.admits(&service, &generations) {
-                self.strangers.push((service, generations));
-                continue;
-            }
-            let name = match (configured, known) {
-                (Some(configured), _) if self.is_free(&configured.name) => {
-                    Some(configured.name.clone())
-                }
-                // What cannot be looked at cannot be matched either, and is what it was.
-                (None, Some(name)) if !self.policy.names(&name) || is_unseen(&service) => {
-                    Some(name)
-                }
-                _ => None,
-            };
-            let is_configured = name.as_ref().is_some_and(|name| self.policy.names(name));
-            let origin = if configured.is_some() || is_configured {
-                Origin::Configured
+            let known = self.look_up(service, generations);
+            if known.remembered_as.is_none()
+                && known.configured.is_none()
+                && !self.admits(&known.service, &known.generations)
+            {
+                self.nameless.push((known.service, known.generations));
             } else {
-                Origin::Discovered
-            };
-            let known = Known { service, generations, identity, origin };
-            match name {
-                Some(name) => self.named.push((name, known)),
-                None => unnamed.push(known),
+                self.known.push(known);
             }
         }
-        self.name(unnamed);
     }
 
-    /// Zombies go to the haproxy they belonged to; what nobody knew is none of any at first.
+    /// Zombies go to the haproxy they belonged to; of those that are not remembered only such are
+    /// shown as have been dead for a while.
     fn add_dead(&mut self, generations: Generations, service: Service<'a>) {
-        let pasts = &self.memory.processes;
-        let name = service.members.iter().find_map(|m| services::remembered(m, pasts));
-        if let Some((_, home)) = self.named.iter_mut().find(|(taken, _)| Some(&**taken) == name) {
-            home.service.members.extend(service.members);
+        let known = self.look_up(service, generations);
+        let name = self.name_before(&known.service);
+        let home = self
+            .known
+            .iter_mut()
+            .find(|home| name.is_some() && home.remembered_as.as_deref() == name);
+        if let Some(home) = home {
+            home.service.members.extend(known.service.members);
             home.service.members.sort_by_key(Member::id);
-            home.generations.of.extend(generations.of);
-            return;
+            home.generations.of.extend(known.generations.of);
+        } else if self.admits(&known.service, &known.generations) {
+            self.known.push(known);
+        } else {
+            self.nameless.push((known.service, known.generations));
         }
-        if !self.admits(&service, &generations) {
-            self.strangers.push((service, generations));
-            return;
-        }
+    }
+
+    fn look_up(&self, service: Service<'a>, generations: Generations) -> Known<'a> {
         let identity = Identity::of(&service, &generations);
-        let name = name.filter(|name| self.memory.haproxys.contains_key(*name));
-        let known = Known { service, generations, identity, origin: Origin::Discovered };
-        match name {
-            Some(name) => self.named.push((name.to_owned(), known)),
-            None => self.name(vec![known]),
+        let configured = matching::configured(self.policy, &service, &identity);
+        let before = self.name_before(&service);
+        let is_free = |name: &&str| {
+            self.known.iter().all(|known| known.remembered_as.as_deref() != Some(*name))
+        };
+        Known {
+            candidate: identity.candidate(&service),
+            configured: configured.map(|configured| configured.name.as_str()),
+            remembered_as: before.filter(is_free).map(str::to_owned),
+            service,
+            generations,
+            identity,
         }
+    }
+
+    /// The name of its processes in the last sample.
+    fn name_before(&self, service: &Service<'_>) -> Option<&'a str> {
+        let memory = self.memory;
+        let mut before =
+            service.members.iter().filter_map(|m| grouping::remembered(m, &memory.processes));
+        before.find(|name| memory.services.contains_key(*name))
     }
 
     /// A process that is just being started, and may be part of a haproxy that is known, is not
-    /// one of its own before it serves or has stayed for a while; nor is a zombie of a run that
-    /// nobody knew.
+    /// one of its own before it serves or has stayed for a while; nor is a zombie of a short run.
     fn admits(&self, service: &Service<'_>, generations: &Generations) -> bool {
         let members = || service.members.iter();
-        let stays = |since: f64| self.now - since >= generations::YOUNG_SECONDS;
+        let stays = |member: &Member<'_>| self.now - member.process.started >= YOUNG_SECONDS;
         if !members().any(Member::lives) {
-            let pasts = &self.memory.processes;
-            return members().filter_map(|member| pasts.get(&member.id())?.zombie_since).any(stays);
+            return members().any(stays);
         }
-        let living = || members().filter(|member| member.lives());
+        let mut living = members().filter(|member| member.lives());
         let unseen = generations.up.is_none();
-        generations.up == Some(true) || unseen || living().all(|m| stays(m.process.started))
+        generations.up == Some(true) || unseen || living.all(stays)
     }
 
-    fn is_free(&self, name: &str) -> bool {
-        self.named.iter().all(|(taken, _)| taken != name)
-    }
-
-    /// The name its processes had in the last sample.
-    fn known_name(&self, service: &Service<'_>) -> Option<String> {
-        let memory = self.memory;
-        let mut before =
-            service.members.iter().filter_map(|m| services::remembered(m, &memory.processes));
-        let known = before.find(|name| memory.haproxys.contains_key(*name) && self.is_free(name));
-        known.map(str::to_owned)
-    }
-
-    /// Gives each its preferred name, and those that would share one a hash besides.
-    fn name(&mut self, unnamed: Vec<Known<'a>>) {
-        let preferred: Vec<String> =
-            unnamed.iter().map(|known| known.identity.preferred_name(&known.service)).collect();
-        let rivalled: BTreeSet<String> = preferred
-            .iter()
-            .filter(|name| preferred.iter().filter(|other| other == name).count() > 1)
-            .cloned()
-            .collect();
-        for (known, name) in unnamed.into_iter().zip(preferred) {
-            let hashed = format!("{name}-{}", known.identity.hash(&known.service));
-            let needs_hash = rivalled.contains(&name)
-                || self.memory.haproxys.contains_key(&hashed)
-                || self.policy.names(&name)
-                || !self.is_free(&name);
-            let wanted = if needs_hash { hashed } else { name };
-            let mut given = wanted.clone();
-            let mut count = 2;
-            while !self.is_free(&given) {
-                given = format!("{wanted}-{count}");
-                count += 1;
+    /// Names all: configured names first; then what could not be looked at is what it was; a hash
+    /// tells the others apart where they would share a name.
+    fn name(self) -> (Vec<(String, Known<'a>)>, Vec<Nameless<'a>>) {
+        let Census { memory, policy, known, nameless, .. } = self;
+        let mut named: Vec<(String, Known<'a>)> = Vec::new();
+        let mut taken: BTreeSet<String> = policy.haproxys.iter().map(|c| c.name.clone()).collect();
+        let (mut configured, mut rest): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|known| known.configured.is_some());
+        configured.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        let mut given: BTreeSet<&str> = BTreeSet::new();
+        for known in configured {
+            match known.configured.filter(|name| given.insert(name)) {
+                Some(name) => named.push((name.to_owned(), known)),
+                None => rest.push(known),
             }
-            self.named.push((given, known));
         }
+        let (hidden, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|known| {
+            let name = known.remembered_as.as_deref();
+            is_unseen(&known.service) && name.is_some_and(|name| !given.contains(name))
+        });
+        for known in hidden {
+            let name = known.remembered_as.clone().unwrap_or_default();
+            taken.insert(name.clone());
+            named.push((name, known));
+        }
+        let candidates: Vec<Candidate> = rest.iter().map(|known| known.candidate.clone()).collect();
+        named.extend(naming::assign(&candidates, taken).into_iter().zip(rest));
+        // What was gone and has come back goes on under its name.
+        let continued: BTreeSet<String> =
+            named.iter().filter_map(|(_, known)| known.remembered_as.clone()).collect();
+        for (name, known) in &mut named {
+            if known.remembered_as.is_none()
+                && !continued.contains(name)
+                && memory.services.contains_key(name)
+            {
+                known.remembered_as = Some(name.clone());
+            }
+        }
+        (named, nameless)
     }
 }

@@ -1,99 +1,95 @@
-//! Judges a haproxy of which something lives.
+//! Judges a service that has processes.
 
 use std::sync::Arc;
 
-use super::blocked::Owners;
-use super::gone::unseen;
-use super::memory::HaproxyMemory;
-use super::rules::{self, Case};
-use super::scene::{self, PortSockets, Scene};
-use super::verdict::Haproxy;
-use super::{hold, queues, reloads};
-use crate::haproxy::generations::Generation;
-use crate::haproxy::roles::Role;
+use super::case::{self, Case, PortSockets};
+use super::memory::ServiceMemory;
+use super::owners::Owners;
+use super::rules::input::RuleInput;
+use super::verdict::ServiceVerdict;
+use super::{hold, queues, reload_count, rules};
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::member::Role;
 use crate::model::{Configuration, Headroom, Protocol};
 
-/// `ports`: its own; `others`: by name, those of haproxys that share a port with one.
+/// Judges one service; returns what to show and what to remember. `ports` are its own sockets,
+/// `others` those of each service that shares a port with another one, by name.
 pub fn judge(
-    scene: &Scene<'_>,
+    case: &Case<'_>,
     ports: &[PortSockets<'_>],
     others: &[(&str, &[PortSockets<'_>])],
     owners: &Owners<'_>,
-    before: Option<&HaproxyMemory>,
+    before: Option<&ServiceMemory>,
     first_sample: bool,
-) -> (Haproxy, HaproxyMemory) {
-    let now = scene.snapshot.taken;
+) -> (ServiceVerdict, ServiceMemory) {
+    let now = case.snapshot.taken;
     let no_drops = queues::Drops::default();
     let (drops, dropping) = queues::count(before.map_or(&no_drops, |before| &before.drops), ports);
-    let case = Case { scene, ports, others, dropping: &dropping, owners };
-    let (findings, judged) = rules::judge(&case);
-    let nothing = hold::Standings::new();
-    let standings = before.map_or(&nothing, |before| &before.standings);
-    let held = hold::hold(
-        findings,
-        &judged,
-        standings,
-        first_sample,
-        scene.rules.stale_grace_seconds,
-        now,
-    );
+    let input = RuleInput { case, ports, others, dropping: &dropping, owners };
+    let (findings, judged) = rules::judge(&input);
+    let nothing = hold::AnomalyStates::new();
+    let states = before.map_or(&nothing, |before| &before.anomaly_states);
+    let outcome =
+        hold::hold(findings, &judged, states, first_sample, case.rules.stale_grace_seconds, now);
     let mut observed = before.map(|before| before.observed.clone()).unwrap_or_default();
-    for (kind, began) in &held.began {
+    for (kind, began) in &outcome.began {
         *observed.entry(*kind).or_default() += began;
     }
-    let reloads = reloads::count(before.map(|before| &before.reloads), scene);
-    let memory = HaproxyMemory {
-        identity: scene.identity.clone(),
+    let reloads = reload_count::count(before.map(|before| &before.reloads), case);
+    let memory = ServiceMemory {
+        identity: case.identity.clone(),
         last_seen: now,
-        standings: held.standings,
+        anomaly_states: outcome.states,
         observed: observed.clone(),
         reloads: reloads.clone(),
         drops: drops.clone(),
-        udp_ports: Arc::clone(&scene.udp_ports),
-        tcp_ports: Arc::clone(&scene.tcp_ports),
-        configuration: last_complete(scene, before),
-        places: scene.places.clone(),
+        udp_ports: Arc::clone(&case.udp_ports),
+        tcp_ports: Arc::clone(&case.tcp_ports),
+        configuration: last_complete(case, before),
+        loaded: case.now_loaded(),
+        places: case.places.clone(),
     };
-    let serving = || scene.living(Generation::Current).filter(|m| m.role != Role::Master);
-    let known = scene.living(Generation::Unknown).next().is_none();
-    let haproxy = Haproxy {
-        name: scene.name.clone(),
-        origin: scene.origin,
-        identity: scene.identity.clone(),
-        up: scene.generations.up,
-        processes: scene.processes(),
-        generations: known.then_some(scene.generations.count),
+    let serving = || case.living(Generation::Current).filter(|m| m.role != Role::Master);
+    let known = case.living(Generation::Unknown).next().is_none();
+    let verdict = ServiceVerdict {
+        name: case.name.clone(),
+        origin: case.origin,
+        identity: case.identity.clone(),
+        up: case.generations.up,
+        processes: case.processes(),
+        generations: known.then_some(case.generations.count),
         generation_start: serving().map(|member| member.process.started).reduce(f64::min),
-        configuration: scene.configuration.clone(),
-        ports: scene::ports(ports, &drops.totals),
+        configuration: case.configuration.clone(),
+        ports: case::ports(ports, &drops.totals),
         protocols_known: [Protocol::Tcp, Protocol::Udp]
             .into_iter()
             .filter(|&protocol| {
-                let known = |generation| scene.listeners_known(protocol, generation);
+                let known = |generation| case.listeners_known(protocol, generation);
                 Generation::ALL.into_iter().all(known)
             })
             .collect(),
-        anomalies: held.anomalies,
+        anomalies: outcome.anomalies,
         judged,
         observed,
-        reloads,
-        headroom: headroom(scene),
-        ..unseen(&scene.name, scene.rules)
+        reloads: reloads.seen,
+        headroom: headroom(case),
+        ..ServiceVerdict::absent(&case.name, case.rules)
     };
-    (haproxy, memory)
+    (verdict, memory)
 }
 
-/// A dying process may show a configuration in part: the last whole one is worth more.
-fn last_complete(scene: &Scene<'_>, before: Option<&HaproxyMemory>) -> Option<Arc<Configuration>> {
-    let now = scene.configuration.as_ref();
+/// The configuration to remember. A dying process may show only a part of it, so the last complete
+/// one is preferred.
+fn last_complete(case: &Case<'_>, before: Option<&ServiceMemory>) -> Option<Arc<Configuration>> {
+    let now = case.configuration.as_ref();
     let known = before.and_then(|before| before.configuration.as_ref());
     now.filter(|configuration| configuration.complete).or(known).or(now).cloned()
 }
 
-/// The smaller of what the host has left and what each process's cgroup has.
-fn headroom(scene: &Scene<'_>) -> Headroom {
-    let snapshot = scene.snapshot;
-    let cgroups = scene.service.members.iter().filter_map(|m| m.process.cgroup.as_ref());
+/// The smallest of what is left on the host and in the cgroup of each process.
+fn headroom(case: &Case<'_>) -> Headroom {
+    let snapshot = case.snapshot;
+    let cgroups = case.service.members.iter().filter_map(|m| m.process.cgroup.as_ref());
     let limits: Vec<Headroom> = cgroups
         .filter_map(|cgroup| snapshot.cgroups.get(cgroup).copied())
         .chain([snapshot.host])

@@ -1,43 +1,115 @@
-//! What one judgement leaves for the next: time, counters, and what was seen before.
+//! What one judgement leaves for the next: since when things have been wrong, counters, and what was
+//! seen before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::hold::Standings;
+use super::case::Loaded;
+use super::hold::AnomalyStates;
 use super::queues::Drops;
-use super::reloads::Reloads;
-use super::verdict::Kind;
-use crate::haproxy::names::Identity;
-use crate::haproxy::past::Pasts;
+use super::reload_count::ReloadHistory;
+use crate::haproxy::lineage::generations::{Generation, Generations};
+use crate::haproxy::lineage::identity::Identity;
+use crate::haproxy::lineage::member::{Member, YOUNG_SECONDS};
+use crate::haproxy::lineage::past::{Past, Pasts};
+use crate::haproxy::listeners::Holding;
 use crate::haproxy::places::Places;
-use crate::model::{Configuration, NamespaceId, UnixSeconds};
+use crate::model::{Configuration, NamespaceId, SocketInode, UnixSeconds};
+use crate::policy::kind::Kind;
 
-/// What is remembered between samples.
+/// Everything that is remembered between samples.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// There was a sample before.
+    /// A sample has been judged before.
     pub(super) awake: bool,
-    /// Every process that lived in it.
+    /// The processes of the last sample.
     pub(super) processes: Pasts,
-    /// Every haproxy not yet forgotten, by name.
-    pub(super) haproxys: BTreeMap<String, HaproxyMemory>,
+    /// The services that have not been forgotten yet, by name.
+    pub(super) services: BTreeMap<String, ServiceMemory>,
 }
 
-/// What is remembered of one haproxy.
+/// What is remembered of one service.
 #[derive(Debug, Clone)]
-pub(super) struct HaproxyMemory {
+pub(super) struct ServiceMemory {
     pub identity: Identity,
     pub last_seen: UnixSeconds,
-    pub standings: Standings,
+    pub anomaly_states: AnomalyStates,
     pub observed: BTreeMap<Kind, u64>,
-    pub reloads: Reloads,
+    pub reloads: ReloadHistory,
     pub drops: Drops,
-    /// Its configuration when it was last seen.
+    /// Its last known configuration, the last complete one if there was one.
     pub configuration: Option<Arc<Configuration>>,
-    /// The network namespaces it bound in.
+    /// The configuration that its serving processes loaded, if that was seen.
+    pub loaded: Option<Loaded>,
+    /// The network namespaces in which it binds.
     pub places: Places,
-    /// TCP ports it has listened on: what is connected there was accepted.
+    /// TCP ports on which it has listened: a connection there was accepted.
     pub tcp_ports: Arc<BTreeSet<(NamespaceId, u16)>>,
-    /// UDP ports it has listened on: what is connected there is QUIC.
+    /// UDP ports on which it has listened: a connected socket there is QUIC.
     pub udp_ports: Arc<BTreeSet<u16>>,
+}
+
+/// What to remember of a process for the next sample. `haproxy` is the name of its service.
+#[must_use]
+pub(super) fn remember(
+    member: &Member<'_>,
+    haproxy: Option<&str>,
+    holding: Option<&Holding<'_>>,
+    generations: &Generations,
+    past: Option<&Past>,
+    now: UnixSeconds,
+) -> Past {
+    let id = member.id();
+    let age = now - member.process.started;
+    let configuration = member.process.configuration.as_deref();
+    let holds = holding.and_then(Holding::serves) == Some(true);
+    let earlier = past.and_then(|past| past.held_since);
+    let first_seen_old = past.is_none() && age >= YOUNG_SECONDS;
+    let begun = if first_seen_old { member.process.started } else { now };
+    Past {
+        haproxy: haproxy.map(str::to_owned).or_else(|| past.and_then(|p| p.haproxy.clone())),
+        own_pid: member.process.own_pid(),
+        users: member.process.users,
+        starter: member.starter,
+        pid_namespace: member.process.pid_namespace,
+        role: if member.role_is_certain { Some(member.role) } else { past.and_then(|p| p.role) },
+        born_with: match past {
+            Some(past) => past.born_with,
+            // A file that was edited before the first sample is not what the process has read.
+            None if age < YOUNG_SECONDS => configuration
+                .filter(|c| !c.is_newer_than(member.process.started))
+                .map(|c| c.fingerprint),
+            None => None,
+        },
+        own_grace_seconds: match configuration {
+            Some(configuration) if generations.get(id) == Generation::Current => {
+                configuration.declared.globals.grace.map(|grace| grace.as_secs_f64())
+            }
+            _ => past.and_then(|past| past.own_grace_seconds),
+        },
+        zombie_since: past
+            .and_then(|past| past.zombie_since)
+            .or_else(|| member.process.is_zombie().then_some(now)),
+        from_birth: past.map_or(age < YOUNG_SECONDS, |past| past.from_birth),
+        held_since: earlier.or(holds.then_some(begun)),
+        last_held: if holds { Some(now) } else { past.and_then(|past| past.last_held) },
+        listeners: listeners(holding, past),
+        has_served: past.is_some_and(|past| past.has_served)
+            || (holds && generations.get(id) == Generation::Current),
+        superseded: generations.superseded.get(&id).copied(),
+    }
+}
+
+/// The listeners that it holds now or, while it holds none, those that it held last.
+fn listeners(holding: Option<&Holding<'_>>, past: Option<&Past>) -> Arc<BTreeSet<SocketInode>> {
+    let held = || {
+        let listeners = holding.iter().flat_map(|holding| &holding.listeners);
+        listeners.map(|held| held.socket.inode)
+    };
+    match past {
+        Some(past) if held().next().is_none() || held().eq(past.listeners.iter().copied()) => {
+            Arc::clone(&past.listeners)
+        }
+        _ => Arc::new(held().collect()),
+    }
 }

@@ -1,27 +1,23 @@
-//! Judges a sample: which haproxys there are, what is current, and what is wrong.
+//! Judges a sample: which services there are, which processes are current, and what is wrong.
 //!
-//! Pure: no clock, no log, no errors, no I/O. Time is a field of the sample; since-when,
-//! counters and what is gone live in the [`Memory`] that goes in and comes out.
+//! Pure: no clock, no log, no errors, no I/O. Time is a field of the sample. Since when something
+//! has been wrong, the counters, and services that are gone live in the [`Memory`] that goes in and
+//! comes out.
 
-mod blocked;
-mod configs;
+pub mod case;
+pub mod cases;
+pub mod finding;
 mod gone;
 pub mod hold;
 mod identify;
-mod inquiry;
 mod living;
+mod matching;
 pub mod memory;
-pub mod policy;
-mod ports;
-mod processes;
+mod owners;
 mod queues;
-mod reloads;
+pub mod reload_count;
 mod rules;
-mod scene;
 pub mod verdict;
-mod why;
 
-pub use self::inquiry::{Inquiry, Questions};
+pub use self::cases::{Cases, FollowUps};
 pub use self::memory::Memory;
-pub use self::policy::Policy;
-pub use self::reloads::Reloads;

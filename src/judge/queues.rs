@@ -1,21 +1,22 @@
-//! Drops at full accept queues: the kernel counts by socket, the page by port.
+//! Counts connections that the kernel dropped at full accept queues: it counts by socket, the page
+//! shows them by port.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::scene::PortSockets;
+use super::case::PortSockets;
 use super::verdict::PortKey;
 use crate::model::{Protocol, SocketInode};
 
-/// Totals by port; they outlive the sockets.
+/// Total drops by port. A total outlives the sockets that it was counted from.
 pub type Totals = Arc<BTreeMap<PortKey, u64>>;
 
-/// Drop counters of one haproxy's listeners.
+/// The drop counters of one service's listeners.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Drops {
-    /// Totals by port.
+    /// Total drops by port.
     pub totals: Totals,
-    /// The last value of each socket, in the order of the ports.
+    /// The last reading of each socket, in the order of the ports.
     last: Arc<Vec<Reading>>,
 }
 
@@ -26,7 +27,8 @@ struct Reading {
     value: u32,
 }
 
-/// Takes a sample's counters in. Answers the new totals, and the ports that dropped since.
+/// Adds a sample's counters; returns the new totals and the ports that dropped connections since the
+/// last sample.
 #[must_use]
 pub fn count(before: &Drops, ports: &[PortSockets<'_>]) -> (Drops, BTreeSet<PortKey>) {
     if is_as_before(before, ports) {
@@ -41,9 +43,9 @@ pub fn count(before: &Drops, ports: &[PortSockets<'_>]) -> (Drops, BTreeSet<Port
         let old = before.totals.get(&port.key).copied().unwrap_or(0);
         let total = totals.entry(port.key.clone()).or_insert(old);
         if !counted.insert(inode) {
-            continue; // two processes hold it
+            continue; // A socket that two processes share counts once.
         }
-        // A smaller value is another socket with the inode.
+        // A smaller value belongs to a new socket that has got the same inode.
         let last = last.get(&inode).copied();
         let risen = value.checked_sub(last.unwrap_or(0)).unwrap_or(value);
         *total += u64::from(risen);
@@ -55,7 +57,8 @@ pub fn count(before: &Drops, ports: &[PortSockets<'_>]) -> (Drops, BTreeSet<Port
     (Drops { totals: Arc::new(totals), last: Arc::new(last) }, dropping)
 }
 
-/// The same sockets at the same ports, and none has dropped anything: so it is nearly always.
+/// The same sockets are at the same ports, and none has dropped anything. This is the usual case,
+/// and it costs no allocation for each port.
 fn is_as_before(before: &Drops, ports: &[PortSockets<'_>]) -> bool {
     let mut keys: Vec<&PortKey> = readings(ports).map(|(port, _)| &port.key).collect();
     keys.dedup();

@@ -6,156 +6,33 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::policy::Thresholds;
-use super::reloads::Reloads;
-use crate::haproxy::generations::Generation;
-use crate::haproxy::names::Identity;
-use crate::haproxy::roles::Role;
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::identity::Identity;
+use crate::haproxy::lineage::member::Role;
+use crate::haproxy::lineage::proof::Superseded;
+use crate::model::named::named;
 use crate::model::{
     CollectorRun, Configuration, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable,
 };
+use crate::policy::kind::Kind;
+use crate::policy::{Rules, Thresholds};
 
-/// Kinds of anomalies (label `kind`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// The current generation listens outside the allowed ports.
-    PortOutOfRange,
-    /// The current generation listens on what no configuration on disk declares.
-    PortUndeclared,
-    /// A declared port that no current process listens on, and nothing blocks it.
-    PortMissing,
-    /// A stale process still holds a listening socket.
-    PortStaleListener,
-    /// A declared port that is not bound is held by something else.
-    PortBlocked,
-    /// One port accepted through separate sockets by two generations or two haproxys.
-    PortSplit,
-    /// A port lies in the kernel's ephemeral range, unreserved.
-    PortEphemeral,
-    /// Connections dropped at a listener's full accept queue.
-    PortBacklog,
-    /// A stale process with nothing left will not exit.
-    ProcessIdle,
-    /// Defunct processes their parent does not reap.
-    ProcessZombie,
-    /// A worker without a master.
-    ProcessOrphan,
-    /// The last reload did not land.
-    ReloadFailed,
-    /// Two reloads ran at once and both left a listening process.
-    ReloadRaced,
-    /// The pidfile does not name the serving process.
-    PidfileMismatch,
-    /// The configuration on disk is not the one that serves.
-    ConfigNotLoaded,
-    /// The running executable was replaced on disk.
-    BinaryOutdated,
-}
-
-/// How much an anomaly matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Clients are or will be hurt.
-    Critical,
-    /// Something is wrong and will not mend itself.
-    Warning,
-    /// Good to know; never makes a command fail.
-    Info,
-}
-
-impl Severity {
-    /// As in JSON and in the alerts' label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Severity::Critical => "critical",
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        }
-    }
-}
-
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Kind; 16] = [
-        Kind::PortOutOfRange,
-        Kind::PortUndeclared,
-        Kind::PortMissing,
-        Kind::PortStaleListener,
-        Kind::PortSplit,
-        Kind::PortBlocked,
-        Kind::PortEphemeral,
-        Kind::PortBacklog,
-        Kind::ProcessIdle,
-        Kind::ProcessZombie,
-        Kind::ProcessOrphan,
-        Kind::ReloadFailed,
-        Kind::ReloadRaced,
-        Kind::PidfileMismatch,
-        Kind::ConfigNotLoaded,
-        Kind::BinaryOutdated,
-    ];
-
-    /// The label's value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::PortOutOfRange => "port_out_of_range",
-            Kind::PortUndeclared => "port_undeclared",
-            Kind::PortMissing => "port_missing",
-            Kind::PortStaleListener => "port_stale_listener",
-            Kind::PortSplit => "port_split",
-            Kind::PortBlocked => "port_blocked",
-            Kind::PortEphemeral => "port_ephemeral",
-            Kind::PortBacklog => "port_backlog",
-            Kind::ProcessIdle => "process_idle",
-            Kind::ProcessZombie => "process_zombie",
-            Kind::ProcessOrphan => "process_orphan",
-            Kind::ReloadFailed => "reload_failed",
-            Kind::ReloadRaced => "reload_raced",
-            Kind::PidfileMismatch => "pidfile_mismatch",
-            Kind::ConfigNotLoaded => "config_not_loaded",
-            Kind::BinaryOutdated => "binary_outdated",
-        }
-    }
-
-    /// The kind of this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-
-    /// How much it matters.
-    #[must_use]
-    pub fn severity(self) -> Severity {
-        match self {
-            Kind::PortMissing
-            | Kind::PortStaleListener
-            | Kind::PortSplit
-            | Kind::PortBlocked
-            | Kind::ReloadRaced => Severity::Critical,
-            Kind::PortEphemeral | Kind::ConfigNotLoaded | Kind::BinaryOutdated => Severity::Info,
-            _ => Severity::Warning,
-        }
-    }
-}
-
-/// A port as the metrics name it. Interface and netns are empty unless bound to one or foreign.
+/// A port, with the fields that are its labels in the metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortKey {
-    /// Transport.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// Address.
+    /// The local address.
     pub address: IpAddr,
-    /// Number.
+    /// The port number.
     pub port: u16,
-    /// Interface.
+    /// The interface to which the socket is bound; empty for most ports.
     pub interface: Name,
-    /// Network namespace.
+    /// The network namespace; empty for the host's own.
     pub netns: Name,
 }
 
-/// The text of a label that is empty for most ports, and then costs nothing to compare or copy.
+/// A label that is empty for most ports: an empty one costs nothing to compare or copy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Option<Arc<str>>);
 
@@ -179,71 +56,58 @@ impl Deref for Name {
     }
 }
 
-/// What a kind is said of, and who stands behind it: the labels of an anomaly.
+/// What an anomaly is about and what causes it: its labels, apart from its kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subject {
-    /// The port, where it is about one.
+    /// The port, if it is about one.
     pub port: Option<PortKey>,
-    /// Who causes it: stable while the cause is, never a pid.
+    /// The program or process that causes it. It does not change while the cause lasts, so it is
+    /// never a pid.
     pub holder: String,
 }
 
-/// A fact judged wrong.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Anomaly {
-    /// Its kind.
-    pub kind: Kind,
-    /// What it is about.
-    pub subject: Subject,
-    /// Since when: proved, or first seen.
-    pub since: UnixSeconds,
-    /// It has not held for its grace, or not in two samples running.
-    pub pending: bool,
-    /// What was seen, one fact each.
-    pub evidence: Vec<String>,
-    /// What to do first.
-    pub advice: String,
-}
-
-/// Why a stale process lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StaleState {
-    /// It holds a listening socket.
-    Listening,
-    /// It has connections, and no listener.
-    Draining,
-    /// Neither.
-    Idle,
-    /// Dead and not reaped.
-    Zombie,
-    /// It could not be read.
-    Unknown,
-}
-
-impl StaleState {
-    /// Every value.
-    pub const ALL: [StaleState; 5] = [
-        StaleState::Listening,
-        StaleState::Draining,
-        StaleState::Idle,
-        StaleState::Zombie,
-        StaleState::Unknown,
-    ];
-
-    /// The label's value.
+impl Subject {
+    /// The address and port, if it is about a port.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            StaleState::Listening => "listening",
-            StaleState::Draining => "draining",
-            StaleState::Idle => "idle",
-            StaleState::Zombie => "zombie",
-            StaleState::Unknown => "unknown",
-        }
+    pub fn place(&self) -> Option<(IpAddr, u16)> {
+        self.port.as_ref().map(|key| (key.address, key.port))
     }
 }
 
-/// Connections of a process by state.
+/// A finding that has been held against the grace of its kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Anomaly {
+    /// The kind.
+    pub kind: Kind,
+    /// What it is about.
+    pub subject: Subject,
+    /// Since when it has been wrong: a proved time, or that of the first sample that showed it.
+    pub since: UnixSeconds,
+    /// It has not lasted for its grace and in two samples running yet; else it is firing.
+    pub pending: bool,
+    /// The facts that were seen, one in each line.
+    pub evidence: Vec<String>,
+    /// The first thing to do.
+    pub advice: String,
+}
+
+named! {
+    /// Why a stale process is still there.
+    pub enum StaleState {
+        /// It still holds a listening socket.
+        Listening = "listening",
+        /// It has no listener, but connections.
+        Draining = "draining",
+        /// It has neither, and has not exited.
+        Idle = "idle",
+        /// It is dead, and its parent has not reaped it.
+        Zombie = "zombie",
+        /// Its sockets could not all be read.
+        Unknown = "unknown",
+    }
+}
+
+/// The number of a process's connections by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConnectionCounts {
     /// TCP ESTABLISHED.
@@ -254,12 +118,12 @@ pub struct ConnectionCounts {
     pub syn_sent: u64,
     /// Unix streams other than the master's.
     pub unix: u64,
-    /// TCP in other states, and QUIC.
+    /// TCP in any other state, and QUIC.
     pub other: u64,
 }
 
 impl ConnectionCounts {
-    /// Name (label `state`) and number of each.
+    /// Each state's name (label `state`) and number.
     #[must_use]
     pub fn named(&self) -> [(&'static str, u64); 5] {
         [
@@ -271,13 +135,13 @@ impl ConnectionCounts {
         ]
     }
 
-    /// All together.
+    /// The number of all connections.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.named().iter().map(|(_, count)| count).sum()
     }
 
-    /// Adds another process's.
+    /// Adds the connections of another process.
     pub fn add(&mut self, other: &ConnectionCounts) {
         self.established += other.established;
         self.close_wait += other.close_wait;
@@ -287,133 +151,181 @@ impl ConnectionCounts {
     }
 }
 
-/// A process of a haproxy.
+/// A process of a service, as the verdict shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessView {
-    /// Identity.
+    /// Its pid and start time.
     pub id: ProcessId,
-    /// Role.
+    /// Its role.
     pub role: Role,
-    /// Generation.
+    /// Its generation.
     pub generation: Generation,
-    /// Of a stale one.
+    /// Why it is still there; `None` unless it is stale.
     pub state: Option<StaleState>,
-    /// Start.
+    /// When it was started.
     pub started: UnixSeconds,
-    /// Of a stale one: when the process that superseded it was started.
-    pub superseded: Option<UnixSeconds>,
-    /// Of a stale one, where they could be read.
+    /// How it was superseded; `None` unless it is stale.
+    pub superseded: Option<Superseded>,
+    /// Its connections; `None` unless it is stale and they could be read.
     pub connections: Option<ConnectionCounts>,
-    /// Anonymous resident memory.
+    /// Its resident anonymous memory (`RssAnon`).
     pub anonymous_memory_bytes: Option<u64>,
-    /// Open descriptors.
+    /// The number of its open descriptors.
     pub open_fds: Option<u64>,
-    /// Limit on them.
+    /// The limit on its open descriptors (`RLIMIT_NOFILE`).
     pub max_fds: Option<u64>,
 }
 
-/// A port some generation of a haproxy listens on.
+/// A port on which one generation of a service listens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Port {
-    /// Which.
+    /// The port.
     pub key: PortKey,
-    /// Whose.
+    /// The generation.
     pub generation: Generation,
-    /// Who holds it, ascending.
+    /// The processes that hold its sockets, ascending.
     pub pids: Vec<i32>,
-    /// Its sockets, ascending.
+    /// The inodes of its sockets, ascending.
     pub inodes: Vec<u64>,
-    /// Fill of the fullest socket's accept queue (TCP).
+    /// The length of its fullest accept queue (TCP).
     pub queue_length: Option<u32>,
-    /// That queue's limit.
+    /// The limit of that queue.
     pub queue_limit: Option<u32>,
-    /// Connections dropped at full accept queues of any generation (TCP).
+    /// The connections that were dropped at full accept queues, of all generations (TCP).
     pub drops: Option<u64>,
 }
 
-/// How a haproxy came to be watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// It has a name in the configuration.
-    Configured,
-    /// It was found on the host.
-    Discovered,
-}
-
-impl Origin {
-    /// The label's value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Origin::Configured => "configured",
-            Origin::Discovered => "discovered",
-        }
+named! {
+    /// How a service came to be watched.
+    pub enum Origin {
+        /// An entry of the exporter's configuration matches it.
+        Configured = "configured",
+        /// It was found on the host, and no entry matches it.
+        Discovered = "discovered",
     }
 }
 
-/// One haproxy, judged.
+/// The reloads of one service since the exporter was started.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reloads {
+    /// The number of new generations that took over.
+    pub successes: u64,
+    /// The number of a master's reloads that no worker came of.
+    pub failures: u64,
+    /// Failures can be counted, because there is a master whose environment can be read.
+    pub failures_known: bool,
+    /// Whether the last one succeeded; `None` if there was none, or that cannot be known.
+    pub last_successful: Option<bool>,
+    /// When the last one was.
+    pub last_timestamp: Option<UnixSeconds>,
+}
+
+/// The verdict on one service.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Haproxy {
-    /// Its name.
+pub struct ServiceVerdict {
+    /// Its name (label `haproxy`).
     pub name: String,
     /// How it came to be watched.
     pub origin: Origin,
-    /// What else is known of it.
+    /// Its pidfile, configuration and other attributes that identify it.
     pub identity: Identity,
-    /// A current process serves. `None`: could not be seen.
+    /// Whether a current process serves; `None` if that could not be seen.
     pub up: Option<bool>,
     /// Its processes, oldest first.
     pub processes: Vec<ProcessView>,
-    /// Generations alive; `None`: could not be seen.
+    /// The number of generations that are alive; `None` if that could not be seen.
     pub generations: Option<u64>,
-    /// Start of the serving generation.
+    /// When the serving generation was started.
     pub generation_start: Option<UnixSeconds>,
-    /// Its configuration as it is on disk, where it could be read.
+    /// Its configuration on disk, if it could be read.
     pub configuration: Option<Arc<Configuration>>,
     /// Its listeners by port and generation.
     pub ports: Vec<Port>,
-    /// Protocols whose listeners are known in full.
+    /// The protocols of which every listener is known.
     pub protocols_known: BTreeSet<Protocol>,
-    /// What is wrong, pending included, in a stable order.
+    /// Its anomalies, pending ones included, by kind and subject.
     pub anomalies: Vec<Anomaly>,
-    /// Kinds that could be judged.
+    /// The kinds that could be judged: for any other, no anomaly does not mean that all is well.
     pub judged: BTreeSet<Kind>,
-    /// Anomalies that began since the exporter was started.
+    /// How many anomalies have begun since the exporter was started, by kind.
     pub observed: BTreeMap<Kind, u64>,
     /// Its reloads.
     pub reloads: Reloads,
-    /// What is left to it.
+    /// The memory and pids that are left to it.
     pub headroom: Headroom,
-    /// Its thresholds.
+    /// Its thresholds for the alerts.
     pub thresholds: Thresholds,
-    /// Permitted port numbers by protocol.
+    /// The number of ports that it may listen on, by protocol.
     pub allowed_ports: BTreeMap<Protocol, u64>,
 }
 
-impl Haproxy {
-    /// Nobody can say whether it serves, nor what would follow from that it does not.
-    pub fn doubt(&mut self) {
+impl ServiceVerdict {
+    /// A service that has no process: it has every series that a service always has, at zero. Whether
+    /// its ports are blocked is not known without its configuration.
+    #[must_use]
+    pub fn absent(name: &str, rules: &Rules) -> ServiceVerdict {
+        let both = [Protocol::Tcp, Protocol::Udp];
+        ServiceVerdict {
+            name: name.to_owned(),
+            origin: Origin::Configured,
+            identity: Identity::default(),
+            up: Some(false),
+            processes: Vec::new(),
+            generations: Some(0),
+            generation_start: None,
+            configuration: None,
+            ports: Vec::new(),
+            protocols_known: both.into_iter().collect(),
+            anomalies: Vec::new(),
+            judged: Kind::ALL.into_iter().filter(|kind| *kind != Kind::PortBlocked).collect(),
+            observed: BTreeMap::new(),
+            reloads: Reloads::default(),
+            headroom: Headroom::default(),
+            thresholds: rules.thresholds,
+            allowed_ports: both.into_iter().map(|p| (p, rules.allowed_count(p))).collect(),
+        }
+    }
+
+    /// A service of which it is not known whether it has a process.
+    #[must_use]
+    pub fn unknown(name: &str, rules: &Rules) -> ServiceVerdict {
+        ServiceVerdict {
+            up: None,
+            generations: None,
+            protocols_known: BTreeSet::new(),
+            judged: BTreeSet::new(),
+            ..ServiceVerdict::absent(name, rules)
+        }
+    }
+
+    /// Withholds whether it is up, and every conclusion from its being down.
+    pub fn withhold(&mut self) {
         self.up = None;
         self.protocols_known.clear();
         self.judged.clear();
     }
 
-    /// Nothing of it lives any more; it keeps its series for a while.
+    /// Its anomalies that are not pending.
+    pub fn firing(&self) -> impl Iterator<Item = &Anomaly> {
+        self.anomalies.iter().filter(|anomaly| !anomaly.pending)
+    }
+
+    /// It has no process left, and keeps its series until it is forgotten.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.processes.is_empty()
     }
 }
 
-/// What a sample means.
+/// The verdict on one sample.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Verdict {
     /// When the sample was taken.
     pub taken: UnixSeconds,
-    /// The haproxys, by name.
-    pub haproxys: Vec<Haproxy>,
-    /// What could not be read.
+    /// The services, in the order of their names.
+    pub services: Vec<ServiceVerdict>,
+    /// Everything that could not be read.
     pub unreadable: Vec<Unreadable>,
-    /// How the collectors fared.
+    /// The runs of the collectors.
     pub collectors: Vec<CollectorRun>,
 }

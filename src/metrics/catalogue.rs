@@ -1,17 +1,17 @@
-//! Every metric there is: name, type, labels, help. The one place that spells their names.
+//! The catalogue: name, type, labels and help of every metric. No other file spells their names.
 
 use prometheus::proto::MetricType;
 
-/// One metric.
+/// One metric of the catalogue.
 #[derive(Debug)]
 pub struct Row {
-    /// Name, with its unit at the end.
+    /// The name, which ends with the unit.
     pub name: &'static str,
-    /// Type.
+    /// The type.
     pub kind: MetricType,
-    /// Labels, in the order their values are given.
+    /// The labels, in the order of their values.
     pub labels: &'static [&'static str],
-    /// Help, with what is absent when.
+    /// The help text, which says when a series is absent.
     pub help: &'static str,
 }
 
@@ -36,27 +36,27 @@ catalogue! {
         "HAProxy services seen on this host.";
     INFO: GAUGE "haproxy_host_info"
         ["haproxy", "mode", "unit", "config", "pidfile", "version"]
-        "What is known of a HAProxy service; always 1.";
+        "Facts about a HAProxy service; always 1.";
     UP: GAUGE "haproxy_host_up" ["haproxy", "origin"]
-        "1 when a current process serves; absent when that could not be seen.";
+        "1 when a current process serves; absent when unknown.";
     PROCESSES: GAUGE "haproxy_host_processes" ["haproxy", "role", "generation"]
         "Processes by role and generation.";
     STALE_PROCESSES: GAUGE "haproxy_host_stale_processes" ["haproxy", "state"]
-        "Stale processes by why they live; absent when generations could not be told.";
+        "Stale processes by the reason they are still alive; absent when the generations are unknown.";
     STALE_CONNECTIONS: GAUGE "haproxy_host_stale_connections" ["haproxy", "state"]
         "Connections held by stale processes; absent when they could not be read.";
     STALE_OLDEST_TIMESTAMP: GAUGE "haproxy_host_stale_oldest_timestamp_seconds" ["haproxy"]
         "When the longest-stale process was superseded; absent when none is stale.";
     GENERATIONS: GAUGE "haproxy_host_generations" ["haproxy"]
-        "Distinct generations alive; absent when they could not be told.";
+        "Distinct generations alive; absent when unknown.";
     GENERATION_START: GAUGE "haproxy_host_generation_start_timestamp_seconds" ["haproxy"]
         "Start of the serving generation; absent when there is none.";
     RELOADS: COUNTER "haproxy_host_reloads_total" ["haproxy", "result"]
         "Reloads observed; failures only with a master, where they can be known.";
     LAST_RELOAD_SUCCESSFUL: GAUGE "haproxy_host_last_reload_successful" ["haproxy"]
-        "1 when the last reload landed; absent without a master or a reload.";
+        "1 when the last reload succeeded; absent without a master or a reload.";
     LAST_RELOAD_TIMESTAMP: GAUGE "haproxy_host_last_reload_timestamp_seconds" ["haproxy"]
-        "When the last known reload was; absent when none is known.";
+        "Time of the last known reload; absent when none is known.";
     THRESHOLD: GAUGE "haproxy_host_threshold" ["haproxy", "name"]
         "The policy's thresholds, for alerting rules to compare with.";
     RESIDENT_MEMORY: GAUGE "haproxy_host_resident_memory_bytes" ["haproxy", "generation"]
@@ -90,13 +90,13 @@ catalogue! {
         ["haproxy", "protocol", "address", "port", "interface", "netns"]
         "Connections dropped at the port's sockets.";
     ANOMALIES: GAUGE "haproxy_host_anomalies" ["haproxy", "kind"]
-        "Anomalies now; a kind that could not be judged is absent.";
+        "Firing anomalies; absent for a kind that could not be judged.";
     ANOMALY_INFO: GAUGE "haproxy_host_anomaly_info"
         ["haproxy", "kind", "protocol", "address", "port", "interface", "netns", "holder"]
-        "An anomaly; always 1. Capped by metrics.max_port_series.";
+        "A firing anomaly; always 1. Capped by metrics.max_port_series.";
     ANOMALY_START: GAUGE "haproxy_host_anomaly_start_timestamp_seconds"
         ["haproxy", "kind", "protocol", "address", "port", "interface", "netns", "holder"]
-        "Since when an anomaly holds.";
+        "Since when a firing anomaly holds.";
     ANOMALIES_OBSERVED: COUNTER "haproxy_host_anomalies_observed_total" ["haproxy", "kind"]
         "Anomalies that began while the exporter watched.";
     UNREADABLE: GAUGE "haproxy_host_unreadable" ["what"]
@@ -106,7 +106,7 @@ catalogue! {
     SAMPLE_DURATION: GAUGE "haproxy_host_sample_duration_seconds" ["collector"]
         "Time a collector took for the sample.";
     SAMPLE_SUCCESS: GAUGE "haproxy_host_sample_success" ["collector"]
-        "1 when a collector saw what it is made to see.";
+        "1 when a collector saw everything it is meant to see.";
     SAMPLE_TIMESTAMP: GAUGE "haproxy_host_sample_timestamp_seconds" []
         "When the data of this page was taken.";
     BUILD_INFO: GAUGE "haproxy_host_exporter_build_info" ["version", "revision", "rustversion"]

@@ -1,13 +1,14 @@
-//! Gathers samples by metric, each label set once, and encodes them.
+//! Gathers samples by metric, each set of labels once, and encodes them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
-use super::Exposition;
+use bytes::Bytes;
+
 use super::catalogue::{self as row, Row};
 use super::family::Family;
 
-/// Metrics with a series for each port or anomaly.
+/// The metrics with one series for each port or anomaly, which `max_port_series` limits.
 pub const CAPPED: [&Row; 6] = [
     &row::PORT_INFO,
     &row::LISTEN_QUEUE_LENGTH,
@@ -17,36 +18,50 @@ pub const CAPPED: [&Row; 6] = [
     &row::ANOMALY_START,
 ];
 
-/// Samples by metric. It can be filled again and again: a series that was there the last time is
-/// used again, with its text.
+/// A page in Prometheus' text format 0.0.4.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exposition {
+    /// The text of each metric. An unchanged text is shared with the page before.
+    pub metrics: Vec<Bytes>,
+}
+
+impl Exposition {
+    /// Returns the whole page as one text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.metrics.iter().map(|text| String::from_utf8_lossy(text)).collect()
+    }
+}
+
+/// Samples by metric, refilled for each page. A series of the page before is reused with its text.
 #[derive(Debug, Default)]
 pub struct Families {
     by_name: HashMap<&'static str, Family>,
     dropped: BTreeMap<&'static str, usize>,
-    /// Keyed at random, so that nobody can name things to have the same hash.
+    /// Keyed at random, so that no user can choose names whose hashes collide.
     hashing: RandomState,
 }
 
 impl Families {
-    /// Begins a page.
+    /// Begins a new page.
     pub fn begin(&mut self) {
         self.dropped.clear();
         self.by_name.values_mut().for_each(Family::begin);
     }
 
-    /// Adds a sample; of equal label sets the first stands.
+    /// Adds a sample. Of samples with equal labels the first one counts.
     pub fn add(&mut self, row: &'static Row, labels: &[&str], value: f64) {
         let identity = self.identity(labels);
         self.add_identified(row, [(identity, value)], |_| labels.to_vec());
     }
 
-    /// What stands for labels that are made of this, and of nothing else.
+    /// Returns the identity of a set of labels that is a function of `of`.
     pub fn identity(&self, of: impl Hash) -> u64 {
         self.hashing.hash_one(of)
     }
 
-    /// Adds many samples of a metric: the identity and value of each. Labels are made, of the
-    /// sample's place among them, only where there was no such series the last time.
+    /// Adds many samples of a metric, given as identities and values. `labels` makes the labels of
+    /// the sample at an index, and is called only for series that the page before did not have.
     pub fn add_identified<L: AsRef<str>>(
         &mut self,
         row: &'static Row,
@@ -59,25 +74,25 @@ impl Families {
         }
     }
 
-    /// Adds a sample if its value is known.
+    /// Adds a sample if its value is known; an unknown value has no series.
     pub fn add_known(&mut self, row: &'static Row, labels: &[&str], value: Option<f64>) {
         if let Some(value) = value {
             self.add(row, labels, value);
         }
     }
 
-    /// Counts series that the cap leaves out.
+    /// Counts series that `max_port_series` leaves out.
     pub fn drop_series(&mut self, row: &'static Row, count: usize) {
         *self.dropped.entry(row.name).or_default() += count;
     }
 
-    /// How many series of a metric were left out.
+    /// Returns how many series of a metric were left out.
     #[must_use]
     pub fn dropped(&self, row: &Row) -> usize {
         self.dropped.get(row.name).copied().unwrap_or(0)
     }
 
-    /// The page, in the order of the catalogue.
+    /// Encodes the page, in the order of the catalogue.
     #[must_use]
     pub fn encode(&mut self) -> Exposition {
         let mut metrics = Vec::new();
@@ -91,12 +106,23 @@ impl Families {
     }
 }
 
+/// Converts a whole number to the value of a sample, which is a 64-bit float.
+#[allow(clippy::cast_precision_loss)]
+pub fn number(value: u64) -> f64 {
+    value as f64
+}
+
+/// Converts a count to the value of a sample.
+pub fn count(value: usize) -> f64 {
+    number(value as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_the_same_whatever_was_on_the_last() {
+    fn a_reused_page_equals_a_new_one() {
         let row = &row::UP;
         let pages: [&[(&str, f64)]; 7] = [
             &[("a", 1.0), ("b", 0.0)],
@@ -120,6 +146,6 @@ mod tests {
         }
         let last = fill(&mut kept, &[("b", 0.0), ("b", 7.0)]);
         assert_eq!(last.matches("haproxy=\"b\"").count(), 1, "{last}");
-        assert!(last.contains("} 0"), "the first stands: {last}");
+        assert!(last.contains("} 0"), "the first one counts: {last}");
     }
 }

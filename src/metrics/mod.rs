@@ -1,48 +1,29 @@
-//! From a verdict to the page that Prometheus scrapes. Pure.
+//! Renders a verdict as the page of metrics that Prometheus scrapes.
 
 pub mod catalogue;
 mod families;
 mod family;
-mod haproxys;
-
-use bytes::Bytes;
+mod services;
 
 use self::catalogue as row;
-use self::families::Families;
+pub use self::families::Exposition;
+use self::families::{Families, count, number};
+use crate::build_info;
 use crate::judge::verdict::Verdict;
 use crate::model::{OwnProcess, UnixSeconds, What};
 
-/// What the exporter says of itself.
+/// Facts about the exporter itself.
 #[derive(Debug, Clone, Default)]
 pub struct Exporter {
-    /// Its own process.
+    /// Its own process; `None` if that could not be read.
     pub own: Option<OwnProcess>,
-    /// Its configuration was last read without error.
+    /// The last attempt to read its configuration succeeded.
     pub config_successful: bool,
-    /// When it last was.
+    /// When its configuration was last read successfully.
     pub config_success_timestamp: UnixSeconds,
 }
 
-/// Version, source revision and compiler.
-pub const BUILD: [&str; 3] =
-    [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTVERSION")];
-
-/// A page in Prometheus' text format 0.0.4.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Exposition {
-    /// The text of each metric; shared with the last page where it is the same.
-    pub metrics: Vec<Bytes>,
-}
-
-impl Exposition {
-    /// The whole page.
-    #[must_use]
-    pub fn text(&self) -> String {
-        self.metrics.iter().map(|text| String::from_utf8_lossy(text)).collect()
-    }
-}
-
-/// Renders one page after the other; what pages have in common is kept from one to the next.
+/// Renders page after page and reuses the text that two pages have in common.
 #[derive(Debug, Default)]
 pub struct Renderer {
     page: Families,
@@ -64,10 +45,10 @@ impl Renderer {
 }
 
 fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, max_port_series: usize) {
-    let living = verdict.haproxys.iter().filter(|haproxy| !haproxy.is_gone()).count();
+    let living = verdict.services.iter().filter(|service| !service.is_gone()).count();
     page.add(&row::HAPROXYS, &[], count(living));
-    for haproxy in &verdict.haproxys {
-        haproxys::add(page, haproxy, max_port_series);
+    for service in &verdict.services {
+        services::add(page, service, max_port_series);
     }
     for metric in families::CAPPED {
         page.add(&row::SERIES_DROPPED, &[metric.name], count(page.dropped(metric)));
@@ -85,7 +66,7 @@ fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, max_port_se
 }
 
 fn add_exporter(page: &mut Families, exporter: &Exporter) {
-    page.add(&row::BUILD_INFO, &BUILD, 1.0);
+    page.add(&row::BUILD_INFO, &build_info::LABELS, 1.0);
     let successful = f64::from(u8::from(exporter.config_successful));
     page.add(&row::CONFIG_RELOAD_SUCCESSFUL, &[], successful);
     page.add(&row::CONFIG_RELOAD_TIMESTAMP, &[], exporter.config_success_timestamp);
@@ -97,14 +78,4 @@ fn add_exporter(page: &mut Families, exporter: &Exporter) {
     page.add(&row::PROCESS_RESIDENT_MEMORY, &[], number(own.resident_memory_bytes));
     page.add(&row::PROCESS_START, &[], own.start_timestamp_seconds);
     page.add(&row::PROCESS_THREADS, &[], number(own.threads));
-}
-
-/// Samples of the text format are 64-bit floats.
-#[allow(clippy::cast_precision_loss)]
-fn number(value: u64) -> f64 {
-    value as f64
-}
-
-fn count(value: usize) -> f64 {
-    number(value as u64)
 }

@@ -1,8 +1,8 @@
-//! Sets of port numbers as runs, for people and for sysctl.
+//! Sets of port numbers as ranges, in the notation of people and of sysctl.
 
 use std::ops::RangeInclusive;
 
-/// Consecutive numbers together. The numbers must ascend.
+/// Groups ascending numbers into ranges.
 #[must_use]
 pub fn runs(numbers: impl IntoIterator<Item = u16>) -> Vec<RangeInclusive<u16>> {
     let mut runs: Vec<RangeInclusive<u16>> = Vec::new();
@@ -16,14 +16,14 @@ pub fn runs(numbers: impl IntoIterator<Item = u16>) -> Vec<RangeInclusive<u16>> 
     runs
 }
 
-/// `80,443,8000-8010`.
+/// Writes ranges as in `80,443,8000-8010`.
 #[must_use]
 pub fn list(runs: &[RangeInclusive<u16>]) -> String {
     let words: Vec<String> = runs.iter().map(run).collect();
     words.join(",")
 }
 
-/// `80`, or `8000-8010`.
+/// Writes one range as `80` or `8000-8010`.
 #[must_use]
 pub fn run(run: &RangeInclusive<u16>) -> String {
     if run.start() == run.end() {
@@ -33,34 +33,12 @@ pub fn run(run: &RangeInclusive<u16>) -> String {
     }
 }
 
-/// The command that reserves these ports and keeps what is reserved: the sysctl replaces the
-/// list. `netns` is the label of the network namespace it must run in.
-#[must_use]
-pub fn reserve_command(
-    netns: &str,
-    reserved: &[RangeInclusive<u16>],
-    ports: impl IntoIterator<Item = u16>,
-) -> String {
-    let mut all: Vec<u16> = reserved.iter().cloned().flatten().collect();
-    all.extend(ports);
-    all.sort_unstable();
-    let list = list(&runs(all));
-    let inside = match netns {
-        "" => String::new(),
-        label if label.bytes().all(|b| b.is_ascii_digit()) => {
-            "nsenter --net --target=PID_OF_HAPROXY ".to_owned()
-        }
-        label => format!("ip netns exec {label} "),
-    };
-    format!("{inside}sysctl -w net.ipv4.ip_local_reserved_ports={list}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped() {
+    fn consecutive_numbers_are_one_range() {
         let table: [(&[u16], &str); 4] = [
             (&[], ""),
             (&[80], "80"),

@@ -1,54 +1,56 @@
-//! Every use of a port number, as plain values: for `check` and `inspect --port`.
+//! Every use of a port number, listener or not: what `check` and `inspect --port` look at.
 
 use std::net::IpAddr;
 
-use super::{ConnectionState, Protocol, SocketInode};
+use super::socket::{ConnectionState, Protocol, SocketInode};
 
-/// What a socket does with the port number it uses.
+/// What a socket does with its port number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortRole {
-    /// TCP in state LISTEN.
+    /// A TCP socket in state LISTEN.
     Listening,
-    /// UDP without a peer.
+    /// A UDP socket without a peer.
     Peerless,
-    /// TCP, bound, and neither listening nor connected: a paused listener, or one about to connect.
+    /// A TCP socket that is bound but neither listens nor is connected: a paused listener, or a socket
+    /// about to connect.
     Bound,
-    /// It has a peer.
+    /// A socket with a peer.
     Connected(ConnectionState),
-    /// The kernel's memory of a connection that has ended; no process holds it.
+    /// The kernel's record of a connection that has ended. No process holds it.
     TimeWait,
 }
 
-/// One socket that uses a port number of its network namespace, listener or not.
+/// One socket that uses a port number of its network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortUse {
-    /// Transport.
+    /// The transport protocol.
     pub protocol: Protocol,
     /// What it does with the port.
     pub role: PortRole,
-    /// Local address; unspecified when bound to all.
+    /// The local address; unspecified if it is bound to all addresses.
     pub address: IpAddr,
-    /// Local port.
+    /// The local port.
     pub port: u16,
-    /// The peer.
+    /// The address and port of the peer, if it has one.
     pub remote: Option<(IpAddr, u16)>,
-    /// An IPv6 socket that leaves IPv4 alone; `None`: IPv4, connected, or from `/proc/net`.
+    /// Whether an IPv6 socket leaves IPv4 alone; `None` for IPv4, for a connected socket, or if it was read
+    /// from `/proc/net`.
     pub v6only: Option<bool>,
-    /// Interface it is bound to.
+    /// The interface it is bound to (`SO_BINDTODEVICE`).
     pub interface: Option<String>,
-    /// Identity; `None`: no process holds it any more.
+    /// Its inode; `None` if no process holds it any more.
     pub inode: Option<SocketInode>,
-    /// Who made it.
+    /// The user who created it.
     pub uid: u32,
-    /// Receive buffer, bytes; `None` from `/proc/net`.
+    /// The size of its receive buffer; `None` if it was read from `/proc/net`.
     pub receive_buffer_bytes: Option<u32>,
 }
 
-/// A program as a person knows it.
+/// A process as a person knows it: its pid and its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Program {
     /// Its pid in the pid namespace of the procfs that was read.
     pub pid: i32,
-    /// Its name in the kernel (`/proc/PID/comm`).
+    /// Its name (`/proc/PID/comm`).
     pub name: String,
 }

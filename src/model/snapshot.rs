@@ -1,59 +1,59 @@
-//! One sample as a whole, and what was looked at closer after it.
+//! A whole sample, and the details that were read after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    BoundSocket, Connection, Headroom, NamespaceId, NetworkNamespace, PortUse, Process, ProcessId,
-    Program, Protocol, SocketInode, UnixSeconds, Unreadable,
-};
+use super::gaps::Gaps;
+use super::host::Headroom;
+use super::network::{NamespaceId, NetworkNamespace};
+use super::port_use::{PortUse, Program};
+use super::process::{Process, ProcessId};
+use super::socket::{Connection, SocketInode};
+use super::time::UnixSeconds;
+use super::unreadable::Unreadable;
 
 /// One collector's run within a sample (label `collector`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CollectorRun {
-    /// `processes`, `sockets`, `ownership`, `config`.
+    /// Its name: `processes`, `sockets`, `ownership` or `config`.
     pub collector: &'static str,
-    /// Time it took.
+    /// The time it took.
     pub duration_seconds: f64,
-    /// It saw what it was made to see, single unreadable items apart.
+    /// Whether it saw everything it is meant to see, apart from single unreadable items.
     pub success: bool,
 }
 
-/// Everything one sample saw.
+/// Everything that one sample saw.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// When.
+    /// When the sample was taken.
     pub taken: UnixSeconds,
-    /// HAProxys came and went whenever it was tried, or a listener was let go to nobody: what nobody
-    /// seems to do may be done by one that is not in it.
-    pub torn: bool,
-    /// Sockets that a process of the sample may hold besides those that are known to: the search for
-    /// their holders is put off for what it would cost.
-    pub unsearched: BTreeSet<SocketInode>,
-    /// Those of them that an HAProxy held, and none is known to hold now.
-    pub lost: BTreeSet<SocketInode>,
-    /// Every `HAProxy` process, oldest first.
+    /// The reasons why the sample may be incomplete.
+    pub gaps: Gaps,
+    /// Every HAProxy process, oldest first.
     pub processes: Vec<Process>,
-    /// Names (comm) of their parents that are not `HAProxy` themselves, by pid.
+    /// The names (comm) of their parents that are not HAProxy, by pid.
     pub parents: BTreeMap<i32, String>,
-    /// Every network namespace an `HAProxy` lives or listens in, and the exporter's own.
+    /// Every network namespace in which an HAProxy lives or listens, and the exporter's own.
     pub networks: BTreeMap<NamespaceId, NetworkNamespace>,
     /// The exporter's own network namespace.
     pub own_network: Option<NamespaceId>,
-    /// What is left on the host.
+    /// The resources that are left on the host.
     pub host: Headroom,
-    /// What is left in each cgroup of [`Process::cgroup`], its ancestors included.
+    /// The resources that are left in each cgroup of [`Process::cgroup`], within the limits of its
+    /// ancestors.
     pub cgroups: BTreeMap<String, Headroom>,
-    /// What could not be read.
+    /// The things that could not be read.
     pub unreadable: Vec<Unreadable>,
-    /// How the collectors fared.
+    /// The runs of the collectors.
     pub collectors: Vec<CollectorRun>,
 }
 
 impl Snapshot {
-    /// These processes run the same programs, hold the same sockets and listen on the same of them.
+    /// Whether both samples show the same for these processes: programs, sockets, and which of the
+    /// sockets listen.
     ///
-    /// A sample is not taken in one moment. What two in a row show is no mixture of before and
-    /// after.
+    /// A sample is not taken in one moment and may mix the states before and after a change. A state
+    /// that two samples in a row agree on is not such a mixture.
     #[must_use]
     pub fn agrees_with(&self, other: &Snapshot, about: &BTreeSet<ProcessId>) -> bool {
         let same = |(a, b): (&Process, &Process)| {
@@ -67,30 +67,6 @@ impl Snapshot {
         mine.len() == theirs.len()
             && mine.into_iter().zip(theirs).all(same)
             && self.held_listeners(about) == other.held_listeners(about)
-    }
-
-    /// A listener that was lost may be of one that had these ports: of TCP by network namespace, of
-    /// UDP.
-    #[must_use]
-    pub fn may_have_lost(
-        &self,
-        tcp_ports: &BTreeSet<(NamespaceId, u16)>,
-        udp_ports: &BTreeSet<u16>,
-    ) -> bool {
-        if self.lost.is_empty() {
-            return false; // as mostly
-        }
-        let had = |network: NamespaceId, socket: &BoundSocket| match socket.protocol {
-            Protocol::Tcp => tcp_ports.contains(&(network, socket.port)),
-            Protocol::Udp => udp_ports.contains(&socket.port),
-        };
-        let tables = self.networks.iter();
-        let bound = tables.flat_map(|(id, table)| table.bound.iter().flatten().map(|s| (*id, s)));
-        let lost = bound.filter(|(_, socket)| self.lost.contains(&socket.inode));
-        let of_others = lost.filter(|(id, socket)| !had(*id, socket));
-        let of_others: BTreeSet<SocketInode> = of_others.map(|(_, socket)| socket.inode).collect();
-        // What is in none of these tables is a unix listener: nothing tells whose it was.
-        of_others.len() < self.lost.len()
     }
 
     fn processes_of(&self, ids: &BTreeSet<ProcessId>) -> Vec<&Process> {
@@ -107,26 +83,26 @@ impl Snapshot {
     }
 }
 
-/// What was looked at closer once a sample had shown what is worth it.
+/// Details that were read after a sample, for the processes and ports that its judgement asked about.
 #[derive(Debug, Clone, Default)]
-pub struct CloserLook {
-    /// Connections of the processes they were asked for; absent: not asked for or unreadable.
+pub struct Details {
+    /// The connections of processes. A process is absent if it was not asked for or is unreadable.
     pub connections: BTreeMap<ProcessId, Vec<Connection>>,
     /// Every socket on the ports that were asked for, by network namespace.
     pub port_uses: BTreeMap<NamespaceId, Vec<PortUse>>,
-    /// Of those, what HAProxys hold besides [`Process::sockets`].
+    /// The sockets among these that an HAProxy holds and [`Process::sockets`] does not list.
     pub held: BTreeSet<(SocketInode, ProcessId)>,
-    /// Of those, the programs that hold what no HAProxy holds.
+    /// The programs that hold the sockets among these that no HAProxy holds.
     pub programs: BTreeMap<SocketInode, Program>,
-    /// What could not be read.
+    /// The things that could not be read.
     pub unreadable: Vec<Unreadable>,
 }
 
-impl CloserLook {
-    /// Nothing was asked for.
+impl Details {
+    /// Returns the details when nothing was asked for.
     #[must_use]
-    pub const fn none() -> CloserLook {
-        CloserLook {
+    pub const fn none() -> Details {
+        Details {
             connections: BTreeMap::new(),
             port_uses: BTreeMap::new(),
             held: BTreeSet::new(),

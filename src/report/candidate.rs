@@ -1,4 +1,4 @@
-//! What `check` says of a configuration: for programs, and what both forms share.
+//! The result of `check` for one configuration, its JSON and its summary.
 
 use serde_json::{Value, json};
 
@@ -7,31 +7,31 @@ use crate::check::{Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Place, SourceFile};
 use crate::model::Unreadable;
 
-/// One configuration, judged.
+/// One judged configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Candidate {
-    /// The haproxy whose policy and ports counted; `None`: the defaults.
+    /// The service whose policy and ports counted; `None` for the defaults.
     pub haproxy: Option<String>,
     /// Its files.
     pub files: Vec<SourceFile>,
-    /// What they declare.
+    /// What the files declare.
     pub declared: Declared,
-    /// What is said of it.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// What stood in the way of seeing it all.
+    /// What could not be read, and which right is missing.
     pub unseen: Vec<Unreadable>,
-    /// Label of the network namespace it would bind in; empty for this one.
+    /// The label of the network namespace it would bind in; empty for the exporter's own.
     pub netns: String,
 }
 
 impl Candidate {
-    /// Findings that stand in the way of a reload.
+    /// Counts the findings that forbid a reload.
     #[must_use]
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)
     }
 
-    /// Findings that do not.
+    /// Counts the findings that do not forbid a reload.
     #[must_use]
     pub fn warnings(&self) -> usize {
         self.count(Severity::Warning)
@@ -41,14 +41,14 @@ impl Candidate {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// Not enough was seen to say that nothing is wrong.
+    /// Whether too little could be read to conclude that nothing is wrong.
     #[must_use]
     pub fn is_blind(&self) -> bool {
         !self.unseen.is_empty() || self.findings.iter().any(|finding| finding.unseen)
     }
 }
 
-/// The answer of `check --output json`; the form is stable and may gain keys.
+/// Returns the answer of `check --output json`; the form is stable and may gain keys.
 #[must_use]
 pub fn json(candidates: &[Candidate]) -> Value {
     let each = |of: fn(&Candidate) -> Vec<Value>| {
@@ -63,7 +63,7 @@ pub fn json(candidates: &[Candidate]) -> Value {
     })
 }
 
-/// Which haproxy an entry is of, where it is of one.
+/// Adds the name of the service to each entry, if there is one.
 fn named(candidate: &Candidate, entries: Vec<Value>) -> Vec<Value> {
     let mut entries = entries;
     if let Some(name) = &candidate.haproxy {
@@ -95,29 +95,30 @@ fn listeners(candidate: &Candidate) -> Vec<Value> {
 }
 
 fn anomalies(candidate: &Candidate) -> Vec<Value> {
-    let told = candidate.findings.iter().filter(|finding| finding.kind != Kind::Uncertain);
-    told.map(|finding| {
-        let endpoint = finding.endpoint.as_ref();
-        let place = finding.place.as_ref();
-        json!({
-            "kind": finding.kind.as_str(),
-            "severity": finding.severity.as_str(),
-            "file": place.map(file),
-            "line": place.map(|place| place.line),
-            "column": place.map(|place| place.columns.start),
-            "protocol": endpoint.map(|e| e.protocol.as_str()),
-            "address": endpoint.map(|e| e.address.to_string()),
-            "port": endpoint.map(|e| *e.ports.start()),
-            "last_port": endpoint.map(|e| *e.ports.end()),
-            "interface": endpoint.map(|e| e.interface.clone().unwrap_or_default()),
-            "netns": endpoint.map(|e| e.namespace.as_deref().unwrap_or(&candidate.netns)),
-            "holder": finding.holder,
-            "what": finding.what,
-            "evidence": finding.why,
-            "advice": finding.help.join("; "),
+    let certain = candidate.findings.iter().filter(|finding| finding.kind != Kind::Uncertain);
+    certain
+        .map(|finding| {
+            let endpoint = finding.endpoint.as_ref();
+            let place = finding.place.as_ref();
+            json!({
+                "kind": finding.kind.as_str(),
+                "severity": finding.severity.as_str(),
+                "file": place.map(file),
+                "line": place.map(|place| place.line),
+                "column": place.map(|place| place.columns.start),
+                "protocol": endpoint.map(|e| e.protocol.as_str()),
+                "address": endpoint.map(|e| e.address.to_string()),
+                "port": endpoint.map(|e| *e.ports.start()),
+                "last_port": endpoint.map(|e| *e.ports.end()),
+                "interface": endpoint.map(|e| e.interface.clone().unwrap_or_default()),
+                "netns": endpoint.map(|e| e.namespace.as_deref().unwrap_or(&candidate.netns)),
+                "holder": finding.holder,
+                "what": finding.what,
+                "evidence": finding.why,
+                "advice": finding.help.join("; "),
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 fn uncertain(candidate: &Candidate) -> Vec<Value> {
@@ -134,7 +135,7 @@ fn unreadable(candidate: &Candidate) -> Vec<Value> {
         .collect()
 }
 
-/// One line that sums a candidate up.
+/// Returns one line that sums a candidate up.
 #[must_use]
 pub fn summary(candidate: &Candidate) -> String {
     let count = |number: usize, noun: &str| match number {
@@ -153,6 +154,6 @@ pub fn summary(candidate: &Candidate) -> String {
         name.unwrap_or_default(),
         count(candidate.declared.endpoints().count(), "port"),
         count(candidate.files.len(), "file"),
-        if candidate.is_blind() { "; not everything could be seen" } else { "" },
+        if candidate.is_blind() { "; not everything could be read" } else { "" },
     )
 }

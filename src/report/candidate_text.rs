@@ -1,5 +1,5 @@
-//! What `check` says to a person, in the manner of rustc: the line, its words underlined, what,
-//! why, and how to fix it.
+//! The result of `check` for a person, in the style of rustc: what is wrong, the line with its words
+//! underlined, why, and how to fix it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,11 +11,11 @@ use super::text::{excerpt, printable};
 use crate::check::{Finding, Severity};
 use crate::haproxy::config::{Place, SourceFile};
 
-/// Findings of one kind and severity shown in full; a configuration of ten thousand ports may have
-/// as many.
-const MOST_OF_A_KIND: usize = 20;
+/// The most findings of one kind and severity that are shown in full. A configuration of 10,000 ports
+/// may have as many.
+const MAX_OF_A_KIND: usize = 20;
 
-/// Everything that is to be said.
+/// Returns the whole report.
 #[must_use]
 pub fn text(candidates: &[Candidate], colour: bool, width: usize) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(width);
@@ -31,28 +31,28 @@ pub fn text(candidates: &[Candidate], colour: bool, width: usize) -> String {
             for finding in candidate.findings.iter().filter(|f| f.severity == severity) {
                 let count = shown.entry((severity, finding.kind)).or_default();
                 *count += 1;
-                if *count <= MOST_OF_A_KIND {
+                if *count <= MAX_OF_A_KIND {
                     push(&sources.render(finding, &renderer));
                     push("");
                 }
             }
         }
         for ((severity, kind), count) in shown {
-            if count > MOST_OF_A_KIND {
-                let more = count - MOST_OF_A_KIND;
+            if count > MAX_OF_A_KIND {
+                let more = count - MAX_OF_A_KIND;
                 push(&format!("{}[{}]: {more} more like these", severity.as_str(), kind.as_str()));
             }
         }
         for entry in &candidate.unseen {
             let subject = printable(&entry.subject);
-            push(&format!("could not see {subject}: {}", printable(&entry.reason)));
+            push(&format!("could not read {subject}: {}", printable(&entry.reason)));
         }
         push(&summary(candidate));
     }
     text
 }
 
-/// The files, for their lines.
+/// The files that findings quote.
 struct Sources<'a> {
     files: &'a [SourceFile],
 }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::check;
     use crate::haproxy::config::{Launch, read};
-    use crate::judge::policy::Rules;
+    use crate::policy::Rules;
 
     fn said(text: &[u8]) -> String {
         let files = vec![SourceFile { path: "a\x1b.cfg".into(), text: text.to_vec() }];
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_are_underlined() {
+    fn the_words_of_a_finding_are_underlined() {
         let text = said(b"frontend a\n    bind :80\n");
         let expected = "error[port_out_of_range]: port 80 is not allowed
  --> a\\u{1b}.cfg:2:10
@@ -130,7 +130,7 @@ mod tests {
 2 |     bind :80
   |          ^^^ frontend a tcp 0.0.0.0:80 would listen here
   |
-  = note: allowed_ports does not have it
+  = note: allowed_ports does not include it
   = help: choose a port that is allowed, or add this one to allowed_ports in --config.file
 
 1 port in 1 file: 1 error
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn many_alike_are_counted() {
+    fn many_similar_findings_are_counted() {
         let binds = " bind :80\n".repeat(50);
         let text = said(format!("frontend a\n{binds}").as_bytes());
         assert!(text.contains("error[port_out_of_range]: 30 more like these"), "{text}");

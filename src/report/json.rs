@@ -1,33 +1,33 @@
-//! A verdict for programs: `inspect --output json`.
+//! The verdict for programs: `inspect --output json` and `/state.json`.
 
 use serde_json::{Value, json};
 
-use crate::judge::verdict::{Anomaly, Haproxy, Port, ProcessView, StaleState, Verdict};
+use crate::judge::verdict::{Anomaly, Port, ProcessView, ServiceVerdict, StaleState, Verdict};
 use crate::model::Unreadable;
 
-/// The answer of `inspect --output json`; the form is stable and may gain keys.
+/// Returns the verdict as JSON; the form is stable and may gain keys.
 #[must_use]
 pub fn inspect_json(verdict: &Verdict) -> Value {
     json!({
         "version": 1,
         "taken_timestamp": verdict.taken,
-        "haproxys": verdict.haproxys.iter().map(haproxy_json).collect::<Vec<_>>(),
+        "haproxys": verdict.services.iter().map(service_json).collect::<Vec<_>>(),
         "unreadable": verdict.unreadable.iter().map(unreadable_json).collect::<Vec<_>>(),
     })
 }
 
-fn haproxy_json(haproxy: &Haproxy) -> Value {
+fn service_json(service: &ServiceVerdict) -> Value {
     json!({
-        "name": haproxy.name,
-        "origin": haproxy.origin.as_str(),
-        "up": haproxy.up,
-        "mode": haproxy.identity.mode,
-        "config": haproxy.identity.config,
-        "pidfile": haproxy.identity.pidfile,
-        "version": haproxy.identity.version,
-        "processes": haproxy.processes.iter().map(process_json).collect::<Vec<_>>(),
-        "ports": haproxy.ports.iter().map(port_json).collect::<Vec<_>>(),
-        "anomalies": haproxy.anomalies.iter().map(anomaly_json).collect::<Vec<_>>(),
+        "name": service.name,
+        "origin": service.origin.as_str(),
+        "up": service.up,
+        "mode": service.identity.mode,
+        "config": service.identity.config,
+        "pidfile": service.identity.pidfile,
+        "version": service.identity.version,
+        "processes": service.processes.iter().map(process_json).collect::<Vec<_>>(),
+        "ports": service.ports.iter().map(port_json).collect::<Vec<_>>(),
+        "anomalies": service.anomalies.iter().map(anomaly_json).collect::<Vec<_>>(),
     })
 }
 
@@ -44,7 +44,10 @@ fn process_json(process: &ProcessView) -> Value {
         "generation": process.generation.as_str(),
         "state": process.state.map(StaleState::as_str),
         "start_timestamp": process.started,
-        "superseded_timestamp": process.superseded,
+        "superseded_timestamp": process.superseded.map(|how| how.since),
+        "superseded": process.superseded.map(|how| {
+            json!({"by": how.by.pid, "proof": how.proof.as_str(), "timestamp": how.since})
+        }),
         "connections": connections,
     })
 }

@@ -1,22 +1,25 @@
-//! What is known, for people and programs: `inspect`, `check`, the page. Pure.
+//! Reports for people and programs: `inspect`, `check`, the page for a person.
 
 pub mod candidate;
 pub mod candidate_text;
 mod json;
+pub mod page;
 pub mod port;
 pub mod table;
 pub mod text;
 
 pub use self::json::inspect_json;
-use crate::judge::Policy;
-use crate::judge::verdict::{Severity, Verdict};
+use crate::judge::verdict::Verdict;
+use crate::policy::Policy;
+use crate::policy::kind::Severity;
 
-/// Something is wrong that a command should fail for.
+/// Whether `inspect` should fail.
 ///
-/// Info never is; what is pending is, unless a reload is so young that it may yet settle.
+/// An anomaly of severity info never makes it fail. A pending one does, unless the serving generation
+/// is so young that its reload may still be settling.
 #[must_use]
 pub fn has_anomalies(verdict: &Verdict, policy: &Policy) -> bool {
-    verdict.haproxys.iter().any(|haproxy| {
+    verdict.services.iter().any(|haproxy| {
         let grace = policy.rules(&haproxy.name).stale_grace_seconds;
         let settling =
             haproxy.generation_start.is_some_and(|started| verdict.taken - started < grace);

@@ -1,60 +1,64 @@
-//! Everything that holds one port number, and why: `inspect --port`.
+//! `inspect --port`: every socket that holds one port number, its holder, and why it holds it.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
-use super::table::columns;
-use super::text::{Paint, Tint, printable};
-use crate::check::facts::only_sends;
+use super::table::{columns, count_rest};
+use super::text::{Paint, Tint, list, printable};
 use crate::check::finding::socket;
-use crate::haproxy::generations::Generation;
+use crate::haproxy::binding::{self, Ephemeral, only_sends, takes_clients};
+use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::StaleState;
-use crate::model::{ConnectionState, PortRole, PortUse, Protocol};
+use crate::model::{ConnectionState, PortRole, PortUse};
 
-/// What is known of a number.
+/// Every use of one port number on this host.
 #[derive(Debug, Clone, Default)]
 pub struct PortReport {
-    /// The number.
+    /// The port number.
     pub port: u16,
-    /// Each network namespace that was seen.
+    /// Its uses in each network namespace that could be read.
     pub networks: Vec<PortNetwork>,
-    /// Each haproxy.
-    pub stances: Vec<Stance>,
-    /// What stood in the way of seeing it all.
+    /// What each service expects of the number.
+    pub expectations: Vec<Expectation>,
+    /// What could not be read, and which right is missing.
     pub unseen: Vec<String>,
 }
 
-/// A number in one network namespace.
+/// The uses of the number in one network namespace.
 #[derive(Debug, Clone, Default)]
 pub struct PortNetwork {
-    /// Its label; empty for the exporter's own.
+    /// The label of the network namespace; empty for the exporter's own.
     pub label: String,
-    /// Its ephemeral range.
+    /// Its range of ephemeral ports, where that could be read.
     pub ephemeral: Option<RangeInclusive<u16>>,
-    /// The number is exempt from it.
-    pub reserved: bool,
-    /// The sockets.
+    /// The reserved ports, which the kernel does not give to outgoing connections.
+    pub reserved: Vec<RangeInclusive<u16>>,
+    /// The sockets that use the number.
     pub uses: Vec<HeldUse>,
 }
 
 impl PortNetwork {
-    /// The kernel may give the number to an outgoing connection.
+    /// Whether the kernel may give the number to an outgoing connection; `None` when that is not known.
     #[must_use]
     pub fn is_exposed(&self, port: u16) -> Option<bool> {
-        self.ephemeral.as_ref().map(|range| range.contains(&port) && !self.reserved)
+        self.ephemeral().gives_away(port)
+    }
+
+    fn ephemeral(&self) -> Ephemeral<'_> {
+        Ephemeral { range: self.ephemeral.as_ref(), reserved: &self.reserved }
     }
 }
 
-/// A socket and who holds it.
+/// A socket and the processes that hold it.
 #[derive(Debug, Clone)]
 pub struct HeldUse {
     /// The socket.
     pub socket: PortUse,
-    /// Who.
+    /// The processes that hold it.
     pub holders: Vec<Holder>,
-    /// The peer is a listener of the same host, so that this end has connected to it.
+    /// The peer is a listener of the same host, so this end has connected to it.
     pub peer_listens: bool,
 }
 
@@ -63,30 +67,30 @@ pub struct HeldUse {
 pub struct Holder {
     /// Its pid.
     pub pid: i32,
-    /// Its name.
+    /// The name of its program (`/proc/PID/comm`).
     pub program: String,
-    /// Of a haproxy: its name.
+    /// The service it belongs to, if it is a HAProxy.
     pub haproxy: Option<String>,
-    /// Of a haproxy.
+    /// Its generation, if it is a HAProxy.
     pub generation: Option<Generation>,
-    /// Of a stale process.
+    /// Its state, if it is a stale HAProxy.
     pub state: Option<StaleState>,
 }
 
-/// How a haproxy stands to the number.
+/// Whether a service declares the number and is allowed to.
 #[derive(Debug, Clone)]
-pub struct Stance {
-    /// Its name.
+pub struct Expectation {
+    /// The name of the service.
     pub haproxy: String,
-    /// Where its configuration on disk declares it: `FILE:LINE section`.
+    /// The places where its configuration on disk declares the number, as `FILE:LINE (section protocol)`.
     pub declared: Vec<String>,
-    /// Its configuration was read, and nothing in it is uncertain about the number.
+    /// Its configuration was read in full and has no uncertain line that could declare the number.
     pub declared_known: bool,
-    /// Its policy permits the number, on some address, for TCP or UDP.
+    /// Its policy allows the number for TCP or UDP, on at least one address.
     pub allowed: bool,
 }
 
-/// What a socket is there for.
+/// Explains what a socket is for.
 #[must_use]
 pub fn why(used: &HeldUse, network: &PortNetwork) -> String {
     let held = &used.socket;
@@ -135,28 +139,10 @@ pub fn why(used: &HeldUse, network: &PortNetwork) -> String {
     }
 }
 
-/// Beside a listener a connection was accepted; without one it went out if the number is the
-/// kernel's to give, or the other end listens. `None`: not known.
+/// Whether this end opened the connection; `None` when that is not known.
 fn is_outgoing(used: &HeldUse, network: &PortNetwork) -> Option<bool> {
-    let listens = |other: &HeldUse| {
-        other.socket.protocol == used.socket.protocol
-            && matches!(other.socket.role, PortRole::Listening | PortRole::Peerless)
-            && !only_sends(&other.socket)
-            && (other.socket.address.is_unspecified()
-                || other.socket.address == used.socket.address)
-    };
-    if network.uses.iter().any(listens) {
-        return Some(false);
-    }
-    let sent = used.socket.role == PortRole::Connected(ConnectionState::SynSent);
-    if used.peer_listens || sent {
-        return Some(true);
-    }
-    let remote = used.socket.remote.map(|(_, port)| port);
-    let chosen = network.is_exposed(used.socket.port) == Some(true);
-    let served =
-        remote.is_some_and(|port| network.ephemeral.as_ref().is_some_and(|r| !r.contains(&port)));
-    (chosen && served).then_some(true)
+    let beside = network.uses.iter().map(|other| &other.socket);
+    binding::is_outgoing(&used.socket, beside, network.ephemeral(), used.peer_listens)
 }
 
 fn role(role: PortRole) -> &'static str {
@@ -172,10 +158,10 @@ fn role(role: PortRole) -> &'static str {
     }
 }
 
-/// Sockets of one number that are shown: a busy listener has many connections.
-const MOST_ROWS: usize = 60;
+/// The longest table of the sockets of one port. A busy listener has many connections.
+const MAX_ROWS: usize = 60;
 
-/// For a person.
+/// The report for a person.
 #[must_use]
 pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
     let mut text = String::new();
@@ -200,9 +186,9 @@ pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
         if network.uses.is_empty() {
             text.push_str("  nothing uses it\n");
         }
-        let rows = network.uses.iter().take(MOST_ROWS).map(|used| {
+        let rows = network.uses.iter().take(MAX_ROWS).map(|used| {
             let held = &used.socket;
-            let pids: Vec<_> = used.holders.iter().map(|holder| holder.pid.to_string()).collect();
+            let pids: Vec<_> = used.holders.iter().map(|holder| holder.pid).collect();
             let tint = match held.role {
                 PortRole::Listening => None,
                 PortRole::Connected(_) if is_outgoing(used, network) == Some(false) => {
@@ -217,7 +203,7 @@ pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
                 role(held.role).to_owned(),
                 inode,
                 held.uid.to_string(),
-                pids.join(" "),
+                list(&pids, " "),
                 why(used, network),
             ];
             (tint, cells)
@@ -227,26 +213,24 @@ pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
             let heads = ["PROTO", "LOCAL", "STATE", "INODE", "UID", "PIDS", "WHY"];
             columns(&mut text, &heads, rows.into_iter(), paint, width);
         }
-        if network.uses.len() > MOST_ROWS {
-            let _ = writeln!(text, "  and {} more", network.uses.len() - MOST_ROWS);
-        }
+        count_rest(&mut text, network.uses.len(), MAX_ROWS, "");
     }
-    for stance in &report.stances {
-        let declared = match (stance.declared.as_slice(), stance.declared_known) {
+    for expected in &report.expectations {
+        let declared = match (expected.declared.as_slice(), expected.declared_known) {
             ([], true) => "not declared".to_owned(),
             ([], false) => "not known whether declared".to_owned(),
             (places, _) => format!("declared in {}", printable(&places.join(", "))),
         };
-        let allowed = if stance.allowed { "allowed" } else { "not allowed" };
-        let _ = writeln!(text, "haproxy {}: {declared}, {allowed}", printable(&stance.haproxy));
+        let allowed = if expected.allowed { "allowed" } else { "not allowed" };
+        let _ = writeln!(text, "haproxy {}: {declared}, {allowed}", printable(&expected.haproxy));
     }
     for entry in &report.unseen {
-        let _ = writeln!(text, "could not see {}", printable(entry));
+        let _ = writeln!(text, "could not read {}", printable(entry));
     }
     text
 }
 
-/// For programs.
+/// The report for programs; the form is stable and may gain keys.
 #[must_use]
 pub fn json(report: &PortReport) -> Value {
     let networks = report.networks.iter().map(|network| {
@@ -260,8 +244,7 @@ pub fn json(report: &PortReport) -> Value {
                 "remote_port": held.remote.map(|(_, port)| port),
                 "interface": held.interface.as_deref().unwrap_or_default(),
                 "state": role(held.role),
-                "listener": held.role == PortRole::Listening
-                    || (held.protocol == Protocol::Udp && held.role == PortRole::Peerless && !only_sends(held)),
+                "listener": takes_clients(held),
                 "outgoing": match held.role {
                     PortRole::Connected(_) => is_outgoing(used, network),
                     _ => Some(false),
@@ -281,20 +264,20 @@ pub fn json(report: &PortReport) -> Value {
         json!({
             "netns": network.label,
             "ephemeral": network.ephemeral.as_ref().map(|range| range.contains(&report.port)),
-            "reserved": network.reserved,
+            "reserved": network.ephemeral().reserves(report.port),
             "uses": uses.collect::<Vec<_>>(),
         })
     });
-    let haproxys = report.stances.iter().map(|stance| {
+    let haproxys = report.expectations.iter().map(|expected| {
         json!({
-            "name": stance.haproxy,
-            "declared": if stance.declared_known || !stance.declared.is_empty() {
-                Some(!stance.declared.is_empty())
+            "name": expected.haproxy,
+            "declared": if expected.declared_known || !expected.declared.is_empty() {
+                Some(!expected.declared.is_empty())
             } else {
                 None
             },
-            "declared_at": stance.declared,
-            "allowed": stance.allowed,
+            "declared_at": expected.declared,
+            "allowed": expected.allowed,
         })
     });
     json!({
@@ -309,6 +292,7 @@ pub fn json(report: &PortReport) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Protocol;
 
     fn used(role: PortRole, local: &str, remote: Option<&str>) -> HeldUse {
         let end = |text: &str| {
@@ -379,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_nobody_uses() {
+    fn an_unused_number_is_reported_as_such() {
         let report =
             PortReport { port: 50000, networks: vec![network(vec![])], ..PortReport::default() };
         let text = text(&report, Paint { colour: false }, 100);

@@ -1,53 +1,56 @@
-//! A verdict for a person at a terminal: anomalies first, then processes by generation, and ports.
+//! The verdict for a person at a terminal: anomalies first, then processes by generation, then ports.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::text::{Paint, Tint, printable, wrap};
-use crate::haproxy::generations::Generation;
+use super::text::{Paint, Tint, age, list, more, printable, wrap};
+use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::{
-    Anomaly, Haproxy, Port, PortKey, ProcessView, Severity, StaleState, Verdict,
+    Anomaly, Port, PortKey, ProcessView, ServiceVerdict, StaleState, Verdict,
 };
 use crate::model::{Unreadable, numbers};
+use crate::policy::kind::Severity;
 
-/// Processes and groups of ports of one haproxy that are shown; a pile-up may have thousands.
-const MOST_ROWS: usize = 40;
+/// The longest table of processes or ports of one service. A pile-up may have thousands.
+const MAX_ROWS: usize = 40;
+/// The number of pids of a port that its row names before it counts the rest.
+const MAX_PIDS: usize = 3;
 
-/// Everything that is to be said, in lines of at most `width` characters where words allow.
+/// The whole report, in lines of at most `width` characters unless a word is longer.
 #[must_use]
 pub fn table(verdict: &Verdict, paint: Paint, width: usize) -> String {
     let mut text = anomalies(verdict, paint, width);
-    if text.is_empty() && !verdict.haproxys.is_empty() {
+    if text.is_empty() && !verdict.services.is_empty() {
         text = format!("{}\n", paint.tint(Tint::Good, "no anomalies"));
     }
-    for one in &verdict.haproxys {
+    for one in &verdict.services {
         text.push('\n');
-        haproxy(&mut text, one, verdict.taken, paint, width);
+        service(&mut text, one, verdict.taken, paint, width);
     }
-    if verdict.haproxys.is_empty() {
+    if verdict.services.is_empty() {
         text.push_str("no HAProxy runs on this host\n");
     }
     unreadable(&mut text, &verdict.unreadable, paint, width);
     text
 }
 
-/// What is wrong, the worst first, with why and what to do.
+/// The anomalies, the worst first, each with its evidence and advice.
 #[must_use]
 pub fn anomalies(verdict: &Verdict, paint: Paint, width: usize) -> String {
     let mut text = String::new();
-    let mut all: Vec<(&Haproxy, &Anomaly)> =
-        verdict.haproxys.iter().flat_map(|h| h.anomalies.iter().map(move |a| (h, a))).collect();
-    all.sort_by_key(|(haproxy, anomaly)| {
-        (anomaly.kind.severity(), anomaly.pending, haproxy.name.as_str(), anomaly.kind)
+    let mut all: Vec<(&ServiceVerdict, &Anomaly)> =
+        verdict.services.iter().flat_map(|s| s.anomalies.iter().map(move |a| (s, a))).collect();
+    all.sort_by_key(|(service, anomaly)| {
+        (anomaly.kind.severity(), anomaly.pending, service.name.as_str(), anomaly.kind)
     });
-    for (haproxy, anomaly) in all {
+    for (service, anomaly) in all {
         let severity = anomaly.kind.severity();
         let tint = match severity {
             Severity::Critical => Tint::Bad,
             Severity::Warning => Tint::Poor,
             Severity::Info => Tint::Plain,
         };
-        let mut words = vec![printable(&haproxy.name)];
+        let mut words = vec![printable(&service.name)];
         words.extend(anomaly.subject.port.as_ref().map(port_name));
         if !anomaly.subject.holder.is_empty() {
             words.push(format!("holder {}", printable(&anomaly.subject.holder)));
@@ -74,7 +77,7 @@ pub fn anomalies(verdict: &Verdict, paint: Paint, width: usize) -> String {
     text
 }
 
-/// Text behind a mark, its further lines below its first.
+/// Writes words behind a mark, and aligns the following lines with the first.
 fn lines(text: &mut String, mark: &str, words: &str, width: usize) {
     let indent = mark.chars().count();
     for (index, line) in wrap(words, width.saturating_sub(indent)).iter().enumerate() {
@@ -85,13 +88,13 @@ fn lines(text: &mut String, mark: &str, words: &str, width: usize) {
     }
 }
 
-fn haproxy(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width: usize) {
-    let (up, tint) = match haproxy.up {
+fn service(text: &mut String, service: &ServiceVerdict, now: f64, paint: Paint, width: usize) {
+    let (up, tint) = match service.up {
         Some(true) => ("up", Tint::Good),
         Some(false) => ("down", Tint::Bad),
         None => ("could not be seen", Tint::Poor),
     };
-    let identity = &haproxy.identity;
+    let identity = &service.identity;
     let path = |name: &str, path: &Option<std::path::PathBuf>| {
         path.as_ref().map(|path| format!("{name} {}", printable(&path.to_string_lossy())))
     };
@@ -101,27 +104,29 @@ fn haproxy(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width: 
         .extend(identity.version.as_ref().map(|version| format!("version {}", printable(version))));
     words.extend(path("configuration", &identity.config));
     words.extend(path("pidfile", &identity.pidfile));
-    let name = paint.tint(Tint::Head, &format!("haproxy {}", printable(&haproxy.name)));
+    let name = paint.tint(Tint::Head, &format!("haproxy {}", printable(&service.name)));
     let _ = writeln!(text, "{name}  {}", paint.tint(tint, up));
     if !words.is_empty() {
         lines(text, "  ", &words.join(", "), width);
     }
-    processes(text, haproxy, now, paint, width);
-    ports(text, haproxy, width, paint);
+    processes(text, service, now, paint, width);
+    ports(text, service, width, paint);
 }
 
-fn processes(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width: usize) {
-    let mut shown: Vec<&ProcessView> = haproxy.processes.iter().collect();
+fn processes(text: &mut String, service: &ServiceVerdict, now: f64, paint: Paint, width: usize) {
+    let mut shown: Vec<&ProcessView> = service.processes.iter().collect();
     shown.sort_by_key(|process| (process.generation, process.role, process.id));
-    let rows = shown.iter().take(MOST_ROWS).map(|process| {
+    let rows = shown.iter().take(MAX_ROWS).map(|process| {
         let tint = match process.state {
             Some(StaleState::Listening) => Some(Tint::Bad),
             Some(StaleState::Idle | StaleState::Zombie) => Some(Tint::Poor),
             _ if process.generation == Generation::Stale => Some(Tint::Faint),
             _ => None,
         };
-        let superseded =
-            process.superseded.map(|since| format!("superseded {} ago", age(now - since)));
+        let superseded = process.superseded.map(|how| {
+            let ago = age(now - how.since);
+            format!("superseded {ago} ago by pid {} ({})", how.by.pid, how.proof.as_str())
+        });
         let connections = process.connections.filter(|_| process.state.is_some()).map(|counts| {
             let named = counts.named().into_iter().filter(|(_, count)| *count > 0);
             let words: Vec<_> = named.map(|(state, count)| format!("{count} {state}")).collect();
@@ -140,19 +145,19 @@ fn processes(text: &mut String, haproxy: &Haproxy, now: f64, paint: Paint, width
     if !shown.is_empty() {
         columns(text, &["PID", "ROLE", "GENERATION", "STATE", "AGE", ""], rows, paint, width);
     }
-    more(text, shown.len(), "processes");
+    count_rest(text, shown.len(), MAX_ROWS, "processes");
 }
 
-fn ports(text: &mut String, haproxy: &Haproxy, width: usize, paint: Paint) {
-    // Ports that differ in nothing but their number share a row.
+fn ports(text: &mut String, service: &ServiceVerdict, width: usize, paint: Paint) {
+    // Ports that differ only in their number share a row.
     let mut groups: BTreeMap<_, Vec<u16>> = BTreeMap::new();
-    for Port { key, generation, pids, .. } in &haproxy.ports {
+    for Port { key, generation, pids, .. } in &service.ports {
         let PortKey { protocol, address, port, interface, netns } = key;
         let row = (*generation, *protocol, *address, interface, netns, pids);
         groups.entry(row).or_default().push(*port);
     }
     let count = groups.len();
-    let rows = groups.into_iter().take(MOST_ROWS).map(|(row, ports)| {
+    let rows = groups.into_iter().take(MAX_ROWS).map(|(row, ports)| {
         let (generation, protocol, address, interface, netns, pids) = row;
         let mut place = address.to_string();
         if !interface.is_empty() {
@@ -162,35 +167,32 @@ fn ports(text: &mut String, haproxy: &Haproxy, width: usize, paint: Paint) {
             let _ = write!(place, " netns {}", printable(netns));
         }
         let stale = generation == Generation::Stale;
-        let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
-        let list = numbers::list(&numbers::runs(ports)).replace(',', " ");
+        let numbers = numbers::list(&numbers::runs(ports)).replace(',', " ");
         let cells = vec![
             protocol.as_str().to_owned(),
             place,
             generation.as_str().to_owned(),
-            shortened(&pids),
-            list,
+            shortened(pids),
+            numbers,
         ];
         (stale.then_some(Tint::Bad), cells)
     });
     if count > 0 {
         columns(text, &["PROTO", "ADDRESS", "GENERATION", "PIDS", "PORTS"], rows, paint, width);
     }
-    more(text, count, "groups of ports");
+    count_rest(text, count, MAX_ROWS, "groups of ports");
 }
 
-fn shortened(pids: &[String]) -> String {
-    match pids {
-        [first, second, third, rest @ ..] if !rest.is_empty() => {
-            format!("{first} {second} {third} and {} more", rest.len())
-        }
-        _ => pids.join(" "),
-    }
+fn shortened(pids: &[i32]) -> String {
+    let shown = list(pids.get(..MAX_PIDS).unwrap_or(pids), " ");
+    let more = more(pids.len(), MAX_PIDS, "");
+    more.map_or_else(|| shown.clone(), |more| format!("{shown} {more}"))
 }
 
-fn more(text: &mut String, count: usize, what: &str) {
-    if count > MOST_ROWS {
-        let _ = writeln!(text, "  and {} more {what}", count - MOST_ROWS);
+/// Counts the rows that a table leaves out, below it.
+pub(super) fn count_rest(text: &mut String, count: usize, limit: usize, rows: &str) {
+    if let Some(more) = more(count, limit, rows) {
+        let _ = writeln!(text, "  {more}");
     }
 }
 
@@ -198,18 +200,17 @@ fn unreadable(text: &mut String, entries: &[Unreadable], paint: Paint, width: us
     if entries.is_empty() {
         return;
     }
-    let head =
-        format!("\n{} things could not be read, so this is not all there is:", entries.len());
+    let head = format!("\n{} things could not be read, so this is incomplete:", entries.len());
     let _ = writeln!(text, "{}", paint.tint(Tint::Poor, &head));
-    for entry in entries.iter().take(MOST_ROWS) {
+    for entry in entries.iter().take(MAX_ROWS) {
         let words = format!("{} of {}: {}", entry.what.as_str(), entry.subject, entry.reason);
         lines(text, "  ", &printable(&words), width);
     }
-    more(text, entries.len(), "");
+    count_rest(text, entries.len(), MAX_ROWS, "");
 }
 
-/// Rows in columns as wide as their widest cell, each in its colour; a last cell for which there is
-/// no room goes on below.
+/// Writes rows in columns as wide as their widest cell, each row in its colour. A last cell that does
+/// not fit continues below its row.
 pub(super) fn columns(
     text: &mut String,
     heads: &[&str],
@@ -253,10 +254,10 @@ pub(super) fn columns(
     }
 }
 
-/// Indent of what goes on below its row.
+/// The indent of a cell that continues below its row.
 const BELOW: usize = 9;
 
-/// `tcp 0.0.0.0:80`, with interface and network namespace where it has them.
+/// Names a port, such as `tcp 0.0.0.0:80`, with its interface and network namespace if it has them.
 #[must_use]
 pub fn port_name(key: &PortKey) -> String {
     let mut name =
@@ -270,21 +271,6 @@ pub fn port_name(key: &PortKey) -> String {
     name
 }
 
-/// `3d 4h`, `5m 6s`: two units, the greater first.
-#[must_use]
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // an age is small and not negative
-pub fn age(seconds: f64) -> String {
-    let seconds = seconds.max(0.0) as u64;
-    let (days, hours) = (seconds / 86400, seconds / 3600 % 24);
-    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{rest}s"),
-        (0, 0, _) => format!("{minutes}m {rest}s"),
-        (0, ..) => format!("{hours}h {minutes}m"),
-        _ => format!("{days}d {hours}h"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,15 +278,6 @@ mod tests {
     use crate::stage::{Film, actor};
 
     const PLAIN: Paint = Paint { colour: false };
-
-    #[test]
-    fn ages_have_two_units() {
-        for (seconds, expected) in
-            [(0.4, "0s"), (59.9, "59s"), (61.0, "1m 1s"), (7260.0, "2h 1m"), (90000.0, "1d 1h")]
-        {
-            assert_eq!(age(seconds), expected);
-        }
-    }
 
     #[test]
     fn anomalies_come_first_and_everything_fits() {
@@ -326,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_of_an_empty_host() {
+    fn an_empty_host_has_one_line() {
         let verdict = Film::default().see(1000.0, &[]);
         assert_eq!(table(&verdict, PLAIN, 80), "no HAProxy runs on this host\n");
     }

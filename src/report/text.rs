@@ -1,33 +1,34 @@
-//! Text that others wrote, made fit for a terminal; and colour.
+//! Text for a person: foreign text made harmless, ages, lists, wrapped lines and colour.
 
+use std::fmt::Display;
 use std::ops::Range;
 
-/// Colours of the terminal, or none of them.
+/// Paints words for a terminal, or leaves them plain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paint {
-    /// Escape sequences are wanted.
+    /// Whether to write colour escapes.
     pub colour: bool,
 }
 
-/// What a word means, as a colour.
+/// The meaning of a word, shown as a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tint {
     /// Something is broken.
     Bad,
     /// Something is wrong.
     Poor,
-    /// Good to know.
+    /// Something is worth knowing.
     Plain,
     /// All is well.
     Good,
-    /// A heading.
+    /// The words are a heading.
     Head,
-    /// Less important.
+    /// The words matter less than those around them.
     Faint,
 }
 
 impl Paint {
-    /// The words in their colour.
+    /// Returns the words in the colour of `tint`.
     #[must_use]
     pub fn tint(self, tint: Tint, words: &str) -> String {
         let code = match tint {
@@ -42,12 +43,13 @@ impl Paint {
     }
 }
 
-/// Without what would move the cursor, ring, or turn the direction of writing.
+/// Escapes the characters of foreign text that would move the cursor, ring the bell, turn the
+/// direction of writing, or not show at all.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
-        if is_harmful(character) {
+        if is_hostile(character) {
             clean.extend(character.escape_default());
         } else {
             clean.push(character);
@@ -56,12 +58,46 @@ pub fn printable(text: &str) -> String {
     clean
 }
 
-fn is_harmful(character: char) -> bool {
-    let turns = matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    character.is_control() || turns
+/// Whether a character controls the terminal, turns the direction of writing, breaks the line or is
+/// invisible.
+fn is_hostile(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        )
 }
 
-/// Breaks text at blanks into lines of at most `width` characters; a longer word stays whole.
+/// A duration in its two largest units, such as `3d 4h` or `5m 6s`; a negative one is `0s`.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // an age is small and not negative
+pub fn age(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    let (days, hours) = (seconds / 86400, seconds / 3600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest}s"),
+        (0, 0, _) => format!("{minutes}m {rest}s"),
+        (0, ..) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+/// Joins values, such as pids, with a separator.
+#[must_use]
+pub fn list<T: Display>(values: &[T], separator: &str) -> String {
+    values.iter().map(T::to_string).collect::<Vec<_>>().join(separator)
+}
+
+/// The end of a list that shows at most `limit` of `count` items, such as `and 3 more ports`; `None`
+/// when it shows all.
+#[must_use]
+pub fn more(count: usize, limit: usize, items: &str) -> Option<String> {
+    let left_out = count.checked_sub(limit).filter(|left_out| *left_out > 0)?;
+    Some(format!("and {left_out} more {items}").trim_end().to_owned())
+}
+
+/// Breaks text at spaces into lines of at most `width` characters. A longer word stays whole.
 #[must_use]
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -77,13 +113,15 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Most bytes of a line shown before, within and after what is underlined.
+/// The number of bytes of an excerpt that precede the underlined ones.
 const BEFORE: usize = 60;
+/// The number of bytes that an excerpt underlines at most.
 const WITHIN: usize = 80;
+/// The number of bytes of an excerpt that follow the underlined ones.
 const AFTER: usize = 40;
 
-/// The part of a line around `columns` (bytes, from 1), fit for a terminal, and the bytes of it to
-/// underline. Lines may be megabytes of anything.
+/// Cuts out the part of a line around `columns` (bytes, counted from 1) and makes it harmless for a
+/// terminal. Also returns the bytes to underline. A line may hold megabytes of anything.
 #[must_use]
 pub fn excerpt(line: &[u8], columns: &Range<usize>) -> (String, Range<usize>) {
     let start = columns.start.saturating_sub(1).min(line.len());
@@ -105,18 +143,19 @@ pub fn excerpt(line: &[u8], columns: &Range<usize>) -> (String, Range<usize>) {
         text.push('…');
     }
     if last == first {
-        text.push(' '); // something to underline at the end of a line
+        text.push(' '); // to be underlined at the end of a line
     }
     (text, first..last.max(first + 1))
 }
 
-/// One column for each character, so that what is underlined stays above its line.
+/// Replaces each character that is not exactly one column wide, so that the underline stays below
+/// its words.
 fn one_line(bytes: &[u8]) -> String {
     let picture = |character: char| match character {
         '\t' => ' ',
         '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(character)).unwrap_or('\u{fffd}'),
         '\x7f' => '\u{2421}',
-        _ if is_harmful(character) => '\u{fffd}',
+        _ if is_hostile(character) => '\u{fffd}',
         other => other,
     };
     String::from_utf8_lossy(bytes).chars().map(picture).collect()
@@ -129,7 +168,35 @@ mod tests {
     #[test]
     fn hostile_text_is_escaped() {
         assert_eq!(printable("a\x1b[2Jb\u{202e}c\n"), "a\\u{1b}[2Jb\\u{202e}c\\n");
+        assert_eq!(printable("a\u{2028}b\u{feff}"), "a\\u{2028}b\\u{feff}");
         assert_eq!(printable("→ é"), "→ é");
+    }
+
+    #[test]
+    fn ages_have_two_units() {
+        let table = [
+            (-1.0, "0s"),
+            (0.4, "0s"),
+            (59.9, "59s"),
+            (61.0, "1m 1s"),
+            (7260.0, "2h 1m"),
+            (90000.0, "1d 1h"),
+        ];
+        for (seconds, expected) in table {
+            assert_eq!(age(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn a_cut_list_counts_the_rest() {
+        let table = [
+            (3, 3, "ports", None),
+            (4, 3, "ports", Some("and 1 more ports")),
+            (9, 3, "", Some("and 6 more")),
+        ];
+        for (count, limit, items, expected) in table {
+            assert_eq!(more(count, limit, items).as_deref(), expected);
+        }
     }
 
     #[test]
@@ -154,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_wrapped_at_blanks() {
+    fn text_is_wrapped_at_spaces() {
         assert_eq!(wrap("aa bb cc dddddddd e", 5), ["aa bb", "cc", "dddddddd", "e"]);
     }
 }

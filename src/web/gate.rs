@@ -1,8 +1,8 @@
-//! What a request passes before it is answered: rate, credentials, number at once.
+//! The checks before a request is answered: rate limit, credentials, number of requests at once.
 //!
-//! `/-/healthy` and `/-/ready` need no credentials: they tell nothing of the host, and a probe of
-//! an orchestrator or a load balancer has none. TLS, client certificates and the rate limit hold
-//! for them too.
+//! `/-/healthy` and `/-/ready` need no credentials: they reveal nothing about the host, and the
+//! probes of orchestrators and load balancers have none. TLS, client certificates and the rate limit
+//! apply to them too.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,42 +11,43 @@ use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, watch};
 
-use super::auth::{Keeper, Pass};
-use super::connection::{Connection, Connections};
+use super::admission::{Connection, Connections};
+use super::body::Chunks;
 use super::lifecycle::Reloader;
-use super::limits::{Bucket, Chunks};
+use super::page::{LastPage, Settings};
+use super::rate_limit::Bucket;
 use super::routes::{self, RELOAD, text};
-use super::security::Security;
-use super::{LastPage, Settings};
+use super::toolkit::auth::{Keeper, Pass};
+use super::toolkit::security::Security;
 
-/// All that a request meets.
+/// Everything that decides about a request.
 #[derive(Debug)]
 pub struct Gate {
-    /// How to serve.
+    /// The settings of the server.
     pub settings: Settings,
     /// The last page.
     pub page: LastPage,
     /// The web configuration in force.
     pub security: watch::Receiver<Arc<Security>>,
-    /// Credentials seen.
+    /// Checks credentials.
     pub keeper: Keeper,
-    /// Requests each time.
+    /// Limits the rate of requests.
     pub bucket: Bucket,
-    /// Requests at once.
+    /// Limits the number of requests at once.
     pub permits: Option<Arc<Semaphore>>,
-    /// Connections at once.
+    /// The open connections.
     pub connections: Connections,
     /// Reads the configuration again.
     pub reloader: Reloader,
 }
 
 impl Gate {
-    /// The web configuration in force.
+    /// Returns the web configuration in force.
     pub fn security(&self) -> Arc<Security> {
         Arc::clone(&self.security.borrow())
     }
 
-    /// Answers a request.
+    /// Answers a request, with the configured headers.
     pub async fn answer<B>(
         &self,
         request: Request<B>,
@@ -74,7 +75,7 @@ impl Gate {
             match self.keeper.check(request.headers(), &security.users).await {
                 Pass::Yes => {}
                 Pass::No => {
-                    let mut response = text(StatusCode::UNAUTHORIZED, "credentials are needed\n");
+                    let mut response = text(StatusCode::UNAUTHORIZED, "credentials required\n");
                     let scheme = HeaderValue::from_static("Basic realm=\"haproxy-host-exporter\"");
                     response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
                     return response;
@@ -92,8 +93,10 @@ impl Gate {
         let lifecycle = self.settings.enable_lifecycle;
         let mut response = if path == RELOAD && lifecycle && request.method() == Method::POST {
             match self.reloader.reload().await {
-                Ok(()) => text(StatusCode::OK, "configuration read again\n"),
-                Err(why) => routes::failed(format!("the last good configuration stays: {why}\n")),
+                Ok(()) => text(StatusCode::OK, "configuration reloaded\n"),
+                Err(why) => {
+                    routes::failed(format!("the last good configuration stays in force: {why}\n"))
+                }
             }
         } else {
             routes::answer(request, &self.settings, self.page.borrow().as_deref())

@@ -1,22 +1,22 @@
-//! Sockets to serve on: bound here, or handed over by systemd.
+//! The sockets that the server listens on: bound here, or handed over by systemd.
 
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 
 use listenfd::ListenFd;
 
-use super::Error;
+use super::error::Error;
 
-/// Connections that may wait to be accepted: a crowd that comes at once is then not told to try
-/// again in a second.
+/// The length of the accept queue. With a shorter one, clients that connect at the same moment would
+/// have to retry after a second.
 const BACKLOG: i32 = 1024;
 
-/// Binds every address, or none. An address without host means all of them.
+/// Binds every address, or none. An address without a host, such as `:10101`, means all interfaces.
 pub fn bind(addresses: &[String]) -> Result<Vec<TcpListener>, Error> {
     let bind = |address: &String| {
         let listener = match address.strip_prefix(':') {
             Some(port) => bind_one(&format!("[::]:{port}")).or_else(|error| {
-                // Without IPv6 there is still IPv4.
+                // A host without IPv6 may still have IPv4.
                 let no_ipv6 = error.kind() != io::ErrorKind::AddrInUse;
                 if no_ipv6 { bind_one(&format!("0.0.0.0:{port}")) } else { Err(error) }
             }),
@@ -43,7 +43,8 @@ fn bind_one(address: &str) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Takes the sockets that systemd hands over (sd_listen_fds(3)). Only while there is one thread.
+/// Takes the sockets that systemd hands over (sd_listen_fds(3)). Call it before there is a second
+/// thread, because it changes the environment.
 pub fn take_from_systemd() -> Result<Vec<TcpListener>, Error> {
     let mut sockets = ListenFd::from_env();
     let mut listeners = Vec::new();

@@ -1,145 +1,32 @@
-//! The HTTP server: what can be asked, by whom, and how long it may take.
+//! The HTTP server: its paths, who may ask for them, and how long a client may take.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `--web.telemetry-path` (`/metrics`) | the page of the last sample; 503 before the first |
 //! | `/` | a page for a person |
+//! | `/state.json` | the last sample as `inspect --output json` prints it; 503 before the first |
 //! | `/-/healthy` | 200 while the program runs; needs no credentials |
 //! | `/-/ready` | 200 once there is a sample, 503 when samples have stopped coming; needs no credentials |
 //! | `POST /-/reload` | reads the configuration again, with `--web.enable-lifecycle` |
 //!
 //! A request never waits for a sample and never makes one slower.
 
-mod auth;
-mod clients;
-mod config;
+mod admission;
+mod body;
 mod connection;
-mod endpoints;
+mod error;
 mod gate;
-mod gzip;
-mod html;
-mod landing;
 mod lifecycle;
-mod limits;
 mod listen;
-mod names;
+mod page;
+mod rate_limit;
 mod routes;
-mod san;
-mod security;
 mod server;
-mod tls;
+pub mod toolkit;
 
-use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
-
-use hyper::body::Bytes;
-use tokio::sync::watch;
-
-use crate::judge::verdict::Verdict;
-use crate::metrics::Exposition;
-
-pub use gzip::Gzip;
+pub use error::Error;
 pub use lifecycle::Reloaded;
 pub use listen::{bind, take_from_systemd};
-pub use security::Security;
+pub use page::{LastPage, Page, Settings};
 pub use server::serve;
-
-/// Why the program cannot serve.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address means nothing, is in use, or needs a right: choose another.
-    #[error("cannot listen on {address:?}: {source}; {remedy}")]
-    Bind {
-        /// What was given.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// `--web.systemd-socket`, and no sockets: start it by its socket unit.
-    #[error(
-        "systemd handed over no socket; start the socket unit, or leave out --web.systemd-socket"
-    )]
-    NothingHandedOver,
-    /// A socket handed over is no TCP listener: ListenStream= with a port makes one.
-    #[error("socket {number} handed over by systemd: {source}; ListenStream= takes ADDRESS:PORT")]
-    HandedOver {
-        /// Which, from 0.
-        number: usize,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The runtime could not be made.
-    #[error("cannot serve: {0}")]
-    Runtime(#[from] io::Error),
-}
-
-/// What one sample leaves for the requests that follow.
-#[derive(Debug)]
-pub struct Page {
-    /// The metrics, encoded: one part after another.
-    pub metrics: Vec<Bytes>,
-    /// The same, compressed once for all who ask for it.
-    pub metrics_gzip: Bytes,
-    /// When the sample was taken, to tell its age.
-    pub rendered: Instant,
-    verdict: Verdict,
-    telemetry_path: String,
-    person: OnceLock<Bytes>,
-}
-
-impl Page {
-    /// Prepares what requests will be answered with. `gzip`: what compressed the page before.
-    #[must_use]
-    pub fn new(
-        metrics: Exposition,
-        gzip: &mut Gzip,
-        verdict: Verdict,
-        telemetry_path: &str,
-    ) -> Page {
-        let Exposition { metrics } = metrics;
-        Page {
-            metrics_gzip: gzip.compress(&metrics),
-            metrics,
-            rendered: Instant::now(),
-            verdict,
-            telemetry_path: telemetry_path.to_owned(),
-            person: OnceLock::new(),
-        }
-    }
-
-    /// The page for a person, without its first lines, which tell its age. Made when the first one
-    /// asks: of most samples nobody does.
-    pub fn person(&self) -> Bytes {
-        let content = || landing::content(&self.verdict, &self.telemetry_path).into();
-        self.person.get_or_init(content).clone()
-    }
-}
-
-/// How to serve.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Path of the metrics.
-    pub telemetry_path: String,
-    /// Time between samples, to tell whether they still come.
-    pub sample_interval: Duration,
-    /// Requests at once; 0 for any number.
-    pub max_requests: usize,
-    /// `POST /-/reload` may be asked.
-    pub enable_lifecycle: bool,
-    /// The configuration, to be read again.
-    pub config_file: Option<PathBuf>,
-}
-
-impl Settings {
-    /// A sample older than this is late: samples have stopped coming.
-    fn late_after(&self) -> Duration {
-        self.sample_interval * 3 + Duration::from_secs(5)
-    }
-}
-
-/// The last page; `None` before the first sample.
-pub type LastPage = watch::Receiver<Option<Arc<Page>>>;
+pub use toolkit::security::Security;

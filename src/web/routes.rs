@@ -1,4 +1,4 @@
-//! What each path answers. Pure: a request and the last page in, a response out.
+//! The answer of each path: a request and the last page in, a response out.
 
 use hyper::body::Bytes;
 use hyper::header::{
@@ -8,20 +8,23 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::limits::Chunks;
-use super::{Page, Settings, landing};
+use super::body::Chunks;
+use super::page::{Page, Settings};
+use crate::report::page::landing;
 
-/// Reads the configuration again.
+/// The path that reloads the configuration.
 pub const RELOAD: &str = "/-/reload";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
+const STATE: &str = "/state.json";
 
-/// Prometheus' text format.
+/// The content type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 
-/// The path is one that probes ask.
+/// Whether a path is for probes.
 #[must_use]
 pub fn is_probe(path: &str) -> bool {
     path == HEALTHY || path == READY
@@ -34,7 +37,8 @@ pub fn answer<B>(
     page: Option<&Page>,
 ) -> Response<Chunks> {
     let path = request.uri().path();
-    let known = path == settings.telemetry_path || ["/", HEALTHY, READY, RELOAD].contains(&path);
+    let known =
+        path == settings.telemetry_path || ["/", STATE, HEALTHY, READY, RELOAD].contains(&path);
     if !known {
         return text(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
     }
@@ -54,6 +58,10 @@ pub fn answer<B>(
         "/" => person(settings, page),
         HEALTHY => text(StatusCode::OK, "healthy\n"),
         READY => ready(settings, page),
+        STATE => match page {
+            Some(page) => state(page),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, "no sample has been taken yet\n"),
+        },
         _ => match page {
             Some(page) => metrics(page, request.headers()),
             None => text(StatusCode::SERVICE_UNAVAILABLE, "no sample has been taken yet\n"),
@@ -69,7 +77,7 @@ fn only(methods: &'static str, why: &'static str) -> Response<Chunks> {
 
 fn metrics(page: &Page, headers: &HeaderMap) -> Response<Chunks> {
     let gzip = takes_gzip(headers);
-    let body = if gzip { vec![page.metrics_gzip.clone()] } else { page.metrics.clone() };
+    let body = if gzip { vec![page.metrics_gzip()] } else { page.metrics.clone() };
     let mut response = respond(StatusCode::OK, METRICS_TYPE, body);
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -79,7 +87,7 @@ fn metrics(page: &Page, headers: &HeaderMap) -> Response<Chunks> {
     response
 }
 
-/// RFC 9110, 12.5.3: gzip, x-gzip or `*`, with a weight that is not 0.
+/// Whether a client accepts gzip (RFC 9110, 12.5.3): `gzip`, `x-gzip` or `*` with a weight above 0.
 fn takes_gzip(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let mut best = None;
@@ -98,14 +106,16 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     best.unwrap_or(false)
 }
 
-/// The first lines tell the age and are new each time; the rest is shared by all requests.
+/// The page for a person. The age of the sample is computed for each request; the content is
+/// rendered once.
 fn person(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
     let age = page.map(|page| page.rendered.elapsed());
-    let head = Bytes::from(landing::head(age, age.is_some_and(|age| age > settings.late_after())));
-    let content = page.map(super::Page::person);
-    let content =
-        content.unwrap_or_else(|| Bytes::from(landing::nothing(&settings.telemetry_path)));
-    let mut response = respond(StatusCode::OK, HTML, [head, content]);
+    let late = age.is_some_and(|age| age > settings.late_after());
+    let document = match page {
+        Some(page) => landing::document(age, late, page.person()),
+        None => landing::document(None, false, &landing::no_content(&settings.telemetry_path)),
+    };
+    let mut response = respond(StatusCode::OK, HTML, [document.into()]);
     let fixed: [(HeaderName, &str); 4] = [
         (CONTENT_SECURITY_POLICY, landing::POLICY),
         (X_FRAME_OPTIONS, "deny"),
@@ -115,6 +125,13 @@ fn person(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
     for (name, value) in fixed {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+    response
+}
+
+/// The state of the last sample for programs, which no cache may keep.
+fn state(page: &Page) -> Response<Chunks> {
+    let mut response = respond(StatusCode::OK, JSON, [page.state()]);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -129,12 +146,12 @@ fn ready(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
     }
 }
 
-/// A line of text.
+/// Responds with a line of text.
 pub fn text(status: StatusCode, body: &'static str) -> Response<Chunks> {
     respond(status, TEXT, [Bytes::from_static(body.as_bytes())])
 }
 
-/// A line that says what went wrong here.
+/// Responds that the server failed, and why.
 pub fn failed(why: String) -> Response<Chunks> {
     respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, [why.into()])
 }
@@ -157,7 +174,8 @@ mod tests {
     use super::*;
     use crate::judge::verdict::Verdict;
     use crate::metrics::Exposition;
-    use crate::web::Gzip;
+    use flate2::read::GzDecoder;
+    use std::io::Read as _;
     use std::time::{Duration, Instant};
 
     fn settings(enable_lifecycle: bool) -> Settings {
@@ -172,8 +190,7 @@ mod tests {
 
     fn page(age: u64) -> Page {
         let metrics = Exposition { metrics: vec!["a 1\n".into()] };
-        let mut gzip = Gzip::default();
-        let mut page = Page::new(metrics, &mut gzip, Verdict::default(), "/metrics");
+        let mut page = Page::new(metrics, Verdict::default(), "/metrics");
         page.rendered = Instant::now().checked_sub(Duration::from_secs(age)).unwrap();
         page
     }
@@ -192,6 +209,8 @@ mod tests {
             (Method::GET, "/metrics", None, 503),
             (Method::POST, "/metrics", Some(&fresh), 405),
             (Method::GET, "/", None, 200),
+            (Method::GET, "/state.json", None, 503),
+            (Method::GET, "/state.json", Some(&fresh), 200),
             (Method::GET, "/-/healthy", None, 200),
             (Method::GET, "/-/ready", None, 503),
             (Method::GET, "/-/ready", Some(&fresh), 200),
@@ -208,9 +227,9 @@ mod tests {
     }
 
     #[test]
-    fn the_age_is_told_even_when_samples_stop() {
+    fn the_page_shows_its_age_even_when_samples_stop() {
         let text = |age| ask(&Method::GET, "/", Some(&page(age))).body().text();
-        assert!(text(0).contains("0 s ago"), "{}", text(0));
+        assert!(text(0).contains("0s ago"), "{}", text(0));
         assert!(text(60).contains("samples have stopped"), "{}", text(60));
     }
 
@@ -234,5 +253,17 @@ mod tests {
             assert_eq!(takes_gzip(&headers), expected, "{value}");
         }
         assert!(!takes_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_compressed_page_is_the_page() {
+        let parts = ["a 1\n".repeat(100_000), "b{x=\"ü\"} 2\n".to_owned()];
+        let metrics = Exposition { metrics: parts.iter().cloned().map(Bytes::from).collect() };
+        let page = Page::new(metrics, Verdict::default(), "/metrics");
+        let packed = page.metrics_gzip();
+        let mut text = String::new();
+        GzDecoder::new(packed.as_ref()).read_to_string(&mut text).unwrap();
+        assert!(text == parts.concat() && packed.len() < text.len() / 10);
+        assert_eq!(page.metrics_gzip().as_ptr(), packed.as_ptr(), "it is compressed once");
     }
 }

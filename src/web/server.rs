@@ -1,4 +1,4 @@
-//! The server's life: accepts, follows signals, stops in time.
+//! The server: accepts connections, follows signals and stops in time.
 
 use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
@@ -8,35 +8,37 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc as alive, watch};
 use tracing::{debug, info, warn};
 
-use super::auth::Keeper;
-use super::connection::{self, Connections};
+use super::admission::Connections;
+use super::connection;
+use super::error::Error;
 use super::gate::Gate;
 use super::lifecycle::{self, Reloaded, Reloader};
-use super::limits::Bucket;
-use super::security::Security;
-use super::{Error, LastPage, Settings};
+use super::page::{LastPage, Settings};
+use super::rate_limit::Bucket;
+use super::toolkit::auth::Keeper;
+use super::toolkit::security::Security;
 
-/// Requests under way have this long to end when the program stops.
+/// How long the requests that are being answered may take when the program stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// After an error of accept(2), such as too many open files, this long until the next try.
+/// How long to wait after an error of accept(2), such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// bcrypt and reading files: neither needs many.
+/// The threads for bcrypt and for reading files. Neither needs many.
 const BLOCKING_THREADS: usize = 4;
 
-/// Serves until SIGTERM or SIGINT. What a reload brings goes to `news`.
+/// Serves until SIGTERM or SIGINT. The results of reloads are sent to `reloaded`.
 pub fn serve(
     listeners: Vec<TcpListener>,
     settings: Settings,
     security: Security,
     page: LastPage,
-    news: mpsc::Sender<Reloaded>,
+    reloaded: mpsc::Sender<Reloaded>,
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(run(listeners, settings, security, page, news));
-    // A file system that hangs must not keep the program from ending.
+    let result = runtime.block_on(run(listeners, settings, security, page, reloaded));
+    // A file system that hangs must not keep the program from exiting.
     runtime.shutdown_background();
     result
 }
@@ -46,13 +48,13 @@ async fn run(
     settings: Settings,
     security: Security,
     page: LastPage,
-    news: mpsc::Sender<Reloaded>,
+    reloaded: mpsc::Sender<Reloaded>,
 ) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (security, security_now) = watch::channel(Arc::new(security));
-    let reloader = Reloader::new(settings.config_file.clone(), security, news);
+    let on_reload = Reloader::new(settings.config_file.clone(), security, reloaded);
     let permits = (settings.max_requests > 0).then(|| Semaphore::new(settings.max_requests));
     let gate = Arc::new(Gate {
         page: page.clone(),
@@ -61,7 +63,7 @@ async fn run(
         bucket: Bucket::default(),
         permits: permits.map(Arc::new),
         connections: Connections::default(),
-        reloader: reloader.clone(),
+        reloader: on_reload.clone(),
         settings: settings.clone(),
     });
     let (stop, stopped) = watch::channel(false);
@@ -70,7 +72,7 @@ async fn run(
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::spawn(accept(listener, Arc::clone(&gate), stopped.clone(), alive.clone()));
     }
-    tokio::spawn(reloader.clone().follow());
+    tokio::spawn(on_reload.clone().follow());
     tokio::spawn(lifecycle::feed_watchdog(settings, page));
     lifecycle::ready();
     loop {
@@ -84,18 +86,18 @@ async fn run(
                 break;
             }
             _ = hangup.recv() => {
-                let reloader = reloader.clone();
-                // What is wrong is logged where it is found.
-                tokio::spawn(async move { drop(reloader.reload().await) });
+                let on_reload = on_reload.clone();
+                // The reloader has logged the error.
+                tokio::spawn(async move { drop(on_reload.reload().await) });
             }
         }
     }
     lifecycle::stopping();
     stop.send_replace(true);
     drop(alive);
-    // Nothing is sent: each connection holds a sender until it ends.
+    // Nothing is ever sent. Each connection holds a sender until it ends.
     if tokio::time::timeout(STOP_TIMEOUT, ended.recv()).await.is_err() {
-        warn!("requests were still under way");
+        warn!("stopped while requests were still being answered");
     }
     Ok(())
 }
@@ -116,7 +118,7 @@ async fn accept(
             Ok((stream, peer)) => {
                 failing = false;
                 let Some(connection) = gate.connections.admit() else {
-                    debug!(%peer, "refused: every connection is being answered");
+                    debug!(%peer, "refused: every connection has a request that is being answered");
                     continue;
                 };
                 let (gate, stop, alive) = (Arc::clone(&gate), stop.clone(), alive.clone());
@@ -127,7 +129,7 @@ async fn accept(
             }
             Err(error) => {
                 if !failing {
-                    warn!(%error, "no connection can be accepted; said once until one can");
+                    warn!(%error, "cannot accept connections; logged once until one is accepted");
                 }
                 failing = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;

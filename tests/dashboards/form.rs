@@ -6,8 +6,8 @@ use std::fs;
 use std::io::Write as _;
 use std::process::Command;
 
-use haproxy_host_exporter::judge::verdict::{Kind, Severity};
 use haproxy_host_exporter::metrics::catalogue;
+use haproxy_host_exporter::policy::kind::{Kind, Severity};
 use serde_json::Value;
 
 use super::board::{BOARDS, Board, links, mapping, read, root, targets, title};

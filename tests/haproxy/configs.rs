@@ -103,7 +103,7 @@ fn not_loaded(version: Version, manner: Manner) {
     for change in [
         "would bind tcp 127.0.0.1 port 8013",
         "would bind tcp 127.0.0.1 port 8014",
-        "would give back tcp 127.0.0.1 port 8012",
+        "would release tcp 127.0.0.1 port 8012",
     ] {
         assert!(why.contains(change), "{why}");
     }

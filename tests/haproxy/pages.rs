@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use haproxy_host_exporter::judge::verdict::Kind;
+use haproxy_host_exporter::policy::kind::Kind;
 
 use super::proxies::{WAITING_ROOM, something_wrong};
 use crate::support::*;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use haproxy_host_exporter::judge::verdict::Kind;
 use haproxy_host_exporter::metrics::catalogue;
+use haproxy_host_exporter::policy::kind::Kind;
 use serde_yaml::Value;
 
 use super::{

@@ -1,76 +1,63 @@
-//! The host a configuration is judged on: who runs there, and what the kernel says of its ports.
+//! The host that a configuration is judged on, and the services that run there.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::path::PathBuf;
-
-use super::target::Target;
-use crate::check::facts::Question;
-use crate::check::{self, Facts, Network, Owner, Trial, Use};
-use crate::cli::Options;
-use crate::haproxy::generations::Generation;
-use crate::haproxy::roles::Role;
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::member::Role;
 use crate::judge::verdict::Verdict;
-use crate::model::declared::Declared;
-use crate::model::{
-    NamespaceId, PortUse, Process, ProcessId, Program, Snapshot, SocketInode, Unreadable, What,
-};
-use crate::sample::programs::{self, Holders};
-use crate::sample::surroundings::{self, Location, Surroundings, TrialBind};
+use crate::model::{Process, ProcessId, Snapshot, Unreadable};
 use crate::sample::{Sampler, Source};
 
-/// A haproxy of which processes live.
+/// A service that has living processes.
 #[derive(Debug)]
-pub struct Running {
+pub struct LiveService {
     /// Its name.
     pub name: String,
-    /// Where its configuration is.
+    /// The source of its configuration. `None`: no process shows it.
     pub source: Option<Source>,
-    processes: Vec<(ProcessId, Role, Generation)>,
+    pub(super) processes: Vec<(ProcessId, Role, Generation)>,
 }
 
-/// What was seen of the host.
+/// The host as one sample saw it.
 #[derive(Debug, Default)]
 pub struct Host {
-    snapshot: Snapshot,
-    haproxys: Vec<Running>,
+    pub(super) snapshot: Snapshot,
+    pub(super) services: Vec<LiveService>,
 }
 
 impl Host {
-    /// The host of a sample and what it was judged to be.
+    /// Builds the host from a sample and its verdict.
     pub fn new(snapshot: Snapshot, verdict: &Verdict, sampler: &Sampler) -> Host {
-        let mut host = Host { haproxys: Vec::new(), snapshot };
-        for haproxy in verdict.haproxys.iter().filter(|haproxy| !haproxy.is_gone()) {
+        let mut host = Host { services: Vec::new(), snapshot };
+        for haproxy in verdict.services.iter().filter(|haproxy| !haproxy.is_gone()) {
             let processes = haproxy.processes.iter().map(|p| (p.id, p.role, p.generation));
-            let mut running = Running {
+            let mut running = LiveService {
                 name: haproxy.name.clone(),
                 source: None,
                 processes: processes.collect(),
             };
-            let mut speakers = host.processes(&running).into_iter();
-            running.source = speakers.find_map(|process| sampler.source(process.id).cloned());
-            host.haproxys.push(running);
+            let mut processes = host.processes(&running).into_iter();
+            running.source = processes.find_map(|process| sampler.source(process.id).cloned());
+            host.services.push(running);
         }
         host
     }
 
-    /// Every haproxy.
-    pub fn all(&self) -> &[Running] {
-        &self.haproxys
+    /// Every service that lives.
+    pub fn all(&self) -> &[LiveService] {
+        &self.services
     }
 
-    /// The haproxy of this name.
-    pub fn running(&self, name: &str) -> Option<&Running> {
-        self.haproxys.iter().find(|running| running.name == name)
+    /// The service of this name.
+    pub fn service(&self, name: &str) -> Option<&LiveService> {
+        self.services.iter().find(|running| running.name == name)
     }
 
-    /// What could not be read of it.
+    /// What the sample could not read.
     pub fn unreadable(&self) -> &[Unreadable] {
         &self.snapshot.unreadable
     }
 
-    /// Its living processes: the master first, then what serves, then the rest.
-    pub fn processes(&self, running: &Running) -> Vec<&Process> {
+    /// The living processes of a service: the master first, then the serving ones, then the rest.
+    pub fn processes(&self, running: &LiveService) -> Vec<&Process> {
         let mut ranked: Vec<_> = running.processes.iter().collect();
         ranked.sort_by_key(|(id, role, generation)| {
             (*role != Role::Master, *generation != Generation::Current, std::cmp::Reverse(*id))
@@ -78,256 +65,4 @@ impl Host {
         let find = |id: ProcessId| self.snapshot.processes.iter().find(|p| p.id == id);
         ranked.into_iter().filter_map(|(id, ..)| find(*id)).filter(|p| !p.is_zombie()).collect()
     }
-
-    /// What the host says of a configuration's ports, and what it would not say.
-    pub fn facts(
-        &self,
-        options: &Options,
-        target: &Target,
-        declared: &Declared,
-    ) -> (Facts, Vec<Unreadable>) {
-        let mut unseen = Vec::new();
-        let ports = check::ports(declared);
-        let addresses: BTreeSet<IpAddr> = declared.listeners.iter().map(|l| l.address).collect();
-        let addresses = addresses.into_iter().filter(|a| !a.is_unspecified()).collect();
-        let mut places: BTreeMap<Option<String>, (Location, String)> = BTreeMap::new();
-        match self.home(options, target) {
-            Ok(home) => drop(places.insert(None, home)),
-            Err(entry) => unseen.push(entry),
-        }
-        for name in declared.listeners.iter().filter_map(|l| l.namespace.clone()) {
-            let place = self.named_place(target, &name);
-            places.insert(Some(name), place);
-        }
-        let mut seen = BTreeMap::new();
-        for (name, (location, label)) in &places {
-            match surroundings::look(location, &ports, &addresses) {
-                Ok(surroundings) => {
-                    if let Err(error) = &surroundings.uses {
-                        unseen.push(sockets_unseen(label, error));
-                    }
-                    seen.insert(name.clone(), (label.clone(), surroundings));
-                }
-                Err(error) => unseen.push(sockets_unseen(label, &error)),
-            }
-        }
-        let owners = self.owners(options, target, &seen);
-        let networks = seen
-            .into_iter()
-            .map(|(name, (label, surroundings))| (name, network(label, surroundings, &owners)));
-        let mut facts = Facts { networks: networks.collect(), starter: self.starter(target) };
-        if facts.starter == Some(rustix::process::geteuid().as_raw()) {
-            ask(&mut facts, declared, &places);
-        }
-        (facts, unseen)
-    }
-
-    /// Where the target's HAProxy runs; this namespace while none runs.
-    fn home(&self, options: &Options, target: &Target) -> Result<(Location, String), Unreadable> {
-        let Some(running) = target.haproxy.as_deref().and_then(|name| self.running(name)) else {
-            return Ok((Location::Own, String::new()));
-        };
-        let processes = self.processes(running);
-        let known = |process: &&&Process| process.net_namespace.is_some();
-        let Some(process) = processes.iter().find(known) else {
-            let pid = processes.first().map_or(0, |process| process.id.pid);
-            return Err(Unreadable {
-                what: What::Namespace,
-                subject: format!("pid {pid}"),
-                reason: "net: permission denied; needs CAP_SYS_PTRACE".to_owned(),
-            });
-        };
-        if process.net_namespace == self.snapshot.own_network {
-            return Ok((Location::Own, String::new()));
-        }
-        let label = |id: NamespaceId| {
-            let network = self.snapshot.networks.get(&id);
-            network.map_or_else(|| id.0.to_string(), |network| network.label.clone())
-        };
-        let path = options.procfs.join(process.id.pid.to_string()).join("ns/net");
-        Ok((Location::At(path), process.net_namespace.map(label).unwrap_or_default()))
-    }
-
-    /// A namespace as the target's HAProxy would find it by its name, and its label.
-    fn named_place(&self, target: &Target, name: &str) -> (Location, String) {
-        let running = target.haproxy.as_deref().and_then(|name| self.running(name));
-        let mut known = running.iter().flat_map(|running| self.processes(running));
-        let known = known.find_map(|process| *process.other_networks.named.get(name)?);
-        let label = known.and_then(|id| self.snapshot.networks.get(&id)).map(|n| n.label.clone());
-        let root = running.and_then(|running| running.source.as_ref()).map(|s| &s.base.root);
-        (
-            Location::named(root.map(PathBuf::as_path), name),
-            label.unwrap_or_else(|| name.to_owned()),
-        )
-    }
-
-    /// Who starts it: the owner of the listeners it holds, which are made before it drops its rights;
-    /// else its master; else this user.
-    fn starter(&self, target: &Target) -> Option<u32> {
-        let running = target.haproxy.as_deref().and_then(|name| self.running(name));
-        let Some(running) = running else { return Some(rustix::process::geteuid().as_raw()) };
-        let held: BTreeSet<SocketInode> = running
-            .processes
-            .iter()
-            .filter(|(_, _, generation)| *generation == Generation::Current)
-            .filter_map(|(id, ..)| self.snapshot.processes.iter().find(|p| p.id == *id))
-            .flat_map(|process| process.sockets.iter().flat_map(|held| held.iter()).copied())
-            .collect();
-        let bound = self.snapshot.networks.values().flat_map(|n| n.bound.iter().flatten());
-        let listening = bound.filter(|s| s.protocol == crate::model::Protocol::Tcp);
-        let uids: BTreeSet<u32> =
-            listening.filter(|s| held.contains(&s.inode)).map(|s| s.uid).collect();
-        let master = || {
-            let (id, ..) = running.processes.iter().find(|(_, role, _)| *role == Role::Master)?;
-            self.snapshot.processes.iter().find(|p| p.id == *id)?.uid
-        };
-        match (uids.first(), uids.len()) {
-            (Some(uid), 1) => Some(*uid),
-            _ => master(),
-        }
-    }
-
-    /// Whose each socket is: listeners' from the sample, the others' by a walk if there are any.
-    fn owners(
-        &self,
-        options: &Options,
-        target: &Target,
-        seen: &BTreeMap<Option<String>, (String, Surroundings)>,
-    ) -> Owners {
-        let members = self.members(target);
-        let mut owners = Owners::default();
-        for process in &self.snapshot.processes {
-            let Some(owner) = members.get(&process.id.pid) else { continue };
-            for &inode in process.sockets.iter().flat_map(|held| held.iter()) {
-                owners.claim(inode, owner);
-            }
-        }
-        let uses = seen.values().filter_map(|(_, s)| s.uses.as_ref().ok()).flatten();
-        let inodes = uses.filter_map(|used| used.inode);
-        let unknown = inodes.filter(|inode| !owners.known.contains_key(inode)).collect();
-        let holders = programs::holders(&options.procfs, &unknown);
-        for (&inode, programs) in &holders.programs {
-            for owner in programs.iter().filter_map(|program| members.get(&program.pid)) {
-                owners.claim(inode, owner);
-            }
-        }
-        Owners { others: holders, ..owners }
-    }
-
-    /// The HAProxy processes as the candidate sees them, by pid.
-    fn members(&self, target: &Target) -> BTreeMap<i32, Owner> {
-        let mut members = BTreeMap::new();
-        for running in &self.haproxys {
-            let own = target.haproxy.as_ref() == Some(&running.name);
-            members.extend(running.processes.iter().map(|(id, _, generation)| {
-                let owner = match (own, generation) {
-                    (false, _) => Owner::Haproxy(running.name.clone(), id.pid),
-                    (true, Generation::Stale) => Owner::Stale(id.pid),
-                    (true, _) => Owner::Current(id.pid),
-                };
-                (id.pid, owner)
-            }));
-        }
-        members
-    }
-}
-
-/// Of several holders the one that matters most to a reload.
-fn rank(owner: &Owner) -> u8 {
-    match owner {
-        Owner::Current(_) => 0,
-        Owner::Stale(_) => 1,
-        _ => 2,
-    }
-}
-
-#[derive(Default)]
-struct Owners {
-    known: BTreeMap<SocketInode, Owner>,
-    others: Holders,
-}
-
-impl Owners {
-    fn claim(&mut self, inode: SocketInode, owner: &Owner) {
-        let known = self.known.entry(inode).or_insert_with(|| owner.clone());
-        if rank(owner) < rank(known) {
-            known.clone_from(owner);
-        }
-    }
-
-    fn of(&self, socket: &PortUse) -> Owner {
-        let Some(inode) = socket.inode else { return Owner::Nobody };
-        if let Some(owner) = self.known.get(&inode) {
-            return owner.clone();
-        }
-        let program: Option<&Program> =
-            self.others.programs.get(&inode).and_then(|programs| programs.first());
-        match program {
-            Some(program) => Owner::Program(program.clone()),
-            None if self.others.unseen > 0 => Owner::Unknown,
-            None => Owner::Stranger,
-        }
-    }
-}
-
-fn network(label: String, surroundings: Surroundings, owners: &Owners) -> Network {
-    let uses = surroundings.uses.ok().map(|uses| {
-        let owned = |socket: PortUse| Use { owner: owners.of(&socket), socket };
-        uses.into_iter().map(owned).collect()
-    });
-    let (ephemeral, reserved) =
-        surroundings.ephemeral.map(|ports| (ports.range, ports.reserved)).unzip();
-    Network {
-        label,
-        uses,
-        ephemeral,
-        reserved: reserved.unwrap_or_default(),
-        v6only: surroundings.v6only,
-        local: surroundings.local,
-        trials: BTreeMap::new(),
-    }
-}
-
-/// Lets the kernel answer what its tables do not tell.
-fn ask(
-    facts: &mut Facts,
-    declared: &Declared,
-    places: &BTreeMap<Option<String>, (Location, String)>,
-) {
-    let mut by_place: BTreeMap<Option<String>, Vec<Question>> = BTreeMap::new();
-    for question in check::binds::questions(declared, facts) {
-        by_place.entry(question.namespace.clone()).or_default().push(question);
-    }
-    for (name, questions) in by_place {
-        let Some((location, _)) = places.get(&name) else { continue };
-        let trials: Vec<TrialBind> = questions
-            .iter()
-            .map(|question| TrialBind {
-                address: question.address,
-                port: question.port,
-                v6only: question.v6only,
-                reuse_port: question.reuse_port,
-            })
-            .collect();
-        let Ok(answers) = surroundings::try_binds(location, &trials) else { continue };
-        let Some(network) = facts.networks.get_mut(&name) else { continue };
-        for (question, answer) in questions.iter().zip(answers) {
-            if let Some(free) = answer {
-                let trial = if free { Trial::Free } else { Trial::InUse };
-                network.trials.insert((question.address, question.port), trial);
-            }
-        }
-    }
-}
-
-fn sockets_unseen(label: &str, error: &std::io::Error) -> Unreadable {
-    let subject = match label {
-        "" => "own network namespace".to_owned(),
-        label => format!("network namespace {label}"),
-    };
-    let right = match error.kind() {
-        std::io::ErrorKind::PermissionDenied => "; needs CAP_SYS_ADMIN and CAP_SYS_PTRACE",
-        _ => "",
-    };
-    Unreadable { what: What::Sockets, subject, reason: format!("{error}{right}") }
 }

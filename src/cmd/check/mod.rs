@@ -2,11 +2,13 @@
 //!
 //! | step | file |
 //! |---|---|
-//! | which configuration, of which haproxy | `target.rs` |
-//! | what the host says of its ports | `host.rs` |
-//! | what is wrong with it | [`crate::check`] |
-//! | how it is said | [`crate::report::candidate`] |
+//! | find the configurations | `target.rs` |
+//! | find the services of the host | `host.rs` |
+//! | gather the state of its ports | `facts.rs` |
+//! | judge | [`crate::check`] |
+//! | print | [`crate::report::candidate`] |
 
+mod facts;
 mod host;
 mod target;
 
@@ -20,9 +22,10 @@ use crate::haproxy::config;
 use crate::model::{Unreadable, What};
 use crate::report::candidate::{self, Candidate};
 use crate::report::candidate_text;
-use crate::sample::config_files::{self, Problem};
+use crate::sample::files::config_files;
+use crate::sample::files::problem::Problem;
 
-/// Judges and tells.
+/// Judges every configuration and prints the answer.
 pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {
     let targets = target::targets(options, arguments)?;
     let candidates: Vec<Candidate> = targets
@@ -80,7 +83,7 @@ fn judge(options: &Options, arguments: &Check, target: &Target, host: &host::Hos
     findings.extend(check::judge(&declared, &target.rules, facts.as_ref()));
     let own = facts.as_ref().and_then(|facts| facts.networks.get(&None));
     Candidate {
-        haproxy: target.haproxy.clone(),
+        haproxy: target.service.clone(),
         files: collected.files,
         declared,
         findings,
@@ -104,6 +107,7 @@ fn unreadable(problem: &Problem) -> Unreadable {
         Problem::Missing { path }
         | Problem::Unreadable { path, .. }
         | Problem::NotAFile { path }
+        | Problem::Withheld { path }
         | Problem::TooLarge { path, .. }
         | Problem::TooMany { path, .. } => (path, problem.to_string()),
     };

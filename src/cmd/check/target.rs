@@ -1,50 +1,50 @@
-//! Which configurations to judge, and by whose policy.
+//! Finds which configurations to judge, and by which policy.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::super::Error;
-use super::host::{Host, Running};
+use super::host::{Host, LiveService};
 use crate::cli::{Check, Options};
+use crate::cmd::Error;
 use crate::haproxy::config::Launch;
-use crate::judge::Policy;
-use crate::judge::policy::Rules;
 use crate::model::{Unreadable, What};
-use crate::sample::config_files::{self, Base};
+use crate::policy::Policy;
+use crate::policy::Rules;
+use crate::sample::files::config_files::{self, Base};
 use crate::watch::Watcher;
 
-/// One configuration to judge.
+/// A configuration to judge.
 #[derive(Debug)]
 pub struct Target {
-    /// The haproxy whose policy and ports count.
-    pub haproxy: Option<String>,
-    /// Its policy.
+    /// The service whose policy and ports count.
+    pub service: Option<String>,
+    /// The policy to judge it by.
     pub rules: Rules,
-    /// What to read: files and directories.
+    /// The files and directories to read.
     pub names: Vec<PathBuf>,
-    /// Where those names lead.
+    /// The directory and root that those names start from.
     pub base: Base,
-    /// How HAProxy is started.
+    /// How HAProxy is started with it.
     pub launch: Launch,
-    /// What stood in the way.
+    /// What could not be read.
     pub unseen: Vec<Unreadable>,
 }
 
-/// Everything to judge, and the host it is judged on.
+/// Everything to judge, and the host that it is judged on.
 #[derive(Debug)]
 pub struct Targets {
     /// The configurations.
     pub list: Vec<Target>,
-    /// What was seen of the host.
+    /// The host.
     pub host: Host,
-    /// What stood in the way of finding them.
+    /// What could not be read while looking for them.
     pub unseen: Vec<Unreadable>,
 }
 
-/// Finds what the arguments ask for.
+/// Finds the configurations that the arguments ask for.
 pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
-    let config = super::super::load(options.config_file.as_deref())?;
+    let config = crate::cmd::load(options.config_file.as_deref())?;
     let policy = config.policy.clone();
     let base = Base {
         directory: arguments.directory.clone().unwrap_or_else(|| PathBuf::from(".")),
@@ -52,7 +52,7 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
     };
     for name in &arguments.files {
         let path = base.directory.join(name);
-        // Only what is not there is a mistake in the question; the rest is an answer.
+        // A missing file is wrong usage; any other problem with it is part of the answer.
         if std::fs::metadata(&path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
             return Err(Error::NoSuchFile { path });
         }
@@ -63,34 +63,34 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
         let list = vec![given(&policy, arguments, base, haproxy, None)];
         return Ok(Targets { list, host, unseen: Vec::new() });
     }
-    let mut watcher = Watcher::new(super::super::paths(options), config)?;
+    let mut watcher = Watcher::new(crate::cmd::paths(options), config)?;
     let (snapshot, verdict) = watcher.observe();
     let host = Host::new(snapshot, &verdict, watcher.sampler());
-    let known = |name: &str| policy.names(name) || host.running(name).is_some();
+    let known = |name: &str| policy.is_configured(name) || host.service(name).is_some();
     if let Some(name) = arguments.haproxy.as_deref().filter(|name| !known(name)) {
-        let names = verdict.haproxys.iter().map(|haproxy| haproxy.name.clone()).collect();
+        let names = verdict.services.iter().map(|haproxy| haproxy.name.clone()).collect();
         return Err(Error::UnknownHaproxy { name: name.to_owned(), names });
     }
     if !arguments.files.is_empty() {
         let named = arguments.haproxy.clone();
-        let haproxy = named.or_else(|| who_runs(&host, arguments, &base));
-        let running = haproxy.as_deref().and_then(|name| host.running(name));
+        let haproxy = named.or_else(|| service_of(&host, arguments, &base));
+        let running = haproxy.as_deref().and_then(|name| host.service(name));
         let target = given(&policy, arguments, base, haproxy.clone(), running);
         return Ok(Targets { list: vec![target], host, unseen: Vec::new() });
     }
     let mut unseen = Vec::new();
     let mut targets = Vec::new();
-    for haproxy in &verdict.haproxys {
+    for haproxy in &verdict.services {
         if arguments.haproxy.as_ref().is_some_and(|name| *name != haproxy.name) {
             continue;
         }
-        match host.running(&haproxy.name).and_then(|running| own(&policy, running)) {
+        match host.service(&haproxy.name).and_then(|running| own(&policy, running)) {
             Some(target) => targets.push(target),
             None if haproxy.processes.is_empty() && arguments.haproxy.is_none() => {}
             None => unseen.push(Unreadable {
                 what: What::Config,
                 subject: format!("haproxy {}", haproxy.name),
-                reason: "no process tells its configuration; name the files with -f".to_owned(),
+                reason: "no process shows its configuration; name the files with -f".to_owned(),
             }),
         }
     }
@@ -98,26 +98,26 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
     Ok(Targets { list: targets, host, unseen })
 }
 
-/// Without a HAProxy in sight, processes that could not be read may have been some.
+/// If no configuration was found, the processes that could not be read may have been HAProxy's.
 fn snapshot_gaps(host: &Host, targets: &[Target]) -> Vec<Unreadable> {
     if targets.is_empty() { host.unreadable().to_vec() } else { Vec::new() }
 }
 
-/// The files that were named.
+/// The configuration in the files that the arguments name.
 fn given(
     policy: &Policy,
     arguments: &Check,
     base: Base,
-    haproxy: Option<String>,
-    running: Option<&Running>,
+    service: Option<String>,
+    running: Option<&LiveService>,
 ) -> Target {
-    let rules = haproxy.as_deref().map_or(&policy.defaults, |name| policy.rules(name)).clone();
+    let rules = service.as_deref().map_or(&policy.defaults, |name| policy.rules(name)).clone();
     let source = running.and_then(|running| running.source.as_ref());
     let launch = source.map_or_else(here, |source| source.launch.clone());
-    Target { rules, haproxy, names: arguments.files.clone(), base, launch, unseen: Vec::new() }
+    Target { rules, service, names: arguments.files.clone(), base, launch, unseen: Vec::new() }
 }
 
-/// As if HAProxy were started here and now.
+/// The launch of a HAProxy that this process would start.
 fn here() -> Launch {
     let variables = std::env::vars_os();
     let text = |(name, value): (OsString, OsString)| {
@@ -131,8 +131,8 @@ fn here() -> Launch {
     }
 }
 
-/// The configuration a haproxy would read at its next reload.
-fn own(policy: &Policy, running: &Running) -> Option<Target> {
+/// The configuration that a service would read at its next reload.
+fn own(policy: &Policy, running: &LiveService) -> Option<Target> {
     let source = running.source.clone()?;
     let unseen = source.launch.environment.is_none().then(|| Unreadable {
         what: What::Environment,
@@ -141,7 +141,7 @@ fn own(policy: &Policy, running: &Running) -> Option<Target> {
     });
     Some(Target {
         rules: policy.rules(&running.name).clone(),
-        haproxy: Some(running.name.clone()),
+        service: Some(running.name.clone()),
         names: source.names,
         base: source.base,
         launch: source.launch,
@@ -149,10 +149,10 @@ fn own(policy: &Policy, running: &Running) -> Option<Target> {
     })
 }
 
-/// The haproxy that runs exactly the files that were named.
-fn who_runs(host: &Host, arguments: &Check, base: &Base) -> Option<String> {
+/// The service that runs exactly the files that the arguments name.
+fn service_of(host: &Host, arguments: &Check, base: &Base) -> Option<String> {
     let wanted = identities(&arguments.files, base);
-    let runs = |running: &&Running| {
+    let runs = |running: &&LiveService| {
         let source = running.source.as_ref();
         source.is_some_and(|source| identities(&source.names, &source.base) == wanted)
     };
@@ -163,7 +163,7 @@ fn identities(names: &[PathBuf], base: &Base) -> BTreeSet<(u64, u64)> {
     config_files::stamps(names, base).into_iter().map(|stamp| stamp.inode).collect()
 }
 
-/// Offline a haproxy is known by its entry in the exporter's own configuration.
+/// The service that the exporter's own configuration assigns to the files, for use offline.
 fn configured_for(
     policy: &Policy,
     arguments: &Check,
@@ -179,7 +179,7 @@ fn configured_for(
     }
     let first =
         arguments.files.first().and_then(|name| base.directory.join(name).canonicalize().ok());
-    let is_of = |configured: &&crate::judge::policy::Configured| {
+    let is_of = |configured: &&crate::policy::Configured| {
         let config = configured.matching.config.as_ref().and_then(|c| c.canonicalize().ok());
         config.is_some() && config == first
     };

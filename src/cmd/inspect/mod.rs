@@ -1,4 +1,4 @@
-//! `inspect`: the state of this host, once or again and again.
+//! `inspect`: the state of this host, once or repeatedly.
 
 mod port;
 
@@ -14,12 +14,12 @@ use crate::report::text::Paint;
 use crate::report::{self, table};
 use crate::watch::Watcher;
 
-/// An anomaly must stand in two samples; this is the time between them.
+/// The time between the two samples that an anomaly must be in.
 const BETWEEN_SAMPLES: Duration = Duration::from_secs(1);
-/// Cursor home, and clear what is below.
+/// Moves the cursor home and clears the screen below it.
 const REPAINT: &str = "\x1b[H\x1b[2J";
 
-/// Samples twice and tells; with `--watch` it goes on until it is interrupted.
+/// Samples twice and prints the state; with `--watch` it repeats that until it is interrupted.
 pub fn run(options: &Options, inspect: &Inspect) -> Result<u8, Error> {
     let config = super::load(options.config_file.as_deref())?;
     let mut watcher = Watcher::new(super::paths(options), config)?;
@@ -50,23 +50,23 @@ pub fn run(options: &Options, inspect: &Inspect) -> Result<u8, Error> {
     }
 }
 
-/// Whether enough could be seen; not when nobody can say of one whether it serves.
+/// Returns whether enough could be read. An unknown state of a service is not enough.
 fn seen(verdict: &Verdict, blind: bool) -> u8 {
-    let in_doubt = verdict.haproxys.iter().any(|haproxy| haproxy.up.is_none());
+    let in_doubt = verdict.services.iter().any(|haproxy| haproxy.up.is_none());
     if verdict.unreadable.is_empty() && !blind && !in_doubt { OK } else { BLIND }
 }
 
-/// Leaves what was asked for.
+/// Removes the services and anomalies that were not asked for.
 fn choose(inspect: &Inspect, verdict: &mut Verdict) -> Result<(), Error> {
     if let Some(name) = &inspect.haproxy {
-        let names: Vec<_> = verdict.haproxys.iter().map(|h| h.name.clone()).collect();
+        let names: Vec<_> = verdict.services.iter().map(|h| h.name.clone()).collect();
         if !names.contains(name) {
             return Err(Error::UnknownHaproxy { name: name.clone(), names });
         }
-        verdict.haproxys.retain(|haproxy| haproxy.name == *name);
+        verdict.services.retain(|haproxy| haproxy.name == *name);
     }
     if let Some(port) = inspect.port {
-        for haproxy in &mut verdict.haproxys {
+        for haproxy in &mut verdict.services {
             haproxy.anomalies.retain(|anomaly| {
                 anomaly.subject.port.as_ref().is_some_and(|subject| subject.port == port)
             });
@@ -75,7 +75,7 @@ fn choose(inspect: &Inspect, verdict: &mut Verdict) -> Result<(), Error> {
     Ok(())
 }
 
-/// The answer, and whether something about a port could not be seen.
+/// Returns the answer, and whether a use of the port could not be read.
 fn answer(
     options: &Options,
     inspect: &Inspect,
@@ -110,7 +110,7 @@ mod tests {
     use crate::stage::{Film, actor};
 
     #[test]
-    fn what_nobody_can_say_is_not_well() {
+    fn an_unknown_state_is_not_ok() {
         let mut film = Film::default();
         let serving = actor(10, 100, "haproxy -D -f /a.cfg -p /run/p").tcp(80, 1);
         let verdict = film.settle(1000.0, &[serving]);

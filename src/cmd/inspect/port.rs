@@ -1,4 +1,4 @@
-//! What holds a port number: the sockets of every network namespace seen, and whose they are.
+//! Finds the sockets that use a port number in every network namespace, and their holders.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,11 @@ use crate::judge::verdict::{ProcessView, Verdict};
 use crate::model::{
     NamespaceId, NetworkNamespace, PortUse, Process, ProcessId, Protocol, Snapshot, SocketInode,
 };
-use crate::report::port::{HeldUse, Holder, PortNetwork, PortReport, Stance};
-use crate::sample::programs::{self, Holders};
+use crate::report::port::{Expectation, HeldUse, Holder, PortNetwork, PortReport};
+use crate::sample::on_demand::programs::{self, Holders};
 use crate::watch::Watcher;
 
-/// Looks at everything on `port`.
+/// Reports every use of `port`.
 pub fn report(
     options: &Options,
     watcher: &mut Watcher,
@@ -31,7 +31,7 @@ pub fn report(
         seen.iter().flat_map(|(_, uses)| uses.iter().filter_map(|used| used.inode)).collect();
     let holders = programs::holders(&options.procfs, &inodes);
     let haproxys: BTreeMap<ProcessId, (&str, &ProcessView)> = verdict
-        .haproxys
+        .services
         .iter()
         .flat_map(|h| {
             h.processes.iter().map(move |process| (process.id, (h.name.as_str(), process)))
@@ -54,13 +54,13 @@ pub fn report(
         report.networks.push(PortNetwork {
             label: network.label.clone(),
             ephemeral: network.ephemeral.clone(),
-            reserved: network.reserved.iter().any(|reserved| reserved.contains(&port)),
+            reserved: network.reserved.clone(),
             uses: held,
         });
     }
     report.networks.sort_by(|a, b| a.label.cmp(&b.label));
-    report.stances = verdict
-        .haproxys
+    report.expectations = verdict
+        .services
         .iter()
         .map(|haproxy| {
             let ids: BTreeSet<ProcessId> = haproxy.processes.iter().map(|p| p.id).collect();
@@ -70,13 +70,13 @@ pub fn report(
             let allowed = [Protocol::Tcp, Protocol::Udp]
                 .into_iter()
                 .any(|protocol| rules.allows_number(protocol, port));
-            Stance { haproxy: haproxy.name.clone(), declared, declared_known, allowed }
+            Expectation { haproxy: haproxy.name.clone(), declared, declared_known, allowed }
         })
         .collect();
     report
 }
 
-/// Listeners first, then what blocks a bind, then connections.
+/// The order of the report: listeners, other sockets that block a bind, then connections.
 fn rank(socket: &PortUse) -> u8 {
     use crate::model::PortRole::{Bound, Connected, Listening, Peerless, TimeWait};
     match socket.role {
@@ -110,14 +110,14 @@ fn held<'a>(
             bound.protocol == socket.protocol
                 && bound.port == port
                 && (bound.address == address || bound.address.is_unspecified())
-                // The address is of this host: both ends are here.
+                // The address belongs to this host, so both ends are here.
                 && (address.is_loopback() || address == socket.address || bound.address == address)
         })
     });
     HeldUse { holders: holders.collect(), peer_listens, socket }
 }
 
-/// Where the configurations on disk declare the number, and whether that is known.
+/// Returns the places that declare the number, and whether all such places are known.
 fn declared<'a>(members: impl Iterator<Item = &'a Process>, port: u16) -> (Vec<String>, bool) {
     let mut places = BTreeSet::new();
     let mut known = false;

@@ -3,19 +3,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Ports, Version};
+use super::ports::{AddressError, error, read_ports};
+use super::version::Version;
 use crate::model::Protocol;
+use crate::model::declared::Ports;
 
-/// What the place of an address accepts.
+/// The kind of sockets that a keyword opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accepts {
-    /// `bind`: TCP, QUIC, unix stream.
+    /// `bind` opens TCP, QUIC and unix stream sockets.
     Streams,
-    /// `dgram-bind`: UDP, unix datagram.
+    /// `dgram-bind` opens UDP and unix datagram sockets.
     Datagrams,
 }
 
-/// How an address carries what it carries.
+/// The transport of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Carrier {
     pub(super) protocol: Protocol,
@@ -23,7 +25,7 @@ pub(super) struct Carrier {
     pub(super) mptcp: bool,
 }
 
-/// One address, read.
+/// One address as the configuration gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Address {
     /// An IP address with its ports.
@@ -36,21 +38,10 @@ pub(super) enum Address {
     Abstract(Vec<u8>),
     /// A socket handed over by number.
     Descriptor(Carrier, i32),
-    /// Nothing that clients could connect to: `sockpair@`, `rhttp@`.
+    /// `sockpair@` or `rhttp@`, which clients cannot connect to.
     None,
-    /// Ports that versions read differently: the carrier, and the ports if it starts at all.
+    /// Ports followed by other characters, which HAProxy ignores up to 2.9 and refuses since 3.0.
     Lenient(Carrier, Ports),
-}
-
-/// What is wrong with an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AddressError {
-    pub(super) what: String,
-    pub(super) help: Option<&'static str>,
-}
-
-fn error<T>(what: impl Into<String>, help: &'static str) -> Result<T, AddressError> {
-    Err(AddressError { what: what.into(), help: Some(help) })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,7 +62,8 @@ enum Kind {
     Quic,
 }
 
-/// Prefixes: name, family, what it carries (`None`: as its place says), MPTCP, first version.
+/// A prefix of addresses: its name, family, kind (`None`: the keyword decides), whether it is MPTCP,
+/// and the first version that knows it.
 type Prefix = (&'static [u8], Family, Option<Kind>, bool, (u64, u64));
 
 const PREFIXES: [Prefix; 24] = [
@@ -96,7 +88,7 @@ const PREFIXES: [Prefix; 24] = [
     (b"quic6@", Family::V6, Some(Kind::Quic), false, (2, 3)),
     (b"fd@", Family::Descriptor, None, false, (1, 5)),
     (b"sockpair@", Family::None, None, false, (1, 9)),
-    // HAProxy compares three letters only.
+    // HAProxy compares only three letters.
     (b"rht", Family::None, None, false, (2, 9)),
     (b"/", Family::Unix, None, false, (1, 0)),
     (b"", Family::Any, None, false, (1, 0)),
@@ -104,18 +96,15 @@ const PREFIXES: [Prefix; 24] = [
 
 const FORMS: &str = "write ADDRESS:PORT, :PORT, [IPV6]:PORT, ADDRESS:LOW-HIGH or a path";
 
-/// Reads an address whose variables are expanded. It does not depend on `version` more than said
-/// in [`PREFIXES`] and [`Address::Lenient`].
+/// Reads an address whose variables are expanded. Only [`PREFIXES`] and [`Address::Lenient`] depend
+/// on `version`.
 pub(super) fn parse(
     text: &[u8],
     accepts: Accepts,
     version: Option<Version>,
 ) -> Result<Address, AddressError> {
     if text.is_empty() {
-        return error(
-            "an empty address",
-            "is there a comma too many, or a variable that is not set?",
-        );
+        return error("empty address", "is there a comma too many, or a variable that is not set?");
     }
     let knows = |(major, minor)| version.is_none_or(|own| own.is_at_least(major, minor));
     let mut kind = match accepts {
@@ -137,7 +126,7 @@ pub(super) fn parse(
     let found =
         PREFIXES.iter().find(|(prefix, .., since)| rest.starts_with(prefix) && knows(*since));
     let Some((prefix, family, fixed_kind, mptcp, _)) = found else {
-        return error("an unknown kind of address", FORMS);
+        return error("unknown type of address", FORMS);
     };
     if *prefix != b"/" {
         rest = rest.get(prefix.len()..).unwrap_or_default();
@@ -156,7 +145,7 @@ pub(super) fn parse(
             Some(fd) => Address::Descriptor(carrier, fd),
             None => {
                 return error(
-                    format!("'{}' is not the number of a descriptor", rest.escape_ascii()),
+                    format!("'{}' is not the number of a file descriptor", rest.escape_ascii()),
                     "write fd@ and a number, usually from a variable",
                 );
             }
@@ -166,10 +155,10 @@ pub(super) fn parse(
     match (kind, accepts) {
         (Kind::Datagram, Accepts::Streams) => error(
             "a datagram address where a stream is needed",
-            "UDP is for dgram-bind in a log-forward section; QUIC is quic4@ or quic6@",
+            "for UDP use dgram-bind in a log-forward section; for QUIC use quic4@ or quic6@",
         ),
         (Kind::Stream | Kind::Quic, Accepts::Datagrams) => {
-            error("a stream address where datagrams are needed", "TCP is for bind")
+            error("a stream address where datagrams are needed", "for TCP use bind")
         }
         _ => Ok(address),
     }
@@ -179,7 +168,7 @@ fn descriptor(text: &str) -> Option<i32> {
     text.trim_ascii_start().parse().ok().filter(|fd| *fd >= 0)
 }
 
-/// `HOST:PORT` and its kin.
+/// Reads `HOST:PORT` and similar forms.
 fn internet(
     text: &[u8],
     family: Family,
@@ -209,58 +198,13 @@ fn internet(
     }
 }
 
-/// A port or a range, and whether nothing follows it (up to 2.9 something may).
-fn read_ports(text: &[u8]) -> Result<(Ports, bool), AddressError> {
-    let shown = || text.escape_ascii();
-    if !text.first().is_some_and(u8::is_ascii_digit) {
-        return error(
-            format!("no port in '{}'", shown()),
-            "write a number from 1 to 65535, or LOW-HIGH",
-        );
-    }
-    let (low, high) = match text.iter().position(|&byte| byte == b'-') {
-        Some(dash) => {
-            (text.get(..dash).unwrap_or_default(), text.get(dash + 1..).unwrap_or_default())
-        }
-        None => (text, text),
-    };
-    let (first, first_strict) = number(low);
-    let (last, last_strict) = number(high);
-    let in_range = |port: i64| u16::try_from(port).ok().filter(|port| *port > 0);
-    match (in_range(first), in_range(last)) {
-        (Some(first), Some(last)) if first <= last => {
-            Ok((Ports { first, last }, first_strict && last_strict))
-        }
-        (Some(_), Some(_)) => {
-            error(format!("port range '{}' runs backwards", shown()), "write the lower port first")
-        }
-        _ => error(format!("'{}' is not a port", shown()), "ports go from 1 to 65535"),
-    }
-}
-
-/// An integer as strtol(3) reads it, and whether it is all there is.
-fn number(text: &[u8]) -> (i64, bool) {
-    let text = text.trim_ascii_start();
-    let (negative, digits) = match text.split_first() {
-        Some((b'-', digits)) => (true, digits),
-        Some((b'+', digits)) => (false, digits),
-        _ => (false, text),
-    };
-    let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let value = digits.iter().take(length).fold(0_i64, |value, digit| {
-        value.saturating_mul(10).saturating_add(i64::from(digit - b'0'))
-    });
-    let whole = length == digits.len();
-    (if negative { -value } else { value }, whole)
-}
-
 enum Host {
     Ip(IpAddr),
     Name(String),
     Invalid,
 }
 
-/// The host part (`str2ip2` in `src/tools.c`).
+/// Reads the host part (`str2ip2` in `src/tools.c`).
 fn read_host(host: &[u8], family: Family) -> Host {
     let mut host = host;
     if host.first() == Some(&b'[') {
@@ -290,7 +234,8 @@ fn read_host(host: &[u8], family: Family) -> Host {
     }
 }
 
-/// HAProxy would try to resolve it (`resolv_hostname_validation` in `src/resolvers.c`).
+/// HAProxy tries to resolve the text as a host name (`resolv_hostname_validation` in
+/// `src/resolvers.c`).
 fn is_host_name(text: &[u8]) -> bool {
     text.len() <= 255
         && text.split(|&byte| byte == b'.').all(|label| label.len() <= 63)

@@ -1,17 +1,19 @@
-//! Reads the words of a `bind` line into the sockets it opens (configuration manual, sections 4.2
-//! `bind` and 5.1; `src/listener.c`, `src/cfgparse-tcp.c`).
+//! Turns the words of a `bind` line into the sockets that it opens (configuration manual, sections
+//! 4.2 `bind` and 5.1; `src/listener.c`, `src/cfgparse-tcp.c`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::addresses::{self, Accepts, Address, AddressError, Carrier};
+use super::addresses::{self, Accepts, Address, Carrier};
 use super::expansion::expand_again;
 use super::lexer::Word;
+use super::ports::AddressError;
 use super::variables::{Reason, Variables};
-use super::{Inherited, Listener, Place, Ports, Possible, UnixListener, Version};
+use super::version::Version;
+use crate::model::declared::{Inherited, Listener, Place, Ports, Possible, UnixListener};
 
-/// Keywords of a `bind` line that have no value; every other has one (`bind_kw_list` all over
-/// `src/`). A value that looks like a keyword is thereby no keyword: `name interface`.
+/// Keywords of a `bind` line that take no value (`bind_kw_list` all over `src/`). All others take
+/// one, so that in `name interface` the second word is not read as a keyword.
 const WITHOUT_VALUE: [&[u8]; 26] = [
     b"accept-proxy",
     b"allow-0rtt",
@@ -41,7 +43,7 @@ const WITHOUT_VALUE: [&[u8]; 26] = [
     b"v6only",
 ];
 
-/// What the keywords after the address say about the socket.
+/// The options that the keywords after the address give a socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Options {
     pub(super) interface: Option<String>,
@@ -49,13 +51,12 @@ pub(super) struct Options {
     pub(super) transparent: bool,
     pub(super) v6only: bool,
     pub(super) v4v6: bool,
-    pub(super) exposes_listeners: bool,
-    /// Why they are not known in full.
+    /// Why not all of them are known.
     pub(super) doubt: Option<Reason>,
 }
 
 impl Options {
-    /// Reads keywords; those of a line add to those before it (`default-bind`).
+    /// Reads keywords and adds them to those read before (`default-bind`).
     pub(super) fn read(&mut self, words: &[Word]) {
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -79,28 +80,27 @@ impl Options {
             match keyword {
                 b"interface" => self.interface = text,
                 b"namespace" => self.namespace = text,
-                b"expose-fd" => self.exposes_listeners |= text.as_deref() == Some("listeners"),
                 _ => {}
             }
         }
     }
 }
 
-/// Text that cannot be a keyword of a `bind` or `server` line in any version.
+/// The text cannot be a keyword of a `bind` or `server` line in any version.
 pub(super) fn is_no_keyword(text: &[u8]) -> bool {
     !text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// One address of a line: its place and what it says.
+/// One address of a line, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bound {
     pub(super) place: Place,
     pub(super) outcome: Result<Address, AddressError>,
-    /// Why it is not known at all.
+    /// Why the address is not known at all.
     pub(super) doubt: Option<Reason>,
 }
 
-/// What reading an address depends on.
+/// What the reading of an address depends on.
 pub(super) struct Setting<'a> {
     pub(super) variables: &'a Variables,
     pub(super) version: Option<Version>,
@@ -109,7 +109,7 @@ pub(super) struct Setting<'a> {
     pub(super) line: usize,
 }
 
-/// Reads the comma list in one word.
+/// Reads the addresses in one word, which commas separate.
 pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<Bound> {
     let place = |columns: std::ops::Range<usize>| Place {
         file: Arc::clone(setting.file),
@@ -131,7 +131,7 @@ pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<
     for (index, piece) in pieces.into_iter().enumerate() {
         let start = word.source.start + at;
         at += piece.len() + 1;
-        // A comma at the very end is no further address.
+        // A comma at the very end adds no address.
         if index == last && index > 0 && piece.is_empty() {
             break;
         }
@@ -144,8 +144,8 @@ pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<
             Ok(text) => (addresses::parse(&text, setting.accepts, setting.version), None),
             Err(reason) => (Ok(Address::None), Some(reason)),
         };
-        // HAProxy reads no further than what it refuses; of what is not known, once per word will
-        // do. Both bound the answer.
+        // HAProxy stops at the first address that it refuses, and one unknown address per word is
+        // enough to report. Both bound the answer.
         let ends = outcome.is_err();
         if doubt.is_some() && std::mem::replace(&mut doubted, true) {
             continue;
@@ -158,24 +158,24 @@ pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<
     bound
 }
 
-/// Where the sockets of a line belong.
+/// The section that the sockets of a line belong to.
 pub(super) struct Owner<'a> {
     pub(super) section: &'a Arc<str>,
     pub(super) unix_prefix: Option<&'a str>,
 }
 
-/// A socket in its final form.
+/// What one address of a line opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Socket {
     Listener(Listener),
     Inherited(Inherited),
     Unix(UnixListener),
-    /// It depends on something, and what it may be.
+    /// The socket is not known; with the reason, and what it may be.
     Uncertain(Place, Reason, Possible),
     None,
 }
 
-/// Gives an address the options of its line.
+/// Combines an address with the options of its line.
 pub(super) fn socket(bound: &Bound, options: &Options, owner: &Owner<'_>) -> Socket {
     let place = bound.place.clone();
     if let Some(reason) = &bound.doubt {
@@ -255,7 +255,7 @@ fn listener(
     }
 }
 
-/// What a listener that may or may not be there may bind.
+/// What a listener that may be absent may bind.
 pub(super) fn possible(listener: &Listener) -> Possible {
     Possible {
         protocol: Some(listener.protocol),

@@ -1,19 +1,20 @@
-//! Nesting of `.if`, `.elif`, `.else`, `.endif`: which lines count (configuration manual, section 2.4).
+//! Decides which lines count between `.if`, `.elif`, `.else` and `.endif` (configuration manual,
+//! section 2.4).
 
-use super::conditions::Truth;
+use super::truth::Truth;
 use super::variables::Reason;
 
-/// Deepest nesting, exclusive (`MAXNESTEDCONDS`).
+/// Depth of nesting that HAProxy refuses (`MAXNESTEDCONDS`).
 const MOST_LEVELS: usize = 100;
 
-/// Does a line count?
+/// Whether a line counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Counts {
-    /// Yes.
+    /// HAProxy reads the line.
     Yes,
-    /// No.
+    /// HAProxy skips the line.
     No,
-    /// A condition around it cannot be decided, and why.
+    /// A condition around the line cannot be decided, for this reason.
     Maybe(Reason),
 }
 
@@ -33,7 +34,7 @@ struct Level {
     line: usize,
 }
 
-/// The blocks open at one place of a file.
+/// The blocks that are open at one place of a file.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     levels: Vec<Level>,
@@ -45,7 +46,7 @@ impl Blocks {
         self.levels.last().map_or(Counts::Yes, |level| level.counts.clone())
     }
 
-    /// Line of the innermost `.if` that is open.
+    /// The line of the innermost open `.if`.
     pub(super) fn open_line(&self) -> Option<usize> {
         self.levels.last().map(|level| level.line)
     }
@@ -57,14 +58,14 @@ impl Blocks {
             .map_or(Counts::Yes, |level| level.counts.clone())
     }
 
-    /// `.if`; the condition is looked at only where it matters.
+    /// Opens a block with `.if`, and evaluates the condition only where it matters.
     pub(super) fn open(
         &mut self,
         line: usize,
         condition: impl FnOnce() -> Result<Truth, String>,
     ) -> Result<(), String> {
         if self.levels.len() + 1 >= MOST_LEVELS {
-            return Err(format!("too many nested '.if', the most is {MOST_LEVELS}"));
+            return Err(format!("'.if' nested {MOST_LEVELS} levels deep; HAProxy allows fewer"));
         }
         let around = self.counts();
         let (counts, taken) = if around == Counts::No {
@@ -76,14 +77,14 @@ impl Blocks {
         Ok(())
     }
 
-    /// `.elif`.
+    /// Begins another branch with `.elif`.
     pub(super) fn otherwise_if(
         &mut self,
         condition: impl FnOnce() -> Result<Truth, String>,
     ) -> Result<(), String> {
         let around = self.around();
         let Some(level) = self.levels.last_mut() else {
-            return Err("lone '.elif' with no matching '.if'".to_owned());
+            return Err("'.elif' without a matching '.if'".to_owned());
         };
         if level.in_else {
             return Err("'.elif' after '.else' is not permitted".to_owned());
@@ -96,11 +97,11 @@ impl Blocks {
         Ok(())
     }
 
-    /// `.else`.
+    /// Begins the last branch with `.else`.
     pub(super) fn otherwise(&mut self) -> Result<(), String> {
         let around = self.around();
         let Some(level) = self.levels.last_mut() else {
-            return Err("lone '.else' with no matching '.if'".to_owned());
+            return Err("'.else' without a matching '.if'".to_owned());
         };
         if level.in_else {
             return Err("'.else' after '.else' is not permitted".to_owned());
@@ -113,16 +114,16 @@ impl Blocks {
         Ok(())
     }
 
-    /// `.endif`.
+    /// Closes the innermost block with `.endif`.
     pub(super) fn close(&mut self) -> Result<(), String> {
         match self.levels.pop() {
             Some(_) => Ok(()),
-            None => Err("lone '.endif' with no matching '.if'".to_owned()),
+            None => Err("'.endif' without a matching '.if'".to_owned()),
         }
     }
 }
 
-/// What a branch with this condition counts for, and whether one was taken after it.
+/// Whether the lines of a branch with this condition count, and whether any branch up to it was taken.
 fn branch(around: &Counts, taken: Taken, condition: Truth) -> (Counts, Taken) {
     const EARLIER: &str = "an earlier branch of its '.if' cannot be decided";
     match condition {
@@ -139,7 +140,7 @@ mod tests {
 
     #[test]
     fn branches() {
-        // Commands: i, e = .if/.elif with T, F, ? ; l = .else ; x = .endif. Then what counts.
+        // i and e stand for .if and .elif with the condition T, F or ?, l for .else, x for .endif.
         for (commands, expected) in [
             ("", "yes"),
             ("iT", "yes"),

@@ -1,10 +1,10 @@
-//! Puts the values of variables in the place of their names (configuration manual, section 2.3).
+//! Replaces variables by their values (configuration manual, section 2.3).
 
 use super::lexer::{LexError, Lexer, Quote, is_space};
 use super::variables::{Dialect, Lookup, Reason, Variables};
 
 impl Lexer<'_, '_> {
-    /// `$NAME`, `${NAME}`, `${NAME-default}`, `${NAME[*]}`, `$.LINE`.
+    /// Reads `$NAME`, `${NAME}`, `${NAME-default}`, `${NAME[*]}` or `$.LINE`.
     pub(super) fn variable(&mut self) -> Result<(), LexError> {
         let from = self.at;
         self.at += 1;
@@ -19,7 +19,7 @@ impl Lexer<'_, '_> {
         {
             return Err(LexError {
                 source: from..(self.at + 1).min(self.line.len()).max(from + 1),
-                what: "forbidden first character in the name of a variable",
+                what: "invalid first character in the name of a variable",
                 help: Some("write \\$ for a dollar sign inside double quotes"),
             });
         }
@@ -37,7 +37,7 @@ impl Lexer<'_, '_> {
                 return Err(LexError {
                     source: name_at..self.at,
                     what: "no such internal variable",
-                    help: Some("there are .FILE, .LINE and .SECTION"),
+                    help: Some("the internal variables are .FILE, .LINE and .SECTION"),
                 });
             }
             _ => self.setting.variables.get(name),
@@ -95,7 +95,7 @@ impl Lexer<'_, '_> {
                 if value.len() > *self.room {
                     *self.room = 0;
                     let word = self.word(from);
-                    word.doubt = Some("its variables expand to more than is read".into());
+                    word.doubt = Some("its variables expand to more text than is read here".into());
                     return Ok(());
                 }
                 *self.room -= value.len();
@@ -112,18 +112,18 @@ impl Lexer<'_, '_> {
             }
             Lookup::Unset => self.expand_nothing(from, name, splits),
             Lookup::Unknown(reason) => {
-                let what = if splits { "how many words there are" } else { "the value" };
+                let what = if splits { "the number of words in" } else { "the value of" };
                 let name = String::from_utf8_lossy(name);
                 let word = self.word(from);
                 word.literal = false;
                 word.source.end = end;
-                word.doubt = Some(format!("{what} of ${name} is not known: {reason}").into());
+                word.doubt = Some(format!("{what} ${name} is not known: {reason}").into());
             }
         }
         Ok(())
     }
 
-    /// `"${NAME[*]}"`: spaces in the value separate words.
+    /// Expands `"${NAME[*]}"`, in whose value spaces separate words.
     fn expand_words(&mut self, from: usize, value: &[u8]) -> Result<(), LexError> {
         let mut after_space = false;
         for &byte in value {
@@ -143,16 +143,16 @@ impl Lexer<'_, '_> {
                 || value.last().copied().is_none_or(is_space))
         {
             self.word(from).doubt = Some(
-                "whether spaces around a variable's words make an empty one differs between versions of HAProxy".into(),
+                "HAProxy versions differ in whether spaces around a variable's words add an empty word".into(),
             );
         } else if after_space && self.setting.dialect != Dialect::Strict {
-            // The closing quote begins another, empty word.
+            // The closing quote begins another word, which is empty.
             self.word(from);
         }
         Ok(())
     }
 
-    /// A variable that does not exist.
+    /// Expands a variable that is not set.
     fn expand_nothing(&mut self, from: usize, name: &[u8], splits: bool) {
         let end = self.at;
         if !(splits && self.setting.dialect == Dialect::Strict) {
@@ -176,7 +176,7 @@ impl Lexer<'_, '_> {
                 if next.is_some_and(|&byte| byte != b'#') {
                     let name = String::from_utf8_lossy(name);
                     self.word(from).doubt = Some(
-                        format!("${name} is not set, and versions of HAProxy differ in where the word then ends").into(),
+                        format!("HAProxy versions differ in where a word ends after ${name}, which is not set").into(),
                     );
                 }
             }
@@ -185,8 +185,9 @@ impl Lexer<'_, '_> {
     }
 }
 
-/// Expands variables a second time, as HAProxy does in addresses: anywhere, unset is empty, no
-/// defaults (`env_expand` in `src/tools.c`). `Err`: one of them is not known.
+/// Expands variables a second time, as HAProxy does in addresses: also outside of quotes, without
+/// defaults, and with nothing for an unset one (`env_expand` in `src/tools.c`). The error says
+/// which one is not known.
 pub(super) fn expand_again(
     text: &[u8],
     variables: &Variables,
@@ -215,7 +216,7 @@ pub(super) fn expand_again(
         match variables.get(name) {
             Lookup::Set(value) if value.len() > *room => {
                 *room = 0;
-                return Err("its variables expand to more than is read".into());
+                return Err("its variables expand to more text than is read here".into());
             }
             Lookup::Set(value) => {
                 *room -= value.len();

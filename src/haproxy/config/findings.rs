@@ -1,4 +1,4 @@
-//! Collects what the sections declare, and keeps what is doubtful apart from what is certain.
+//! Collects what the sections declare, and separates the doubtful from the certain.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,22 +6,22 @@ use std::sync::Arc;
 use super::bind::{Bound, Socket, possible};
 use super::lexer::Word;
 use super::variables::Reason;
-use super::{ConfigError, Declared, Place, Possible, Uncertain};
+use crate::model::declared::{ConfigError, Declared, Place, Possible, Uncertain};
 
-/// A setting that a line may switch.
+/// A setting that lines switch on and off.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Switch {
-    /// Off.
+    /// The setting is off.
     #[default]
     Off,
-    /// On.
+    /// The setting is on.
     On,
-    /// One of the two, and why it is not known which.
+    /// It is not known which, for this reason.
     Maybe(Reason),
 }
 
 impl Switch {
-    /// A line says `on`; with a doubt it only may say so.
+    /// Switches the setting. With a doubt, the line only may do so.
     pub(super) fn set(&mut self, on: bool, doubt: Option<&Reason>) {
         let wanted = if on { Switch::On } else { Switch::Off };
         match doubt {
@@ -32,25 +32,25 @@ impl Switch {
     }
 }
 
-/// One line that counts, or may count, split into words.
+/// A line that counts, or may count, as words.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line<'a> {
-    /// Its words up to an empty one: keyword, then arguments.
+    /// The keyword and its arguments, up to an empty word.
     pub(super) words: &'a [Word],
     pub(super) file: &'a Arc<Path>,
-    /// From 1.
+    /// Number of the line, from 1.
     pub(super) number: usize,
-    /// Why it may not count.
+    /// Why the line may not count.
     pub(super) doubt: Option<&'a Reason>,
 }
 
 impl<'a> Line<'a> {
-    /// Text of a word; empty when there is none, as HAProxy sees it.
+    /// The bytes of a word; empty if there is no such word, as for HAProxy.
     pub(super) fn text(&self, index: usize) -> &'a [u8] {
         self.words.get(index).map(|word| word.text.as_slice()).unwrap_or_default()
     }
 
-    /// Text of a word as text.
+    /// The same as a string.
     pub(super) fn string(&self, index: usize) -> String {
         String::from_utf8_lossy(self.text(index)).into_owned()
     }
@@ -65,7 +65,7 @@ impl<'a> Line<'a> {
         self.doubt.or_else(|| self.words.iter().take(last + 1).find_map(|word| word.doubt.as_ref()))
     }
 
-    /// Place of one word, or of the whole line when there is no such word.
+    /// The place of one word, or of the whole line if there is no such word.
     pub(super) fn place(&self, index: usize) -> Place {
         match self.words.get(index) {
             Some(word) => self.place_of(word.source.start, word.source.end),
@@ -85,14 +85,14 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The answer under way.
+/// The answer as far as the configuration has been read.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) declared: Declared,
 }
 
 impl Findings {
-    /// HAProxy refuses this; where the line may not count, it only may.
+    /// Reports what HAProxy refuses, as uncertain if the line may not count.
     pub(super) fn error(
         &mut self,
         place: Place,
@@ -104,12 +104,12 @@ impl Findings {
         match doubt {
             None => self.declared.errors.push(ConfigError { place, what, help }),
             Some(reason) => {
-                self.uncertain(place, format!("{what}, if it counts: {reason}"), vec![]);
+                self.uncertain(place, format!("{what}, if this line counts: {reason}"), vec![]);
             }
         }
     }
 
-    /// This cannot be decided.
+    /// Reports a line that cannot be decided.
     pub(super) fn uncertain(
         &mut self,
         place: Place,
@@ -119,7 +119,7 @@ impl Findings {
         self.declared.uncertain.push(Uncertain { place, why: why.into(), may_bind });
     }
 
-    /// Reports what is wrong with the addresses of a line.
+    /// Reports the errors in the addresses of a line.
     pub(super) fn address_errors(&mut self, bound: &[Bound], doubt: Option<&Reason>) {
         for bound in bound {
             if let Err(error) = &bound.outcome {
@@ -128,7 +128,7 @@ impl Findings {
         }
     }
 
-    /// Takes a socket in, as certain as its line and section are.
+    /// Takes a socket in, as uncertain if its line or section is.
     pub(super) fn socket(&mut self, socket: Socket, doubt: Option<&Reason>) {
         match (socket, doubt) {
             (Socket::None, _) => {}

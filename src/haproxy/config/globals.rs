@@ -1,17 +1,16 @@
-//! The `global` section: the process itself, its environment, its `stats socket`s
+//! Reads the `global` section: settings of the process, its environment and its `stats socket`s
 //! (configuration manual, section 3.1; `src/cfgparse-global.c`, `src/cli.c`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::StatsSocket;
 use super::addresses::Accepts;
 use super::bind::{self, Options, Owner, Socket};
+use super::context::Context;
 use super::findings::{Line, Switch};
-use super::reader::Context;
 
-/// Keywords that change the meaning of what follows, or the process; a doubt about one is told.
-const TOLD: [&[u8]; 14] = [
+/// Keywords that change the process or the meaning of later lines. A doubt about one is reported.
+const REPORTED: [&[u8]; 14] = [
     b"chroot",
     b"daemon",
     b"gid",
@@ -28,8 +27,8 @@ const TOLD: [&[u8]; 14] = [
     b"user",
 ];
 
-/// Reads a line of a `global` section. While only `discovering`, what 3.1 and later read in their first
-/// pass over the files: the environment and the local peer's name.
+/// Reads a line of a `global` section. With `discovering` set it reads only what HAProxy 3.1 and later
+/// take from their first pass: the environment and the local peer's name.
 pub(super) fn line(line: &Line<'_>, discovering: bool, context: &mut Context<'_>) {
     let keyword = line.text(0);
     let doubt = line.doubt_to(line.words.len());
@@ -38,24 +37,24 @@ pub(super) fn line(line: &Line<'_>, discovering: bool, context: &mut Context<'_>
         b"unsetenv" => {
             for word in line.rest(1) {
                 match doubt {
-                    Some(doubt) => context.variables.doubt(&word.text, doubt),
+                    Some(doubt) => context.variables.forget(&word.text, doubt),
                     None => context.variables.unset(&word.text),
                 }
             }
         }
         b"resetenv" => {
             if let Some(doubt) = doubt {
-                context.variables.doubt_all(doubt);
+                context.variables.forget_all(doubt);
             } else {
                 let names = line.rest(1).iter().map(|word| word.text.as_slice());
                 context.variables.keep_only(&names.collect::<Vec<_>>());
             }
         }
-        // -L is stronger.
+        // -L takes precedence.
         b"localpeer" if context.launch.local_peer.is_none() => {
             if let Some(doubt) = doubt {
                 context.local_peer = None;
-                context.variables.doubt(b"HAPROXY_LOCALPEER", doubt);
+                context.variables.forget(b"HAPROXY_LOCALPEER", doubt);
             } else {
                 let name = line.string(1);
                 context.variables.set(b"HAPROXY_LOCALPEER", name.as_bytes());
@@ -66,43 +65,45 @@ pub(super) fn line(line: &Line<'_>, discovering: bool, context: &mut Context<'_>
         b"stats" if line.text(1) == b"socket" => stats_socket(line, context),
         _ => setting(line, context),
     }
-    if let Some(doubt) = line.doubt.filter(|_| !discovering && TOLD.contains(&keyword)) {
-        let why = format!("whether this setting is in force is not known: {doubt}");
+    if let Some(doubt) = line.doubt.filter(|_| !discovering && REPORTED.contains(&keyword)) {
+        let why = format!("it is not known whether this setting applies: {doubt}");
         context.findings.uncertain(line.place(0), why, vec![]);
     }
 }
 
-/// `setenv NAME VALUE`, `presetenv NAME VALUE`.
+/// Reads `setenv NAME VALUE` and `presetenv NAME VALUE`.
 fn assign(line: &Line<'_>, context: &mut Context<'_>) {
     if line.words.len() < 3 && line.doubt_to(2).is_none() {
         let what = format!("'{}' needs a name and a value", line.string(0));
         context.findings.error(
             line.place(0),
             what,
-            Some("an empty value ends the line for HAProxy; use unsetenv"),
+            Some(
+                "HAProxy takes an empty value for the end of the line; unsetenv clears a variable",
+            ),
             line.doubt,
         );
         return;
     }
     let (name, value) = (line.text(1), line.text(2));
     if line.words.get(1).is_some_and(|word| word.doubt.is_some()) {
-        let reason = "an earlier setenv set a variable whose name is not known".into();
-        context.variables.doubt_all(&reason);
+        let reason = "an earlier line sets a variable whose name is not known".into();
+        context.variables.forget_all(&reason);
         return;
     }
     match line.doubt_to(2) {
-        Some(doubt) => context.variables.doubt(name, doubt),
+        Some(doubt) => context.variables.forget(name, doubt),
         None if line.text(0) == b"setenv" => context.variables.set(name, value),
         None => context.variables.preset(name, value),
     }
 }
 
-/// `stats socket ADDRESS KEYWORD…`
+/// Reads `stats socket ADDRESS KEYWORD…`.
 fn stats_socket(line: &Line<'_>, context: &mut Context<'_>) {
     let Some(word) = line.words.get(2) else {
         context.findings.error(
             line.place(1),
-            "'stats socket' without an address",
+            "'stats socket' needs an address",
             Some("write a path or ADDRESS:PORT"),
             line.doubt,
         );
@@ -113,21 +114,15 @@ fn stats_socket(line: &Line<'_>, context: &mut Context<'_>) {
     let mut options = Options::default();
     options.read(line.rest(3));
     let section: Arc<str> = "stats socket".into();
-    // The prefix of unix-bind is not for this one.
+    // The prefix of unix-bind does not apply to a stats socket.
     let owner = Owner { section: &section, unix_prefix: None };
     for bound in &bound {
         let socket = bind::socket(bound, &options, &owner);
-        if let (Socket::Unix(unix), None) = (&socket, line.doubt) {
-            context.findings.declared.globals.stats_sockets.push(StatsSocket {
-                path: unix.path.clone(),
-                exposes_listeners: options.exposes_listeners,
-            });
-        }
         context.findings.socket(socket, line.doubt);
     }
 }
 
-/// The plain settings.
+/// Reads the settings that are one keyword with at most one value.
 fn setting(line: &Line<'_>, context: &mut Context<'_>) {
     match line.text(0) {
         b"no-quic" => return context.quic_off.set(true, line.doubt),
@@ -157,25 +152,22 @@ fn setting(line: &Line<'_>, context: &mut Context<'_>) {
             let none = line.text(1) == b"none";
             context.switched.push(("SERVER-SSL-VERIFY-NONE", none));
         }
-        // HAProxy keeps the first of these and complains about another.
+        // HAProxy keeps the first pidfile and prefix, and warns about another.
         b"pidfile" => globals.pidfile = globals.pidfile.take().or(value),
-        b"chroot" => globals.chroot = globals.chroot.take().or(value),
-        b"user" => globals.user = globals.user.take().or(value),
-        b"group" => globals.group = globals.group.take().or(value),
-        b"uid" => globals.uid = globals.uid.or_else(|| value?.parse().ok()),
-        b"gid" => globals.gid = globals.gid.or_else(|| value?.parse().ok()),
         b"unix-bind" => {
             let prefix = line
                 .words
                 .iter()
                 .position(|word| word.text == b"prefix")
                 .map(|index| line.string(index + 1));
-            globals.unix_bind_prefix = globals.unix_bind_prefix.take().or(prefix);
+            context.unix_prefix = context.unix_prefix.take().or(prefix);
         }
         keyword @ (b"grace" | b"hard-stop-after") => {
             let Some(duration) = duration(line.text(1)) else {
                 let what = format!("'{}' is not a time", line.string(1));
-                let help = Some("write a number with us, ms, s, m, h or d; without one it is ms");
+                let help = Some(
+                    "write a number and a unit: us, ms, s, m, h or d; without a unit it is ms",
+                );
                 if line.doubt_to(1).is_none() {
                     context.findings.error(line.place(1), what, help, None);
                 }
@@ -183,15 +175,14 @@ fn setting(line: &Line<'_>, context: &mut Context<'_>) {
             };
             if keyword == b"grace" {
                 globals.grace = Some(duration);
-            } else {
-                globals.hard_stop_after = Some(duration);
             }
         }
         _ => {}
     }
 }
 
-/// A time in milliseconds unless it has a unit, rounded up, at most `2^31-1` ms (manual, section 2.5).
+/// Reads a time: milliseconds unless it has a unit, rounded up, at most `2^31-1` ms (configuration
+/// manual, section 2.5).
 fn duration(text: &[u8]) -> Option<Duration> {
     let text = std::str::from_utf8(text).ok()?;
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -209,7 +200,7 @@ fn duration(text: &[u8]) -> Option<Duration> {
     (milliseconds < 0x8000_0000).then(|| Duration::from_millis(milliseconds))
 }
 
-/// Settings that are complete only at the end: QUIC listeners stay closed with `no-quic`.
+/// Removes the QUIC listeners if `no-quic` applies, which is known only at the end.
 pub(super) fn close_quic(context: &mut Context<'_>) {
     match &context.quic_off {
         Switch::Off => {}

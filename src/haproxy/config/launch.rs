@@ -1,54 +1,48 @@
-//! What a reading of the configuration depends on besides the files.
+//! What the meaning of a configuration depends on besides its files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::Version;
+use super::version::Version;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::environment;
 use crate::model::Process;
 
-/// One configuration file, read. HAProxy reads them one after another as separate files:
-/// sections and `.if` blocks end with the file, variables and `defaults` live on.
+/// The content of one configuration file. HAProxy reads files one after another: sections and `.if`
+/// blocks end with their file, variables and `defaults` remain in force.
 #[derive(Debug, Clone)]
 pub struct SourceFile {
-    /// Name as HAProxy would print it (`-f` as given, `DIR/name` inside a directory).
+    /// Its name as HAProxy prints it: the argument of `-f`, or `DIR/name` inside a directory.
     pub path: PathBuf,
     /// Its bytes.
     pub text: Vec<u8>,
 }
 
-/// How HAProxy is, or would be, started: everything from outside the files that can change
-/// what they mean. `None` is "not known", and makes uncertain only what rests on it.
+/// How HAProxy is, or would be, started: everything outside the files that can change their
+/// meaning. `None` means that a value is not known, and makes only the lines that need it uncertain.
 #[derive(Debug, Clone, Default)]
 pub struct Launch {
-    /// Environment it is executed with (`/proc/PID/environ`).
+    /// Environment that HAProxy is executed with (`/proc/PID/environ`).
     pub environment: Option<BTreeMap<String, String>>,
-    /// Its version.
+    /// HAProxy's version.
     pub version: Option<Version>,
-    /// The `Feature list` of `haproxy -vv`: `+OPENSSL -QUIC …`.
-    pub features: Option<String>,
-    /// The SSL library it was built with (`haproxy -vv`).
-    pub ssl_library: Option<SslLibrary>,
-    /// What gethostname(2) says where it runs; the local peer's name unless told otherwise.
+    /// The host name (`gethostname(2)`), which is the local peer's name by default.
     pub host_name: Option<String>,
-    /// `-L NAME`.
+    /// The local peer's name given by `-L NAME`.
     pub local_peer: Option<String>,
-    /// Every `-S ADDRESS[,KEYWORD…]`, in order.
+    /// The argument of every `-S ADDRESS[,KEYWORD…]`, in order.
     pub master_sockets: Vec<String>,
-    /// `-W` or `-Ws`.
+    /// HAProxy is started with `-W` or `-Ws`.
     pub master_worker: bool,
-    /// `-D`.
-    pub daemon: bool,
     /// The `-d…` switches without the dash: `dR`, `dS`, `de`, `dp`, `dG`, `dF`, `dV`.
     pub switches: BTreeSet<String>,
 }
 
 impl Launch {
-    /// How a running process was started.
+    /// Derives the launch from a running process.
     ///
-    /// What its master wrote into the environment for itself is left out, so that the launch of
-    /// every generation is the same. `host_name`: where that of its own namespace is known.
+    /// It leaves out the variables that a master writes for itself, so that every generation has
+    /// the same launch. `host_name`: the name in the process's own namespace, where that is known.
     #[must_use]
     pub fn of(process: &Process, line: &CommandLine, host_name: Option<String>) -> Launch {
         let environment = process.environment.as_ref();
@@ -60,21 +54,11 @@ impl Launch {
                 variables.map(|(name, value)| (name.clone(), value.clone())).collect()
             }),
             version: version.as_deref().and_then(Version::parse),
-            features: None,
-            ssl_library: None,
             host_name,
             local_peer: line.local_peer.clone(),
             master_sockets: line.master_socket.iter().cloned().collect(),
             master_worker: line.master_worker,
-            daemon: line.daemon,
             switches: line.switches.clone(),
         }
     }
-}
-
-/// The SSL library as `haproxy -vv` names it after `Built with OpenSSL version :`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SslLibrary {
-    /// The whole text: `OpenSSL 3.0.17 1 Jul 2025`.
-    pub text: String,
 }

@@ -5,26 +5,26 @@ use std::ops::Range;
 
 use super::variables::{Dialect, Reason, Variables};
 
-/// Most words a line may have (`MAX_LINE_ARGS`).
+/// Limit of the number of words on a line (`MAX_LINE_ARGS`).
 pub(super) const MOST_WORDS: usize = 64;
 
 /// One word of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word {
-    /// After quotes, escapes and variables.
+    /// Its text after quotes, escapes and variables are resolved.
     pub(super) text: Vec<u8>,
-    /// The bytes of the line it comes from, from 0.
+    /// The bytes of the line that it comes from, counted from 0.
     pub(super) source: Range<usize>,
-    /// The line has these very bytes, so that a part of the word can be underlined.
+    /// The line contains these very bytes, so that a part of the word can be underlined.
     pub(super) literal: bool,
-    /// Why its text, or where it ends, is not known.
+    /// Why its text or its end is not known.
     pub(super) doubt: Option<Reason>,
 }
 
-/// What a line could not be split for.
+/// Why a line could not be split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LexError {
-    /// The bytes of the line it is about, from 0.
+    /// The bytes of the line that it is about, counted from 0.
     pub(super) source: Range<usize>,
     /// What is wrong.
     pub(super) what: &'static str,
@@ -32,19 +32,19 @@ pub(super) struct LexError {
     pub(super) help: Option<&'static str>,
 }
 
-/// A line, split.
+/// A line split into words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Words {
     /// Its words.
     pub(super) list: Vec<Word>,
-    /// Where a `${NAME-default}` began, if there was one.
+    /// Where the first `${NAME-default}` begins, if there is one.
     pub(super) default_at: Option<usize>,
-    /// Bytes HAProxy would have written for them, a zero after each word included.
+    /// How many bytes HAProxy writes for the words, with a zero byte after each.
     pub(super) emitted: usize,
 }
 
 impl Words {
-    /// The arguments of a keyword: an empty word ends them.
+    /// The words before the first empty one, which ends a keyword's arguments.
     pub(super) fn arguments(&self) -> &[Word] {
         let end = self
             .list
@@ -55,19 +55,19 @@ impl Words {
     }
 }
 
-/// What the line is read with.
+/// What the splitting of a line depends on.
 pub(super) struct Setting<'a> {
     pub(super) variables: &'a Variables,
     pub(super) dialect: Dialect,
-    /// `.FILE`
+    /// The value of `.FILE`.
     pub(super) file: &'a [u8],
-    /// `.LINE`
+    /// The value of `.LINE`.
     pub(super) line: usize,
-    /// `.SECTION`, once there is one.
+    /// The value of `.SECTION`, once a section has begun.
     pub(super) section: Option<&'a [u8]>,
 }
 
-/// Splits `line`, at most `room` bytes of which come from variables; `room` is what is left after.
+/// Splits `line`. Variables may expand to at most `room` bytes, which are then deducted from it.
 pub(super) fn split(
     line: &[u8],
     setting: &Setting<'_>,
@@ -87,7 +87,7 @@ pub(super) fn split(
     Ok(lexer.words)
 }
 
-/// Quotes that are open, and where they began.
+/// The kind of quotes that are open, and where they begin.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Quote {
     None,
@@ -95,22 +95,22 @@ pub(super) enum Quote {
     Double(usize),
 }
 
-/// A line, being split.
+/// A line while it is split.
 pub(super) struct Lexer<'a, 'r> {
     pub(super) line: &'a [u8],
-    /// Next byte.
+    /// Index of the next byte.
     pub(super) at: usize,
     pub(super) setting: &'a Setting<'a>,
     pub(super) room: &'r mut usize,
     pub(super) words: Words,
-    /// The word under way.
+    /// The word that is being read.
     pub(super) current: Option<Word>,
     pub(super) quote: Quote,
-    /// The quotes that are open have nothing in them so far.
+    /// The open quotes contain nothing so far.
     pub(super) quoted_nothing: bool,
 }
 
-/// `isspace(3)` in the C locale.
+/// Whether the byte is white space, as `isspace(3)` says in the C locale.
 pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
@@ -161,7 +161,7 @@ impl Lexer<'_, '_> {
         }
     }
 
-    /// The word under way, begun at `from` if there is none.
+    /// The word that is being read; a new one, which begins at `from`, if there is none.
     pub(super) fn word(&mut self, from: usize) -> &mut Word {
         self.current.get_or_insert_with(|| Word {
             text: Vec::new(),
@@ -186,7 +186,7 @@ impl Lexer<'_, '_> {
         let from = self.at;
         self.at += 1;
         let end = self.at;
-        // Up to 3.2 quotes make a word, whatever is in them.
+        // Up to 3.2 quotes make a word even if they contain nothing.
         if self.setting.dialect != Dialect::Strict || self.current.is_some() {
             let word = self.word(from);
             word.literal = false;
@@ -206,13 +206,13 @@ impl Lexer<'_, '_> {
         }
     }
 
-    /// Ends the word under way.
+    /// Ends the word that is being read.
     pub(super) fn finish(&mut self) -> Result<(), LexError> {
         let Some(mut word) = self.current.take() else {
             return Ok(());
         };
         self.words.emitted += word.text.len() + 1;
-        // To HAProxy words are C strings.
+        // HAProxy's words are C strings.
         if let Some(zero) = word.text.iter().position(|&byte| byte == 0) {
             word.text.truncate(zero);
         }
@@ -222,7 +222,7 @@ impl Lexer<'_, '_> {
         if self.words.list.len() >= MOST_WORDS {
             return Err(LexError {
                 source: word.source,
-                what: "too many words, the most is 64",
+                what: "more than 64 words on one line",
                 help: Some("spread them over several lines"),
             });
         }
@@ -269,7 +269,7 @@ fn hexadecimal_digit(byte: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Launch;
+    use super::super::launch::Launch;
     use super::*;
 
     fn variables() -> Variables {
@@ -339,8 +339,8 @@ mod tests {
             ("a \\x4", "2..5 truncated or invalid hexadecimal sequence"),
             ("\"${A\"", "2..3 unmatched brace in the name of a variable"),
             ("\"${A-b\"", "2..3 unmatched brace in the name of a variable"),
-            ("\"$1\"", "1..3 forbidden first character in the name of a variable"),
-            ("\"$", "1..2 forbidden first character in the name of a variable"),
+            ("\"$1\"", "1..3 invalid first character in the name of a variable"),
+            ("\"$", "1..2 invalid first character in the name of a variable"),
             ("\"$.X\"", "2..4 no such internal variable"),
             ("\"${A[1]}\"", "4..7 invalid word expansion"),
         ] {
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(show(&"a ".repeat(64), Dialect::Plain).split('|').count(), 64);
         assert_eq!(
             show(&"a ".repeat(65), Dialect::Plain),
-            "128..129 too many words, the most is 64"
+            "128..129 more than 64 words on one line"
         );
     }
 

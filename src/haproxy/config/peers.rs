@@ -1,32 +1,33 @@
-//! `peers` sections: the local peer listens, and only it (configuration manual, section 3.5;
+//! Reads `peers` sections, in which only the local peer listens (configuration manual, section 3.5;
 //! `src/cfgparse-peers.c`).
 
 use std::sync::Arc;
 
 use super::addresses::Accepts;
 use super::bind::{self, Bound, Options, Owner};
+use super::context::{Context, Flow};
 use super::findings::{Line, Switch};
-use super::reader::{Context, Flow};
 use super::variables::Reason;
 
-/// A `peers` section, being read.
+/// A `peers` section while it is read.
 #[derive(Debug)]
 pub(super) struct Peers {
     label: Arc<str>,
     disabled: Switch,
-    /// A peer or server with the local peer's name was seen; without one the section is removed.
+    /// A `peer` or `server` line has the local peer's name. Without one HAProxy drops the section.
     local: Switch,
-    /// All its lines share one set of options.
+    /// The options, which all its lines share.
     options: Options,
     bound: Vec<(Bound, Option<Reason>)>,
-    /// It has certain `bind` lines, and certain `peer` lines: HAProxy takes one or the other.
+    /// It certainly has a `bind` line.
     has_bind: bool,
+    /// It certainly has a `peer` line, which HAProxy does not accept beside a `bind` line.
     has_peer: bool,
     doubt: Option<Reason>,
 }
 
 impl Peers {
-    /// The section's first line.
+    /// Opens the section with its first line.
     pub(super) fn open(line: &Line<'_>, context: &mut Context<'_>) -> Result<Peers, Flow> {
         if line.text(1).is_empty() && line.doubt_to(1).is_none() {
             return Err(context.abort(line, 0, "'peers' needs a name", None));
@@ -43,7 +44,7 @@ impl Peers {
         })
     }
 
-    /// Any other line of the section.
+    /// Reads any other line of the section.
     pub(super) fn line(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
         self.mixed(line, context);
         match line.text(0) {
@@ -51,7 +52,7 @@ impl Peers {
                 let Some(word) = line.words.get(1) else {
                     context.findings.error(
                         line.place(0),
-                        "'bind' without an address",
+                        "'bind' needs an address",
                         Some("write ADDRESS:PORT"),
                         line.doubt,
                     );
@@ -68,7 +69,7 @@ impl Peers {
         }
     }
 
-    /// `peer` lines and `bind` lines do not go together.
+    /// Refuses `peer` lines beside `bind` lines.
     fn mixed(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
         if line.doubt.is_some() {
             return;
@@ -82,8 +83,8 @@ impl Peers {
         if other {
             context.findings.error(
                 line.place(0),
-                "'peer' and 'bind' lines in one peers section",
-                Some("with a bind, write 'server' for 'peer'"),
+                "a peers section cannot have both 'peer' and 'bind' lines",
+                Some("beside a 'bind' line, write 'server' instead of 'peer'"),
                 None,
             );
         }
@@ -97,8 +98,8 @@ impl Peers {
         }
     }
 
-    /// `peer NAME ADDRESS:PORT` listens there when NAME is the local peer's; `server NAME` only
-    /// says which one is local, and `bind` where it listens.
+    /// Reads `peer NAME ADDRESS:PORT`, which listens there if NAME is the local peer's, and `server
+    /// NAME`, which only names a peer: the local one then listens on the `bind` line.
     fn peer(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
         let unknown: Reason = "the name of the local peer is not known".into();
         let doubt = match (line.doubt_to(1), &context.local_peer) {
@@ -116,8 +117,8 @@ impl Peers {
             (b"server", Some(word)) if bind::is_no_keyword(&word.text) => {
                 context.findings.error(
                     line.place(2),
-                    "the local peer has no address on a 'server' line",
-                    Some("give it to a 'bind' line of the section, or write 'peer' for 'server'"),
+                    "the local peer's 'server' line cannot have an address",
+                    Some("move it to a 'bind' line of the section, or write 'peer' instead of 'server'"),
                     doubt.as_ref().or(word.doubt.as_ref()),
                 );
             }
@@ -138,7 +139,7 @@ impl Peers {
         self.bound.extend(bound.into_iter().map(|bound| (bound, doubt.clone())));
     }
 
-    /// The section is complete.
+    /// Ends the section and hands its sockets over.
     pub(super) fn close(self, context: &mut Context<'_>) {
         let mut section_doubt = self.doubt;
         for switch in [&self.disabled, &self.local] {
@@ -150,7 +151,7 @@ impl Peers {
             return;
         }
         for (bound, doubt) in self.bound {
-            let owner = Owner { section: &self.label, unix_prefix: context.unix_prefix() };
+            let owner = Owner { section: &self.label, unix_prefix: context.unix_prefix.as_deref() };
             let socket = bind::socket(&bound, &self.options, &owner);
             let doubt = doubt.as_ref().or(section_doubt.as_ref());
             context.findings.socket(socket, doubt);

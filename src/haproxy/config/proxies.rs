@@ -1,22 +1,14 @@
-//! `defaults`, `frontend`, `listen`, `backend` and `log-forward` sections: which of their binds
-//! open (configuration manual, section 4; `src/cfgparse-listen.c`, `src/log.c`).
+//! Reads `defaults`, `frontend`, `listen`, `backend` and `log-forward` sections and finds which of
+//! their `bind` lines open sockets (configuration manual, section 4; `src/cfgparse-listen.c`,
+//! `src/log.c`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::addresses::Accepts;
 use super::bind::{self, Options, Owner, Socket};
+use super::context::{Context, Flow};
 use super::findings::{Line, Switch};
-use super::reader::{Context, Flow};
 use super::variables::Reason;
-
-/// The `defaults` sections so far: is what inherits from them disabled?
-#[derive(Debug, Default)]
-pub(super) struct Defaults {
-    /// The last one, which a proxy without `from` inherits from.
-    last: Switch,
-    named: BTreeMap<Vec<u8>, Switch>,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -25,7 +17,7 @@ enum Kind {
     LogForward,
 }
 
-/// One of these sections, being read.
+/// One of these sections while it is read.
 #[derive(Debug)]
 pub(super) struct Proxy {
     kind: Kind,
@@ -33,22 +25,23 @@ pub(super) struct Proxy {
     label: Arc<str>,
     disabled: Switch,
     sockets: Vec<(Socket, Option<Reason>)>,
-    /// Why the section as a whole may not be there, or not be this one.
+    /// Why the section as a whole may be absent, or may be another one.
     doubt: Option<Reason>,
 }
 
-/// `cfg_parse_listen` in 3.4 overwrites the error code of a section's line with that of `proxy_ref_defaults`.
-const FORGOTTEN: &str =
-    "HAProxy 3.4 and later report it, but start all the same when a defaults section stands above";
+/// Why a name with a wrong character may not stop HAProxy: since 3.4 `cfg_parse_listen` overwrites the
+/// error code of a section's line with that of `proxy_ref_defaults`.
+const STARTS_ANYWAY: &str =
+    "HAProxy 3.4 and later report this, but start anyway if a defaults section is above it";
 
-/// A name or word that is not allowed as an identifier (`invalid_char` in `src/tools.c`).
+/// HAProxy accepts the text as a name (`invalid_char` in `src/tools.c`).
 pub(super) fn is_identifier(text: &[u8]) -> bool {
     text.iter()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':'))
 }
 
 impl Proxy {
-    /// The section's first line.
+    /// Opens the section with its first line.
     pub(super) fn open(line: &Line<'_>, context: &mut Context<'_>) -> Result<Proxy, Flow> {
         let keyword = line.text(0);
         let kind = match keyword {
@@ -72,13 +65,13 @@ impl Proxy {
                 return Err(context.abort(line, 0, what, Some("write one after it")));
             }
             if !is_identifier(name) {
-                let what = "a character that is not permitted in a name";
+                let what = "the name has a character that is not permitted";
                 let version = context.launch.version.filter(|_| kind != Kind::LogForward);
-                let forgotten: Option<Reason> = version
+                let starts_anyway: Option<Reason> = version
                     .is_some_and(|version| version.is_at_least(3, 4))
-                    .then(|| FORGOTTEN.into());
-                let help = Some("letters, digits, '-', '_', '.' and ':' are");
-                let doubt = line.doubt_to(1).or(forgotten.as_ref());
+                    .then(|| STARTS_ANYWAY.into());
+                let help = Some("use letters, digits, '-', '_', '.' and ':'");
+                let doubt = line.doubt_to(1).or(starts_anyway.as_ref());
                 context.findings.error(line.place(1), what, help, doubt);
             }
         }
@@ -89,7 +82,8 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// `from NAME`, the last `defaults`, or the address of the old `listen NAME ADDRESS:PORT`.
+    /// Inherits from `from NAME` or from the last `defaults`, and reads the address of the old form
+    /// `listen NAME ADDRESS:PORT`.
     fn inherit(&mut self, line: &Line<'_>, context: &mut Context<'_>) -> Result<(), Flow> {
         let unnamed_from =
             self.kind == Kind::Defaults && line.text(1) == b"from" && line.words.len() == 3;
@@ -107,7 +101,7 @@ impl Proxy {
             } else if let Some(found) = context.defaults.named.get(line.text(index)) {
                 self.disabled = found.clone();
             } else {
-                let what = format!("there is no defaults section '{}' above", line.string(index));
+                let what = format!("no defaults section '{}' above this line", line.string(index));
                 return Err(context.abort(line, index, what, None));
             }
         } else if self.kind != Kind::Defaults {
@@ -119,11 +113,11 @@ impl Proxy {
         Ok(())
     }
 
-    /// `listen NAME ADDRESS:PORT`: a bind up to 1.7, since then refused, in some releases with no
-    /// more than a message and the section ignored.
+    /// Reads `listen NAME ADDRESS:PORT`. It was a bind up to HAProxy 1.7. Later versions refuse it,
+    /// some of them only with a message and by ignoring the section.
     fn old_address(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
-        const WHY: &str = "an address on the section's line was a bind up to HAProxy 1.7; later ones refuse it, \
-             or ignore the section and go on";
+        const WHY: &str = "an address on the section's own line is a bind up to HAProxy 1.7; later versions \
+             refuse it, or ignore the section";
         let Some(word) = line.words.get(2) else {
             return;
         };
@@ -131,8 +125,8 @@ impl Proxy {
         if version.is_some_and(|version| version.is_at_least(3, 1)) || line.text(0) == b"backend" {
             context.findings.error(
                 line.place(2),
-                "an address on the section's own line",
-                Some("write it as a bind line of the section"),
+                "an address is not allowed on the section's own line",
+                Some("move it to a bind line of the section"),
                 line.doubt,
             );
             return;
@@ -147,7 +141,7 @@ impl Proxy {
         self.take(&bound, &Options::default(), line, context);
     }
 
-    /// Any other line of the section.
+    /// Reads any other line of the section.
     pub(super) fn line(&mut self, line: &Line<'_>, context: &mut Context<'_>) {
         match (line.text(0), self.kind) {
             (b"bind", Kind::Proxy | Kind::LogForward) => {
@@ -156,7 +150,7 @@ impl Proxy {
             (b"dgram-bind", Kind::LogForward) => self.bind(line, Accepts::Datagrams, context),
             (b"bind", Kind::Defaults) => context.findings.error(
                 line.place(0),
-                "'bind' in a defaults section",
+                "'bind' is not allowed in a defaults section",
                 Some("move it to a frontend or listen section"),
                 line.doubt,
             ),
@@ -170,7 +164,7 @@ impl Proxy {
         let Some(word) = line.words.get(1) else {
             context.findings.error(
                 line.place(0),
-                format!("'{}' without an address", line.string(0)),
+                format!("'{}' needs an address", line.string(0)),
                 Some("write ADDRESS:PORT or a path; is a variable in it empty?"),
                 line.doubt,
             );
@@ -180,8 +174,8 @@ impl Proxy {
         context.findings.address_errors(&bound, line.doubt);
         if bind::is_no_keyword(line.text(2)) {
             let help =
-                Some("further addresses follow a comma without a space, or on another bind line");
-            let what = format!("'{}' is no keyword of a bind line", line.string(2));
+                Some("separate addresses by a comma without a space, or use another bind line");
+            let what = format!("'{}' is not a keyword of a bind line", line.string(2));
             context.findings.error(line.place(2), what, help, line.doubt_to(2));
         }
         let mut options = Options::default();
@@ -196,14 +190,14 @@ impl Proxy {
         line: &Line<'_>,
         context: &Context<'_>,
     ) {
-        let owner = Owner { section: &self.label, unix_prefix: context.unix_prefix() };
+        let owner = Owner { section: &self.label, unix_prefix: context.unix_prefix.as_deref() };
         for bound in bound {
             let socket = bind::socket(bound, options, &owner);
             self.sockets.push((socket, line.doubt.cloned()));
         }
     }
 
-    /// The section is complete.
+    /// Ends the section and hands its sockets over.
     pub(super) fn close(self, context: &mut Context<'_>) {
         if self.kind == Kind::Defaults {
             let state = match self.doubt {

@@ -1,86 +1,29 @@
-//! Reads a configuration: one or two walks over its files, then what the command line opens.
+//! Reads a whole configuration: one or two walks over its files, then the sockets of the command
+//! line.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::Accepts;
-use super::bind::{self, Bound, Options, Owner};
+use super::bind::{self, Options, Owner};
+use super::context::{Context, Defaults};
 use super::findings::{Findings, Line, Switch};
 use super::globals;
+use super::launch::{Launch, SourceFile};
 use super::lexer::Word;
-use super::proxies::Defaults;
 use super::variables::{Dialect, Variables};
 use super::walker::walk;
-use super::{Declared, Launch, SourceFile};
+use crate::model::declared::Declared;
 
-/// Bytes variables may expand to, beyond the size of the files: enough for any configuration
-/// that is meant, and a bound on one that is not.
+/// How many bytes variables may expand to, beyond the size of the files. No sensible configuration
+/// needs as many; the limit bounds the work that a hostile one can cause.
 const MOST_EXPANSION: usize = 16 << 20;
 
-/// Why reading ends early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flow {
-    /// HAProxy reads no further in this file.
-    EndFile,
-    /// It reads no further at all.
-    Abort,
-}
-
-/// What the sections share.
-pub(super) struct Context<'a> {
-    pub(super) launch: &'a Launch,
-    pub(super) dialect: Dialect,
-    pub(super) variables: Variables,
-    pub(super) local_peer: Option<String>,
-    pub(super) defaults: Defaults,
-    pub(super) findings: Findings,
-    pub(super) switched: Vec<(&'static str, bool)>,
-    pub(super) quic_off: Switch,
-    /// Bytes variables may still expand to.
-    pub(super) room: usize,
-}
-
-impl Context<'_> {
-    /// Reads the addresses in one word of a line.
-    pub(super) fn addresses(
-        &mut self,
-        word: &Word,
-        line: &Line<'_>,
-        accepts: Accepts,
-    ) -> Vec<Bound> {
-        let setting = bind::Setting {
-            variables: &self.variables,
-            version: self.launch.version,
-            accepts,
-            file: line.file,
-            line: line.number,
-        };
-        bind::read(word, &setting, &mut self.room)
-    }
-
-    /// `unix-bind prefix`, as far as it was set above.
-    pub(super) fn unix_prefix(&self) -> Option<&str> {
-        self.findings.declared.globals.unix_bind_prefix.as_deref()
-    }
-
-    /// Reports an error after which HAProxy stops; where the line may not count, reading goes on.
-    pub(super) fn abort(
-        &mut self,
-        line: &Line<'_>,
-        word: usize,
-        what: impl Into<String>,
-        help: Option<&'static str>,
-    ) -> Flow {
-        self.findings.error(line.place(word), what, help, line.doubt);
-        Flow::Abort
-    }
-}
-
-/// Reads the files as HAProxy would in this order, started like this.
+/// Reads the files in this order, as a HAProxy that is launched like this would.
 ///
-/// It takes time and memory linear in the size of the files and of the environment, whatever the
-/// files hold, and never fails: what is wrong is in [`Declared::errors`], what cannot be known in
-/// [`Declared::uncertain`].
+/// Reading never fails, and takes time and memory linear in the size of the files and of the
+/// environment, whatever the files hold. Errors are in [`Declared::errors`], and lines that cannot be
+/// decided in [`Declared::uncertain`].
 #[must_use]
 pub fn read(files: &[SourceFile], launch: &Launch) -> Declared {
     let local_peer = launch.local_peer.clone().or_else(|| launch.host_name.clone());
@@ -94,13 +37,14 @@ pub fn read(files: &[SourceFile], launch: &Launch) -> Declared {
         findings: Findings::default(),
         switched: Vec::new(),
         quic_off: Switch::Off,
+        unix_prefix: None,
         room: MOST_EXPANSION + size,
     };
     let mut variables = Variables::new(launch, local_peer.as_deref());
     let mut local_peer = local_peer;
     if launch.version.is_some_and(|version| version.is_at_least(3, 1)) {
-        // Since 3.1 the files are read twice, the first time for global settings only. In a
-        // worker the environment is then put back, in other modes it stays as it is.
+        // Since 3.1 HAProxy reads the files twice, the first time for global settings only. A worker
+        // then restores its environment; other modes keep the changed one.
         let mut first = context(variables, local_peer);
         walk(files, &mut first, true);
         local_peer = first.local_peer;
@@ -118,11 +62,11 @@ pub fn read(files: &[SourceFile], launch: &Launch) -> Declared {
     walk(files, &mut context, false);
     master_sockets(&mut context);
     globals::close_quic(&mut context);
-    context.findings.declared.globals.localpeer = context.local_peer;
+    context.findings.declared.variables = context.variables.asked();
     context.findings.declared
 }
 
-/// `-S ADDRESS[,KEYWORD…]`: commas stand for the spaces of a bind line. It opens in a master only.
+/// Reads `-S ADDRESS[,KEYWORD…]`, a bind line with commas for spaces. Only a master opens it.
 fn master_sockets(context: &mut Context<'_>) {
     if !context.launch.master_worker && !context.findings.declared.globals.master_worker {
         return;
@@ -161,7 +105,7 @@ fn master_sockets(context: &mut Context<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Version;
+    use super::super::version::Version;
     use super::*;
 
     fn launch() -> Launch {
@@ -178,7 +122,7 @@ mod tests {
         read(&[file], launch)
     }
 
-    /// `line:columns what` of everything found.
+    /// Formats everything found as `line:columns what`.
     fn show(declared: &Declared) -> Vec<String> {
         let mut shown = Vec::new();
         for listener in &declared.listeners {
@@ -265,10 +209,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_uncertain() {
+    fn unknown_values_make_lines_uncertain() {
         let blind = Launch::default();
         for (text, expected) in [
-            // The value, the count of words, the condition, the name: each makes its line uncertain.
+            // An unknown value, count of words, condition or name each makes its line uncertain.
             ("frontend w\n bind \"$A\"\n", vec!["2:7..11 maybe [?]"]),
             (
                 "frontend w\n bind $A:80,:81\n",
@@ -328,20 +272,15 @@ mod tests {
     #[test]
     fn globals() {
         let text = "global\n pidfile /run/a\n pidfile /run/b\n grace 10s\n hard-stop-after 1h\n \
-                    chroot /var\n user u\n gid 7\n daemon\n noreuseport\n stats socket /run/s mode 600 \
-                    expose-fd listeners\n unix-bind prefix /p\nprogram p\n command a b\n";
+                    daemon\n noreuseport\n stats socket /run/s\n unix-bind prefix /p\n\
+                    frontend a\n bind /b\n";
         let declared = read_text(text, &launch());
         let globals = declared.globals;
         assert_eq!(globals.pidfile.as_deref(), Some("/run/a"));
         assert_eq!(globals.grace, Some(std::time::Duration::from_secs(10)));
-        assert_eq!(globals.hard_stop_after, Some(std::time::Duration::from_secs(3600)));
-        assert_eq!(globals.chroot.as_deref(), Some("/var"));
-        assert_eq!((globals.user.as_deref(), globals.gid), (Some("u"), Some(7)));
         assert!(globals.daemon && globals.noreuseport && !globals.master_worker);
-        assert_eq!(globals.localpeer.as_deref(), Some("host"));
-        assert!(globals.stats_sockets[0].exposes_listeners);
-        assert_eq!(globals.stats_sockets[0].path, "/run/s");
-        assert_eq!(declared.programs[0].command, ["a", "b"]);
+        let paths: Vec<_> = declared.unix.iter().map(|unix| unix.path.as_str()).collect();
+        assert_eq!(paths, ["/run/s", "/p/b"], "a stats socket has no prefix");
     }
 
     #[test]
@@ -366,7 +305,7 @@ mod tests {
         ] {
             let start = std::time::Instant::now();
             let declared = read_text(&text, &launch());
-            assert!(start.elapsed().as_secs() < 30, "{name}"); // on a busy machine, unoptimized
+            assert!(start.elapsed().as_secs() < 30, "{name}"); // generous, for an unoptimized build on a busy machine
             assert!(declared.errors.len() <= 51, "{name}");
         }
     }

@@ -1,26 +1,28 @@
-//! The environment as the configuration sees it: given, changed by `setenv` and its kin, and
-//! in places not known.
+//! The environment variables as the configuration sees them, after `setenv` and similar lines and
+//! with those that are not known.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Launch, Version};
+use super::launch::Launch;
+use super::version::Version;
 
-/// Why something is not known, for a person.
+/// Why something is not known, in words for a person.
 pub(super) type Reason = Arc<str>;
 
-/// What asking for a variable gives.
+/// The state of one variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Lookup<'a> {
-    /// It has this value.
+    /// The variable has this value.
     Set(&'a [u8]),
-    /// There is no such variable.
+    /// The variable is not set.
     Unset,
-    /// It may or may not exist, or its value is not known.
+    /// Its value, or whether it is set, is not known.
     Unknown(Reason),
 }
 
-/// One variable's state.
+/// The state of one variable as it is stored.
 #[derive(Debug, Clone)]
 enum Value {
     Known(Vec<u8>),
@@ -28,18 +30,22 @@ enum Value {
     Unknown(Reason),
 }
 
-/// Every variable.
+/// The state of all variables.
 #[derive(Debug, Clone)]
 pub(super) struct Variables {
     values: BTreeMap<Vec<u8>, Value>,
-    /// Why a variable that is not in `values` is not known, if it is not.
+    /// Why variables that are not in `values` are not known; `None`: they are not set.
     rest: Option<Reason>,
+    /// Names that the configuration has asked for.
+    asked: RefCell<BTreeSet<Vec<u8>>>,
 }
 
 impl Variables {
-    /// The environment HAProxy parses with: the one it was executed with and what it sets itself.
+    /// The environment at the start of parsing: the one that HAProxy is executed with and the
+    /// variables that it sets itself.
     pub(super) fn new(launch: &Launch, local_peer: Option<&str>) -> Variables {
-        let mut variables = Variables { values: BTreeMap::new(), rest: None };
+        let mut variables =
+            Variables { values: BTreeMap::new(), rest: None, asked: RefCell::default() };
         match &launch.environment {
             Some(environment) => {
                 for (name, value) in environment {
@@ -52,19 +58,19 @@ impl Variables {
         variables
     }
 
-    /// What HAProxy sets before it parses (`src/haproxy.c`): the names of its log formats and
-    /// branch since 2.8; in a master `HAPROXY_MWORKER`, up to 3.0 only from its second start on.
+    /// Sets the variables that HAProxy sets before it parses (`src/haproxy.c`): since 2.8 its log
+    /// formats and branch, and in a master `HAPROXY_MWORKER`, up to 3.0 only after a re-exec.
     fn set_own(&mut self, launch: &Launch, local_peer: Option<&str>) {
         match local_peer {
             Some(name) => self.set(b"HAPROXY_LOCALPEER", name.as_bytes()),
-            None => self.doubt(b"HAPROXY_LOCALPEER", &"the host's name is not known".into()),
+            None => self.forget(b"HAPROXY_LOCALPEER", &"the host's name is not known".into()),
         }
         let version = launch.version;
         if launch.master_worker {
             if version.is_some_and(|version| version.is_at_least(3, 1)) {
                 self.set(b"HAPROXY_MWORKER", b"1");
-            } else if !matches!(self.get(b"HAPROXY_MWORKER"), Lookup::Set(_)) {
-                self.doubt(
+            } else if !matches!(self.peek(b"HAPROXY_MWORKER"), Lookup::Set(_)) {
+                self.forget(
                     b"HAPROXY_MWORKER",
                     &"up to 3.0 a master has HAPROXY_MWORKER only once it has restarted".into(),
                 );
@@ -84,15 +90,28 @@ impl Variables {
                 self.set(b"HAPROXY_BRANCH", format!("{major}.{minor}").as_bytes());
             }
             Some(_) => return,
-            None => self.doubt(b"HAPROXY_BRANCH", &"the version is not known".into()),
+            None => self.forget(b"HAPROXY_BRANCH", &"the version is not known".into()),
         }
         for name in names {
-            self.doubt(name, &built_in);
+            self.forget(name, &built_in);
         }
     }
 
-    /// Looks one up.
+    /// Looks one up for the configuration, and keeps in mind that it was asked for.
     pub(super) fn get(&self, name: &[u8]) -> Lookup<'_> {
+        if !self.asked.borrow().contains(name) {
+            self.asked.borrow_mut().insert(name.to_vec());
+        }
+        self.peek(name)
+    }
+
+    /// The names that were asked for.
+    pub(super) fn asked(&self) -> BTreeSet<String> {
+        let asked = self.asked.borrow();
+        asked.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    }
+
+    fn peek(&self, name: &[u8]) -> Lookup<'_> {
         match (self.values.get(name), &self.rest) {
             (Some(Value::Known(value)), _) => Lookup::Set(value),
             (Some(Value::Unknown(reason)), _) | (None, Some(reason)) => {
@@ -102,21 +121,21 @@ impl Variables {
         }
     }
 
-    /// `setenv NAME VALUE`.
+    /// Does what `setenv NAME VALUE` does.
     pub(super) fn set(&mut self, name: &[u8], value: &[u8]) {
         self.values.insert(name.to_vec(), Value::Known(value.to_vec()));
     }
 
-    /// `presetenv NAME VALUE`: only when it does not exist.
+    /// Does what `presetenv NAME VALUE` does: sets the variable unless it is set.
     pub(super) fn preset(&mut self, name: &[u8], value: &[u8]) {
-        match self.get(name) {
+        match self.peek(name) {
             Lookup::Set(_) => {}
             Lookup::Unset => self.set(name, value),
-            Lookup::Unknown(reason) => self.doubt(name, &reason),
+            Lookup::Unknown(reason) => self.forget(name, &reason),
         }
     }
 
-    /// `unsetenv NAME`.
+    /// Does what `unsetenv NAME` does.
     pub(super) fn unset(&mut self, name: &[u8]) {
         if self.rest.is_some() {
             self.values.insert(name.to_vec(), Value::Unset);
@@ -125,7 +144,7 @@ impl Variables {
         }
     }
 
-    /// `resetenv NAME…`: only these stay.
+    /// Does what `resetenv NAME…` does: keeps only these variables.
     pub(super) fn keep_only(&mut self, names: &[&[u8]]) {
         if let Some(reason) = self.rest.take() {
             for name in names {
@@ -137,35 +156,35 @@ impl Variables {
         self.values.retain(|name, _| names.contains(&name.as_slice()));
     }
 
-    /// From here on it is not known what this one holds.
-    pub(super) fn doubt(&mut self, name: &[u8], reason: &Reason) {
+    /// Marks one variable as not known from here on.
+    pub(super) fn forget(&mut self, name: &[u8], reason: &Reason) {
         self.values.insert(name.to_vec(), Value::Unknown(Arc::clone(reason)));
     }
 
-    /// From here on nothing is known of any.
-    pub(super) fn doubt_all(&mut self, reason: &Reason) {
+    /// Marks all variables as not known from here on.
+    pub(super) fn forget_all(&mut self, reason: &Reason) {
         self.values.clear();
         self.rest = Some(Arc::clone(reason));
     }
 }
 
-/// How a version treats an unset variable and an empty word: the lexer's dialects.
+/// How a version treats an unset variable and an empty word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// To 2.8.3: an unset variable is an empty piece; an empty word ends the line's arguments.
+    /// Up to 2.8.3 an unset variable expands to nothing, and an empty word ends the arguments.
     Plain,
-    /// 2.8.5 or so to 3.2: as before, but `"$UNSET"` at the end of quotes also swallows the closing quote and
-    /// the spaces after it, so that the next word is glued on (HAProxy commit ff8db5a85).
+    /// From about 2.8.5 to 3.2 an unset variable at the end of quotes also swallows the closing quote
+    /// and the spaces after it, so that the next word is glued on (HAProxy commit ff8db5a85).
     Swallowing,
-    /// From 3.3: an empty word is an error, `"${V[*]}"` of nothing is no word at all.
+    /// From 3.3 on an empty word is an error, and an empty `"${V[*]}"` gives no word at all.
     Strict,
-    /// One of these, it is not known which.
+    /// The version is not known well enough.
     Unknown,
 }
 
 impl Dialect {
-    /// The dialect of a version. The swallowing one was backported in patch releases after
-    /// November 2023 that are not all known, so some patch numbers stay undecided.
+    /// The dialect of a version. The swallowing dialect was backported after November 2023 in patch
+    /// releases that are not all known, so that some patch numbers are undecided.
     pub(super) fn of(version: Option<Version>) -> Dialect {
         let Some(version) = version else {
             return Dialect::Unknown;

@@ -1,23 +1,23 @@
-//! HAProxy versions, compared the way its own conditions compare them.
+//! Versions of HAProxy, compared as its own conditions compare them.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 /// A version of HAProxy, as far as it is known.
 ///
-/// `2.6.12-1+deb12u4` and `3.5-dev5` are known exactly, `2.6` only as a branch: then
-/// a comparison that needs the missing numbers has no answer.
+/// `2.6.12-1+deb12u4` and `3.5-dev5` are exact. `2.6` is only a branch, and a comparison that needs
+/// the missing numbers has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
-    /// Four numbers, release state (1 dev, 2 rc or pre, 3 release), its number, commit.
+    /// Four numbers, the release state (1 dev, 2 rc or pre, 3 release), its number, and the commit.
     elements: [u64; 7],
-    /// How many of them are known.
+    /// How many of the elements are known.
     known: usize,
 }
 
 impl Version {
-    /// Reads what `haproxy -v` prints after `version` (`HAPROXY_STARTUP_VERSION` is the same).
-    /// `None` where HAProxy itself could not read it.
+    /// Parses the text that `haproxy -v` prints after `version`, and that `HAPROXY_STARTUP_VERSION`
+    /// holds. `None`: HAProxy itself could not parse it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Version> {
         let elements = split(text.trim().as_bytes())?;
@@ -41,21 +41,21 @@ impl Version {
         (major, minor, (self.known > 2).then_some(patch))
     }
 
-    /// It belongs to branch `major.minor` or a later one.
+    /// Whether it belongs to branch `major.minor` or a later one.
     #[must_use]
     pub fn is_at_least(&self, major: u64, minor: u64) -> bool {
         let (own_major, own_minor, _) = self.numbers();
         (own_major, own_minor) >= (major, minor)
     }
 
-    /// Its development branch or release state is that of a development version.
+    /// Whether it is a development version.
     #[must_use]
     pub fn is_development(&self) -> bool {
         let [.., state, _, _] = self.elements;
         state == 1
     }
 
-    /// Compares with a version written in a condition.
+    /// Compares it with a version in a condition.
     pub(super) fn compare(&self, text: &[u8]) -> Comparison {
         let Some(other) = split(text) else {
             return Comparison::NoVersion;
@@ -76,11 +76,11 @@ impl Version {
 /// How a version compares with a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
-    /// The version to the text's.
+    /// How the version compares with the text's.
     Order(Ordering),
     /// The version is not known well enough.
     NotKnown,
-    /// The text is no version.
+    /// The text is not a version.
     NoVersion,
 }
 
@@ -153,7 +153,7 @@ fn split(text: &[u8]) -> Option<[u64; 7]> {
     Some(elements)
 }
 
-/// Decimal digits at the start and what follows; 0 when there are none.
+/// Splits the text after its leading decimal digits, and gives their value, 0 if there are none.
 fn leading_number(text: &[u8]) -> (u64, &[u8]) {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = text.split_at(digits);

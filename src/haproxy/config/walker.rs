@@ -1,25 +1,24 @@
-//! Walks the files line by line and hands each line to the section it is in (`parse_cfg` in
+//! Walks through the files line by line and hands each line to its section (`parse_cfg` in
 //! `src/cfgparse.c`).
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::blocks::{Blocks, Counts};
-use super::conditions::{self, Truth};
+use super::context::{Context, Flow};
 use super::findings::Line;
 use super::globals;
-use super::lexer::{self, LexError, Word, Words};
+use super::launch::SourceFile;
+use super::lexer::{self, LexError, Words};
 use super::peers::Peers;
-use super::predicates::World;
-use super::proxies::{Proxy, is_identifier};
-use super::reader::{Context, Flow};
+use super::proxies::Proxy;
 use super::variables::{Dialect, Reason};
-use super::{Place, Possible, Program, SourceFile};
+use crate::model::declared::{Place, Possible};
 
-/// Errors after which HAProxy leaves a file.
+/// Number of errors after which HAProxy abandons a file.
 const MOST_ERRORS: usize = 50;
 
-/// Keywords that begin a section, in any version from 1.8 to 3.5 (`REGISTER_CONFIG_SECTION`).
+/// Keywords that begin a section in some version from 1.8 to 3.5 (`REGISTER_CONFIG_SECTION`).
 const SECTIONS: [&[u8]; 24] = [
     b"acme",
     b"backend",
@@ -47,19 +46,19 @@ const SECTIONS: [&[u8]; 24] = [
     b"userlist",
 ];
 
-/// Section a line is in.
+/// The section that a line belongs to.
 enum Section {
-    /// None yet: only a section may come.
+    /// No section has begun, so that only the first line of one may follow.
     None,
     Global,
     Proxy(Proxy),
     Peers(Peers),
-    Program(Program, Option<Reason>),
-    /// One that opens nothing.
+    /// A section that opens no socket.
     Other,
 }
 
-/// Reads every file; while only `discovering`, what 3.1 and later read in their first pass.
+/// Reads every file. With `discovering` set it reads only what HAProxy 3.1 and later take from
+/// their first pass.
 pub(super) fn walk(files: &[SourceFile], context: &mut Context<'_>, discovering: bool) {
     for file in files {
         let mut walker = Walker {
@@ -79,19 +78,19 @@ pub(super) fn walk(files: &[SourceFile], context: &mut Context<'_>, discovering:
     }
 }
 
-/// A file, being read.
-struct Walker<'c, 'a, 'f> {
-    file: Arc<Path>,
+/// A file while it is read.
+pub(super) struct Walker<'c, 'a, 'f> {
+    pub(super) file: Arc<Path>,
     name: &'f [u8],
-    context: &'c mut Context<'a>,
-    discovering: bool,
+    pub(super) context: &'c mut Context<'a>,
+    pub(super) discovering: bool,
     section: Section,
-    /// Why the section may be another one: it began where a condition is not known.
+    /// Why the section may be another one: it began under a condition that is not known.
     section_doubt: Option<Reason>,
-    /// `.SECTION`
+    /// The value of `.SECTION`.
     section_name: Option<Vec<u8>>,
-    blocks: Blocks,
-    /// Size of the buffer HAProxy splits lines into.
+    pub(super) blocks: Blocks,
+    /// Size of the buffer into which HAProxy splits lines.
     capacity: usize,
 }
 
@@ -122,7 +121,7 @@ impl Walker<'_, '_, '_> {
             let end = rest.iter().position(|&byte| byte == b'\n');
             let whole = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
             rest = end.and_then(|end| rest.get(end + 1..)).unwrap_or_default();
-            // To HAProxy a zero byte ends the line, and the next one then ends the file.
+            // HAProxy ends the line at a zero byte, and stops reading the file after it.
             let zero = whole.iter().position(|&byte| byte == 0);
             let line = whole.get(..zero.unwrap_or(whole.len())).unwrap_or_default();
             match self.line(line, number) {
@@ -132,7 +131,7 @@ impl Walker<'_, '_, '_> {
             }
             if let Some(zero) = zero {
                 let place = self.place(number, zero, zero + 1);
-                self.error(place, "a zero byte", Some("a configuration is text"));
+                self.error(place, "zero byte in the file", Some("a configuration must be text"));
                 break;
             }
             if end.is_none() {
@@ -144,17 +143,22 @@ impl Walker<'_, '_, '_> {
         Ok(())
     }
 
-    fn place(&self, line: usize, start: usize, end: usize) -> Place {
+    pub(super) fn place(&self, line: usize, start: usize, end: usize) -> Place {
         Place { file: Arc::clone(&self.file), line, columns: start + 1..end.max(start + 1) + 1 }
     }
 
-    fn error(&mut self, place: Place, what: impl Into<String>, help: Option<&'static str>) {
+    pub(super) fn error(
+        &mut self,
+        place: Place,
+        what: impl Into<String>,
+        help: Option<&'static str>,
+    ) {
         if !self.discovering {
             self.context.findings.error(place, what, help, None);
         }
     }
 
-    /// One line. `Err(None)`: it was wrong, and said so.
+    /// Reads one line. `Err(None)`: the line has an error, which was reported.
     fn line(&mut self, line: &[u8], number: usize) -> Result<(), Option<Flow>> {
         let indent = line.iter().take_while(|&&byte| lexer::is_space(byte)).count();
         if line.get(indent) == Some(&b'[') {
@@ -185,7 +189,7 @@ impl Walker<'_, '_, '_> {
         if let Some(doubt) = first.doubt.clone() {
             if self.blocks.counts() != Counts::No && !self.discovering {
                 let place = self.place(number, first.source.start, first.source.end);
-                let why = format!("the line's first word decides what it is, and {doubt}");
+                let why = format!("the first word decides what the line means, and {doubt}");
                 let anything = vec![Possible::default()];
                 self.context.findings.uncertain(place, why, anything);
             }
@@ -202,8 +206,8 @@ impl Walker<'_, '_, '_> {
         self.counting_line(&words, number, doubt.as_ref())
     }
 
-    /// In the first pass only global sections matter, and where they begin and end: most lines need
-    /// not be split for that.
+    /// The line cannot matter in the first pass, which needs only the global sections. It saves
+    /// splitting most lines.
     fn says_nothing_in_discovery(&self, line: &[u8], indent: usize) -> bool {
         let rest = line.get(indent..).unwrap_or_default();
         let length = rest.iter().take_while(|&&byte| !lexer::is_space(byte)).count();
@@ -213,8 +217,8 @@ impl Walker<'_, '_, '_> {
             && first.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
     }
 
-    /// Up to 3.5 a `${NAME-default}` that makes the line outgrow HAProxy's buffer, as on the first line of a
-    /// file, is destroyed by its first attempt and refused in the second.
+    /// Refuses a `${NAME-default}` on a line that outgrows HAProxy's buffer, such as the first line of a
+    /// file. Up to 3.5 HAProxy's first attempt overwrites the default, and the second one fails.
     fn default_value(&mut self, words: &Words, number: usize) -> Result<(), Option<Flow>> {
         let emitted = words.emitted.max(1);
         if emitted <= self.capacity {
@@ -226,10 +230,10 @@ impl Walker<'_, '_, '_> {
         };
         if self.context.launch.version.is_some_and(|version| !version.is_at_least(3, 6)) {
             let place = self.place(number, brace, brace + 1);
-            let help = "put a longer line above it, a comment for instance";
+            let help = "put a longer line above it, such as a comment";
             self.error(
                 place,
-                "HAProxy cannot take a variable's default value on the first or by far longest line of a file",
+                "HAProxy cannot expand a variable's default value on the first line of a file, or on one far longer than those above it",
                 Some(help),
             );
             return Err(None);
@@ -237,7 +241,7 @@ impl Walker<'_, '_, '_> {
         Ok(())
     }
 
-    /// A line that is not about conditions and is not masked by one.
+    /// Reads a line that is no part of an `.if` block's frame, and that no condition rules out.
     fn counting_line(
         &mut self,
         words: &Words,
@@ -255,8 +259,10 @@ impl Walker<'_, '_, '_> {
         {
             self.context.findings.error(
                 all.place(empty),
-                "an empty argument, which would end the line",
-                Some("if it is from a variable, set it, or write \"${NAME[*]}\" to leave nothing in its place"),
+                "empty argument",
+                Some(
+                    "if a variable is empty, set it, or write \"${NAME[*]}\" to get no word at all",
+                ),
                 doubt,
             );
             return Err(None);
@@ -267,13 +273,13 @@ impl Walker<'_, '_, '_> {
             if matches!(line.text(0), b"bind" | b"stats" | b"disabled" | b"enabled" | b"peer") {
                 self.context.findings.error(
                     all.place(0),
-                    format!("'{}' cannot stand before '{}'", all.string(0), line.string(0)),
+                    format!("'{}' cannot be used before '{}'", all.string(0), line.string(0)),
                     None,
                     doubt,
                 );
                 return Err(None);
             }
-            // What may be negated opens nothing, but it has to be in a section.
+            // A keyword that can be negated opens no socket, but it has to be in a section.
             if !matches!(self.section, Section::None) {
                 return Ok(());
             }
@@ -288,99 +294,7 @@ impl Walker<'_, '_, '_> {
         }
     }
 
-    /// `[SCOPE]`: a name alone on its line. It bounds nothing in a configuration file.
-    fn scope(&mut self, line: &[u8], indent: usize, number: usize) -> Result<(), Option<Flow>> {
-        let inside = line.get(indent + 1..).unwrap_or_default();
-        let close = inside.iter().position(|&byte| byte == b']');
-        let name = close.and_then(|close| inside.get(..close)).unwrap_or_default();
-        let after = close.and_then(|close| inside.get(close + 1..)).unwrap_or_default();
-        let next = after.iter().find(|&&byte| !lexer::is_space(byte));
-        let what = if name.is_empty() {
-            "a scope needs a name"
-        } else if !is_identifier(name) {
-            "a character that is not permitted in the name of a scope"
-        } else if next.is_some_and(|&byte| byte != b'#') {
-            "a scope stands alone on its line"
-        } else {
-            return Ok(());
-        };
-        let place = self.place(number, indent, line.len());
-        self.error(place, what, Some("write [NAME]"));
-        if name.is_empty() { Err(None) } else { Err(Some(Flow::Abort)) }
-    }
-
-    /// `.if`, `.elif`, `.else`, `.endif`
-    fn block(&mut self, words: &[Word], number: usize) -> Result<(), Flow> {
-        let file = Arc::clone(&self.file);
-        let line = Line { words, file: &file, number, doubt: None };
-        let context = &*self.context;
-        let condition = || {
-            if let Some(doubt) = line.doubt_to(words.len()) {
-                return Ok(Truth::Unknown(Arc::clone(doubt)));
-            }
-            let texts: Vec<&[u8]> = line.rest(1).iter().map(|word| word.text.as_slice()).collect();
-            let world = World {
-                variables: &context.variables,
-                launch: context.launch,
-                switched: &context.switched,
-            };
-            conditions::evaluate(&texts.join(&b' '), &world)
-        };
-        let outcome = match line.text(0) {
-            b".if" => self.blocks.open(number, condition),
-            b".elif" => self.blocks.otherwise_if(condition),
-            keyword => {
-                if !line.text(1).is_empty() {
-                    let what = format!("unexpected argument of '{}'", line.string(0));
-                    self.error(line.place(1), what, None);
-                    return Err(Flow::Abort);
-                }
-                if keyword == b".else" { self.blocks.otherwise() } else { self.blocks.close() }
-            }
-        };
-        if let Err(what) = outcome {
-            let word = usize::from(words.len() > 1);
-            self.error(line.place(word), what, None);
-            return Err(Flow::Abort);
-        }
-        if let (Counts::Maybe(reason), b".if" | b".elif", false) =
-            (self.blocks.counts(), line.text(0), self.discovering)
-        {
-            let why = format!("its condition cannot be decided: {reason}");
-            self.context.findings.uncertain(line.place(1), why, vec![]);
-        }
-        Ok(())
-    }
-
-    /// `.alert`, `.warning`, `.notice`, `.diag`
-    fn directive(&mut self, line: &Line<'_>) -> Result<(), Flow> {
-        if self.discovering {
-            return Ok(());
-        }
-        let keyword = line.text(0);
-        if !matches!(keyword, b".alert" | b".warning" | b".notice" | b".diag") {
-            let what = format!("unknown directive '{}'", line.string(0));
-            self.context.findings.error(line.place(0), what, None, line.doubt);
-            return line.doubt.map_or(Err(Flow::EndFile), |_| Ok(()));
-        }
-        if !line.text(2).is_empty() {
-            self.context.findings.error(
-                line.place(2),
-                format!("unexpected argument of '{}'", line.string(0)),
-                Some("quote the message if it has spaces"),
-                line.doubt,
-            );
-            return Ok(());
-        }
-        if keyword == b".alert" {
-            let what = format!("the configuration refuses itself: {}", line.string(1));
-            let flow = self.context.abort(line, 0, what, None);
-            return line.doubt.map_or(Err(flow), |_| Ok(()));
-        }
-        Ok(())
-    }
-
-    /// A keyword: of the section, or one that begins the next section.
+    /// Reads a line by its keyword, which belongs to the section or begins the next one.
     fn keyword(&mut self, line: &Line<'_>) -> Result<(), Flow> {
         if SECTIONS.contains(&line.text(0)) {
             self.finish_section(line);
@@ -398,41 +312,39 @@ impl Walker<'_, '_, '_> {
             _ if discovering => {}
             Section::Proxy(proxy) => proxy.line(line, self.context),
             Section::Peers(peers) => peers.line(line, self.context),
-            Section::Program(program, _) => {
-                if line.text(0) == b"command" {
-                    program.command =
-                        (1..line.words.len()).map(|index| line.string(index)).collect();
-                }
-            }
             Section::Global | Section::Other => self.misplaced_bind(line),
             Section::None => self.context.findings.error(
                 line.place(0),
-                format!("'{}' is in no section", line.string(0)),
-                Some("a file begins with a section, such as global or defaults"),
+                format!("'{}' is outside of any section", line.string(0)),
+                Some("begin the file with a section, such as global or defaults"),
                 line.doubt,
             ),
         }
         Ok(())
     }
 
-    /// A bind in a section that has none, in any version up to 3.5.
+    /// Reports a bind in a section that has no binds in any version up to 3.5.
     fn misplaced_bind(&mut self, line: &Line<'_>) {
         if !matches!(line.text(0), b"bind" | b"dgram-bind") {
             return;
         }
         let version = self.context.launch.version;
         if line.doubt.is_none() && version.is_some_and(|version| !version.is_at_least(3, 6)) {
-            let what = format!("'{}' in a section that cannot listen", line.string(0));
-            let help = Some("is the frontend's own line missing above it?");
+            let what = format!("'{}' is not allowed in this section", line.string(0));
+            let help = Some("is the line 'frontend NAME' missing above it?");
             self.context.findings.error(line.place(0), what, help, None);
             return;
         }
-        let why = line.doubt.map_or("a bind in a section that has none", |doubt| &**doubt);
+        let why = line
+            .doubt
+            .map_or("no version of HAProxy up to 3.5 has bind lines in this section", |doubt| {
+                &**doubt
+            });
         let anything = vec![Possible::default()];
         self.context.findings.uncertain(line.place(1), why, anything);
     }
 
-    /// The section a line begins.
+    /// Opens the section that a line begins.
     fn open_section(&mut self, line: &Line<'_>) -> Result<Section, Flow> {
         Ok(match line.text(0) {
             b"global" => Section::Global,
@@ -442,16 +354,11 @@ impl Walker<'_, '_, '_> {
                 Section::Proxy(Proxy::open(line, self.context)?)
             }
             b"peers" if !self.discovering => Section::Peers(Peers::open(line, self.context)?),
-            b"program" => {
-                let program =
-                    Program { name: line.string(1), command: Vec::new(), place: line.place(0) };
-                Section::Program(program, line.doubt.cloned())
-            }
             _ => Section::Other,
         })
     }
 
-    /// Ends the section a new one follows.
+    /// Ends the present section because `line` begins a new one.
     fn finish_section(&mut self, line: &Line<'_>) {
         let section = std::mem::replace(&mut self.section, Section::None);
         self.close(section);
@@ -464,13 +371,6 @@ impl Walker<'_, '_, '_> {
         match section {
             Section::Proxy(proxy) => proxy.close(self.context),
             Section::Peers(peers) if !self.discovering => peers.close(self.context),
-            Section::Program(program, doubt) if !self.discovering => match doubt {
-                None => self.context.findings.declared.programs.push(program),
-                Some(reason) => {
-                    let why = format!("whether this program runs is not known: {reason}");
-                    self.context.findings.uncertain(program.place, why, vec![]);
-                }
-            },
             _ => {}
         }
     }

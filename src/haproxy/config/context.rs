@@ -1,0 +1,74 @@
+//! What the sections of a configuration share while it is read.
+
+use std::collections::BTreeMap;
+
+use super::addresses::Accepts;
+use super::bind::{self, Bound};
+use super::findings::{Findings, Line, Switch};
+use super::launch::Launch;
+use super::lexer::Word;
+use super::variables::{Dialect, Variables};
+
+/// How far reading stops after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// HAProxy skips the rest of this file.
+    EndFile,
+    /// HAProxy stops reading altogether.
+    Abort,
+}
+
+/// What the sections share while a configuration is read.
+pub(super) struct Context<'a> {
+    pub(super) launch: &'a Launch,
+    pub(super) dialect: Dialect,
+    pub(super) variables: Variables,
+    pub(super) local_peer: Option<String>,
+    pub(super) defaults: Defaults,
+    pub(super) findings: Findings,
+    pub(super) switched: Vec<(&'static str, bool)>,
+    pub(super) quic_off: Switch,
+    /// `unix-bind prefix`, once a line has set it.
+    pub(super) unix_prefix: Option<String>,
+    /// How many more bytes variables may expand to.
+    pub(super) room: usize,
+}
+
+impl Context<'_> {
+    /// Reads the addresses in one word of a line.
+    pub(super) fn addresses(
+        &mut self,
+        word: &Word,
+        line: &Line<'_>,
+        accepts: Accepts,
+    ) -> Vec<Bound> {
+        let setting = bind::Setting {
+            variables: &self.variables,
+            version: self.launch.version,
+            accepts,
+            file: line.file,
+            line: line.number,
+        };
+        bind::read(word, &setting, &mut self.room)
+    }
+
+    /// Reports an error after which HAProxy stops. The caller reads on if the line may not count.
+    pub(super) fn abort(
+        &mut self,
+        line: &Line<'_>,
+        word: usize,
+        what: impl Into<String>,
+        help: Option<&'static str>,
+    ) -> Flow {
+        self.findings.error(line.place(word), what, help, line.doubt);
+        Flow::Abort
+    }
+}
+
+/// For each `defaults` section so far, whether a proxy that inherits from it is disabled.
+#[derive(Debug, Default)]
+pub(super) struct Defaults {
+    /// The last section, from which a proxy without `from` inherits.
+    pub(super) last: Switch,
+    pub(super) named: BTreeMap<Vec<u8>, Switch>,
+}

@@ -1,0 +1,203 @@
+//! The generations of a haproxy as far as one look shows them: processes of one reload, by age.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::member::{Member, Role, YOUNG_SECONDS};
+use super::past::{Past, Pasts};
+use super::services::Service;
+use crate::haproxy::environment::{self, ReloadNumber};
+use crate::haproxy::listeners::Holding;
+use crate::model::{Pidfile, PidfileContent, Process, ProcessId, UnixSeconds};
+
+/// A failing reload pauses the old generation's listeners for up to two seconds
+/// (`MAX_START_RETRIES` in `src/haproxy.c`, 10 ms apart): then it holds them, unlisted.
+const PAUSE_SECONDS: f64 = 10.0;
+/// A process that has held listeners for this long is past its last try to bind.
+const SETTLED_SECONDS: f64 = 5.0;
+/// A process of this age that was not watched from its birth has served at some time.
+const SLOW_START_SECONDS: f64 = 60.0;
+/// The section of what a master binds for itself.
+const MASTER_SOCKET: &str = "-S";
+
+/// Processes that one reload started.
+#[derive(Debug)]
+pub struct Cohort {
+    /// Its processes.
+    pub ids: Vec<ProcessId>,
+    /// Start of the first.
+    pub started: UnixSeconds,
+    /// Holds a listener, paused ones included. `None`: could not be seen.
+    pub serves: Option<bool>,
+    /// Has held listeners long enough to be past the last try to bind.
+    pub settled: bool,
+    /// Has been current at some time.
+    pub has_served: bool,
+    /// Was superseded in an earlier sample.
+    pub superseded: bool,
+    /// Has yet to serve: watched from its birth on, or too young for more.
+    pub unborn: bool,
+    /// A process of another service was told to replace it, and it serves no more.
+    pub is_stopped: bool,
+    /// Its configuration declares nothing that the kernel would show as a listener.
+    is_invisible: bool,
+    /// Its pidfile names it.
+    pub named: bool,
+    /// Nothing of it has detached yet.
+    pub launching: bool,
+    /// It holds listeners for the child that will be the service.
+    pub launches_with_listeners: bool,
+}
+
+impl Cohort {
+    fn of(
+        member: &Member<'_>,
+        holding: Option<&Holding<'_>>,
+        past: Option<&Past>,
+        now: UnixSeconds,
+    ) -> Cohort {
+        let process = member.process;
+        let holds = holding.and_then(Holding::serves);
+        let serves = holds.map(|holds| {
+            !member.launching && (holds || past.is_some_and(|past| is_paused(process, past, now)))
+        });
+        let age = now - process.started;
+        let has_served = past.is_some_and(|past| past.has_served);
+        let superseded = past.is_some_and(|past| past.superseded.is_some());
+        Cohort {
+            ids: vec![process.id],
+            started: process.started,
+            serves,
+            settled: match past {
+                Some(past) => past.held_since.is_some_and(|since| now - since >= SETTLED_SECONDS),
+                None => age >= YOUNG_SECONDS,
+            },
+            has_served,
+            superseded,
+            unborn: !has_served
+                && !superseded
+                && past.map_or(age < SLOW_START_SECONDS, |past| past.from_birth),
+            is_stopped: false,
+            is_invisible: !member.launching && shows_no_listener(process),
+            named: is_named_by_pidfile(member),
+            launching: member.launching,
+            launches_with_listeners: member.launching && holds == Some(true),
+        }
+    }
+
+    fn merge(&mut self, other: Cohort) {
+        // The service is what the launcher forked, and begins with it.
+        if self.launching && !other.launching {
+            self.started = other.started;
+        }
+        self.ids.extend(other.ids);
+        self.serves = match (self.serves, other.serves) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        };
+        self.settled |= other.settled;
+        self.has_served |= other.has_served;
+        self.unborn &= other.unborn;
+        self.is_invisible &= other.is_invisible;
+        self.superseded &= other.superseded;
+        self.named |= other.named;
+        self.launching &= other.launching;
+        self.launches_with_listeners |= other.launches_with_listeners;
+    }
+}
+
+/// It still holds the descriptors of listeners that were listed a moment ago.
+fn is_paused(process: &Process, past: &Past, now: UnixSeconds) -> bool {
+    let lately = past.last_held.is_some_and(|held| now - held < PAUSE_SECONDS);
+    let held = process.sockets.as_ref();
+    lately && held.is_some_and(|held| !held.is_disjoint(&past.listeners))
+}
+
+fn is_named_by_pidfile(member: &Member<'_>) -> bool {
+    match &member.process.pidfile {
+        Some(Pidfile { content: PidfileContent::Pids(pids), .. }) => {
+            member.role == Role::Daemon && pids.contains(&member.process.own_pid())
+        }
+        _ => false,
+    }
+}
+
+/// What processes of one generation have in common.
+#[derive(Debug, PartialEq)]
+enum Mark {
+    /// Master and reload number.
+    Workers(ProcessId, ReloadNumber),
+    /// One pidfile names several daemons (nbproc).
+    Named(PathBuf),
+    /// A launcher, by its pid, and the child that will be the service.
+    Launch(i32),
+    Single(ProcessId),
+}
+
+/// The serving processes by age, in generations.
+#[must_use]
+pub fn cohorts(
+    service: &Service<'_>,
+    holdings: &BTreeMap<ProcessId, Holding<'_>>,
+    pasts: &Pasts,
+    now: UnixSeconds,
+) -> Vec<Cohort> {
+    let mut cohorts: Vec<(Mark, Cohort)> = Vec::new();
+    let serving = service.members.iter().filter(|m| m.lives() && m.role != Role::Master);
+    for member in serving {
+        let id = member.id();
+        let cohort = Cohort::of(member, holdings.get(&id), pasts.get(&id), now);
+        let number = member.process.environment.as_ref().and_then(environment::reload_number);
+        let launchers = || service.members.iter().filter(|member| member.launching);
+        let mark = match (member.master, number) {
+            _ if member.launching => Mark::Launch(id.pid),
+            _ if launchers().any(|launcher| launcher.id().pid == member.process.parent) => {
+                Mark::Launch(member.process.parent)
+            }
+            (Some(master), Some(number)) => Mark::Workers(master, number),
+            _ => match member.process.pidfile.as_ref().filter(|_| cohort.named) {
+                Some(pidfile) => Mark::Named(pidfile.path.clone()),
+                None => Mark::Single(id),
+            },
+        };
+        match cohorts.iter_mut().find(|(other, _)| *other == mark) {
+            Some((_, same)) => same.merge(cohort),
+            None => cohorts.push((mark, cohort)),
+        }
+    }
+    let mut cohorts: Vec<Cohort> = cohorts.into_iter().map(|(_, cohort)| cohort).collect();
+    serve_unseen(&mut cohorts, now);
+    for cohort in &mut cohorts {
+        cohort.is_stopped = cohort.serves == Some(false)
+            && cohort.ids.iter().all(|id| service.stopped_by.contains_key(id));
+    }
+    cohorts
+}
+
+/// What declares no listener that could be seen serves once it is past its start, until a newer
+/// cohort is.
+fn serve_unseen(cohorts: &mut [Cohort], now: UnixSeconds) {
+    let mut newest = true;
+    for cohort in cohorts.iter_mut().rev().filter(|cohort| cohort.is_invisible) {
+        if cohort.serves == Some(true) {
+            continue;
+        }
+        let has_started = cohort.has_served || now - cohort.started >= YOUNG_SECONDS;
+        cohort.serves = Some(has_started && newest);
+        newest &= !has_started;
+    }
+}
+
+/// HAProxy would hold no TCP, UDP or unix listener with the configuration as it is.
+fn shows_no_listener(process: &Process) -> bool {
+    let Some(configuration) = process.configuration.as_deref().filter(|c| c.complete) else {
+        return false;
+    };
+    let declared = &configuration.declared;
+    let masters = |section: &str| section == MASTER_SOCKET;
+    declared.listeners.iter().all(|listener| masters(&listener.section))
+        && declared.unix.iter().all(|listener| masters(&listener.section))
+        && declared.inherited.is_empty()
+        && declared.uncertain.iter().all(|uncertain| uncertain.may_bind.is_empty())
+}

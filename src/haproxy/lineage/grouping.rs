@@ -1,0 +1,233 @@
+//! What joins processes to one service: a common master, memory, a list of pids, a pidfile, a place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::member::{Member, Role};
+use super::past::{Past, Pasts};
+use super::profile::Profile;
+use super::proof::Proof;
+use super::sets::Sets;
+use crate::haproxy::environment;
+use crate::haproxy::listeners::Holding;
+use crate::model::ProcessId;
+
+/// The name of the service a process belonged to in the last sample, or all the processes that it
+/// was told to replace did.
+#[must_use]
+pub fn remembered<'p>(member: &Member<'_>, pasts: &'p Pasts) -> Option<&'p str> {
+    if let Some(past) = pasts.get(&member.id()) {
+        return past.haproxy.as_deref();
+    }
+    let pids = asked_list(member)?;
+    let is_meant = |(id, past): &(&ProcessId, &Past)| {
+        **id < member.id()
+            && past.pid_namespace == member.process.pid_namespace
+            && pids.contains(&past.own_pid)
+            && member.may_signal(past.users)
+    };
+    let mut names = pasts.iter().filter(is_meant).map(|(_, past)| past.haproxy.as_deref());
+    let name = names.next()?;
+    names.all(|other| other == name).then_some(name)?
+}
+
+/// The pids that a process was told to replace by the person or program that started it.
+///
+/// A master that has executed itself anew keeps the list of its last reload for ever.
+fn asked_list<'m>(member: &'m Member<'_>) -> Option<&'m [i32]> {
+    let executed_anew = member.process.environment.as_ref().is_some_and(environment::is_of_master);
+    member.replaces().filter(|_| member.role != Role::Master || !executed_anew)
+}
+
+/// The members on their way into services, by their indices.
+pub struct Grouping<'m, 'a, 'n> {
+    members: &'m [Member<'a>],
+    /// Which of them are one service.
+    pub sets: Sets<'n>,
+    /// What links an older and a newer process.
+    pub links: BTreeMap<(usize, usize), Proof>,
+    /// Processes that one of another service was told to replace, by that one.
+    pub stopped_by: BTreeMap<usize, usize>,
+}
+
+impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
+    /// Groups the members, the most certain relations first.
+    #[must_use]
+    pub fn of(
+        members: &'m [Member<'a>],
+        holdings: &BTreeMap<ProcessId, Holding<'_>>,
+        pasts: &'n Pasts,
+    ) -> Grouping<'m, 'a, 'n> {
+        let names = members.iter().map(|member| remembered(member, pasts)).collect();
+        let (sets, links) = (Sets::new(names), BTreeMap::new());
+        let mut grouping = Grouping { members, sets, links, stopped_by: BTreeMap::new() };
+        grouping.join_relatives();
+        grouping.join_remembered(pasts);
+        // A list of pids may name processes of several services: its own comes first.
+        grouping.join_alike(holdings, pasts);
+        grouping.join_told();
+        grouping.join_leftovers(holdings);
+        grouping.join_zombies();
+        grouping
+    }
+
+    fn link(&mut self, older: usize, newer: usize, proof: Proof) -> bool {
+        let joined = self.sets.join(older, newer);
+        if joined {
+            let known = self.links.entry((older, newer)).or_insert(proof);
+            *known = proof.min(*known);
+        }
+        joined
+    }
+
+    /// Pairs of living members, the older first.
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<'m, 'a> {
+        let members = self.members;
+        let living = move |index: &usize| members.get(*index).is_some_and(Member::lives);
+        (0..members.len())
+            .filter(living)
+            .flat_map(move |newer| (0..newer).filter(living).map(move |older| (older, newer)))
+    }
+
+    /// A master and its workers; a launcher and the child that will be the service.
+    fn join_relatives(&mut self) {
+        let index: BTreeMap<i32, usize> =
+            self.members.iter().enumerate().map(|(i, member)| (member.id().pid, i)).collect();
+        for (i, member) in self.members.iter().enumerate() {
+            let parent = index.get(&member.process.parent).copied();
+            let Some((at, parent)) = parent.and_then(|p| Some((p, self.members.get(p)?))) else {
+                continue;
+            };
+            if member.master == Some(parent.id()) || parent.launching {
+                self.sets.unite(i, at);
+            }
+        }
+    }
+
+    /// What was one haproxy stays one.
+    fn join_remembered(&mut self, pasts: &Pasts) {
+        self.join_by(|_, member| remembered(member, pasts));
+    }
+
+    /// A process and those its `-sf` or `-st` names, if they are older, alive, and could be signalled
+    /// by it. What was seen in another service stays there, and is stopped by a neighbour.
+    fn join_told(&mut self) {
+        let members = self.members;
+        for (older, newer) in self.pairs() {
+            let (Some(before), Some(after)) = (members.get(older), members.get(newer)) else {
+                continue;
+            };
+            let told = asked_list(after).is_some() && after.was_told_to_replace(before.process);
+            if told && !self.link(older, newer, Proof::Told) {
+                self.stopped_by.insert(older, newer);
+            }
+        }
+    }
+
+    /// Processes with one pidfile of one starter; daemons started in the same way at the same place.
+    fn join_alike(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>, pasts: &Pasts) {
+        let members = self.members;
+        let profiles: Vec<Profile<'_, '_>> =
+            members.iter().map(|member| Profile::of(member, holdings)).collect();
+        let born_with = |member: &Member<'_>| pasts.get(&member.id()).and_then(|p| p.born_with);
+        for (older, newer) in self.pairs() {
+            let pair = members.get(older).zip(members.get(newer));
+            let Some((before, after)) = pair.filter(|(before, after)| {
+                before.role != Role::Worker && after.role != Role::Worker
+            }) else {
+                continue;
+            };
+            let Some((one, two)) = profiles.get(older).zip(profiles.get(newer)) else { continue };
+            let changed = match (born_with(before), born_with(after)) {
+                (Some(then), Some(later)) => then != later,
+                _ => false,
+            };
+            let is_alive = |pid| is_alive(members, after, pid);
+            if one.is_replaced_by_pidfile(two, is_alive) || one.is_replaced_in_jail(two, is_alive) {
+                self.link(older, newer, Proof::Pidfile);
+            } else if one.is_replaced_in_place(two, changed) {
+                self.link(older, newer, Proof::Place);
+            }
+        }
+    }
+
+    /// A process that serves no more and was started like the processes of just one service that
+    /// does.
+    fn join_leftovers(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>) {
+        let members = self.members;
+        let profiles: Vec<Profile<'_, '_>> =
+            members.iter().map(|member| Profile::of(member, holdings)).collect();
+        let may = |member: &Member<'_>| {
+            member.role == Role::Daemon && member.lives() && !member.launching
+        };
+        for (left, profile) in profiles.iter().enumerate() {
+            let is_alone = self.sets.size(left) == 1 && profile.serves == Some(false);
+            if !is_alone || !members.get(left).is_some_and(may) {
+                continue;
+            }
+            let later = profiles.iter().enumerate().skip(left + 1);
+            let alike: Vec<usize> = later
+                .filter(|(at, other)| {
+                    members.get(*at).is_some_and(may) && profile.is_left_over_of(other)
+                })
+                .map(|(at, _)| at)
+                .collect();
+            let heads: BTreeSet<usize> = alike.iter().map(|&at| self.sets.find(at)).collect();
+            if let (1, Some(&first)) = (heads.len(), alike.first()) {
+                self.link(left, first, Proof::Place);
+            }
+        }
+    }
+
+    /// A zombie that is not remembered goes to the service of its parent; else to that of the process
+    /// in its cgroup that was started next, as a launcher's child is; else zombies of one parent are
+    /// one service.
+    fn join_zombies(&mut self) {
+        let members = self.members;
+        for (i, zombie) in members.iter().enumerate().filter(|(_, m)| !m.lives()) {
+            if self.sets.size(i) > 1 {
+                continue;
+            }
+            let living = || members.iter().enumerate().filter(|(_, other)| other.lives());
+            let parent = living().find(|(_, other)| other.id().pid == zombie.process.parent);
+            let near = |other: &Member<'_>| {
+                other.process.cgroup == zombie.process.cgroup
+                    && other.process.pid_namespace.is_none_or(|namespace| {
+                        zombie.process.pid_namespace.is_none_or(|own| own == namespace)
+                    })
+            };
+            let sibling = living()
+                .find(|(_, other)| near(other) && other.process.parent == zombie.process.parent);
+            let next = living().find(|(_, other)| near(other) && other.id() > zombie.id());
+            let any = living().find(|(_, other)| near(other));
+            if let Some((home, _)) = parent.or(sibling).or(next).or(any) {
+                self.sets.join(i, home);
+            }
+        }
+        let left: BTreeSet<usize> =
+            (0..members.len()).filter(|&i| self.sets.size(i) == 1).collect();
+        self.join_by(|i, member| {
+            let alone = left.contains(&i) && !member.lives();
+            alone.then(|| (member.process.cgroup.clone(), member.process.parent))
+        });
+    }
+
+    /// Joins all members with an equal key.
+    fn join_by<K: Ord>(&mut self, key: impl Fn(usize, &'m Member<'a>) -> Option<K>) {
+        let mut first = BTreeMap::new();
+        for (i, member) in self.members.iter().enumerate() {
+            if let Some(key) = key(i, member) {
+                self.sets.join(*first.entry(key).or_insert(i), i);
+            }
+        }
+    }
+}
+
+/// A living HAProxy, older than `later`, has this pid in the pid namespace of `later`.
+fn is_alive(members: &[Member<'_>], later: &Member<'_>, pid: i32) -> bool {
+    members.iter().any(|member| {
+        member.lives()
+            && member.id() < later.id()
+            && member.process.pid_namespace == later.process.pid_namespace
+            && member.process.own_pid() == pid
+    })
+}

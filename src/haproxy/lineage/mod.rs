@@ -1,0 +1,16 @@
+//! Which processes are one service, and which of them serves.
+
+pub mod cohorts;
+pub mod generations;
+pub mod grouping;
+mod history;
+pub mod identity;
+pub mod member;
+pub mod naming;
+pub mod past;
+mod profile;
+pub mod proof;
+pub mod roles;
+pub mod services;
+mod sets;
+pub mod starter;

@@ -1,0 +1,155 @@
+//! Which service gets which name, by what they are and never by what was seen before: a restarted
+//! exporter and `inspect` say the same.
+
+use std::collections::BTreeSet;
+
+use super::services::Service;
+use crate::model::ProcessId;
+
+/// A longer name is cut, so that no user's paths fill the page.
+const MOST_CHARACTERS: usize = 64;
+
+/// A service that wants a name.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The name it would have if no other had the same.
+    pub preferred: String,
+    /// Root started it.
+    pub is_roots: bool,
+    /// Its pidfile, configuration or socket.
+    pub path: String,
+    /// What tells it from others with the same path.
+    pub distinction: String,
+    /// Its oldest process, for those that nothing else tells apart.
+    pub oldest: Option<ProcessId>,
+}
+
+impl Candidate {
+    /// Root's come before others', then the path that sorts first.
+    #[must_use]
+    pub fn rank(&self) -> (bool, &str, &str, Option<ProcessId>) {
+        (!self.is_roots, &self.path, &self.distinction, self.oldest)
+    }
+
+    fn hash(&self) -> String {
+        let text = format!("{}\0{}", self.path, self.distinction);
+        format!("{:06x}", fnv1a(text.as_bytes()) & 0x00ff_ffff)
+    }
+}
+
+/// A name for each: the one that ranks first keeps its plain name, the others get a hash besides.
+/// `taken`: names that are not to be given.
+#[must_use]
+pub fn assign(candidates: &[Candidate], mut taken: BTreeSet<String>) -> Vec<String> {
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    order.sort_by_key(|&index| candidates.get(index).map(Candidate::rank));
+    let mut names = vec![String::new(); candidates.len()];
+    for index in order {
+        let Some((candidate, slot)) = candidates.get(index).zip(names.get_mut(index)) else {
+            continue;
+        };
+        let plain = shortened(&candidate.preferred);
+        let hashed = || shortened(&format!("{plain}-{}", candidate.hash()));
+        let numbered = (2..).map(|count| format!("{}-{count}", hashed()));
+        let all = std::iter::once(plain.clone()).chain(std::iter::once_with(hashed));
+        let free = all.chain(numbered).find(|name| !taken.contains(name));
+        *slot = free.unwrap_or(plain);
+        taken.insert(slot.clone());
+    }
+    names
+}
+
+/// A long name keeps its beginning, and a hash of the whole.
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= MOST_CHARACTERS {
+        return name.to_owned();
+    }
+    let kept: String = name.chars().take(MOST_CHARACTERS - 7).collect();
+    format!("{kept}-{:06x}", fnv1a(name.as_bytes()) & 0x00ff_ffff)
+}
+
+/// FNV-1a, 32 bits: short, and the same in every build.
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// What tells a service from others with the same pidfile or configuration: its root, namespaces,
+/// starter, and the values of the variables that its configuration reads.
+#[must_use]
+pub fn distinction(service: &Service<'_>) -> String {
+    let Some(member) = service.members.iter().rfind(|member| member.lives()) else {
+        return String::new();
+    };
+    let process = member.process;
+    let root = process.root.as_ref().filter(|_| !process.in_own_jail());
+    let read = process.configuration.iter().flat_map(|c| &c.declared.variables);
+    let environment = process.environment.as_ref();
+    let values: Vec<_> = read
+        .filter(|name| !crate::haproxy::environment::is_own_variable(name))
+        .map(|name| (name, environment.and_then(|environment| environment.get(name))))
+        .collect();
+    let line = member.line.as_ref();
+    let peer = line.and_then(|line| line.local_peer.as_ref());
+    let places = (process.mount_namespace, process.net_namespace, process.pid_namespace);
+    format!("{values:?} {root:?} {peer:?} {:?} {places:?}", member.starter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(preferred: &str, is_roots: bool, path: &str, distinction: &str) -> Candidate {
+        Candidate {
+            preferred: preferred.to_owned(),
+            is_roots,
+            path: path.to_owned(),
+            distinction: distinction.to_owned(),
+            oldest: None,
+        }
+    }
+
+    #[test]
+    fn one_keeps_the_plain_name_whatever_the_order() {
+        let mut candidates = vec![
+            candidate("lb", false, "/a/lb.cfg", ""),
+            candidate("lb", true, "/c/lb.cfg", ""),
+            candidate("lb", true, "/b/lb.cfg", "PORT=1"),
+            candidate("lb", true, "/b/lb.cfg", "PORT=2"),
+            candidate("web", true, "/b/lb.cfg", ""),
+        ];
+        let of = |candidates: &[Candidate]| {
+            let names = assign(candidates, BTreeSet::new());
+            let pairs = candidates.iter().map(|c| (c.path.clone(), c.distinction.clone()));
+            let mut pairs: Vec<_> = pairs.zip(names).collect();
+            pairs.sort();
+            pairs
+        };
+        let names = of(&candidates);
+        let plain: Vec<_> = names.iter().filter(|(_, name)| name == "lb").collect();
+        assert_eq!(plain.len(), 1);
+        assert_eq!(plain[0].0, ("/b/lb.cfg".to_owned(), "PORT=1".to_owned()));
+        let distinct: BTreeSet<_> = names.iter().map(|(_, name)| name).collect();
+        assert_eq!(distinct.len(), 5);
+        candidates.reverse();
+        assert_eq!(of(&candidates), names);
+        candidates.remove(0);
+        assert!(of(&candidates).iter().all(|pair| names.contains(pair)), "one less renames none");
+    }
+
+    #[test]
+    fn what_is_taken_or_the_same_in_all_is_numbered() {
+        let same = candidate("lb", true, "/lb.cfg", "");
+        let names = assign(&[same.clone(), same.clone(), same], ["lb".to_owned()].into());
+        assert!(names.iter().all(|name| name.starts_with("lb-")), "{names:?}");
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 3);
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        let long = candidate(&"x".repeat(200), true, "/lb.cfg", "");
+        let other = candidate(&"x".repeat(201), true, "/lb.cfg", "");
+        let names = assign(&[long, other], BTreeSet::new());
+        assert!(names.iter().all(|name| name.chars().count() <= MOST_CHARACTERS + 7));
+        assert_ne!(names[0], names[1]);
+    }
+}

@@ -1,0 +1,46 @@
+//! What is remembered of a process from one sample to the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::member::Role;
+use super::proof::Superseded;
+use crate::model::{NamespaceId, ProcessId, SocketInode, UnixSeconds, UserIds};
+
+/// What earlier samples learned of one process.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Past {
+    /// The name of the haproxy it belonged to; `None` while it was none of any.
+    pub haproxy: Option<String>,
+    /// Its pid as its own pid namespace has it.
+    pub own_pid: i32,
+    /// That namespace.
+    pub pid_namespace: Option<NamespaceId>,
+    /// Its user ids.
+    pub users: Option<UserIds>,
+    /// The user who started it.
+    pub starter: Option<u32>,
+    /// Its role, where it was beyond doubt: seen as a parent or child of another HAProxy.
+    pub role: Option<Role>,
+    /// When it was first seen dead and not reaped.
+    pub zombie_since: Option<UnixSeconds>,
+    /// Fingerprint of the configuration on disk when it was born, if that was watched.
+    pub born_with: Option<u64>,
+    /// HAProxy's own `grace`, from the configuration it was seen serving with.
+    pub own_grace_seconds: Option<f64>,
+    /// It has been watched since its birth.
+    pub from_birth: bool,
+    /// Since when it has held a listener.
+    pub held_since: Option<UnixSeconds>,
+    /// When it was last seen holding one.
+    pub last_held: Option<UnixSeconds>,
+    /// The listeners it held then.
+    pub listeners: Arc<BTreeSet<SocketInode>>,
+    /// It has been current at some time.
+    pub has_served: bool,
+    /// How a later process came to serve in its stead.
+    pub superseded: Option<Superseded>,
+}
+
+/// Every process that lived in the last sample, and those that held a lost listener last.
+pub type Pasts = BTreeMap<ProcessId, Past>;

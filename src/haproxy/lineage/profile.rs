@@ -1,0 +1,246 @@
+//! What a process was given that it may have in common with another generation of its service: a
+//! pidfile, a configuration, the values of the variables that the configuration reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::member::{Member, Role};
+use crate::haproxy::command_line::CommandLine;
+use crate::haproxy::environment;
+use crate::haproxy::listeners::{Holding, Listening};
+use crate::haproxy::places::Endpoint;
+use crate::model::{NamespaceId, Process, ProcessId};
+
+/// Dates of files and start times are compared no closer than this.
+const SLACK_SECONDS: f64 = 1.0;
+/// Start times are counted in ticks, so a file written just before may seem this much younger.
+const TICK_SECONDS: f64 = 0.1;
+/// Variables that a shell or a session changes by itself. They do not count where all variables are
+/// compared, because the configuration that reads them is not known.
+const SHELL_VARIABLES: [&str; 4] = ["OLDPWD", "PWD", "SHLVL", "_"];
+
+/// What one process was given.
+pub struct Profile<'m, 'a> {
+    member: &'m Member<'a>,
+    line: Option<&'m CommandLine>,
+    /// The root directory it was started in; `None` where a chroot hides it.
+    root: Option<&'a Path>,
+    /// Where its pidfile is. `None`: it has none, or a chroot hides where.
+    pidfile: Option<PathBuf>,
+    /// Where its configuration is. `None`: a chroot hides where.
+    files: Option<Vec<PathBuf>>,
+    /// What it listens on.
+    endpoints: BTreeSet<Endpoint>,
+    /// It holds what a listener is. `None`: could not be seen.
+    pub serves: Option<bool>,
+}
+
+impl<'m, 'a> Profile<'m, 'a> {
+    /// Gathers it.
+    #[must_use]
+    pub fn of(
+        member: &'m Member<'a>,
+        holdings: &BTreeMap<ProcessId, Holding<'_>>,
+    ) -> Profile<'m, 'a> {
+        let (process, line) = (member.process, member.line.as_ref());
+        let unread = process.root.is_none().then(|| PathBuf::from("/"));
+        let directory = line.and_then(|line| line.launch_directory(process)).or(unread);
+        let resolve = |path: &String| CommandLine::resolve(directory.as_deref(), path);
+        let by_line = line.and_then(|line| line.pidfile.as_ref());
+        let configured = || process.pidfile.as_ref().map(|file| file.path.clone());
+        let holding = holdings.get(&member.id());
+        Profile {
+            member,
+            line,
+            root: process.root.as_deref().filter(|_| !process.in_own_jail()),
+            pidfile: match by_line {
+                Some(path) => resolve(path),
+                None => configured().filter(|path| path.is_absolute()),
+            },
+            files: line.and_then(|line| {
+                let named = line.files.iter().chain(&line.directory);
+                named.map(resolve).collect()
+            }),
+            endpoints: holding
+                .iter()
+                .flat_map(|holding| holding.listeners.iter().map(Listening::endpoint))
+                .collect(),
+            serves: holding.and_then(Holding::serves),
+        }
+    }
+
+    fn process(&self) -> &'a Process {
+        self.member.process
+    }
+
+    /// They see the same files under the same names.
+    fn shares_view(&self, other: &Profile<'_, '_>) -> bool {
+        let mounts = |profile: &Profile<'_, '_>| profile.process().mount_namespace;
+        self.root == other.root && mounts(self) == mounts(other)
+    }
+
+    fn shares_namespaces(&self, other: &Profile<'_, '_>) -> bool {
+        let namespaces = |profile: &Profile<'_, '_>| -> [Option<NamespaceId>; 2] {
+            [profile.process().pid_namespace, profile.process().net_namespace]
+        };
+        namespaces(self) == namespaces(other) && self.shares_view(other)
+    }
+
+    /// Their pidfile is one file.
+    fn shares_pidfile(&self, other: &Profile<'_, '_>) -> bool {
+        let file = |profile: &Profile<'_, '_>| {
+            profile.process().pidfile.as_ref().and_then(|pidfile| pidfile.file)
+        };
+        let (Some(own), Some(others)) = (&self.pidfile, &other.pidfile) else { return false };
+        let named_alike = own == others && self.shares_view(other);
+        match (file(self), file(other)) {
+            (Some(one), Some(two)) => one == two,
+            _ => named_alike,
+        }
+    }
+
+    /// They read the same files, and mean the same local peer.
+    fn shares_configuration(&self, other: &Profile<'_, '_>) -> bool {
+        let (Some(own), Some(others)) = (self.line, other.line) else { return false };
+        self.files.is_some()
+            && self.files == other.files
+            && own.local_peer == others.local_peer
+            && self.shares_view(other)
+            && self.shares_values(other)
+    }
+
+    /// Every variable that their configurations read has the same value for both. Where it is not
+    /// known which these are, all variables count.
+    fn shares_values(&self, other: &Profile<'_, '_>) -> bool {
+        let environments = (&self.process().environment, &other.process().environment);
+        let (Some(own), Some(others)) = environments else { return false };
+        let read = |profile: &Profile<'_, '_>| -> Option<BTreeSet<String>> {
+            Some(profile.process().configuration.as_ref()?.declared.variables.clone())
+        };
+        if let (Some(mine), Some(theirs)) = (read(self), read(other)) {
+            let names = mine.union(&theirs).filter(|name| !environment::is_own_variable(name));
+            return names.into_iter().all(|name| own.get(name) == others.get(name));
+        }
+        let counts = |(name, _): &(&String, &String)| {
+            !environment::is_own_variable(name) && !SHELL_VARIABLES.contains(&&***name)
+        };
+        own.0.iter().filter(counts).eq(others.0.iter().filter(counts))
+    }
+
+    /// It runs in the background, made its listeners itself, and shows its environment.
+    fn can_be_likened(&self) -> bool {
+        let configuration = self.process().configuration.as_ref();
+        let inherits = configuration.is_some_and(|c| !c.declared.inherited.is_empty());
+        self.member.is_in_background() && !inherits && self.process().environment.is_some()
+    }
+
+    /// A later process with the same pidfile of the same starter took over, or was meant to.
+    ///
+    /// `is_alive`: there is a living HAProxy of this pid in the later one's pid namespace.
+    #[must_use]
+    pub fn is_replaced_by_pidfile(
+        &self,
+        later: &Profile<'_, '_>,
+        is_alive: impl Fn(i32) -> bool,
+    ) -> bool {
+        let (older, newer) = (self.member, later.member);
+        if !self.shares_pidfile(later)
+            || !newer.has_starter_of(older)
+            || !self.can_be_likened()
+            || !later.can_be_likened()
+        {
+            return false;
+        }
+        let lost_its_predecessor =
+            || newer.replaces().is_some_and(|pids| !pids.iter().any(|&pid| is_alive(pid)));
+        if self.shares_configuration(later) || !self.endpoints.is_disjoint(&later.endpoints) {
+            return true;
+        }
+        // One file that different values make two services of is no other release.
+        let are_twins = self.files.is_some() && self.files == later.files;
+        !are_twins
+            && (lost_its_predecessor()
+                || (self.serves == Some(false) && later.serves == Some(true)))
+    }
+
+    /// A later daemon was started at the same place in the same way, and the configuration had
+    /// changed in between. `changed`: that was seen.
+    #[must_use]
+    pub fn is_replaced_in_place(&self, later: &Profile<'_, '_>, changed: bool) -> bool {
+        let (older, newer) = (self.member, later.member);
+        let daemons = older.role == Role::Daemon && newer.role == Role::Daemon;
+        daemons
+            && newer.has_starter_of(older)
+            && self.can_be_likened()
+            && later.can_be_likened()
+            && self.shares_namespaces(later)
+            && self.process().cgroup == later.process().cgroup
+            && self.shares_arguments(later)
+            && self.shares_configuration(later)
+            && (changed || self.was_followed_by_a_change(later))
+    }
+
+    /// What it was told is the same, but for what a reload changes.
+    fn shares_arguments(&self, other: &Profile<'_, '_>) -> bool {
+        self.line.map(|line| &line.kept) == other.line.map(|line| &line.kept)
+    }
+
+    fn was_followed_by_a_change(&self, later: &Profile<'_, '_>) -> bool {
+        let Some(configuration) = &later.process().configuration else { return false };
+        let modified = configuration.modified;
+        modified > self.process().started + SLACK_SECONDS
+            && modified <= later.process().started + TICK_SECONDS
+    }
+
+    /// A process without a listener that was started like a later one which serves: HAProxy holds
+    /// every listener it declares from its start on, so this one has given them back.
+    #[must_use]
+    pub fn is_left_over_of(&self, later: &Profile<'_, '_>) -> bool {
+        self.serves == Some(false)
+            && later.serves == Some(true)
+            && later.member.has_starter_of(self.member)
+            && self.shares_namespaces(later)
+            && self.shares_arguments(later)
+            && match (&self.files, &later.files) {
+                (Some(_), Some(_)) => self.shares_configuration(later),
+                // A chroot hides where both were started.
+                (None, None) => {
+                    self.process().cgroup == later.process().cgroup && self.shares_jail(later)
+                }
+                _ => false,
+            }
+    }
+
+    /// A chroot hides where both were started, the later one lost its predecessor, and the shell
+    /// that started them stood in the same directory.
+    #[must_use]
+    pub fn is_replaced_in_jail(
+        &self,
+        later: &Profile<'_, '_>,
+        is_alive: impl Fn(i32) -> bool,
+    ) -> bool {
+        let given = |profile: &Profile<'_, '_>| profile.line.and_then(|line| line.pidfile.clone());
+        let directory = |profile: &Profile<'_, '_>| {
+            let environment = profile.process().environment.as_ref();
+            environment.and_then(|environment| environment.get("PWD")).map(str::to_owned)
+        };
+        let (older, newer) = (self.member, later.member);
+        self.pidfile.is_none()
+            && later.pidfile.is_none()
+            && given(self).is_some()
+            && newer.has_starter_of(older)
+            && self.can_be_likened()
+            && later.can_be_likened()
+            && self.shares_namespaces(later)
+            && self.shares_jail(later)
+            && self.process().cgroup == later.process().cgroup
+            && self.shares_arguments(later)
+            && directory(self).is_some()
+            && directory(self) == directory(later)
+            && newer.replaces().is_some_and(|pids| !pids.iter().any(|&pid| is_alive(pid)))
+    }
+
+    fn shares_jail(&self, other: &Profile<'_, '_>) -> bool {
+        self.process().root == other.process().root
+    }
+}

@@ -1,0 +1,47 @@
+//! By what a process is known to be superseded.
+
+use crate::model::{ProcessId, UnixSeconds};
+
+/// What shows that a process was superseded, the most certain first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Proof {
+    /// A later process was told to replace it (`-sf`, `-st`), and could.
+    Told,
+    /// It is an older worker of the same master, or its master was told to go.
+    Master,
+    /// A later process was given the same pidfile by the same starter.
+    Pidfile,
+    /// A later process was started at the same place with the same arguments, and the
+    /// configuration had changed in between.
+    Place,
+}
+
+impl Proof {
+    /// The value in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Proof::Told => "told",
+            Proof::Master => "master",
+            Proof::Pidfile => "pidfile",
+            Proof::Place => "place",
+        }
+    }
+
+    /// It needs no inference.
+    #[must_use]
+    pub fn is_certain(self) -> bool {
+        matches!(self, Proof::Told | Proof::Master)
+    }
+}
+
+/// How a process was superseded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Superseded {
+    /// The process that shows it.
+    pub by: ProcessId,
+    /// What shows it.
+    pub proof: Proof,
+    /// Start of the earliest later process that has served.
+    pub since: UnixSeconds,
+}

@@ -1,0 +1,281 @@
+//! Judges a sample in two steps: first which services it shows and which details to look up, then
+//! what is wrong with each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::case::{Case, MOST_ENDPOINTS, PortSockets};
+use super::identify::{self, Nameless};
+use super::memory::{Memory, ServiceMemory, remember};
+use super::owners::Owners;
+use super::verdict::{PortKey, Verdict};
+use super::{gone, living};
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::member::Member;
+use crate::haproxy::listeners::Holding;
+use crate::haproxy::places::Endpoint;
+use crate::model::{Details, NamespaceId, ProcessId, Snapshot};
+use crate::policy::Policy;
+
+/// The details to look up before a sample is judged: too costly to look up for everything.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FollowUps {
+    /// The living stale processes, whose connections are asked for.
+    pub stale: BTreeSet<ProcessId>,
+    /// Ports that are declared and not bound, by network namespace: the sockets on them are asked for.
+    /// The declared ports of a service that is gone are among them while it is remembered.
+    pub unbound: BTreeMap<NamespaceId, BTreeSet<u16>>,
+}
+
+/// A sample whose services are identified, and not judged yet.
+#[derive(Debug)]
+pub struct Cases<'a> {
+    now: &'a Snapshot,
+    holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
+    memory: &'a Memory,
+    policy: &'a Policy,
+    services: Vec<Case<'a>>,
+    nameless: Vec<Nameless<'a>>,
+}
+
+impl<'a> Cases<'a> {
+    /// Identifies the services of a sample. `holdings` are what its processes hold.
+    #[must_use]
+    pub fn open(
+        now: &'a Snapshot,
+        holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
+        memory: &'a Memory,
+        policy: &'a Policy,
+    ) -> Cases<'a> {
+        let (services, nameless) = identify::identify(now, holdings, memory, policy);
+        Cases { now, holdings, memory, policy, services, nameless }
+    }
+
+    /// The details that [`Cases::judge`] needs.
+    #[must_use]
+    pub fn follow_ups(&self) -> FollowUps {
+        let stale = self.services.iter().flat_map(|case| case.living(Generation::Stale));
+        FollowUps { stale: stale.map(Member::id).collect(), unbound: self.unbound_ports() }
+    }
+
+    fn unbound_ports(&self) -> BTreeMap<NamespaceId, BTreeSet<u16>> {
+        let mut wanted: BTreeMap<NamespaceId, BTreeSet<u16>> = BTreeMap::new();
+        let mut want = |endpoint: &Endpoint| {
+            wanted.entry(endpoint.network).or_default().insert(endpoint.port);
+        };
+        self.services.iter().flat_map(|case| &case.unbound).for_each(&mut want);
+        for (name, before) in &self.memory.services {
+            let alive = self.services.iter().any(|case| case.continues(name));
+            if let (false, Some(configuration)) = (alive, &before.configuration) {
+                let declared = before.places.endpoints(&configuration.ports);
+                declared.take(MOST_ENDPOINTS).for_each(|endpoint| want(&endpoint));
+            }
+        }
+        wanted
+    }
+
+    /// Judges the sample by the memory of the last one and by the details that were looked up;
+    /// returns the verdict and the memory for the next sample.
+    #[must_use]
+    pub fn judge(mut self, details: &'a Details) -> (Verdict, Memory) {
+        self.services.iter_mut().for_each(|case| case.details = details);
+        let (now, memory) = (self.now, self.memory);
+        let owners = Owners::of(&self.services, details);
+        let mut verdict = Verdict {
+            taken: now.taken,
+            services: Vec::new(),
+            unreadable: now.unreadable.iter().chain(&details.unreadable).cloned().collect(),
+            collectors: now.collectors.clone(),
+        };
+        let mut remembered = Memory { awake: true, ..Memory::default() };
+        self.judge_living(&owners, &mut verdict, &mut remembered);
+        self.remember_processes(&mut remembered);
+        let seen = (now, details);
+        let lives = |name: &str| self.services.iter().any(|case| case.continues(name));
+        gone::add(seen, memory, self.policy, &owners, lives, (&mut verdict, &mut remembered));
+        verdict.services.sort_by(|a, b| a.name.cmp(&b.name));
+        (verdict, remembered)
+    }
+
+    fn judge_living(&self, owners: &Owners<'_>, verdict: &mut Verdict, remembered: &mut Memory) {
+        let ports: Vec<_> = self.services.iter().map(|case| (case, case.port_sockets())).collect();
+        let sharing = sharing(&ports);
+        for (case, own) in &ports {
+            let others: Vec<(&str, &[PortSockets<'_>])> = ports
+                .iter()
+                .map(|(other, theirs)| (other.name.as_str(), theirs.as_slice()))
+                .filter(|(other, _)| *other != case.name && sharing.contains(other))
+                .collect();
+            let before: Option<&ServiceMemory> =
+                case.remembered_as.as_ref().and_then(|name| self.memory.services.get(name));
+            let first_sample = !self.memory.awake;
+            let (service, after) = living::judge(case, own, &others, owners, before, first_sample);
+            verdict.services.push(service);
+            remembered.services.insert(case.name.clone(), after);
+        }
+    }
+
+    fn remember_processes(&self, remembered: &mut Memory) {
+        let cases = self.services.iter();
+        let known = cases.map(|case| (Some(case.name.as_str()), &case.service, &case.generations));
+        let nameless = self.nameless.iter();
+        let unknown = nameless.map(|(service, generations)| (None, service, generations));
+        for (name, service, generations) in known.chain(unknown) {
+            for member in &service.members {
+                let id = member.id();
+                let (holding, past) = (self.holdings.get(&id), self.memory.processes.get(&id));
+                let past = remember(member, name, holding, generations, past, self.now.taken);
+                remembered.processes.insert(id, past);
+            }
+        }
+        // Also those that have ended, while a listener is lost that they held last.
+        for id in self.now.gaps.last_holders() {
+            if let Some(past) = self.memory.processes.get(&id) {
+                remembered.processes.entry(id).or_insert_with(|| past.clone());
+            }
+        }
+    }
+}
+
+/// The names of services that listen on a port on which another one listens too.
+fn sharing<'a>(ports: &'a [(&Case<'_>, Vec<PortSockets<'_>>)]) -> BTreeSet<&'a str> {
+    let held = ports
+        .iter()
+        .flat_map(|(case, ports)| ports.iter().map(move |port| (&port.key, case.name.as_str())));
+    let mut held: Vec<(&PortKey, &str)> = held.collect();
+    held.sort_unstable();
+    let pairs = held.iter().zip(held.iter().skip(1));
+    let shared = pairs.filter(|((key, name), (next, other))| key == next && name != other);
+    shared.flat_map(|((_, name), (_, other))| [*name, *other]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use crate::model::Protocol;
+    use crate::policy::kind::Kind;
+    use crate::policy::{Configured, Match, Rules};
+    use crate::stage::{Actor, Film, actor};
+
+    fn configured() -> Policy {
+        let matching = Match { pidfile: Some("/run/p".into()), ..Match::default() };
+        let entry = Configured { name: "lb".to_owned(), matching, rules: Rules::default() };
+        Policy { haproxys: vec![entry], ..Policy::default() }
+    }
+
+    #[test]
+    fn a_configured_service_that_is_gone_is_down() {
+        let verdict = Film::with(configured()).see(1000.0, &[]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", Some(false)));
+    }
+
+    #[test]
+    fn an_unreadable_process_may_be_the_configured_service() {
+        let hidden = actor(10, 995, "haproxy -D -f a.cfg -p p").unseen();
+        let verdict = Film::with(configured()).see(1000.0, &[hidden]);
+        let lb = verdict.services.iter().find(|service| service.name == "lb").unwrap();
+        assert_eq!((lb.up, lb.generations, lb.judged.len()), (None, None, 0));
+        assert_eq!(verdict.services.len(), 2, "the process is shown under a name of its own");
+    }
+
+    /// Between the end of the old daemon and the detaching of the new one, a sample may show neither.
+    #[test]
+    fn a_service_that_a_torn_sample_misses_is_not_down() {
+        let mut film = Film::default();
+        let serving = actor(10, 100, "haproxy -D -f a.cfg -p p").tcp(80, 1);
+        assert_eq!(film.settle(1000.0, &[serving]).one().up, Some(true));
+        let torn = film.see_torn(1035.0, &[]);
+        assert_eq!((torn.one().up, torn.one().judged.len()), (None, 0));
+        assert_eq!(film.see(1040.0, &[]).one().up, Some(false));
+    }
+
+    /// The process that holds its listener now has not been searched for yet. Other services are
+    /// judged as ever.
+    #[test]
+    fn a_service_whose_listener_has_an_unknown_holder_is_not_down() {
+        let mut film = Film::default();
+        let line = |name| format!("haproxy -D -f /{name}.cfg -p /run/{name}");
+        let holds = |name, pid, port, inode| {
+            let known = format!("frontend f\n bind :{port}\n");
+            actor(pid, 100, &line(name)).configured(&known, 50).tcp(port, inode)
+        };
+        let without = |actor: Actor| actor.change(|p| p.sockets = Some(Arc::default()));
+        let unix = 7;
+        film.settle(1000.0, &[holds("p", 10, 80, 1).unix(unix), holds("q", 20, 90, 2)]);
+        let let_go = || [without(holds("p", 10, 80, 1)), without(holds("q", 20, 90, 2))];
+        let known = |verdict: Verdict| {
+            let known = verdict.services.iter().map(|service| {
+                let is_judged = service.judged(Kind::PortMissing);
+                (service.up, service.protocols_known.contains(&Protocol::Tcp), is_judged)
+            });
+            known.collect::<Vec<_>>()
+        };
+        let (unknown, down) = ((None, false, false), (Some(false), true, true));
+        assert_eq!(known(film.see_lost(1035.0, &let_go(), &[1])), [unknown, down]);
+        assert_eq!(known(film.see_lost(1040.0, &let_go(), &[2])), [down, unknown]);
+        assert_eq!(known(film.see_lost(1045.0, &let_go(), &[unix])), [unknown, down]);
+        assert_eq!(known(film.see(1050.0, &let_go())), [down, down]);
+    }
+
+    /// Its worker is not in the sample, so a port that no process holds may be bound nevertheless.
+    #[test]
+    fn a_torn_sample_claims_nothing_about_the_ports_of_a_service_that_seems_down() {
+        let mut film = Film::default();
+        let known = "frontend f\n bind :80\n";
+        let master = || actor(10, 100, "haproxy -W -f /a").configured(known, 50);
+        let serving = [master(), actor(11, 100, "haproxy -W -f /a").child_of(10).tcp(80, 1)];
+        assert_eq!(film.settle(1000.0, &serving).one().up, Some(true));
+        let torn = film.see_torn(1035.0, &[master()]);
+        assert_eq!((torn.one().up, torn.one().protocols_known.len()), (None, 0));
+        for kind in [Kind::PortMissing, Kind::PortStaleListener, Kind::PortSplit] {
+            assert!(!torn.one().judged(kind), "{}", kind.as_str());
+        }
+        let torn = film.see_torn(1040.0, &serving);
+        assert_eq!((torn.one().up, torn.one().protocols_known.len()), (Some(true), 2));
+    }
+
+    /// None of its processes is left, but its listener may be held by a process that is not known to
+    /// be HAProxy.
+    #[test]
+    fn a_service_that_is_gone_is_not_down_while_its_listener_has_an_unknown_holder() {
+        let mut film = Film::default();
+        let other = || actor(20, 100, "haproxy -D -f /q.cfg -p /run/q").tcp(90, 2);
+        let gone = actor(10, 100, "haproxy -D -f /p.cfg -p /run/p").tcp(80, 1);
+        film.settle(1000.0, &[gone, other()]);
+        let still_bound = other().tcp(80, 1).change(|p| p.sockets = Some(Arc::new([2].into())));
+        let told = |verdict: Verdict| {
+            let told = verdict.services.iter().map(|h| (h.up, h.protocols_known.len()));
+            told.collect::<Vec<_>>()
+        };
+        // However long it takes, it is nothing to the other.
+        for taken in [1035.0, 1040.0, 1045.0] {
+            let lost = film.see_lost(taken, std::slice::from_ref(&still_bound), &[1]);
+            assert_eq!(told(lost), [(None, 0), (Some(true), 2)], "{taken}");
+        }
+        assert_eq!(told(film.see(1050.0, &[other()])), [(Some(false), 2), (Some(true), 2)]);
+    }
+
+    #[test]
+    fn a_known_service_keeps_its_name_when_rights_are_lost() {
+        let mut film = Film::with(configured());
+        let seen = actor(10, 1, "haproxy -D -f /a.cfg -p /run/p").pidfile(&[10]).tcp(80, 1);
+        film.see(1000.0, std::slice::from_ref(&seen));
+        let verdict = film.see(1005.0, &[seen.change(|p| p.pidfile = None).unseen()]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", None));
+    }
+
+    #[test]
+    fn a_service_whose_master_is_executing_keeps_its_name() {
+        let mut film = Film::with(configured());
+        let master = || actor(10, 1, "haproxy -W -f /a.cfg -p /run/p").pidfile(&[10]);
+        let worker = || actor(11, 2, "haproxy -W -f /a.cfg -p /run/p").child_of(10).tcp(80, 1);
+        film.see(1000.0, &[master(), worker()]);
+        let executing = master().change(|process| {
+            process.arguments = None;
+            process.pidfile = None;
+        });
+        let verdict = film.see(1005.0, &[executing, worker()]);
+        assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", Some(true)));
+    }
+}

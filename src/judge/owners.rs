@@ -1,0 +1,58 @@
+//! Which service holds a socket that may be in the way of another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::case::Case;
+use crate::haproxy::lineage::generations::Generation;
+use crate::model::{Details, Process, SocketInode};
+
+/// The process of a service that holds a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner<'a> {
+    pub(super) service: &'a str,
+    pub(super) pid: i32,
+    pub(super) generation: Generation,
+}
+
+/// The owners of those sockets on the ports in question that belong to a service.
+#[derive(Debug, Default)]
+pub struct Owners<'a> {
+    pub(super) by_inode: BTreeMap<SocketInode, Owner<'a>>,
+    /// The uid under which the current listeners of each service were bound.
+    pub(super) starters: BTreeMap<&'a str, u32>,
+}
+
+impl<'a> Owners<'a> {
+    /// Collects the owners. A socket with several holders belongs to the current one.
+    #[must_use]
+    pub fn of(cases: &'a [Case<'_>], details: &Details) -> Owners<'a> {
+        let mut owners = Owners::default();
+        let uses = details.port_uses.values().flatten();
+        let asked: BTreeSet<SocketInode> = uses.filter_map(|used| used.inode).collect();
+        for case in cases {
+            for member in case.service.members.iter().filter(|member| member.lives()) {
+                let id = member.id();
+                let generation = case.generations.get(id);
+                let owner = Owner { service: &case.name, pid: id.pid, generation };
+                for inode in asked.iter().filter(|&&inode| holds(member.process, inode, details)) {
+                    let known = owners.by_inode.entry(*inode).or_insert(owner);
+                    if generation == Generation::Current {
+                        *known = owner;
+                    }
+                }
+                let held = case.holdings.get(&id).into_iter();
+                let uid = held.flat_map(|held| &held.listeners).map(|held| held.socket.uid).next();
+                if let (Some(uid), Generation::Current) = (uid, generation) {
+                    owners.starters.insert(&case.name, uid);
+                }
+            }
+        }
+        owners
+    }
+}
+
+/// The process held the socket in the sample, or when the details were looked up.
+fn holds(process: &Process, inode: SocketInode, details: &Details) -> bool {
+    process.sockets.as_ref().is_some_and(|sockets| sockets.contains(&inode))
+        || details.held.contains(&(inode, process.id))
+}

@@ -1,0 +1,146 @@
+//! Evidence and advice that several rules give, in words.
+
+use std::collections::BTreeSet;
+
+use super::input::RuleInput;
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::member::{Member, Role};
+use crate::haproxy::places::{Endpoint, Places};
+use crate::judge::case::{Case, PortSockets};
+use crate::model::declared::Listener;
+use crate::model::{Configuration, ProcessId, Signals};
+
+/// The facts that explain why a stale process has not exited.
+#[must_use]
+pub fn why_it_lives(case: &Case<'_>, member: &Member<'_>) -> Vec<String> {
+    let mut facts = signals(member);
+    let by_its_master = member.role == Role::Worker;
+    let replacement = case.living(Generation::Current).find(|m| m.role == Role::Daemon);
+    if let Some(replacement) = replacement.filter(|_| !by_its_master) {
+        facts.push(replacement_list(case, member, replacement));
+    }
+    facts
+}
+
+/// Whether the serving daemon was told to replace the process (`-sf`), and if not, why.
+fn replacement_list(case: &Case<'_>, member: &Member<'_>, replacement: &Member<'_>) -> String {
+    let (old, new) = (member.id().pid, replacement.id().pid);
+    let alive = |pid: &i32| {
+        let mut members = case.service.members.iter();
+        members.any(|m| m.lives() && m.process.own_pid() == *pid)
+    };
+    match replacement.replaces() {
+        _ if replacement.was_told_to_replace(member.process) => {
+            format!("pid {new} was started with -sf {old}, so it was told to stop and has not")
+        }
+        None => format!("pid {new}, which serves now, was started without -sf"),
+        Some([]) => {
+            format!("pid {new} was started with a bare -sf: the pidfile was empty or missing then")
+        }
+        Some(named) if !named.iter().any(alive) => format!(
+            "pid {new} was started with -sf {}, which is dead: the chain is broken, and {old} was never signalled",
+            list(named)
+        ),
+        Some(named) => {
+            format!("pid {new} was started with -sf {}, which does not name {old}", list(named))
+        }
+    }
+}
+
+/// The signals that do not reach a process, and the states in which none does.
+#[must_use]
+pub fn signals(member: &Member<'_>) -> Vec<String> {
+    let mut facts = Vec::new();
+    match member.process.run_state {
+        'T' | 't' => {
+            facts.push("it is stopped (state T): signals wait until it continues".to_owned());
+        }
+        'D' => facts.push("it is in uninterruptible sleep (state D)".to_owned()),
+        _ => {}
+    }
+    if let Some(signals) = member.process.signals {
+        if signals.blocked & Signals::SIGUSR1 != 0 {
+            facts.push("it blocks SIGUSR1, the soft stop".to_owned());
+        }
+        if signals.pending & Signals::SIGUSR1 != 0 {
+            facts.push("SIGUSR1 is pending: it was sent and has not been handled".to_owned());
+        }
+    }
+    facts
+}
+
+/// The command that ends a process with the least harm.
+#[must_use]
+pub fn how_to_end(member: &Member<'_>) -> String {
+    let pid = member.id().pid;
+    let blocked = member.process.signals.is_some_and(|s| s.blocked & Signals::SIGUSR1 != 0);
+    match member.process.run_state {
+        'T' | 't' => format!("kill -CONT {pid}, then kill -USR1 {pid}"),
+        _ if blocked => {
+            format!(
+                "kill -TERM {pid}: it cannot take the soft stop, and its connections will be cut"
+            )
+        }
+        _ => format!("kill -USR1 {pid}: it closes its listeners and drains"),
+    }
+}
+
+fn list(pids: &[i32]) -> String {
+    pids.iter().map(i32::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// `pid 7`, `pids 7, 8`.
+pub fn pids<'a>(ports: impl IntoIterator<Item = &'a PortSockets<'a>>) -> String {
+    let pids: BTreeSet<i32> = ports.into_iter().map(|port| port.holder.pid).collect();
+    let list = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+    format!("{} {list}", if pids.len() == 1 { "pid" } else { "pids" })
+}
+
+/// How long a stale process may keep its listeners, if HAProxy's own `grace` prolongs it.
+pub fn whole_grace(case: &Case<'_>, id: ProcessId) -> Option<f64> {
+    let past = case.pasts.get(&id).and_then(|past| past.own_grace_seconds);
+    // A process has read the file on disk if the file is older than the process.
+    let on_disk = || {
+        let process = case.member(id)?.process;
+        let configuration = process.configuration.as_ref()?;
+        let grace = configuration.declared.globals.grace?;
+        (!configuration.is_newer_than(process.started)).then_some(grace.as_secs_f64())
+    };
+    let own = past.or_else(on_disk)?;
+    Some(own + case.rules.stale_grace_seconds)
+}
+
+pub fn parent_name(input: &RuleInput<'_>, parent: i32) -> String {
+    let snapshot = input.case.snapshot;
+    let haproxy = || snapshot.processes.iter().find(|p| p.id.pid == parent).map(|p| p.comm.clone());
+    match snapshot.parents.get(&parent).cloned().or_else(haproxy) {
+        Some(name) => name,
+        None if parent == 0 => "outside the pid namespace".to_owned(),
+        None => "unknown".to_owned(),
+    }
+}
+
+/// The listeners that declare a port.
+pub fn declaring<'c>(
+    configuration: &'c Configuration,
+    places: &'c Places,
+    endpoint: &'c Endpoint,
+) -> impl Iterator<Item = &'c Listener> {
+    configuration.declared.listeners.iter().filter(|listener| {
+        listener.protocol == endpoint.protocol
+            && listener.address == endpoint.address
+            && listener.ports.contains(endpoint.port)
+            && places.network(listener.namespace.as_deref()) == Some(endpoint.network)
+    })
+}
+
+/// The place in the files where a port is declared.
+pub fn declared_at(
+    configuration: &Configuration,
+    places: &Places,
+    endpoint: &Endpoint,
+) -> Option<String> {
+    let listener = declaring(configuration, places, endpoint).next()?;
+    let place = &listener.place;
+    Some(format!("declared at {}:{} ({})", place.file.display(), place.line, listener.section))
+}

@@ -1,0 +1,134 @@
+//! Rule `reload_raced`: two reloads ran at once, and both left a listening process.
+
+use std::collections::BTreeSet;
+
+use super::input::RuleInput;
+use crate::haproxy::lineage::generations::Generation;
+use crate::haproxy::lineage::member::Role;
+use crate::judge::case::Case;
+use crate::judge::finding::{Finding, Judgement};
+use crate::judge::verdict::Subject;
+use crate::model::ProcessId;
+
+/// Finds daemons that listen although a later one was told to replace the same process.
+pub fn reload_raced(input: &RuleInput<'_>) -> Judgement {
+    let case = input.case;
+    let racing: Vec<_> = racing(case).into_iter().filter_map(|id| case.member(id)).collect();
+    let complete = case.living(Generation::Unknown).next().is_none();
+    let Some(newest) = racing.iter().map(|m| m.process.started).reduce(f64::max) else {
+        return Judgement::if_known(complete, Vec::new());
+    };
+    let mut evidence: Vec<String> = racing
+        .iter()
+        .map(|member| {
+            let named: Vec<_> =
+                member.replaces().unwrap_or_default().iter().map(i32::to_string).collect();
+            let generation = case.generations.get(member.id()).as_str();
+            format!(
+                "pid {} ({generation}) listens and was started with -sf {}",
+                member.id().pid,
+                named.join(" ")
+            )
+        })
+        .collect();
+    evidence
+        .push("clients reach any of them; the next reload will stop only one of them".to_owned());
+    let stale = racing.iter().filter(|m| case.generations.get(m.id()) != Generation::Current);
+    let commands: Vec<_> = stale.map(|member| format!("kill -USR1 {}", member.id().pid)).collect();
+    let finding = Finding {
+        subject: Subject::default(),
+        instance: String::new(),
+        since: Some(newest),
+        grace_seconds: None,
+        evidence,
+        advice: format!(
+            "{}; then let one reload finish before the next begins",
+            commands.join("; ")
+        ),
+    };
+    Judgement::if_known(complete, vec![finding])
+}
+
+/// Living daemons that listen and were told to replace the same process, unless one of them was also
+/// told to replace the other.
+#[must_use]
+pub fn racing(case: &Case<'_>) -> BTreeSet<ProcessId> {
+    let serving: Vec<_> = case
+        .service
+        .members
+        .iter()
+        .filter(|member| {
+            let holding = case.holdings.get(&member.id());
+            member.lives()
+                && member.role == Role::Daemon
+                && !member.launching
+                && holding.is_some_and(|holding| !holding.listeners.is_empty())
+        })
+        .collect();
+    let mut racing = BTreeSet::new();
+    for (index, a) in serving.iter().enumerate() {
+        for b in serving.iter().skip(index + 1) {
+            let (Some(of_a), Some(of_b)) = (a.replaces(), b.replaces()) else { continue };
+            let both_current =
+                [a, b].iter().all(|m| case.generations.get(m.id()) == Generation::Current);
+            let in_sequence = b.was_told_to_replace(a.process);
+            if of_a.iter().any(|pid| of_b.contains(pid)) && !both_current && !in_sequence {
+                racing.extend([a.id(), b.id()]);
+            }
+        }
+    }
+    racing
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Actor, Film, actor};
+
+    #[test]
+    fn daemons_that_replaced_the_same_process_are_found() {
+        let daemon = |pid, started, list: &str| {
+            actor(pid, started, &format!("haproxy -D -f /a.cfg -p /run/p {list}"))
+        };
+        let table: [(&str, Vec<Actor>, &[&str]); 5] = [
+            (
+                "two were told to replace the same",
+                vec![daemon(11, 2, "-sf 9").tcp(80, 1), daemon(12, 3, "-sf 9").tcp(80, 2)],
+                &["reload_raced"],
+            ),
+            (
+                "one of them drains",
+                vec![
+                    daemon(11, 2, "-sf 9").connected(5, Established),
+                    daemon(12, 3, "-sf 9").tcp(80, 2),
+                ],
+                &[],
+            ),
+            (
+                "one after the other, a list of all",
+                vec![
+                    daemon(11, 2, "-sf 9").connected(5, Established),
+                    daemon(12, 3, "-sf 9 11").tcp(80, 2),
+                ],
+                &[],
+            ),
+            (
+                "empty lists have no process in common",
+                vec![daemon(11, 2, "-sf").tcp(80, 1), daemon(12, 3, "-sf").tcp(80, 1)],
+                &["port_stale_listener tcp 80 haproxy stale"],
+            ),
+            (
+                "several of one start (nbproc)",
+                vec![
+                    daemon(11, 2, "-sf 9").pidfile(&[11, 12]).tcp(80, 1),
+                    daemon(12, 2, "-sf 9").pidfile(&[11, 12]).tcp(80, 1),
+                ],
+                &[],
+            ),
+        ];
+        for (what, actors, expected) in table {
+            let verdict = Film::default().settle(1000.0, &actors);
+            assert_eq!(verdict.one().findings(), expected, "{what}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The configuration files of a process as a sample found them on disk.
+
+use super::declared::Declared;
+use super::port_index::PortIndex;
+use super::time::UnixSeconds;
+
+/// The precision with which dates of files and start times of processes can be compared. Start times
+/// are counted in ticks.
+const SLACK_SECONDS: f64 = 1.0;
+
+/// The configuration files of a process as they are on disk, which the next reload would load.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Configuration {
+    /// What the files declare.
+    pub declared: Declared,
+    /// The declared ports.
+    pub ports: PortIndex,
+    /// Every file could be read, so that a listener that is not in `declared` is not declared.
+    pub complete: bool,
+    /// A hash of the names and contents of the files.
+    pub fingerprint: u64,
+    /// When the newest file was changed.
+    pub modified: UnixSeconds,
+}
+
+impl Configuration {
+    /// Whether a file was changed after `started`. A file written just before the start does not count.
+    #[must_use]
+    pub fn is_newer_than(&self, started: UnixSeconds) -> bool {
+        self.modified > started + SLACK_SECONDS
+    }
+}

@@ -1,0 +1,6 @@
+//! The page for a person.
+
+mod anomalies;
+mod endpoints;
+pub mod landing;
+mod times;

@@ -1,0 +1,55 @@
+//! What each process knows as the host's name: the local peer is called so, unless it has another.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rustix::thread::LinkNameSpaceType;
+
+use crate::model::NamespaceId;
+use crate::sample::discovery::processes::Found;
+use crate::sample::discovery::root_view::own_pid;
+use crate::sample::network::namespaces::enter;
+use crate::sample::proc::dir::ProcDir;
+
+/// Names of the UTS namespaces in which HAProxys live, each asked for once: HAProxy asks only when
+/// it is started, and to look a namespace has to be entered.
+#[derive(Debug, Default)]
+pub struct HostNames {
+    /// The exporter's own.
+    own: Option<NamespaceId>,
+    known: BTreeMap<NamespaceId, Option<String>>,
+}
+
+impl HostNames {
+    /// Forgets the namespaces of which nobody lives.
+    pub fn retain_those_of(&mut self, found: &[Found]) {
+        if self.known.is_empty() {
+            return;
+        }
+        let lives_in = |id| found.iter().any(|found| found.uts_namespace == Some(id));
+        self.known.retain(|&id, _| lives_in(id));
+    }
+
+    /// The name where this process lives. `None`: it lives elsewhere, and a right is missing to
+    /// enter there (`CAP_SYS_ADMIN`).
+    pub fn of(&mut self, procfs: &Path, found: &Found) -> Option<String> {
+        let id = found.uts_namespace?;
+        self.own = self.own.or_else(|| {
+            let own = own_pid(procfs).and_then(|pid| ProcDir::open(procfs, pid).ok());
+            own?.namespace("uts").ok()
+        });
+        if self.own == Some(id) {
+            return here();
+        }
+        self.known.entry(id).or_insert_with(|| there(found)).clone()
+    }
+}
+
+fn here() -> Option<String> {
+    Some(rustix::system::uname().nodename().to_str().ok()?.to_owned())
+}
+
+fn there(found: &Found) -> Option<String> {
+    let (_, file) = found.directory.open_namespace("uts").ok()?;
+    enter(file, LinkNameSpaceType::HostNameAndNISDomainName, || Ok(here())).ok()?
+}

@@ -1,0 +1,129 @@
+//! Reads the pidfiles that command lines name, each through a process that sees it.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use super::reader::reader_of;
+use rustix::fs::OFlags;
+
+use crate::haproxy::command_line::CommandLine;
+use crate::model::{Pidfile, PidfileContent, Process, Unreadable, What};
+use crate::sample::discovery::processes::Found;
+use crate::sample::discovery::root_view::root_view;
+use crate::sample::paths::access::{Reader, may_be_shown};
+use crate::sample::paths::route::{self, Route};
+use crate::sample::paths::writers::sole_writer;
+use crate::sample::proc::dir::{ProcDir, read_up_to};
+use crate::sample::proc::error::ReadError;
+
+/// A pidfile holds a few numbers; what is larger is none.
+const LIMIT_BYTES: u64 = 64 * 1024;
+
+/// Reads the pidfiles that are named by `-p`.
+///
+/// This comes before the configurations: a pidfile may prove that root started a process, and then
+/// more of its configuration may be shown.
+pub fn read_named_by_arguments(
+    procfs: &Path,
+    found: &mut [Found],
+    unreadable: &mut Vec<Unreadable>,
+) {
+    read(procfs, found, unreadable, |line, _| line.pidfile.clone());
+}
+
+/// Reads the pidfiles that only the configuration names.
+pub fn read_named_by_configuration(
+    procfs: &Path,
+    found: &mut [Found],
+    unreadable: &mut Vec<Unreadable>,
+) {
+    read(procfs, found, unreadable, |line, process| {
+        let configured = || process.configuration.as_ref()?.declared.globals.pidfile.clone();
+        if line.pidfile.is_none() { configured() } else { None }
+    });
+}
+
+fn read(
+    procfs: &Path,
+    found: &mut [Found],
+    unreadable: &mut Vec<Unreadable>,
+    name: impl Fn(&CommandLine, &Process) -> Option<String>,
+) {
+    let pidfiles: Vec<_> = found.iter().map(|f| pidfile_of(procfs, f, found, &name)).collect();
+    for (found, pidfile) in found.iter_mut().zip(pidfiles) {
+        let Some(pidfile) = pidfile else { continue };
+        if pidfile.content == PidfileContent::Unreadable {
+            report(&pidfile.path, unreadable);
+        }
+        found.process.pidfile = Some(pidfile);
+    }
+}
+
+fn report(path: &Path, unreadable: &mut Vec<Unreadable>) {
+    let subject = path.display().to_string();
+    let reason = "the pidfile could not be read; needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, \
+                  and an absolute path if HAProxy is chrooted";
+    let entry = Unreadable { what: What::Config, subject, reason: reason.to_owned() };
+    if !unreadable.iter().any(|known| known.what == entry.what && known.subject == entry.subject) {
+        unreadable.push(entry);
+    }
+}
+
+fn pidfile_of(
+    procfs: &Path,
+    found: &Found,
+    all: &[Found],
+    name: impl Fn(&CommandLine, &Process) -> Option<String>,
+) -> Option<Pidfile> {
+    let process = &found.process;
+    let line = CommandLine::parse(process.arguments.as_ref()?)?;
+    let directory = line.launch_directory(process);
+    let named = name(&line, process)?;
+    let Some(path) = CommandLine::resolve(directory.as_deref(), &named) else {
+        return Some(Pidfile::unread(PathBuf::from(named)));
+    };
+    let viewer = root_view(procfs, found, all).ok_or(ReadError::Denied);
+    let root = viewer.and_then(|pid| ProcDir::open(procfs, pid)?.root());
+    let mut pidfile = Pidfile::unread(path);
+    let Ok(root) = root else { return Some(pidfile) };
+    match route::follow(&root, &pidfile.path) {
+        Ok(route) => {
+            pidfile.writer = sole_writer(&route.steps, false);
+            // Most pidfiles are readable by everyone, which is cheaper to see than who started HAProxy.
+            let shown = may_be_shown(Reader::Anyone, &route.steps)
+                || may_be_shown(reader_of(found, all), &route.steps);
+            if !shown || read_one(&route, &mut pidfile).is_err() {
+                pidfile.content = PidfileContent::Unreadable;
+            }
+        }
+        Err(dead) => {
+            if dead.only_end_missing {
+                pidfile.writer = sole_writer(&dead.steps, true);
+            }
+            if matches!(ReadError::from(dead.errno), ReadError::Gone) {
+                pidfile.content = PidfileContent::Missing;
+            }
+        }
+    }
+    Some(pidfile)
+}
+
+fn read_one(route: &Route, pidfile: &mut Pidfile) -> Result<(), ReadError> {
+    let file = File::from(route.open(OFlags::RDONLY)?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(ReadError::Other("not a regular file".to_owned()));
+    }
+    pidfile.file = Some((metadata.dev(), metadata.ino()));
+    let modified = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    pidfile.modified = modified.map(|at| at.as_secs_f64());
+    pidfile.content = pids(&String::from_utf8_lossy(&read_up_to(file, LIMIT_BYTES)?));
+    Ok(())
+}
+
+fn pids(text: &str) -> PidfileContent {
+    let pids: Result<Vec<i32>, _> = text.split_ascii_whitespace().map(str::parse).collect();
+    pids.map_or(PidfileContent::Unreadable, PidfileContent::Pids)
+}

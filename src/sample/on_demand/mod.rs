@@ -1,0 +1,6 @@
+//! Reads details that are too expensive for every sample, when a sample or a person asks for them.
+
+pub mod bind_trial;
+pub mod connections;
+pub mod port_uses;
+pub mod programs;

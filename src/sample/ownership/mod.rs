@@ -1,0 +1,249 @@
+//! Which HAProxy process holds which of the sockets that may be listeners, at the cost of what
+//! changed since the last sample.
+//!
+//! The descriptors that a process is known to have are verified through links that are held open,
+//! see [`Holder`]. All descriptors of a process are walked again when
+//!
+//! - the process is new, has just executed itself, or is young: it may still be handed listeners.
+//!   HAProxy takes those only while it starts (`sock_get_old_sockets()`), and while it holds none it
+//!   may be starting;
+//! - one of its descriptors is not what it was: the socket may have another number now;
+//! - a search is made. A socket that is new in the tables, or that a process has let go, may be held
+//!   by any process, so all of them are walked. Where this search is postponed because of its cost,
+//!   the sample says for which sockets;
+//! - it is its turn. None of the above shows that an old process with many descriptors was handed a
+//!   listener which its giver keeps, or a new one that was on its way while the processes were
+//!   walked.
+//!
+//! A socket that no HAProxy was found to hold is remembered by its cookie and not searched for
+//! again.
+
+pub mod holder;
+pub mod search;
+pub mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rustix::process::Resource;
+
+use crate::model::{ProcessId, SocketInode, UnixSeconds};
+use crate::sample::budget::CpuBudget;
+use crate::sample::discovery::processes::Found;
+use crate::sample::ownership::holder::{Coverage, Holder};
+use crate::sample::ownership::search::{Search, SearchTargets};
+use crate::sample::ownership::wanted::WantedSet;
+use crate::sample::proc::error::ReadError;
+
+/// The share of one processor that walks in turn may take.
+const TURN_SHARE: f64 = 1.0 / 20_000.0;
+/// Descriptors that are never spent on links: 512 for connections, and one or a few for each
+/// HAProxy.
+const RESERVED_DESCRIPTORS: u64 = 1024;
+
+/// How the reading of a process's descriptors ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Its sockets are known.
+    Read,
+    /// It ended meanwhile.
+    Gone,
+    /// They could not be read.
+    Failed(ReadError),
+}
+
+/// What is known of the holders of sockets.
+#[derive(Debug, Default)]
+pub struct Ownership {
+    holders: BTreeMap<ProcessId, Holder>,
+    /// The wanted sockets of the last sample.
+    wanted: WantedSet,
+    /// How many more links may be held open.
+    links: usize,
+    search: Search,
+    turn_budget: CpuBudget,
+}
+
+/// The reading of one process.
+#[derive(Debug)]
+struct Reading {
+    outcome: Outcome,
+    /// Everything it holds of the wanted sockets is known, those that are new among them.
+    complete: bool,
+}
+
+impl Ownership {
+    /// Gives every living process the sockets of `wanted` that it holds, and those that it held
+    /// when they were wanted and still holds, although no table lists them now.
+    pub fn read(
+        &mut self,
+        found: &mut [Found],
+        wanted: WantedSet,
+        now: UnixSeconds,
+    ) -> Vec<(ProcessId, Outcome)> {
+        let mut living: Vec<&mut Found> =
+            found.iter_mut().filter(|f| !f.process.is_zombie()).collect();
+        let ids: BTreeSet<ProcessId> = living.iter().map(|found| found.process.id).collect();
+        self.forget_all_but(&ids);
+        let links: usize = self.holders.values().map(Holder::links).sum();
+        self.links = most_links().saturating_sub(links);
+        let mut readings: BTreeMap<ProcessId, Reading> = living
+            .iter_mut()
+            .map(|found| (found.process.id, self.read_one(found, &wanted, now, false)))
+            .collect();
+        let targets = self.search.begin(&wanted);
+        let (walked, searches) = self.choose_walks(&targets, &readings);
+        for found in living.iter_mut().filter(|found| walked.contains(&found.process.id)) {
+            readings.insert(found.process.id, self.read_one(found, &wanted, now, true));
+        }
+        if !walked.is_empty() {
+            let cost_seconds = self.walk_cost_seconds(&walked);
+            if searches {
+                self.search.charge(cost_seconds);
+            } else {
+                self.turn_budget.charge(cost_seconds);
+            }
+        }
+        let all_complete = readings.values().all(|reading| reading.complete);
+        let is_found = searches || all_complete && !targets.is_on_the_move();
+        self.search.end(targets, &wanted, is_found);
+        self.wanted = wanted;
+        readings.into_iter().map(|(id, reading)| (id, reading.outcome)).collect()
+    }
+
+    /// Sockets that more processes may hold than are known to: the search for their holders is
+    /// postponed.
+    pub fn unsearched(&self) -> &BTreeSet<SocketInode> {
+        self.search.unsearched()
+    }
+
+    /// The wanted sockets of the last sample.
+    pub fn wanted(&self) -> &WantedSet {
+        &self.wanted
+    }
+
+    /// Whether a process was seen to hold what may be a listener.
+    pub fn listens(&self, id: ProcessId) -> bool {
+        self.holders.get(&id).is_some_and(Holder::listens)
+    }
+
+    /// Has a process walked in the next sample, because it was found to hold a listener that it was
+    /// not known to hold.
+    pub fn suspect(&mut self, id: ProcessId) {
+        if let Some(holder) = self.holders.get_mut(&id) {
+            holder.suspect();
+        }
+    }
+
+    fn forget_all_but(&mut self, living: &BTreeSet<ProcessId>) {
+        let search = &mut self.search;
+        self.holders.retain(|id, holder| {
+            let lives = living.contains(id);
+            if !lives {
+                search.note_let_go(holder.sockets().iter());
+            }
+            lives
+        });
+    }
+
+    /// The processes to walk now, and whether that is a search for the targets.
+    fn choose_walks(
+        &self,
+        targets: &SearchTargets,
+        readings: &BTreeMap<ProcessId, Reading>,
+    ) -> (BTreeSet<ProcessId>, bool) {
+        if !targets.is_empty() {
+            let candidates = possible_holders(targets, readings);
+            let cost_seconds = self.walk_cost_seconds(&candidates);
+            if self.search.affords(cost_seconds, targets, |inode| self.is_held(inode)) {
+                return (candidates, true);
+            }
+        }
+        (self.next_in_turn(readings).into_iter().collect(), false)
+    }
+
+    fn read_one(
+        &mut self,
+        found: &mut Found,
+        wanted: &WantedSet,
+        now: UnixSeconds,
+        walk: bool,
+    ) -> Reading {
+        let id = found.process.id;
+        let descriptors = match found.directory.descriptors() {
+            Ok(descriptors) => descriptors,
+            Err(error) => return self.forget(found, error),
+        };
+        let holder = self.holders.entry(id).or_default();
+        let before = Arc::clone(holder.sockets());
+        holder.follow(found, now);
+        let coverage = match holder.read(&descriptors, wanted, now, walk, &mut self.links) {
+            Ok(coverage) => coverage,
+            Err(error) => {
+                // Before it executed itself it may have been another program, which held these.
+                self.search.note_let_go(before.iter());
+                return self.forget(found, error);
+            }
+        };
+        found.process.open_fds = Some(holder.open());
+        found.process.sockets = Some(Arc::clone(holder.sockets()));
+        if !Arc::ptr_eq(&before, holder.sockets()) {
+            self.search.note_let_go(before.difference(holder.sockets()));
+        }
+        Reading { outcome: Outcome::Read, complete: coverage == Coverage::Complete }
+    }
+
+    /// Forgets a process that could not be read.
+    fn forget(&mut self, found: &mut Found, error: ReadError) -> Reading {
+        if let Some(holder) = self.holders.remove(&found.process.id) {
+            self.search.note_let_go(holder.sockets().iter());
+        }
+        let outcome = if matches!(error, ReadError::Gone) {
+            Outcome::Gone
+        } else {
+            found.process.open_fds = found.directory.fd_count().ok().filter(|&count| count > 0);
+            Outcome::Failed(error)
+        };
+        Reading { outcome, complete: true }
+    }
+
+    /// Of the processes that were only verified, the one that has not been walked for longest; none
+    /// while its walk is over the budget.
+    fn next_in_turn(&self, readings: &BTreeMap<ProcessId, Reading>) -> Option<ProcessId> {
+        let age = |id: &ProcessId| {
+            self.holders.get(id).map_or(0.0, |holder| holder.walk_budget().idle_seconds())
+        };
+        let verified = readings.iter().filter(|(_, reading)| !reading.complete);
+        let next = verified.map(|(&id, _)| id).max_by(|a, b| age(a).total_cmp(&age(b)))?;
+        self.turn_budget.affords(self.walk_cost_seconds([&next]), TURN_SHARE).then_some(next)
+    }
+
+    /// The processor time that a walk of these processes takes.
+    fn walk_cost_seconds<'a>(&self, processes: impl IntoIterator<Item = &'a ProcessId>) -> f64 {
+        let holders = processes.into_iter().filter_map(|id| self.holders.get(id));
+        holders.map(|holder| holder.walk_budget().cost_seconds()).sum()
+    }
+
+    fn is_held(&self, inode: SocketInode) -> bool {
+        self.holders.values().any(|holder| holder.sockets().contains(&inode))
+    }
+}
+
+/// The processes that may hold a target unseen: all that were not walked. If a target is on the
+/// move, also those that were, because they may have been handed it after they were walked.
+fn possible_holders(
+    targets: &SearchTargets,
+    readings: &BTreeMap<ProcessId, Reading>,
+) -> BTreeSet<ProcessId> {
+    let may_hold = |reading: &Reading| {
+        !reading.complete || targets.is_on_the_move() && matches!(reading.outcome, Outcome::Read)
+    };
+    readings.iter().filter(|(_, reading)| may_hold(reading)).map(|(&id, _)| id).collect()
+}
+
+/// How many links may be held open: half of the descriptors that the exporter may have, without
+/// those that are reserved.
+fn most_links() -> usize {
+    let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX)
+}

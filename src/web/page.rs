@@ -1,0 +1,96 @@
+//! The pages of the last sample, and the settings they are served with.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::body::Bytes;
+use maud::Markup;
+use tokio::sync::watch;
+
+use crate::judge::verdict::Verdict;
+use crate::metrics::Exposition;
+use crate::report::inspect_json;
+use crate::report::page::landing;
+
+/// The pages of one sample.
+#[derive(Debug)]
+pub struct Page {
+    /// The encoded metrics, as parts to be sent one after another.
+    pub metrics: Vec<Bytes>,
+    /// When the page was made, to know the age of the sample.
+    pub rendered: Instant,
+    verdict: Verdict,
+    telemetry_path: String,
+    metrics_gzip: OnceLock<Bytes>,
+    person: OnceLock<Markup>,
+    state: OnceLock<Bytes>,
+}
+
+impl Page {
+    /// Takes the results of a sample. Each other form of the page is rendered at the first request
+    /// for it and kept for the next ones, because most samples are never asked for all forms.
+    #[must_use]
+    pub fn new(metrics: Exposition, verdict: Verdict, telemetry_path: &str) -> Page {
+        Page {
+            metrics: metrics.metrics,
+            rendered: Instant::now(),
+            verdict,
+            telemetry_path: telemetry_path.to_owned(),
+            metrics_gzip: OnceLock::new(),
+            person: OnceLock::new(),
+            state: OnceLock::new(),
+        }
+    }
+
+    /// Returns the compressed metrics.
+    pub fn metrics_gzip(&self) -> Bytes {
+        self.metrics_gzip.get_or_init(|| gzip(&self.metrics)).clone()
+    }
+
+    /// Returns the content of the page for a person, without the age of the sample.
+    pub fn person(&self) -> &Markup {
+        self.person.get_or_init(|| landing::content(&self.verdict, &self.telemetry_path))
+    }
+
+    /// Returns the state as JSON, in the form of `inspect --output json`.
+    pub fn state(&self) -> Bytes {
+        let content = || inspect_json(&self.verdict).to_string().into();
+        self.state.get_or_init(content).clone()
+    }
+}
+
+fn gzip(parts: &[Bytes]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let written = parts.iter().try_for_each(|part| encoder.write_all(part));
+    written.and_then(|()| encoder.finish()).expect("a vector takes all writes").into()
+}
+
+/// The settings of the server.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The path of the metrics.
+    pub telemetry_path: String,
+    /// The time between samples, to know whether samples have stopped coming.
+    pub sample_interval: Duration,
+    /// The most requests that are answered at once; 0 for no limit.
+    pub max_requests: usize,
+    /// `POST /-/reload` is served.
+    pub enable_lifecycle: bool,
+    /// The configuration file that a reload reads again.
+    pub config_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The age at which a sample shows that samples have stopped coming.
+    #[must_use]
+    pub fn late_after(&self) -> Duration {
+        self.sample_interval * 3 + Duration::from_secs(5)
+    }
+}
+
+/// The last page; `None` before the first sample.
+pub type LastPage = watch::Receiver<Option<Arc<Page>>>;
