@@ -187,7 +187,8 @@ fn mode_in_the_configuration(version: Version, manner: Manner) {
 
 /// What an exporter on the host sees of a haproxy whose files are elsewhere for it.
 fn from_the_host(version: Version) {
-    let bed = Bed::new();
+    let host = Bed::new();
+    let bed = Bed::inside_of(&host);
     let mut service = Service::new(&bed, version, Manner::Master);
     let inside = bed.directory().join("inside");
     fs::create_dir(&inside).unwrap();
@@ -198,10 +199,9 @@ fn from_the_host(version: Version) {
     service.configure(&listeners(&[8011, 8012])).start();
     assert!(!inside.join("haproxy.cfg").exists(), "the mount is the bed's alone");
 
-    // The haproxys of other tests are on that page, too.
     let yaml =
         format!("{GRACES}haproxys: [{{name: bed, match: {{config: {}}}}}]\n", path("haproxy.cfg"));
-    let exporter = Exporter::launched(&bed, bed.command_outside(Exporter::binary()), &yaml);
+    let exporter = Exporter::launched(&bed, host.command_in_network_of(&bed, Exporter::binary()), &yaml);
     let own = |page: &Page, name: &str, label: (&str, &str)| {
         page.value(name, &[("haproxy", "bed"), label])
     };

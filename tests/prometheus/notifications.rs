@@ -34,10 +34,11 @@ fn listener(port: u16) -> String {
     )
 }
 
-/// The exporter's configuration for a service it is told of.
+/// The exporter's configuration for a service it is told of. The grace is longer than the two seconds
+/// for which a failing reload pauses the listeners of the serving process.
 fn lbagent(service: &Service<'_>) -> String {
     format!(
-        "defaults: {{stale_grace: 1s, thresholds: {{stale_processes: 2}}}}\n\
+        "defaults: {{stale_grace: 4s, thresholds: {{stale_processes: 2}}}}\n\
          haproxys: [{{name: lbagent, match: {{pidfile: {}}}}}]\n",
         service.pidfile().display()
     )

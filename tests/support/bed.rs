@@ -41,24 +41,36 @@ impl Bed {
         Self::with_init(&["sleep", "infinity"])
     }
 
+    /// A bed inside another one, as a container is on its host.
+    pub fn inside_of(host: &Bed) -> Self {
+        Self::make(host.command(tool("unshare")), &[tool("tini"), "--", "sleep", "infinity"])
+    }
+
     /// A bed with `init` as its pid 1.
     pub fn with_init(init: &[&str]) -> Self {
+        // Should the test be killed, the holder dies with it and takes the bed along.
+        let mut unshare = Command::new(tool("setpriv"));
+        unshare
+            .args(["--pdeathsig", "KILL", tool("unshare")])
+            .env_clear()
+            .envs(ENVIRONMENT)
+            .stdin(Stdio::null());
+        Self::make(unshare, init)
+    }
+
+    /// Makes a bed by a command that ends with `unshare`.
+    fn make(mut unshare: Command, init: &[&str]) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         // Short, for the paths of unix sockets, and open to all, for tests without rights.
         let directory = std::env::temp_dir().join(format!("bed-{}-{number}", std::process::id()));
         fs::create_dir(&directory).unwrap();
 
-        // Should the test be killed, the holder dies with it and takes the bed along.
-        let mut holder = Command::new(tool("setpriv"))
-            .args(["--pdeathsig", "KILL", tool("unshare")])
+        let mut holder = unshare
             .args(["--pid", "--mount", "--net", "--ipc", "--uts", "--mount-proc"])
             .args(["--fork", "--kill-child", "--", "sh", "-c"])
             .args(["mount -t tmpfs shm /dev/shm && ip link set lo up && echo up && exec \"$@\" >/dev/null", "sh"])
             .args(init)
-            .env_clear()
-            .envs(ENVIRONMENT)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null()) // it complains of its own signal mask when the bed is taken down
             .spawn()
@@ -66,7 +78,11 @@ impl Bed {
         let mut line = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "up\n", "the bed did not come up: may this user unshare namespaces?");
-        let init = only_child(&holder);
+        // In another bed, `nsenter` has forked before `unshare` does.
+        let mut init = only_child(&holder);
+        while name_of(init) == "unshare" {
+            init = only_child_of(init.unsigned_abs());
+        }
         Self { holder, init, directory }
     }
 
@@ -97,14 +113,18 @@ impl Bed {
         command
     }
 
-    /// A command that will run on the host, and has nothing of the bed but its network.
-    pub fn command_outside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        // Without a change of pid namespace nsenter does not fork, and Running counts on a fork.
-        let mut command = Command::new("sh");
+    /// A command that will run in this bed, but in the network of another one.
+    pub fn command_in_network_of(
+        &self,
+        other: &Bed,
+        program: impl AsRef<std::ffi::OsStr>,
+    ) -> Command {
+        let mut command = Command::new(tool("nsenter"));
         command
-            .args(["-c", "\"$@\"; exit $?", "sh", tool("nsenter")])
             .arg(format!("--target={}", self.init))
-            .args(["--net", "--"])
+            .args(["--mount", "--uts", "--ipc", "--pid"])
+            .arg(format!("--net=/proc/{}/ns/net", other.init))
+            .arg("--")
             .arg(program)
             .env_clear()
             .envs(ENVIRONMENT)
@@ -336,7 +356,10 @@ fn send(host_pid: i32, signal: Signal) {
 
 /// `unshare` and `nsenter` fork once; the child is what they run.
 fn only_child(parent: &Child) -> i32 {
-    let parent = parent.id();
+    only_child_of(parent.id())
+}
+
+fn only_child_of(parent: u32) -> i32 {
     await_some("a process in the bed", || {
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
         // Gone already: nobody will ask for its pid, only for its exit status.
@@ -344,6 +367,11 @@ fn only_child(parent: &Child) -> i32 {
             .is_ok_and(|stat| stat.contains(") Z "));
         numbers(&children).first().copied().or(exited.then_some(0))
     })
+}
+
+fn name_of(pid: i32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 fn numbers(text: &str) -> Vec<i32> {

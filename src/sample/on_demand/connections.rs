@@ -22,6 +22,7 @@ const FIRST_SHARE: f64 = 1.0 / 20.0;
 #[derive(Debug, Default)]
 pub struct Connections {
     known: BTreeMap<ProcessId, Vec<Connection>>,
+    listed: BTreeMap<ProcessId, Listed>,
     budget: CpuBudget,
 }
 
@@ -37,9 +38,11 @@ impl Connections {
         details: &mut Details,
     ) {
         self.known.retain(|id, _| of.contains(id));
+        self.listed.retain(|id, _| of.contains(id));
         let share = if of.len() == self.known.len() { SHARE } else { FIRST_SHARE };
         if !of.is_empty() && self.budget.allows(share) {
-            self.known = self.budget.spend(|| dump(procfs, networks, snapshot, of, details));
+            let Self { known, listed, budget } = self;
+            *known = budget.spend(|| dump(procfs, networks, snapshot, of, listed, details));
         }
         details.connections.clone_from(&self.known);
     }
@@ -51,6 +54,7 @@ fn dump(
     networks: &mut Networks,
     snapshot: &Snapshot,
     of: &BTreeSet<ProcessId>,
+    listed: &mut BTreeMap<ProcessId, Listed>,
     details: &mut Details,
 ) -> BTreeMap<ProcessId, Vec<Connection>> {
     let mut processes = Vec::new();
@@ -74,12 +78,18 @@ fn dump(
             Err(error) => details.unreadable.push(table_unreadable(network, &error)),
         }
     }
-    let connections = |held: Held| Some((held.id, held.connections(&tables)?));
+    let connections = |held: Held| {
+        Some((held.id, held.connections(&tables, listed.entry(held.id).or_default())?))
+    };
     processes.into_iter().filter_map(connections).collect()
 }
 
 /// The connections of a network namespace, and the sockets that are in any of its tables.
 type Table = (Vec<Connection>, BTreeSet<SocketInode>);
+
+/// The sockets of a process that a table has listed, and the namespace of that table. A socket that
+/// its peer has reset leaves the table, although the process still holds it.
+type Listed = BTreeMap<SocketInode, NamespaceId>;
 
 /// A process with all sockets that it holds.
 struct Held {
@@ -99,15 +109,22 @@ impl Held {
     }
 
     /// The connections that it holds. `None`: a namespace in which it may have some was not read.
-    fn connections(&self, tables: &BTreeMap<NamespaceId, Table>) -> Option<Vec<Connection>> {
+    fn connections(
+        &self,
+        tables: &BTreeMap<NamespaceId, Table>,
+        listed: &mut Listed,
+    ) -> Option<Vec<Connection>> {
         let mut own = Vec::new();
-        let mut hidden = self.sockets.clone();
         for id in &self.networks {
-            let (connections, listed) = tables.get(id)?;
+            let (connections, now_listed) = tables.get(id)?;
             let held = connections.iter().filter(|c| self.sockets.contains(&c.inode()));
             own.extend(held.cloned());
-            hidden.retain(|inode| !listed.contains(inode));
+            listed.extend(self.sockets.intersection(now_listed).map(|&inode| (inode, *id)));
         }
+        listed.retain(|inode, _| self.sockets.contains(inode));
+        // What a table listed before and lists no more is closed; what none has listed is elsewhere.
+        let read = |inode: &_| listed.get(inode).is_some_and(|id| self.networks.contains(id));
+        let hidden = self.sockets.iter().copied().filter(|inode| !read(inode)).collect();
         own.extend(self.elsewhere(&hidden));
         Some(own)
     }
