@@ -201,7 +201,8 @@ fn from_the_host(version: Version) {
 
     let yaml =
         format!("{GRACES}haproxys: [{{name: bed, match: {{config: {}}}}}]\n", path("haproxy.cfg"));
-    let exporter = Exporter::launched(&bed, host.command_in_network_of(&bed, Exporter::binary()), &yaml);
+    let exporter =
+        Exporter::launched(&bed, host.command_in_network_of(&bed, Exporter::binary()), &yaml);
     let own = |page: &Page, name: &str, label: (&str, &str)| {
         page.value(name, &[("haproxy", "bed"), label])
     };
