@@ -185,7 +185,7 @@ fn generation(
     let Some(current) = current else {
         return match cohort.serves {
             _ if cohort.superseded => Generation::Stale,
-            Some(false) => Generation::Starting,
+            Some(false) if !cohort.has_served => Generation::Starting,
             _ => Generation::Unknown,
         };
     };
@@ -308,6 +308,15 @@ mod tests {
         let verdict = film.see(1002.0, &[old, new()]);
         assert_eq!(verdict.one().cast(), "10 stale, 11 current");
         assert_eq!(verdict.one().reloads.successes, 1);
+    }
+
+    #[test]
+    fn one_that_has_served_is_not_starting_while_its_successor_is_out_of_sight() {
+        let mut film = Film::default();
+        film.settle(1000.0, &[daemon(10, 100, "").tcp(80, 1)]);
+        let old = daemon(10, 100, "").connected(9, Established);
+        let verdict = film.see(1040.0, &[old, daemon(11, 1039, "-sf 10").unseen()]);
+        assert_eq!(verdict.one().cast(), "10 unknown, 11 unknown");
     }
 
     #[test]
