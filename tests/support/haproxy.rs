@@ -21,6 +21,9 @@ pub enum Version {
 }
 
 impl Version {
+    /// Every version that the tests have.
+    pub const ALL: [Self; 5] = [Self::V2_6, Self::V2_8, Self::V3_0, Self::V3_2, Self::V3_4];
+
     pub fn name(self) -> &'static str {
         match self {
             Version::V2_6 => "2.6",

@@ -8,13 +8,15 @@ mod container;
 mod exporter;
 mod haproxy;
 mod page;
+mod view;
 
 pub use bed::{Bed, Running, text};
-pub use clients::{DeafServer, EchoServer, Flow, QuicFlow, Server, certificate};
+pub use clients::{DeafServer, EchoServer, Flow, QuicFlow, Server, certificate, fetch};
 pub use container::Container;
 pub use exporter::{Exporter, Recorder, Response, SAMPLE_INTERVAL};
 pub use haproxy::{Manner, Service, Version, ask};
 pub use page::{Page, Sample};
+pub use view::{Raised, Seen, SeenProcess, View};
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -27,13 +29,19 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 /// When it gave none for [`PATIENCE`]; `what` says what was waited for.
 #[track_caller]
-pub fn await_some<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn await_some<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    await_within(PATIENCE, what, condition)
+}
+
+/// The same with another limit, for hosts with hundreds of processes.
+#[track_caller]
+pub fn await_within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
