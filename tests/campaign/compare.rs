@@ -1,0 +1,141 @@
+//! Where a view of the exporter's differs from which process answered.
+
+use crate::actor::Actor;
+use crate::support::{Bed, View};
+use crate::tally::{Fault, Tally};
+use crate::truth::{Generation, Truth};
+
+/// A sample taken this long after a process was first seen to answer shows it as serving: samples
+/// take time, and what they read is older than their end.
+const NOTICED: f64 = 1.5;
+
+/// What was replaced this long before the last sample but one is called stale.
+const SUPERSEDED: f64 = 3.0;
+
+/// A process that served no longer than this may be in no sample.
+const BRIEF: f64 = 10.0;
+
+/// One view and what is known about it.
+pub struct Look<'l> {
+    pub view: &'l View,
+    /// The view of a fresh `inspect`.
+    pub fresh: bool,
+    /// Which processes answered before and after the view was taken.
+    pub before: &'l [Option<i32>],
+    pub after: &'l [Option<i32>],
+    /// When the last sample but one was taken.
+    pub settled: f64,
+    /// When the exporter that gave it was started.
+    pub watching_since: f64,
+}
+
+/// Compares a view with the truth and counts what is wrong.
+pub fn compare(look: &Look<'_>, actors: &[Actor<'_>], truth: &Truth, bed: &Bed, tally: &Tally) {
+    tally.viewed(look.fresh);
+    let mut count = 0;
+    for (index, actor) in actors.iter().enumerate() {
+        let generations = truth.generations(index);
+        let say = |fault, what: String| {
+            let who = if look.fresh { "inspect" } else { "serve" };
+            let text = format!("{} at {:.1}: {who}: {what}", actor.title(), look.view.taken);
+            tally.wrong(fault, text);
+        };
+        let serving = look.before[index].filter(|pid| look.after[index] == Some(*pid));
+        let known = |pid| generations.iter().find(|generation| generation.pid == pid);
+        if let Some(serving) = serving.and_then(known) {
+            count += 1;
+            serves(look, serving, &say);
+            justified(look, serving.pid, actor, &say);
+        }
+        for (place, old) in generations.iter().enumerate() {
+            // A successor that was itself replaced at once may never have been sampled.
+            let next = generations.get(place + 1);
+            let brief = next.is_some_and(|next| {
+                next.replaced.is_some_and(|replaced| replaced - next.first < BRIEF)
+            });
+            count += usize::from(stale(look, old, brief, actor, bed, &say));
+        }
+    }
+    for (&pid, seen) in look.view.processes.iter().filter(|(_, seen)| seen.state == "idle") {
+        if bed.connections(pid) > 0 {
+            let what = format!("pid {pid} of {} is called idle and has connections", seen.service);
+            tally.wrong(Fault::FalseIdle, what);
+        }
+    }
+    tally.compared(count);
+}
+
+fn serves(look: &Look<'_>, serving: &Generation, say: &impl Fn(Fault, String)) {
+    let (pid, first) = (serving.pid, serving.first);
+    let noticed = look.view.taken > first + NOTICED;
+    let Some(seen) = look.view.processes.get(&pid) else {
+        if noticed {
+            say(Fault::Late, format!("pid {pid}, serving since {first:.1}, is not there"));
+        }
+        return;
+    };
+    // The sample may have begun before it served.
+    if look.view.taken < first + 0.1 {
+        return;
+    }
+    if seen.generation == "stale" {
+        say(Fault::FalseStale, format!("pid {pid} serves and is stale, {}", seen.state));
+    } else if seen.generation != "current" && noticed {
+        say(Fault::Late, format!("pid {pid} serves since {first:.1} and is {}", seen.generation));
+    }
+    if !look.view.services[&seen.service].up && noticed {
+        say(Fault::FalseDown, format!("{} is down and pid {pid} serves", seen.service));
+    }
+}
+
+/// Is a process that was replaced called stale in time? False when there is nothing to compare.
+fn stale(
+    look: &Look<'_>,
+    old: &Generation,
+    brief: bool,
+    actor: &Actor<'_>,
+    bed: &Bed,
+    say: &impl Fn(Fault, String),
+) -> bool {
+    let replaced = old.replaced.unwrap_or(f64::INFINITY);
+    if look.settled < replaced + SUPERSEDED || !bed.is_alive(old.pid) {
+        return false;
+    }
+    match look.view.processes.get(&old.pid) {
+        Some(seen) if seen.generation == "stale" => {
+            // Without a look at its successor the proof can only be inferred.
+            let inferred = brief || look.fresh || look.watching_since > old.first;
+            let right = match &*seen.proof {
+                "master" => actor.mode.is_master(),
+                // A worker's arguments tell it to replace the older ones, too.
+                "told" => true,
+                "pidfile" | "place" => !actor.mode.is_master() && inferred,
+                _ => false,
+            };
+            if !right {
+                say(
+                    Fault::Proof,
+                    format!("pid {} was superseded by proof {:?}", old.pid, seen.proof),
+                );
+            }
+        }
+        seen => {
+            let called = seen.map_or("not there", |seen| &seen.generation);
+            let since = look.view.taken - replaced;
+            say(
+                Fault::MissedStale,
+                format!("pid {}, replaced for {since:.1} s, is {called}", old.pid),
+            );
+        }
+    }
+    true
+}
+
+fn justified(look: &Look<'_>, pid: i32, actor: &Actor<'_>, say: &impl Fn(Fault, String)) {
+    let Some(seen) = look.view.processes.get(&pid) else { return };
+    for (kind, raised) in &look.view.services[&seen.service].anomalies {
+        if !raised.pending && !actor.justifies(kind, look.view.taken) {
+            say(Fault::Unjustified, format!("{kind}: {}", raised.evidence));
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The campaign: random histories of many services on one host, and an exporter whose every page is
+//! compared with which process answers.
+//!
+//! `CAMPAIGN_SECONDS` and `CAMPAIGN_SEED` change its length and its draws; `tests/campaign/run` is the
+//! long form. From ten minutes on it also fails when a combination was never drawn, or when a version
+//! and mode saw fewer than two hundred reloads.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::float_cmp)] // counts on a page are small whole numbers
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod actor;
+mod chance;
+mod compare;
+mod epoch;
+mod mode;
+mod tally;
+mod truth;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use support::*;
+
+use actor::Actor;
+use chance::Chance;
+use compare::{Look, compare};
+use epoch::Epoch;
+use mode::{Act, Mode};
+use tally::Tally;
+use truth::Truth;
+
+/// A campaign at least this long has to draw every combination.
+const LONG: Duration = Duration::from_secs(600);
+
+/// Reloads for each version and mode in a long campaign.
+const ENOUGH: usize = 200;
+
+/// The world of a campaign, shared by its threads.
+struct Stage<'b> {
+    bed: &'b Bed,
+    actors: Vec<Actor<'b>>,
+    truth: Truth,
+    tally: Tally,
+    epoch: Mutex<Option<Epoch>>,
+    over: AtomicBool,
+    resting: AtomicBool,
+    at_rest: AtomicUsize,
+}
+
+#[test]
+fn campaign() {
+    let seconds = number("CAMPAIGN_SECONDS").unwrap_or(60);
+    let length = Duration::from_secs(seconds);
+    let seed = number("CAMPAIGN_SEED").unwrap_or_else(|| now().to_bits());
+    println!("CAMPAIGN_SECONDS={seconds} CAMPAIGN_SEED={seed}");
+    let bed = Bed::new();
+    bed.shell("mkdir -p /run/netns && mount -t tmpfs none /run/netns");
+    let stage = Stage::new(&bed, length >= LONG, seed);
+    stage.start_all(seed);
+    stage.play(length, seed);
+    let report = stage.tally.report(&stage.actors);
+    println!("{report}");
+    assert!(stage.tally.is_clean(), "seed {seed}:\n{report}");
+    if length >= LONG {
+        let missing = stage.tally.missing(&tally::versions(&stage.actors));
+        assert!(missing.is_empty(), "never drawn: {}", missing.join(", "));
+        for ((version, mode), reloads) in tally::reloads(&stage.actors) {
+            assert!(reloads >= ENOUGH, "{} {}: {reloads} reloads", version.name(), mode.name());
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// The time, in Unix seconds.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+impl<'b> Stage<'b> {
+    fn new(bed: &'b Bed, long: bool, seed: u64) -> Self {
+        let mut cast: Vec<(Version, Mode)> = Vec::new();
+        for (place, mode) in Mode::ALL.into_iter().enumerate() {
+            let versions = Version::ALL.into_iter().filter(|version| mode.exists(*version));
+            let versions: Vec<Version> = versions.collect();
+            // The short form has one version of each mode, another with each seed.
+            let one = Chance::new(seed ^ place as u64).one(&versions);
+            for version in versions.into_iter().filter(|version| long || *version == one) {
+                cast.push((version, mode));
+                if mode == Mode::Twin {
+                    cast.push((version, mode));
+                }
+            }
+        }
+        let actors: Vec<Actor<'b>> = cast
+            .into_iter()
+            .enumerate()
+            .map(|(index, (version, mode))| Actor::new(bed, index, version, mode))
+            .collect();
+        Self {
+            bed,
+            truth: Truth::new(actors.len()),
+            actors,
+            tally: Tally::default(),
+            epoch: Mutex::default(),
+            over: AtomicBool::new(false),
+            resting: AtomicBool::new(true),
+            at_rest: AtomicUsize::new(0),
+        }
+    }
+
+    fn start_all(&self, seed: u64) {
+        for (index, actor) in self.actors.iter().enumerate() {
+            actor.start(&mut Chance::new(seed ^ index as u64));
+        }
+    }
+
+    fn play(&self, length: Duration, seed: u64) {
+        let end = Instant::now() + length;
+        std::thread::scope(|scope| {
+            for (index, actor) in self.actors.iter().enumerate() {
+                let chance = Chance::new(seed.rotate_left(17) ^ index as u64);
+                scope.spawn(move || self.disturb(actor, chance));
+            }
+            scope.spawn(|| self.watch());
+            scope.spawn(|| self.inspect());
+            scope.spawn(|| self.lie(Chance::new(seed.rotate_left(33))));
+            self.direct(end, Chance::new(seed));
+            self.over.store(true, Ordering::SeqCst);
+        });
+    }
+
+    /// One exporter after the other, begun while the services rest or in the middle of their work.
+    fn direct(&self, end: Instant, mut chance: Chance) {
+        for round in 0.. {
+            if Instant::now() > end {
+                break;
+            }
+            *self.epoch.lock().unwrap() = Some(Epoch::begin(self.bed, &self.actors, true));
+            self.resting.store(false, Ordering::SeqCst);
+            self.wait(end, 10 + chance.below(20));
+            // The counters of an exporter that began in the middle cannot be compared.
+            if round % 2 == 1 {
+                // The address has to be free again before the next one is started.
+                let mut epoch = self.epoch.lock().unwrap();
+                drop(epoch.take());
+                *epoch = Some(Epoch::begin(self.bed, &self.actors, false));
+                drop(epoch);
+                self.tally.restarted();
+                self.wait(end, 5 + chance.below(10));
+            }
+            self.rest();
+            let epoch = self.epoch.lock().unwrap().take().unwrap();
+            let answers = self.truth.ask(&self.actors);
+            epoch.end(self.bed, &self.actors, &answers, &self.tally);
+            self.tally.restarted();
+        }
+    }
+
+    fn wait(&self, end: Instant, seconds: usize) {
+        let until = Instant::now() + Duration::from_secs(seconds as u64);
+        while Instant::now() < until.min(end) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Lets every service finish its act, and gives the exporter the time for what came last.
+    fn rest(&self) {
+        self.at_rest.store(0, Ordering::SeqCst);
+        self.resting.store(true, Ordering::SeqCst);
+        let patience = Instant::now() + 4 * PATIENCE;
+        while self.at_rest.load(Ordering::SeqCst) < self.actors.len() {
+            assert!(Instant::now() < patience, "a service does not come to rest");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_secs(4));
+    }
+
+    fn disturb(&self, actor: &Actor<'_>, mut chance: Chance) {
+        while !self.over.load(Ordering::SeqCst) {
+            if self.resting.load(Ordering::SeqCst) {
+                self.at_rest.fetch_add(1, Ordering::SeqCst);
+                while self.resting.load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                continue;
+            }
+            let act = chance.weighted(&Act::WEIGHTS);
+            self.tally.drawn(actor.version, actor.mode, act);
+            actor.act(act, &mut chance);
+            let pause = chance.one(&[0, 0, 100, 300, 700, 1500, 3000]);
+            std::thread::sleep(Duration::from_millis(pause));
+        }
+    }
+
+    /// Compares page after page.
+    fn watch(&self) {
+        let mut taken = [f64::NEG_INFINITY; 3];
+        while !self.over.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(50));
+            let before = self.truth.ask(&self.actors);
+            let epoch = self.epoch.lock().unwrap();
+            let Some(epoch) = epoch.as_ref() else { continue };
+            let Some(view) = epoch.view(self.bed).filter(|view| view.taken > taken[0]) else {
+                continue;
+            };
+            // An exporter that has just begun has no earlier samples.
+            let begun = if epoch.since > taken[0] { [f64::NEG_INFINITY; 3] } else { taken };
+            taken = [view.taken, begun[0], begun[1]];
+            let after = self.truth.ask(&self.actors);
+            epoch.saw(&view, &after);
+            let watching_since = epoch.since;
+            let (before, after) = (&before[..], &after[..]);
+            let settled = taken[2];
+            let look = Look { view: &view, fresh: false, before, after, settled, watching_since };
+            compare(&look, &self.actors, &self.truth, self.bed, &self.tally);
+        }
+    }
+
+    /// Compares what a fresh `inspect` says, again and again.
+    fn inspect(&self) {
+        while !self.over.load(Ordering::SeqCst) {
+            let before = self.truth.ask(&self.actors);
+            let settled = now();
+            let mut command = self.bed.command("nice");
+            command
+                .args(["-n", "-10"])
+                .arg(Exporter::binary())
+                .args(["inspect", "--output", "json"]);
+            let output = command.output().unwrap();
+            let after = self.truth.ask(&self.actors);
+            let json = serde_json::from_slice(&output.stdout);
+            let view = View::read(&json.unwrap_or_else(|_| panic!("{}", text(&output.stderr))));
+            let watching_since = now();
+            let (before, after) = (&before[..], &after[..]);
+            let look = Look { view: &view, fresh: true, before, after, settled, watching_since };
+            compare(&look, &self.actors, &self.truth, self.bed, &self.tally);
+            std::thread::sleep(Duration::from_secs(2));
+        }
+    }
+
+    /// A user without rights runs HAProxys that claim to replace those of others.
+    fn lie(&self, mut chance: Chance) {
+        let file =
+            self.bed.write("lie.cfg", "listen lie\n    mode tcp\n    bind 127.0.0.1:20001\n");
+        while !self.over.load(Ordering::SeqCst) {
+            let answers = self.truth.ask(&self.actors);
+            let pids: Vec<String> = answers.iter().flatten().map(i32::to_string).collect();
+            let mut command = self.bed.command("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+            command.arg(chance.one(&Version::ALL).binary()).args(["-db", "-f"]).arg(&file);
+            if !pids.is_empty() {
+                let indices: Vec<usize> = (0..pids.len()).collect();
+                command.arg("-sf").args(chance.some(&indices).iter().map(|index| &pids[*index]));
+            }
+            let liar = self.bed.start(command, "lie.log");
+            self.tally.lied();
+            std::thread::sleep(Duration::from_secs(3));
+            drop(liar);
+        }
+    }
+}

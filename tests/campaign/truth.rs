@@ -1,0 +1,49 @@
+//! Which process of each service answered when.
+
+use std::sync::Mutex;
+
+use crate::actor::Actor;
+use crate::now;
+
+/// The answers so far, for each service.
+pub struct Truth(Mutex<Vec<Vec<Generation>>>);
+
+/// A process that has answered for its service.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    pub pid: i32,
+    /// When it was first seen to answer.
+    pub first: f64,
+    /// When another was first seen to answer instead.
+    pub replaced: Option<f64>,
+}
+
+impl Truth {
+    pub fn new(services: usize) -> Self {
+        Self(Mutex::new(vec![Vec::new(); services]))
+    }
+
+    /// Asks every service which process answers.
+    pub fn ask(&self, actors: &[Actor<'_>]) -> Vec<Option<i32>> {
+        let answers: Vec<Option<i32>> = actors.iter().map(Actor::answers).collect();
+        let now = now();
+        let mut known = self.0.lock().unwrap();
+        for (generations, answer) in known.iter_mut().zip(&answers) {
+            let Some(pid) = *answer else { continue };
+            // Another thread may have asked later and written first.
+            if generations.iter().any(|known| known.pid == pid) {
+                continue;
+            }
+            if let Some(last) = generations.last_mut() {
+                last.replaced = Some(now);
+            }
+            generations.push(Generation { pid, first: now, replaced: None });
+        }
+        answers
+    }
+
+    /// The generations of a service, oldest first.
+    pub fn generations(&self, service: usize) -> Vec<Generation> {
+        self.0.lock().unwrap()[service].clone()
+    }
+}
