@@ -68,6 +68,7 @@ impl Problem {
 }
 
 /// What an error of the kernel about `path` means for the reading.
+#[must_use]
 pub fn problem(path: &Path, errno: Errno) -> Problem {
     let path = path.to_owned();
     match errno {
