@@ -361,6 +361,20 @@ mod tests {
     }
 
     #[test]
+    fn an_older_worker_is_superseded_by_its_master_whatever_the_arguments_name() {
+        let line = "haproxy -sf 1001 -W -f /a";
+        let actors = [
+            actor(1000, 100, line).reload(1),
+            actor(1001, 200, "haproxy -W -f /a").child_of(1000).reload(0).connected(9, Established),
+            actor(1002, 300, line).child_of(1000).reload(1).tcp(80, 1),
+        ];
+        let verdict = Film::default().see(1000.0, &actors);
+        assert_eq!(verdict.one().cast(), "1000 current, 1001 stale, 1002 current");
+        let how = verdict.one().processes[1].superseded.unwrap();
+        assert_eq!((how.by.pid, how.proof.as_str()), (1002, "master"));
+    }
+
+    #[test]
     fn a_master_that_loads_holds_the_listeners_for_a_moment() {
         let line = "haproxy -sf 1001 -x sockpair@3 -W -f /a";
         let loading = actor(1000, 100, line)

@@ -65,16 +65,20 @@ impl<'h, 'a> History<'h, 'a> {
         }
         let later: Vec<ProcessId> =
             self.served_after(index).flat_map(|cohort| cohort.ids.iter().copied()).collect();
+        // A worker inherits the arguments of its master, which up to 3.0 name the older workers.
+        let master = self.member(id).and_then(|member| member.master);
+        let successor = later
+            .iter()
+            .find(|by| master.is_some() && self.member(**by).is_some_and(|by| by.master == master));
+        if let Some(&by) = successor {
+            return (by, Proof::Master);
+        }
         let linked = |by: &ProcessId| Some((*by, *self.service.links.get(&(id, *by))?));
         let told = |by: &ProcessId| linked(by).filter(|(_, proof)| *proof == Proof::Told);
         if let Some(told) = later.iter().find_map(told) {
             return told;
         }
-        let master = self.member(id).and_then(|member| member.master);
-        let successor = later
-            .iter()
-            .find(|by| master.is_some() && self.member(**by).is_some_and(|by| by.master == master));
-        if let Some(&by) = successor.or(self.told_master(master).as_ref()) {
+        if let Some(by) = self.told_master(master) {
             return (by, Proof::Master);
         }
         let inferred = later.iter().find_map(linked).or(remembered);
