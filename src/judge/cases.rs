@@ -170,6 +170,43 @@ mod tests {
         assert_eq!((verdict.one().name.as_str(), verdict.one().up), ("lb", Some(false)));
     }
 
+    /// While root's service is down, any user may start a process with the same arguments.
+    #[test]
+    fn another_users_process_does_not_become_the_configured_service() {
+        let matchings = [
+            Match { config: Some("/a.cfg".into()), ..Match::default() },
+            Match { master_socket: Some("/run/m".into()), ..Match::default() },
+            Match { command: Some(regex::Regex::new("-f /a.cfg").unwrap()), ..Match::default() },
+        ];
+        for matching in matchings {
+            let what = format!("{matching:?}");
+            let mut policy = configured();
+            policy.haproxys[0].matching = matching;
+            let mut film = Film::with(policy);
+            let line = "haproxy -D -f /a.cfg -S /run/m";
+            let of = |pid, user| actor(pid, 1, line).of_user(user).tcp(80, 1);
+            let lb = |verdict: &Verdict| {
+                let lb = verdict.services.iter().find(|service| service.name == "lb").unwrap();
+                (lb.up, lb.processes.first().map(|process| process.id.pid))
+            };
+            assert_eq!(lb(&film.settle(1000.0, &[of(10, 0)])), (Some(true), Some(10)), "{what}");
+            let impostor = film.settle(1050.0, &[of(11, 65534)]);
+            assert_eq!(lb(&impostor), (Some(false), None), "{what}");
+            let back = film.settle(1100.0, &[of(11, 65534), of(12, 0)]);
+            assert_eq!(lb(&back), (Some(true), Some(12)), "{what}");
+        }
+        let mut film = Film::with(configured_by_command());
+        let own = actor(10, 1, "haproxy -D -f /a.cfg").of_user(65534).tcp(80, 1);
+        assert_eq!(film.settle(1000.0, &[own]).one().name, "lb", "it was never root's");
+    }
+
+    fn configured_by_command() -> Policy {
+        let command = regex::Regex::new("-f /a.cfg").unwrap();
+        let mut policy = configured();
+        policy.haproxys[0].matching = Match { command: Some(command), ..Match::default() };
+        policy
+    }
+
     #[test]
     fn an_unreadable_process_may_be_the_configured_service() {
         let hidden = actor(10, 995, "haproxy -D -f a.cfg -p p").unseen();

@@ -236,7 +236,9 @@ impl<'a> Census<'a> {
 
     fn look_up(&self, service: Service<'a>, generations: Generations) -> Known<'a> {
         let identity = Identity::of(&service, &generations);
-        let configured = matching::configured(self.policy, &service, &identity);
+        let is_others = |name: &str| self.was_roots(name) && !matching::is_trusted(&identity);
+        let configured = matching::configured(self.policy, &service, &identity)
+            .filter(|configured| !is_others(&configured.name));
         let before = self.name_before(&service);
         let is_free = |name: &&str| {
             self.known.iter().all(|known| known.remembered_as.as_deref() != Some(*name))
@@ -249,6 +251,12 @@ impl<'a> Census<'a> {
             generations,
             identity,
         }
+    }
+
+    /// Root started the service that last had this configured name. While it is down, another user's
+    /// process that claims its configuration, its command line or its socket does not become it.
+    fn was_roots(&self, name: &str) -> bool {
+        self.memory.services.get(name).is_some_and(|before| before.identity.starter == Some(0))
     }
 
     /// The name of its processes in the last sample.

@@ -15,6 +15,12 @@ pub fn configured<'p>(
     policy.haproxys.iter().find(|configured| fits(&configured.matching, service, identity))
 }
 
+/// What it says of itself is more than another user's claim: root started it or its container, or
+/// that could not be seen.
+pub fn is_trusted(identity: &Identity) -> bool {
+    identity.is_contained || identity.starter.is_none_or(|starter| starter == 0)
+}
+
 fn fits(matching: &Match, service: &Service<'_>, identity: &Identity) -> bool {
     let path = |wanted: &Option<PathBuf>, is: &Option<PathBuf>| {
         wanted.as_ref().is_none_or(|wanted| is.as_ref() == Some(wanted))
