@@ -64,7 +64,7 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         grouping.join_remembered(pasts);
         // A list of pids may name processes of several services: its own comes first.
         grouping.join_alike(holdings, pasts);
-        grouping.join_told();
+        grouping.join_told(holdings);
         grouping.join_leftovers(holdings);
         grouping.join_zombies();
         grouping
@@ -109,16 +109,36 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     }
 
     /// A process and those its `-sf` or `-st` names, if they are older, alive, and could be signalled
-    /// by it. What was seen in another service stays there, and is stopped by a neighbour.
-    fn join_told(&mut self) {
+    /// by it. What was seen in another service stays there, and is stopped by a neighbour. So is what
+    /// has a pidfile and a configuration of its own, where the list names the process's own
+    /// predecessor too: `-sf $(pidof haproxy)` names every HAProxy of the host.
+    fn join_told(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>) {
         let members = self.members;
+        let profile = |index: usize| Some(Profile::of(members.get(index)?, holdings));
+        let mut told: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (older, newer) in self.pairs() {
             let (Some(before), Some(after)) = (members.get(older), members.get(newer)) else {
                 continue;
             };
-            let told = asked_list(after).is_some() && after.was_told_to_replace(before.process);
-            if told && !self.link(older, newer, Proof::Told) {
-                self.stopped_by.insert(older, newer);
+            if asked_list(after).is_some() && after.was_told_to_replace(before.process) {
+                told.entry(newer).or_default().push(older);
+            }
+        }
+        for (newer, olders) in told {
+            let home = self.sets.find(newer);
+            let (own, others): (Vec<_>, Vec<_>) =
+                olders.into_iter().partition(|older| self.sets.find(*older) == home);
+            let is_neighbour = |older: usize| {
+                let both = profile(older).zip(profile(newer));
+                !own.is_empty() && both.is_some_and(|(one, two)| one.is_neighbour_of(&two))
+            };
+            for &older in &own {
+                self.link(older, newer, Proof::Told);
+            }
+            for older in others {
+                if is_neighbour(older) || !self.link(older, newer, Proof::Told) {
+                    self.stopped_by.insert(older, newer);
+                }
             }
         }
     }
@@ -179,8 +199,9 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     }
 
     /// A zombie that is not remembered goes to the service of its parent; else to that of the process
-    /// in its cgroup that was started next, as a launcher's child is; else zombies of one parent are
-    /// one service.
+    /// near it that was started next, as a launcher's child is; else zombies of one parent are one
+    /// service. Near is what runs in its cgroup, where that is known, and in its pid namespace, and
+    /// was started by its own user, or by any if the zombie was root's.
     fn join_zombies(&mut self) {
         let members = self.members;
         for (i, zombie) in members.iter().enumerate().filter(|(_, m)| !m.lives()) {
@@ -189,11 +210,12 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
             }
             let living = || members.iter().enumerate().filter(|(_, other)| other.lives());
             let parent = living().find(|(_, other)| other.id().pid == zombie.process.parent);
+            let (cgroup, namespace) = (&zombie.process.cgroup, zombie.process.pid_namespace);
             let near = |other: &Member<'_>| {
-                other.process.cgroup == zombie.process.cgroup
-                    && other.process.pid_namespace.is_none_or(|namespace| {
-                        zombie.process.pid_namespace.is_none_or(|own| own == namespace)
-                    })
+                let others = other.process.pid_namespace;
+                (cgroup.is_none() || other.process.cgroup == *cgroup)
+                    && others.is_none_or(|others| namespace.is_none_or(|own| own == others))
+                    && (zombie.starter == Some(0) || zombie.has_starter_of(other))
             };
             let sibling = living()
                 .find(|(_, other)| near(other) && other.process.parent == zombie.process.parent);

@@ -9,7 +9,7 @@ use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::environment;
 use crate::haproxy::listeners::{Holding, Listening};
 use crate::haproxy::places::Endpoint;
-use crate::model::{NamespaceId, Process, ProcessId};
+use crate::model::{NamespaceId, PidfileContent, Process, ProcessId};
 
 /// Dates of files and start times are compared no closer than this.
 const SLACK_SECONDS: f64 = 1.0;
@@ -67,6 +67,24 @@ impl<'m, 'a> Profile<'m, 'a> {
                 .collect(),
             serves: holding.and_then(Holding::serves),
         }
+    }
+
+    /// It has a pidfile, which names it, and a configuration; both are others than that one's.
+    #[must_use]
+    pub fn is_neighbour_of(&self, other: &Profile<'_, '_>) -> bool {
+        let process = self.process();
+        let is_named = process.pidfile.as_ref().is_some_and(|pidfile| {
+            matches!(&pidfile.content, PidfileContent::Pids(pids) if pids.contains(&process.own_pid()))
+        });
+        let knows_both = |profile: &Profile<'_, '_>| {
+            profile.pidfile.is_some()
+                && profile.files.as_ref().is_some_and(|files| !files.is_empty())
+        };
+        is_named
+            && knows_both(self)
+            && knows_both(other)
+            && !self.shares_pidfile(other)
+            && self.files != other.files
     }
 
     fn process(&self) -> &'a Process {

@@ -101,7 +101,9 @@ fn see_cgroups_from_root(procfs: &Path, found: &mut [Found]) {
     let init = CgroupPaths::parse(&init.unwrap_or_default());
     for found in found {
         found.cgroups = std::mem::take(&mut found.cgroups).from_root(&init);
-        found.process.cgroup = found.cgroups.name().map(str::to_owned);
+        let is_dead = found.process.is_zombie();
+        let name = if is_dead { found.cgroups.name_of_dead() } else { found.cgroups.name() };
+        found.process.cgroup = name.map(str::to_owned);
     }
 }
 
@@ -233,7 +235,8 @@ impl Reader<'_> {
             working_directory,
             root,
             environment: facts.environment,
-            cgroup: facts.cgroups.name().map(str::to_owned),
+            cgroup: if alive { facts.cgroups.name() } else { facts.cgroups.name_of_dead() }
+                .map(str::to_owned),
             users: Some(status.users),
             is_unit_main: false,
             pid_namespace: facts.pid_namespace,

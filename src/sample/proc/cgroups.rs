@@ -57,6 +57,13 @@ impl CgroupPaths {
         known.clone().find(|path| *path != "/").or_else(|| known.next())
     }
 
+    /// The path of a process that has ended and is not reaped. Only the unified hierarchy keeps it: the
+    /// others show their root. `None`: it cannot be known.
+    #[must_use]
+    pub fn name_of_dead(&self) -> Option<&str> {
+        self.unified.as_deref().filter(|path| *path != "/")
+    }
+
     /// The headroom of this cgroup and all of its ancestors, by the files below `sysfs`/fs/cgroup.
     #[must_use]
     pub fn headroom(&self, sysfs: &Path) -> Headroom {
@@ -142,6 +149,18 @@ mod tests {
         ];
         for (text, name) in table {
             assert_eq!(CgroupPaths::parse(text).name(), name, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_unified_hierarchy_remembers_the_dead() {
+        let table = [
+            ("0::/system.slice/a.service\n", Some("/system.slice/a.service")),
+            ("4:memory:/\n1:name=systemd:/\n0::/user.slice\n", Some("/user.slice")),
+            ("4:memory:/\n0::/\n", None),
+        ];
+        for (text, name) in table {
+            assert_eq!(CgroupPaths::parse(text).name_of_dead(), name, "{text:?}");
         }
     }
 
