@@ -160,9 +160,8 @@ impl<'b> Actor<'b> {
                 let clients = &mut self.state.lock().unwrap().clients;
                 clients.drain(..clients.len().div_ceil(2));
             }
-            Act::Kill => self.kill(self.answers(), chance),
             Act::KillMaster if self.mode.is_master() => self.kill(self.pid_in_file(), chance),
-            Act::KillMaster => self.kill(self.answers(), chance),
+            Act::Kill | Act::KillMaster => self.kill(self.answers(), chance),
         }
     }
 
@@ -287,13 +286,12 @@ impl<'b> Actor<'b> {
 
     /// Writes the configuration in one step, with `more` at the end of its proxy.
     fn write(&self, chance: &mut Chance, more: &str) {
-        let (socket, ports) = match self.mode {
-            Mode::Twin => ("\"${SOCK}\"".to_owned(), vec!["\"${PORT}\"".to_owned()]),
-            _ => {
-                let ports = self.state.lock().unwrap().ports.clone();
-                let ports = ports.iter().map(u16::to_string).collect();
-                (self.socket().display().to_string(), ports)
-            }
+        let (socket, ports) = if self.mode == Mode::Twin {
+            ("\"${SOCK}\"".to_owned(), vec!["\"${PORT}\"".to_owned()])
+        } else {
+            let ports = self.state.lock().unwrap().ports.clone();
+            let ports = ports.iter().map(u16::to_string).collect();
+            (self.socket().display().to_string(), ports)
         };
         if self.mode == Mode::Twin && self.file().exists() {
             return;

@@ -1,6 +1,7 @@
 //! Where a view of the exporter's differs from which process answered.
 
 use crate::actor::Actor;
+use crate::epoch::{Epoch, GRACE};
 use crate::support::{Bed, View};
 use crate::tally::{Fault, Tally};
 use crate::truth::{Generation, Truth};
@@ -9,34 +10,26 @@ use crate::truth::{Generation, Truth};
 /// take time, and what they read is older than their end.
 const NOTICED: f64 = 1.5;
 
-/// What was replaced this long before the last sample but one is called stale.
-const SUPERSEDED: f64 = 3.0;
-
-/// A process that served no longer than this may be in no sample.
-const BRIEF: f64 = 10.0;
-
 /// One view and what is known about it.
 pub struct Look<'l> {
     pub view: &'l View,
-    /// The view of a fresh `inspect`.
-    pub fresh: bool,
+    /// The exporter that gave it; `None`: it is of a fresh `inspect`.
+    pub epoch: Option<&'l Epoch>,
     /// Which processes answered before and after the view was taken.
     pub before: &'l [Option<i32>],
     pub after: &'l [Option<i32>],
-    /// When the last sample but one was taken.
+    /// When the last sample but one was taken; of a fresh `inspect`, when it was started.
     pub settled: f64,
-    /// When the exporter that gave it was started.
-    pub watching_since: f64,
 }
 
 /// Compares a view with the truth and counts what is wrong.
 pub fn compare(look: &Look<'_>, actors: &[Actor<'_>], truth: &Truth, bed: &Bed, tally: &Tally) {
-    tally.viewed(look.fresh);
+    tally.viewed(look.epoch.is_none());
     let mut count = 0;
     for (index, actor) in actors.iter().enumerate() {
         let generations = truth.generations(index);
         let say = |fault, what: String| {
-            let who = if look.fresh { "inspect" } else { "serve" };
+            let who = if look.epoch.is_none() { "inspect" } else { "serve" };
             let text = format!("{} at {:.1}: {who}: {what}", actor.title(), look.view.taken);
             tally.wrong(fault, text);
         };
@@ -48,12 +41,13 @@ pub fn compare(look: &Look<'_>, actors: &[Actor<'_>], truth: &Truth, bed: &Bed, 
             justified(look, serving.pid, actor, &say);
         }
         for (place, old) in generations.iter().enumerate() {
-            // A successor that was itself replaced at once may never have been sampled.
             let next = generations.get(place + 1);
-            let brief = next.is_some_and(|next| {
-                next.replaced.is_some_and(|replaced| replaced - next.first < BRIEF)
+            // Only an exporter that saw both serve was shown what the successor was told.
+            let watched = look.epoch.is_some_and(|epoch| {
+                epoch.since < old.first
+                    && next.is_some_and(|next| epoch.saw_serving(index, next.pid))
             });
-            count += usize::from(stale(look, old, brief, actor, bed, &say));
+            count += usize::from(stale(look, old, watched, actor, bed, &say));
         }
     }
     for (&pid, seen) in look.view.processes.iter().filter(|(_, seen)| seen.state == "idle") {
@@ -92,24 +86,21 @@ fn serves(look: &Look<'_>, serving: &Generation, say: &impl Fn(Fault, String)) {
 fn stale(
     look: &Look<'_>,
     old: &Generation,
-    brief: bool,
+    watched: bool,
     actor: &Actor<'_>,
     bed: &Bed,
     say: &impl Fn(Fault, String),
 ) -> bool {
     let replaced = old.replaced.unwrap_or(f64::INFINITY);
-    if look.settled < replaced + SUPERSEDED || !bed.is_alive(old.pid) {
+    if look.settled < replaced + GRACE || !bed.is_alive(old.pid) {
         return false;
     }
     match look.view.processes.get(&old.pid) {
         Some(seen) if seen.generation == "stale" => {
-            // Without a look at its successor the proof can only be inferred.
-            let inferred = brief || look.fresh || look.watching_since > old.first;
             let right = match &*seen.proof {
                 "master" => actor.mode.is_master(),
-                // A worker's arguments tell it to replace the older ones, too.
-                "told" => true,
-                "pidfile" | "place" => !actor.mode.is_master() && inferred,
+                "told" => !actor.mode.is_master(),
+                "pidfile" | "place" => !actor.mode.is_master() && !watched,
                 _ => false,
             };
             if !right {

@@ -9,6 +9,9 @@ use crate::now;
 use crate::support::{Bed, Exporter, Page, Running, View, await_some, await_within, fetch};
 use crate::tally::{Fault, Tally};
 
+/// The exporter's `stale_grace`, in seconds.
+pub const GRACE: f64 = 2.0;
+
 const ADDRESS: &str = "127.0.0.1:10101";
 
 /// How long a first sample may take while everything moves on a busy machine.
@@ -29,7 +32,7 @@ impl Epoch {
     /// Starts an exporter. `resting`: no service is doing anything.
     pub fn begin(bed: &Bed, actors: &[Actor<'_>], resting: bool) -> Self {
         let before = resting.then(|| actors.iter().map(Actor::deeds).collect());
-        let file = bed.write("exporter.yaml", "defaults: {stale_grace: 2s}\n");
+        let file = bed.write("exporter.yaml", &format!("defaults: {{stale_grace: {GRACE}s}}\n"));
         // The sampling thread gives way by ten, so on a busy machine it would take minutes.
         let mut command = bed.command("nice");
         command.args(["-n", "-10"]).arg(Exporter::binary());
@@ -44,8 +47,8 @@ impl Epoch {
         Self { running, since, before, current }
     }
 
-    /// The state it serves.
-    pub fn view(&self, bed: &Bed) -> Option<View> {
+    /// The state that the exporter of the time serves.
+    pub fn view(bed: &Bed) -> Option<View> {
         let json = bed.inside(|| fetch(ADDRESS, "/state.json"))?;
         Some(View::read(&serde_json::from_str(&json).ok()?))
     }
@@ -61,9 +64,14 @@ impl Epoch {
         }
     }
 
+    /// It has called this process of a service current.
+    pub fn saw_serving(&self, service: usize, pid: i32) -> bool {
+        self.current.lock().unwrap()[service].contains(&pid)
+    }
+
     /// Compares its counters with what the services did, while they rest, and ends it.
     pub fn end(self, bed: &Bed, actors: &[Actor<'_>], answers: &[Option<i32>], tally: &Tally) {
-        let view = self.view(bed).unwrap_or_else(|| panic!("{}", self.running.log()));
+        let view = Self::view(bed).unwrap_or_else(|| panic!("{}", self.running.log()));
         let text = await_some("the metrics", || bed.inside(|| fetch(ADDRESS, "/metrics")));
         let page = Page::parse(&text).unwrap_or_else(|why| panic!("{why}"));
         let current = self.current.lock().unwrap();

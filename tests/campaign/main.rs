@@ -78,7 +78,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// The time, in Unix seconds.
-pub fn now() -> f64 {
+fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
@@ -143,7 +143,7 @@ impl<'b> Stage<'b> {
             }
             *self.epoch.lock().unwrap() = Some(Epoch::begin(self.bed, &self.actors, true));
             self.resting.store(false, Ordering::SeqCst);
-            self.wait(end, 10 + chance.below(20));
+            Self::wait(end, 10 + chance.below(20));
             // The counters of an exporter that began in the middle cannot be compared.
             if round % 2 == 1 {
                 // The address has to be free again before the next one is started.
@@ -152,7 +152,7 @@ impl<'b> Stage<'b> {
                 *epoch = Some(Epoch::begin(self.bed, &self.actors, false));
                 drop(epoch);
                 self.tally.restarted();
-                self.wait(end, 5 + chance.below(10));
+                Self::wait(end, 5 + chance.below(10));
             }
             self.rest();
             let epoch = self.epoch.lock().unwrap().take().unwrap();
@@ -162,7 +162,7 @@ impl<'b> Stage<'b> {
         }
     }
 
-    fn wait(&self, end: Instant, seconds: usize) {
+    fn wait(end: Instant, seconds: usize) {
         let until = Instant::now() + Duration::from_secs(seconds as u64);
         while Instant::now() < until.min(end) {
             std::thread::sleep(Duration::from_millis(100));
@@ -206,7 +206,7 @@ impl<'b> Stage<'b> {
             let before = self.truth.ask(&self.actors);
             let epoch = self.epoch.lock().unwrap();
             let Some(epoch) = epoch.as_ref() else { continue };
-            let Some(view) = epoch.view(self.bed).filter(|view| view.taken > taken[0]) else {
+            let Some(view) = Epoch::view(self.bed).filter(|view| view.taken > taken[0]) else {
                 continue;
             };
             // An exporter that has just begun has no earlier samples.
@@ -214,10 +214,8 @@ impl<'b> Stage<'b> {
             taken = [view.taken, begun[0], begun[1]];
             let after = self.truth.ask(&self.actors);
             epoch.saw(&view, &after);
-            let watching_since = epoch.since;
             let (before, after) = (&before[..], &after[..]);
-            let settled = taken[2];
-            let look = Look { view: &view, fresh: false, before, after, settled, watching_since };
+            let look = Look { view: &view, epoch: Some(epoch), before, after, settled: taken[2] };
             compare(&look, &self.actors, &self.truth, self.bed, &self.tally);
         }
     }
@@ -236,9 +234,8 @@ impl<'b> Stage<'b> {
             let after = self.truth.ask(&self.actors);
             let json = serde_json::from_slice(&output.stdout);
             let view = View::read(&json.unwrap_or_else(|_| panic!("{}", text(&output.stderr))));
-            let watching_since = now();
             let (before, after) = (&before[..], &after[..]);
-            let look = Look { view: &view, fresh: true, before, after, settled, watching_since };
+            let look = Look { view: &view, epoch: None, before, after, settled };
             compare(&look, &self.actors, &self.truth, self.bed, &self.tally);
             std::thread::sleep(Duration::from_secs(2));
         }
