@@ -1,0 +1,118 @@
+//! A user without rights, and the programs that this user runs.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::*;
+
+/// The user, and its only group.
+pub const USER: u32 = 65_534;
+
+/// A configuration up to where the lines `bind` belong.
+pub const GLOBAL: &str = "global
+    nbthread 1
+
+defaults
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+
+listen own
+    mode tcp
+    server nobody 127.0.0.1:9
+";
+
+/// What a copy of Python runs before it looks at its command line: it waits, whatever that says.
+const WAITS: &str = "import signal\nwhile True:\n    signal.pause()\n";
+
+/// The user's home in a bed, with a real `HAProxy` and a program that only calls itself so.
+pub struct OtherUser<'b> {
+    bed: &'b Bed,
+    home: PathBuf,
+    haproxy: PathBuf,
+}
+
+impl<'b> OtherUser<'b> {
+    pub fn new(bed: &'b Bed, version: Version) -> Self {
+        let home = bed.directory().join("user");
+        fs::create_dir(&home).unwrap();
+        chown(&home, Some(USER), Some(USER)).unwrap();
+        let user = Self { bed, home, haproxy: version.binary() };
+        fs::create_dir(user.path("fake")).unwrap();
+        fs::copy("/usr/bin/python3", user.fake()).unwrap();
+        user.write("fake/sitecustomize.py", WAITS);
+        user
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.home.join(name)
+    }
+
+    /// Writes a file of the user's, which all may read.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        self.own(&path);
+        path
+    }
+
+    /// Makes a directory of the user's.
+    #[allow(dead_code)]
+    pub fn directory(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir(&path).unwrap();
+        self.own(&path);
+        path
+    }
+
+    fn own(&self, path: &Path) {
+        chown(path, Some(USER), Some(USER)).unwrap();
+    }
+
+    /// Runs a shell line as the user.
+    pub fn shell(&self, line: &str) {
+        let output = self.command("sh", &[]).args(["-c", line]).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+    }
+
+    /// A configuration of the user's with one listener.
+    pub fn configuration(&self, name: &str, port: u16) -> String {
+        let path = self.write(name, &format!("{GLOBAL}    bind 127.0.0.1:{port}\n"));
+        path.display().to_string()
+    }
+
+    /// A command of the user's, with variables in its environment.
+    pub fn command(&self, program: impl AsRef<Path>, variables: &[(&str, String)]) -> Command {
+        let mut command = self.bed.command(tool("setpriv"));
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "env"])
+            .args(variables.iter().map(|(name, value)| format!("{name}={value}")))
+            .arg(program.as_ref());
+        command
+    }
+
+    /// The real `HAProxy`, run by the user.
+    pub fn haproxy(&self, variables: &[(&str, String)]) -> Command {
+        self.command(&self.haproxy, variables)
+    }
+
+    /// A program that is called haproxy and is none. It takes `-m` for the name of a module, and what
+    /// follows for that module's arguments; it never comes to read them.
+    pub fn impostor(&self, variables: &[(&str, String)]) -> Command {
+        let own = [
+            ("PYTHONHOME", "/usr".to_owned()),
+            ("PYTHONPATH", self.path("fake").display().to_string()),
+        ];
+        let variables: Vec<_> = own.into_iter().chain(variables.iter().cloned()).collect();
+        let mut command = self.command(self.fake(), &variables);
+        command.args(["-m", "100"]);
+        command
+    }
+
+    fn fake(&self) -> PathBuf {
+        self.path("fake/haproxy")
+    }
+}
