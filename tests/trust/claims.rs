@@ -117,7 +117,11 @@ fn claims(user: &OtherUser<'_>, target: &Target, first_port: u16) -> Vec<Claim> 
             vec![],
             words(["-db", "-f", &own("both"), "-p", &pidfile, "-sf", &leader]),
         ),
-        ("a pidfile of the same name", vec![], words(["-D", "-f", &own("name"), "-p", &own_pidfile])),
+        (
+            "a pidfile of the same name",
+            vec![],
+            words(["-D", "-f", &own("name"), "-p", &own_pidfile]),
+        ),
         ("an environment", of_a_master.clone(), words(["-db", "-f", &own("environment")])),
         ("its file", other_port(0), words(["-D", "-f", &file])),
         ("its file, by a master", other_port(1), words(["-W", "-f", &file])),
@@ -126,11 +130,7 @@ fn claims(user: &OtherUser<'_>, target: &Target, first_port: u16) -> Vec<Claim> 
             other_port(2),
             words(["-db", "-C", &directory, "-f", "haproxy.cfg"]),
         ),
-        (
-            "its file and -sf",
-            other_port(3),
-            words(["-db", "-f", &file, "-sf", &leader, &serving]),
-        ),
+        ("its file and -sf", other_port(3), words(["-db", "-f", &file, "-sf", &leader, &serving])),
     ];
     let socket = target.file("master.sock");
     let not_haproxy: Vec<(&'static str, Vec<(&str, String)>, Vec<String>)> = vec![
@@ -139,7 +139,11 @@ fn claims(user: &OtherUser<'_>, target: &Target, first_port: u16) -> Vec<Claim> 
             same_port(),
             words(["-D", "-p", &pidfile, "-f", &file, "-sf", &leader, &serving]),
         ),
-        ("an impostor's -x", same_port(), words(["-D", "-p", &pidfile, "-f", &file, "-x", &socket])),
+        (
+            "an impostor's -x",
+            same_port(),
+            words(["-D", "-p", &pidfile, "-f", &file, "-x", &socket]),
+        ),
         ("an impostor's likeness", same_port(), words(["-D", "-p", &pidfile, "-f", &file])),
         (
             "an impostor's likeness to a master",
@@ -147,15 +151,16 @@ fn claims(user: &OtherUser<'_>, target: &Target, first_port: u16) -> Vec<Claim> 
             words(["-W", "-p", &pidfile, "-f", &file, "-S", &socket]),
         ),
     ];
-    let claim = |(what, variables, words): (_, Vec<_>, Vec<String>), program: &dyn Fn(&[_]) -> Command| {
+    let claim = |(what, variables, words): (_, Vec<_>, Vec<String>),
+                 program: &dyn Fn(&[_]) -> Command| {
         let mut command = program(&variables);
         command.args(&words);
         Claim { what: format!("{what} of {}", target.name), command, detaches: words[0] == "-D" }
     };
     let real = real.into_iter().map(|one| claim(one, &|variables| user.haproxy(variables)));
-    let not_haproxy = not_haproxy.into_iter().map(|one| {
-        Claim { detaches: false, ..claim(one, &|variables| user.impostor(variables)) }
-    });
+    let not_haproxy = not_haproxy
+        .into_iter()
+        .map(|one| Claim { detaches: false, ..claim(one, &|variables| user.impostor(variables)) });
     real.chain(not_haproxy).collect()
 }
 
@@ -207,10 +212,11 @@ fn another_users_claims_change_nothing(version: Version) {
     let services = roots_services(&bed, version, &enter);
     let targets: Vec<Target> =
         services.iter().zip(8001..).map(|(service, port)| Target::start(service, port)).collect();
-    let entries = targets.iter().filter(|target| target.name.starts_with("configured")).map(|target| {
-        let pidfile = target.file("haproxy.pid");
-        format!("  - {{name: {}, match: {{pidfile: {pidfile}}}}}\n", target.name)
-    });
+    let entries =
+        targets.iter().filter(|target| target.name.starts_with("configured")).map(|target| {
+            let pidfile = target.file("haproxy.pid");
+            format!("  - {{name: {}, match: {{pidfile: {pidfile}}}}}\n", target.name)
+        });
     let entries: String = entries.collect();
     let exporter =
         Exporter::configured(&bed, &format!("defaults: {{stale_grace: 1s}}\nhaproxys:\n{entries}"));
@@ -266,7 +272,11 @@ fn another_users_claims_change_nothing(version: Version) {
 fn report_difference(before: &BTreeMap<String, f64>, now: &BTreeMap<String, f64>) {
     for (series, value) in before.iter().chain(now) {
         if before.get(series) != now.get(series) {
-            eprintln!("{series}: {:?} before, {:?} now ({value})", before.get(series), now.get(series));
+            eprintln!(
+                "{series}: {:?} before, {:?} now ({value})",
+                before.get(series),
+                now.get(series)
+            );
         }
     }
 }

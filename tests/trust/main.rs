@@ -11,3 +11,4 @@ mod support;
 
 mod claims;
 mod other_user;
+mod secrets;

@@ -60,7 +60,6 @@ impl<'b> OtherUser<'b> {
     }
 
     /// Makes a directory of the user's.
-    #[allow(dead_code)]
     pub fn directory(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir(&path).unwrap();

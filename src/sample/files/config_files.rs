@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::problem::{Problem, problem};
 use crate::haproxy::config::SourceFile;
-use crate::sample::paths::access::{Reader, may_be_shown};
+use crate::sample::paths::access::{Reader, may_be_followed, may_be_shown};
 use crate::sample::paths::route;
 
 /// Largest file that is read; HAProxy has no limit, a configuration of 10,000 binds is 1 MB.
@@ -204,9 +204,11 @@ impl Collector<'_> {
             let opened = fs::open(&place, flags | OFlags::CLOEXEC, Mode::empty());
             return opened.map_err(|errno| problem(path, errno));
         };
-        let route =
-            self.root().and_then(|root| route::follow(&root, &place).map_err(|dead| dead.errno));
-        let route = route.map_err(|errno| problem(path, errno))?;
+        let root = self.root().map_err(|errno| problem(path, errno))?;
+        let route = route::follow(&root, &place).map_err(|dead| {
+            let known = may_be_followed(reader.clone(), &dead.steps);
+            if known { problem(path, dead.errno) } else { Problem::Withheld { path: path.into() } }
+        })?;
         if !may_be_shown(reader.clone(), &route.steps) {
             return Err(Problem::Withheld { path: path.into() });
         }

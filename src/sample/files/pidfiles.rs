@@ -12,7 +12,7 @@ use crate::haproxy::command_line::CommandLine;
 use crate::model::{Pidfile, PidfileContent, Process, Unreadable, What};
 use crate::sample::discovery::processes::Found;
 use crate::sample::discovery::root_view::root_view;
-use crate::sample::paths::access::{Reader, may_be_shown};
+use crate::sample::paths::access::{Reader, may_be_followed, may_be_shown};
 use crate::sample::paths::route::{self, Route};
 use crate::sample::paths::writers::sole_writer;
 use crate::sample::proc::dir::{ProcDir, read_up_to};
@@ -102,7 +102,8 @@ fn pidfile_of(
             if dead.only_end_missing {
                 pidfile.writer = sole_writer(&dead.steps, true);
             }
-            if matches!(ReadError::from(dead.errno), ReadError::Gone) {
+            let is_gone = matches!(ReadError::from(dead.errno), ReadError::Gone);
+            if is_gone && may_be_followed(reader_of(found, all), &dead.steps) {
                 pidfile.content = PidfileContent::Missing;
             }
         }

@@ -86,6 +86,15 @@ pub fn may_be_shown(starter: Reader, steps: &[Step]) -> bool {
     steps.last().is_none_or(|step| readers.iter().all(|reader| reader.may(READ, step)))
 }
 
+/// Everyone who may have chosen the way can search its directories, and so could see where it ends:
+/// otherwise not even that there is no file may be shown.
+#[must_use]
+pub fn may_be_followed(starter: Reader, steps: &[Step]) -> bool {
+    let found = Step { kind: StepKind::End, owner: ROOT, group: ROOT, mode: 0o444, names: 1 };
+    let steps: Vec<Step> = steps.iter().copied().chain([found]).collect();
+    may_be_shown(starter, &steps)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +211,21 @@ mod tests {
         ];
         for (what, starter, steps, expected) in table {
             assert_eq!(may_be_shown(starter, &steps), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn that_there_is_no_file_is_shown_to_those_who_could_see_it() {
+        let alice = || Reader::User { uid: 1000, groups: vec![1000] };
+        let (etc, closed) = (directory(0o711, 0, 0), directory(0o700, 0, 0));
+        let lent = directory(0o755, 1000, 1000);
+        for (what, starter, steps, expected) in [
+            ("a directory she may search", alice(), vec![etc], true),
+            ("one that is closed to her", alice(), vec![etc, closed], false),
+            ("the same to root", Reader::Root, vec![etc, closed], true),
+            ("to root by her link", Reader::Root, vec![etc, lent, link(1000), closed], false),
+        ] {
+            assert_eq!(may_be_followed(starter, &steps), expected, "{what}");
         }
     }
 }
