@@ -82,6 +82,9 @@ struct Claim {
     detaches: bool,
 }
 
+/// What a claim is, the variables of its environment, and its arguments.
+type Words = (&'static str, Vec<(&'static str, String)>, Vec<String>);
+
 fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
@@ -106,7 +109,7 @@ fn claims(user: &OtherUser<'_>, target: &Target, first_port: u16) -> Vec<Claim> 
     };
     let own_pidfile = user.path(&format!("{}.pid", target.name)).display().to_string();
     let told = own("told");
-    let real: Vec<(&'static str, Vec<(&str, String)>, Vec<String>)> = vec![
+    let real: Vec<Words> = vec![
         ("-sf", vec![], words(["-db", "-f", &told, "-sf", &leader, &serving])),
         ("-st", vec![], words(["-db", "-f", &own("killed"), "-st", &leader, &serving])),
         ("a daemon's -sf", vec![], words(["-D", "-f", &own("daemon"), "-sf", &leader, &serving])),
@@ -133,7 +136,7 @@ fn claims(user: &OtherUser<'_>, target: &Target, first_port: u16) -> Vec<Claim> 
         ("its file and -sf", other_port(3), words(["-db", "-f", &file, "-sf", &leader, &serving])),
     ];
     let socket = target.file("master.sock");
-    let not_haproxy: Vec<(&'static str, Vec<(&str, String)>, Vec<String>)> = vec![
+    let not_haproxy: Vec<Words> = vec![
         (
             "an impostor's -sf",
             same_port(),
@@ -207,8 +210,9 @@ fn another_users_claims_change_nothing(version: Version) {
     let cgroup = Cgroup::new();
     let bed = Bed::new();
     // Root's and the user's processes are in one cgroup, as after `sudo` in a session.
-    let enter: String =
+    let enter: Vec<String> =
         cgroup.entrances().map(|file| format!("echo $$ >{}; ", file.display())).collect();
+    let enter = enter.concat();
     let services = roots_services(&bed, version, &enter);
     let targets: Vec<Target> =
         services.iter().zip(8001..).map(|(service, port)| Target::start(service, port)).collect();
@@ -217,7 +221,7 @@ fn another_users_claims_change_nothing(version: Version) {
             let pidfile = target.file("haproxy.pid");
             format!("  - {{name: {}, match: {{pidfile: {pidfile}}}}}\n", target.name)
         });
-    let entries: String = entries.collect();
+    let entries = entries.collect::<Vec<_>>().concat();
     let exporter =
         Exporter::configured(&bed, &format!("defaults: {{stale_grace: 1s}}\nhaproxys:\n{entries}"));
     exporter.await_page("root's four services", |page| {

@@ -38,7 +38,7 @@ impl<'b> OtherUser<'b> {
     pub fn new(bed: &'b Bed, version: Version) -> Self {
         let home = bed.directory().join("user");
         fs::create_dir(&home).unwrap();
-        chown(&home, Some(USER), Some(USER)).unwrap();
+        give(&home);
         let user = Self { bed, home, haproxy: version.binary() };
         fs::create_dir(user.path("fake")).unwrap();
         fs::copy("/usr/bin/python3", user.fake()).unwrap();
@@ -55,7 +55,7 @@ impl<'b> OtherUser<'b> {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        self.own(&path);
+        give(&path);
         path
     }
 
@@ -63,12 +63,8 @@ impl<'b> OtherUser<'b> {
     pub fn directory(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir(&path).unwrap();
-        self.own(&path);
+        give(&path);
         path
-    }
-
-    fn own(&self, path: &Path) {
-        chown(path, Some(USER), Some(USER)).unwrap();
     }
 
     /// Runs a shell line as the user.
@@ -114,4 +110,9 @@ impl<'b> OtherUser<'b> {
     fn fake(&self) -> PathBuf {
         self.path("fake/haproxy")
     }
+}
+
+/// Gives a file or directory to the user.
+fn give(path: &Path) {
+    chown(path, Some(USER), Some(USER)).unwrap();
 }
