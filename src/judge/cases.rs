@@ -153,6 +153,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    use crate::judge::verdict::ServiceVerdict;
     use crate::model::Protocol;
     use crate::policy::kind::Kind;
     use crate::policy::{Configured, Match, Rules};
@@ -291,6 +292,35 @@ mod tests {
             assert_eq!(told(lost), [(None, 0), (Some(true), 2)], "{taken}");
         }
         assert_eq!(told(film.see(1050.0, &[other()])), [(Some(false), 2), (Some(true), 2)]);
+    }
+
+    /// Of two services from one file, one has the plain name. The other does not take it while the
+    /// first is down: that would hide the outage.
+    #[test]
+    fn a_service_that_is_down_keeps_its_name() {
+        let text = "frontend f\n bind :\"${PORT}\"\n";
+        let twin = |pid: i32, port: u16| {
+            let serving = actor(pid, 100, "haproxy -D -f /a.cfg").tcp(port, u64::from(port));
+            serving.configured(text, 50).variable("PORT", &port.to_string())
+        };
+        let name_of = |verdict: &Verdict, pid: i32| {
+            let has = |service: &&ServiceVerdict| service.processes.iter().any(|p| p.id.pid == pid);
+            verdict.services.iter().find(has).map(|service| service.name.clone())
+        };
+        let mut film = Film::default();
+        let both = film.settle(1000.0, &[twin(10, 81), twin(20, 82)]);
+        let (first, second) = (name_of(&both, 10).unwrap(), name_of(&both, 20).unwrap());
+        assert_eq!((first.as_str(), second == first), ("a", false));
+        let alone = film.settle(1050.0, &[twin(20, 82)]);
+        assert_eq!(name_of(&alone, 20).as_ref(), Some(&second));
+        let down = alone.services.iter().find(|service| service.name == first).unwrap();
+        assert_eq!(down.up, Some(false));
+        let back = film.settle(1100.0, &[twin(11, 81), twin(20, 82)]);
+        assert_eq!((name_of(&back, 11), name_of(&back, 20)), (Some(first), Some(second)));
+        let forgotten = Policy::default().rules("a").forget_after_seconds;
+        film.see(1100.0 + 2.0 * forgotten, &[twin(20, 82)]);
+        let left = film.see(1200.0 + 3.0 * forgotten, &[twin(20, 82)]);
+        assert_eq!(name_of(&left, 20).as_deref(), Some("a"), "it is the only one again");
     }
 
     #[test]

@@ -243,10 +243,14 @@ impl<'a> Census<'a> {
         let is_free = |name: &&str| {
             self.known.iter().all(|known| known.remembered_as.as_deref() != Some(*name))
         };
+        let remembered_as = before.filter(is_free).map(str::to_owned);
         Known {
-            candidate: identity.candidate(&service),
+            candidate: Candidate {
+                known_as: remembered_as.clone(),
+                ..identity.candidate(&service)
+            },
             configured: configured.map(|configured| configured.name.as_str()),
-            remembered_as: before.filter(is_free).map(str::to_owned),
+            remembered_as,
             service,
             generations,
             identity,
@@ -306,7 +310,12 @@ impl<'a> Census<'a> {
             named.push((name, known));
         }
         let candidates: Vec<Candidate> = rest.iter().map(|known| known.candidate.clone()).collect();
-        named.extend(naming::assign(&candidates, taken).into_iter().zip(rest));
+        let living = || named.iter().map(|(_, known)| known).chain(&rest);
+        let is_gone =
+            |name: &&str| living().all(|known| known.remembered_as.as_deref() != Some(*name));
+        let gone: BTreeSet<&str> =
+            memory.services.keys().map(String::as_str).filter(is_gone).collect();
+        named.extend(naming::assign(&candidates, taken, &gone).into_iter().zip(rest));
         // What was gone and has come back goes on under its name.
         let continued: BTreeSet<String> =
             named.iter().filter_map(|(_, known)| known.remembered_as.clone()).collect();

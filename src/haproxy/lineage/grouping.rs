@@ -170,30 +170,38 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         }
     }
 
-    /// A process that serves no more and was started like the processes of just one service that
-    /// does.
+    /// Daemons that serve no more, the newest of which was started like the processes of just one
+    /// service that does.
     fn join_leftovers(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>) {
         let members = self.members;
         let profiles: Vec<Profile<'_, '_>> =
             members.iter().map(|member| Profile::of(member, holdings)).collect();
-        let may = |member: &Member<'_>| {
-            member.role == Role::Daemon && member.lives() && !member.launching
+        let may = |index: usize| {
+            members.get(index).is_some_and(|member| {
+                member.role == Role::Daemon && member.lives() && !member.launching
+            })
         };
-        for (left, profile) in profiles.iter().enumerate() {
-            let is_alone = self.sets.size(left) == 1 && profile.serves == Some(false);
-            if !is_alone || !members.get(left).is_some_and(may) {
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for index in 0..members.len() {
+            groups.entry(self.sets.find(index)).or_default().push(index);
+        }
+        let has_ended = |index: &usize| {
+            may(*index) && profiles.get(*index).is_some_and(|own| own.serves == Some(false))
+        };
+        for group in groups.into_values().filter(|group| group.iter().all(has_ended)) {
+            let Some((&newest, own)) =
+                group.last().and_then(|newest| Some((newest, profiles.get(*newest)?)))
+            else {
                 continue;
-            }
-            let later = profiles.iter().enumerate().skip(left + 1);
+            };
+            let later = profiles.iter().enumerate().skip(newest + 1);
             let alike: Vec<usize> = later
-                .filter(|(at, other)| {
-                    members.get(*at).is_some_and(may) && profile.is_left_over_of(other)
-                })
+                .filter(|(at, other)| may(*at) && own.is_left_over_of(other))
                 .map(|(at, _)| at)
                 .collect();
             let heads: BTreeSet<usize> = alike.iter().map(|&at| self.sets.find(at)).collect();
             if let (1, Some(&first)) = (heads.len(), alike.first()) {
-                self.link(left, first, Proof::Place);
+                self.link(newest, first, Proof::Place);
             }
         }
     }

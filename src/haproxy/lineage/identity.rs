@@ -111,6 +111,7 @@ impl Identity {
             path: path.map(|path| path.display().to_string()).unwrap_or_default(),
             distinction: naming::distinction(service),
             oldest: service.members.first().map(Member::id),
+            known_as: None,
         }
     }
 }

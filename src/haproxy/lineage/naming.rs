@@ -22,6 +22,8 @@ pub struct Candidate {
     pub distinction: String,
     /// Its oldest process, for those that nothing else tells apart.
     pub oldest: Option<ProcessId>,
+    /// The name that it had in the last sample.
+    pub known_as: Option<String>,
 }
 
 impl Candidate {
@@ -38,9 +40,14 @@ impl Candidate {
 }
 
 /// A name for each: the one that ranks first keeps its plain name, the others get a hash besides.
-/// `taken`: names that are not to be given.
+/// `taken`: names that are not to be given. `gone`: names of services that have no process now; a
+/// service that is known by another name does not take one of them.
 #[must_use]
-pub fn assign(candidates: &[Candidate], mut taken: BTreeSet<String>) -> Vec<String> {
+pub fn assign(
+    candidates: &[Candidate],
+    mut taken: BTreeSet<String>,
+    gone: &BTreeSet<&str>,
+) -> Vec<String> {
     let mut order: Vec<usize> = (0..candidates.len()).collect();
     order.sort_by_key(|&index| candidates.get(index).map(Candidate::rank));
     let mut names = vec![String::new(); candidates.len()];
@@ -52,7 +59,11 @@ pub fn assign(candidates: &[Candidate], mut taken: BTreeSet<String>) -> Vec<Stri
         let hashed = || shortened(&format!("{plain}-{}", candidate.hash()));
         let numbered = (2..).map(|count| format!("{}-{count}", hashed()));
         let all = std::iter::once(plain.clone()).chain(std::iter::once_with(hashed));
-        let free = all.chain(numbered).find(|name| !taken.contains(name));
+        let is_anothers = |name: &String| {
+            let known_as = candidate.known_as.as_ref();
+            gone.contains(name.as_str()) && known_as.is_some_and(|own| own != name)
+        };
+        let free = all.chain(numbered).find(|name| !taken.contains(name) && !is_anothers(name));
         *slot = free.unwrap_or(plain);
         taken.insert(slot.clone());
     }
@@ -105,6 +116,7 @@ mod tests {
             path: path.to_owned(),
             distinction: distinction.to_owned(),
             oldest: None,
+            known_as: None,
         }
     }
 
@@ -118,7 +130,7 @@ mod tests {
             candidate("web", true, "/b/lb.cfg", ""),
         ];
         let of = |candidates: &[Candidate]| {
-            let names = assign(candidates, BTreeSet::new());
+            let names = assign(candidates, BTreeSet::new(), &BTreeSet::new());
             let pairs = candidates.iter().map(|c| (c.path.clone(), c.distinction.clone()));
             let mut pairs: Vec<_> = pairs.zip(names).collect();
             pairs.sort();
@@ -139,7 +151,8 @@ mod tests {
     #[test]
     fn what_is_taken_or_the_same_in_all_is_numbered() {
         let same = candidate("lb", true, "/lb.cfg", "");
-        let names = assign(&[same.clone(), same.clone(), same], ["lb".to_owned()].into());
+        let names =
+            assign(&[same.clone(), same.clone(), same], ["lb".to_owned()].into(), &BTreeSet::new());
         assert!(names.iter().all(|name| name.starts_with("lb-")), "{names:?}");
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 3);
     }
@@ -148,7 +161,7 @@ mod tests {
     fn long_names_are_cut() {
         let long = candidate(&"x".repeat(200), true, "/lb.cfg", "");
         let other = candidate(&"x".repeat(201), true, "/lb.cfg", "");
-        let names = assign(&[long, other], BTreeSet::new());
+        let names = assign(&[long, other], BTreeSet::new(), &BTreeSet::new());
         assert!(names.iter().all(|name| name.chars().count() <= MOST_CHARACTERS + 7));
         assert_ne!(names[0], names[1]);
     }

@@ -174,8 +174,10 @@ impl<'m, 'a> Profile<'m, 'a> {
         if self.shares_configuration(later) || !self.endpoints.is_disjoint(&later.endpoints) {
             return true;
         }
-        // One file that different values make two services of is no other release.
-        let are_twins = self.files.is_some() && self.files == later.files;
+        // One file that different values make two services of is no other release. The same file in
+        // another mount namespace is one: `ip netns exec` makes a new namespace each time.
+        let are_twins =
+            self.files.is_some() && self.files == later.files && !self.shares_values(later);
         !are_twins
             && (lost_its_predecessor()
                 || (self.serves == Some(false) && later.serves == Some(true)))

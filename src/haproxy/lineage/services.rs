@@ -164,6 +164,19 @@ mod tests {
                 TWO,
             ),
             (
+                "another mount namespace, the same file, and the first serves no more",
+                each(pair(absolute, absolute), |actor, name| {
+                    let view = if name == "a" { 7 } else { 8 };
+                    let actor = actor.change(|p| {
+                        p.mount_namespace = Some(crate::model::NamespaceId(view));
+                        let file = Some((1, 2));
+                        p.pidfile = Some(Pidfile { file, ..Pidfile::unread("/lb.pid".into()) });
+                    });
+                    if name == "a" { actor.connected(9, Established) } else { actor }
+                }),
+                ONE,
+            ),
+            (
                 "another session's cgroup",
                 each(pair(absolute, &bare(absolute)), |actor, name| {
                     actor.in_cgroup(&format!("/{name}"))
@@ -266,6 +279,35 @@ mod tests {
         let number_of_a_later_one =
             [actor(11, 1, "haproxy -D -f /a.cfg -sf 12"), actor(12, 2, "haproxy -D -f /b.cfg")];
         assert_eq!(casts(&mut Film::default(), &number_of_a_later_one).len(), 2);
+    }
+
+    /// One with `${PORT}`, reloaded so often that the one between was never seen.
+    #[test]
+    fn what_drains_belongs_to_the_only_one_alike_that_serves() {
+        let text = "listen f\n bind :\"${PORT}\"\n";
+        let of = |pid: i32, port: &str, list: &str| {
+            let actor = actor(pid, 100, &format!("{PLACE} {list}"));
+            actor.configured(text, 50).variable("PORT", port)
+        };
+        let drains = |pid, list| of(pid, "81", list).connected(9, Established);
+        let actors = [
+            drains(10, ""),
+            drains(11, "-sf 10"),
+            of(20, "82", "").tcp(82, 2),
+            of(21, "81", "-sf 19").tcp(81, 1),
+        ];
+        let table = ["10 stale, 11 stale, 21 current", "20 current"];
+        assert_eq!(casts(&mut Film::default(), &actors), table);
+        // The watching exporter has seen those that drain, and not yet the one that serves.
+        let mut film = Film::default();
+        let [first, second, other, last] = actors;
+        let serving = || second.clone().tcp(81, 3);
+        film.settle(900.0, &[first.clone(), serving(), other.clone()]);
+        let verdict = film.see(940.0, &[first, second, other, last]);
+        let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
+        casts.sort();
+        assert_eq!(casts, table);
+        assert!(verdict.services.iter().all(|service| service.up == Some(true)));
     }
 
     #[test]
