@@ -1,6 +1,6 @@
 //! One service of the campaign: it is started, reloaded, disturbed and killed as chance says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -41,6 +41,8 @@ struct State {
     refused: usize,
     /// How often the service was started anew.
     starts: usize,
+    /// Which process was told to replace which, the older first.
+    told: BTreeSet<(i32, i32)>,
     /// Kinds of anomaly that the history justifies, each until a time.
     justified: BTreeMap<&'static str, f64>,
 }
@@ -137,8 +139,17 @@ impl<'b> Actor<'b> {
         await_some(&format!("{} to answer", self.title()), || self.answers());
     }
 
+    /// The newer daemon was told to replace the older one.
+    pub fn told(&self, older: i32, newer: i32) -> bool {
+        self.state.lock().unwrap().told.contains(&(older, newer))
+    }
+
     /// Does one act.
     pub fn act(&self, act: Act, chance: &mut Chance) {
+        if !self.mode.is_master() && self.answers().is_none() {
+            // From 3.1 on a reload that cannot bind leaves the socket of the old process shut.
+            return self.kill(self.pid_in_file(), chance);
+        }
         let shared = matches!(act, Act::Ports | Act::Bad | Act::Blocked);
         match act {
             // The other twin reads the same file, so it stays as it is.
@@ -185,9 +196,10 @@ impl<'b> Actor<'b> {
         if self.run(&mut command) {
             self.state.lock().unwrap().reloads += 1;
             // Its successor may answer only a moment later.
-            await_some(&format!("{} after a reload", self.title()), || {
+            let new = await_some(&format!("{} after a reload", self.title()), || {
                 self.answers().filter(|pid| *pid != old)
             });
+            self.state.lock().unwrap().told.insert((old, new));
         }
     }
 
@@ -213,11 +225,14 @@ impl<'b> Actor<'b> {
         self.write(chance, &format!("    bind 127.0.0.1:{port}\n"));
         self.justify("reload_failed", f64::INFINITY);
         self.justify("port_blocked", f64::INFINITY);
+        // While it tries to bind, it pauses the listeners of the process that serves.
+        self.justify("port_missing", f64::INFINITY);
         self.refuse();
         self.reload("-sf", chance);
         std::thread::sleep(Duration::from_millis(chance.below(1000) as u64));
         self.write(chance, "");
         self.justify("port_blocked", now() + AFTERMATH);
+        self.justify("port_missing", now() + AFTERMATH);
         drop(thief);
         if self.mode.is_master() {
             self.reload("-sf", chance);

@@ -45,9 +45,16 @@ pub fn compare(look: &Look<'_>, actors: &[Actor<'_>], truth: &Truth, bed: &Bed, 
             // Only an exporter that saw both serve was shown what the successor was told.
             let watched = look.epoch.is_some_and(|epoch| {
                 epoch.since < old.first
-                    && next.is_some_and(|next| epoch.saw_serving(index, next.pid))
+                    && next.is_some_and(|next| {
+                        epoch.saw_serving(index, next.pid) && actor.told(old.pid, next.pid)
+                    })
             });
-            count += usize::from(stale(look, old, watched, actor, bed, &say));
+            // A reload that fails may answer for a moment, and leaves the older process to serve.
+            let later = generations.iter().skip(place + 1);
+            if bed.listens(old.pid) && !later.map(|next| next.pid).any(|pid| bed.is_alive(pid)) {
+                continue;
+            }
+            count += usize::from(stale(look, old, (watched, serving), actor, bed, &say));
         }
     }
     for (&pid, seen) in look.view.processes.iter().filter(|(_, seen)| seen.state == "idle") {
@@ -86,12 +93,16 @@ fn serves(look: &Look<'_>, serving: &Generation, say: &impl Fn(Fault, String)) {
 fn stale(
     look: &Look<'_>,
     old: &Generation,
-    watched: bool,
+    (watched, serving): (bool, Option<i32>),
     actor: &Actor<'_>,
     bed: &Bed,
     say: &impl Fn(Fault, String),
 ) -> bool {
     let replaced = old.replaced.unwrap_or(f64::INFINITY);
+    // A fresh look cannot tell what drains from what starts while nothing serves.
+    if look.epoch.is_none() && serving.is_none() {
+        return false;
+    }
     if look.settled < replaced + GRACE || !bed.is_alive(old.pid) {
         return false;
     }
@@ -111,11 +122,17 @@ fn stale(
             }
         }
         seen => {
-            let called = seen.map_or("not there", |seen| &seen.generation);
             let since = look.view.taken - replaced;
+            let own = seen.map(|seen| cast(look.view, &seen.service));
+            let serving = serving.and_then(|pid| look.view.processes.get(&pid));
+            let service = serving.map(|seen| cast(look.view, &seen.service));
             say(
                 Fault::MissedStale,
-                format!("pid {}, replaced for {since:.1} s, is {called}", old.pid),
+                format!(
+                    "pid {}, {}, replaced for {since:.1} s, in {own:?}; {service:?} serves",
+                    old.pid,
+                    if bed.listens(old.pid) { "listening" } else { "not listening" },
+                ),
             );
         }
     }
@@ -126,7 +143,16 @@ fn justified(look: &Look<'_>, pid: i32, actor: &Actor<'_>, say: &impl Fn(Fault, 
     let Some(seen) = look.view.processes.get(&pid) else { return };
     for (kind, raised) in &look.view.services[&seen.service].anomalies {
         if !raised.pending && !actor.justifies(kind, look.view.taken) {
-            say(Fault::Unjustified, format!("{kind}: {}", raised.evidence));
+            let what = format!("{kind}: {}; {}", raised.evidence, cast(look.view, &seen.service));
+            say(Fault::Unjustified, what);
         }
     }
+}
+
+/// The processes of a service in a view.
+fn cast(view: &View, service: &str) -> String {
+    let own = view.processes.iter().filter(|(_, seen)| seen.service == service);
+    let cast =
+        own.map(|(pid, seen)| format!("{pid} {} {} {}", seen.role, seen.generation, seen.state));
+    format!("{service}: {}", cast.collect::<Vec<_>>().join(", "))
 }

@@ -29,7 +29,7 @@ const PORTS: usize = 9;
 
 /// Every row on one host.
 pub struct Host<'r> {
-    version: Version,
+    pub version: Version,
     rows: &'r [Row],
     bed: Bed,
     /// What each row has been seen to do.
@@ -369,7 +369,8 @@ impl<'r> Host<'r> {
                 });
             }
         });
-        eprintln!("{} rows in {:?}", self.rows.len(), begun.elapsed());
+        let (version, count) = (self.version.name(), self.rows.len());
+        eprintln!("{version}: {count} rows in {:?}", begun.elapsed());
     }
 }
 

@@ -3,8 +3,11 @@
 //! Each row starts its services with the shell, reloads one of them, and asks the services
 //! themselves which process answers. Three views are compared with these answers: an exporter that
 //! watched from the beginning, one that was started between the starts and the reloads, and a fresh
-//! `inspect`. `WAYS=text` runs only the rows whose names contain the text,
-//! `WAYS_TABLE=directory` those of another table.
+//! `inspect`.
+//!
+//! The oldest and the newest version are run; `tests/ways/run` runs them all. `WAYS_VERSIONS` names
+//! others, `WAYS=text` runs only the rows whose names contain the text, and `WAYS_TABLE=directory`
+//! those of another table.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 #[path = "../support/mod.rs"]
@@ -22,8 +25,25 @@ use support::*;
 use compare::Wrong;
 use host::Host;
 
-for_each_version! {
-    every_way => every_way;
+#[test]
+fn every_way() {
+    let versions = versions();
+    std::thread::scope(|scope| {
+        for version in versions {
+            scope.spawn(move || every_way_on(version));
+        }
+    });
+}
+
+/// Those that `WAYS_VERSIONS` names; else the oldest and the newest.
+fn versions() -> Vec<Version> {
+    let Ok(names) = std::env::var("WAYS_VERSIONS") else {
+        let all = Version::ALL;
+        return [all.first(), all.last()].into_iter().flatten().copied().collect();
+    };
+    let find = |name| Version::ALL.into_iter().find(|version| version.name() == name);
+    let known = |name| find(name).unwrap_or_else(|| panic!("the tests have no HAProxy {name}"));
+    names.split_whitespace().map(known).collect()
 }
 
 /// Anomalies fire after the grace of one second and two samples; before that the page may still change.
@@ -32,7 +52,7 @@ const SETTLING: Duration = Duration::from_secs(3);
 /// How long every view may take to be right after the last reload.
 const ALLOWED: Duration = Duration::from_secs(30);
 
-fn every_way(version: Version) {
+fn every_way_on(version: Version) {
     let rows = row::table(version);
     let host = Host::new(version, &rows);
     let configuration = row::configuration(&rows, &host);
@@ -45,8 +65,9 @@ fn every_way(version: Version) {
     wrong.extend(settle(&host, &exporters, "after the reloads"));
     wrong.extend(host.failures());
     let count = rows.len();
-    assert!(wrong.is_empty(), "{} wrong in {count} ways:\n{}", wrong.len(), list(&wrong));
-    println!("{count} ways right on {}", version.name());
+    let name = version.name();
+    assert!(wrong.is_empty(), "{name}: {} wrong in {count} ways:\n{}", wrong.len(), list(&wrong));
+    println!("{count} ways right on {name}");
 }
 
 fn list(wrong: &[Wrong]) -> String {
@@ -63,7 +84,7 @@ fn settle(host: &Host, exporters: &[(&'static str, &Running)], phase: &'static s
     loop {
         let wrong = look(host, exporters, phase);
         right = if wrong.is_empty() { right + 1 } else { 0 };
-        eprintln!("{phase}: {} wrong", wrong.len());
+        eprintln!("{} {phase}: {} wrong", host.version.name(), wrong.len());
         if right == 2 || Instant::now() > deadline {
             return wrong;
         }
