@@ -164,19 +164,6 @@ mod tests {
                 TWO,
             ),
             (
-                "another mount namespace, the same file, and the first serves no more",
-                each(pair(absolute, absolute), |actor, name| {
-                    let view = if name == "a" { 7 } else { 8 };
-                    let actor = actor.change(|p| {
-                        p.mount_namespace = Some(crate::model::NamespaceId(view));
-                        let file = Some((1, 2));
-                        p.pidfile = Some(Pidfile { file, ..Pidfile::unread("/lb.pid".into()) });
-                    });
-                    if name == "a" { actor.connected(9, Established) } else { actor }
-                }),
-                ONE,
-            ),
-            (
                 "another session's cgroup",
                 each(pair(absolute, &bare(absolute)), |actor, name| {
                     actor.in_cgroup(&format!("/{name}"))
@@ -204,6 +191,26 @@ mod tests {
                 ],
                 TWO,
             ),
+        ]);
+    }
+
+    /// `ip netns exec` makes a mount namespace for each generation.
+    #[test]
+    fn one_pidfile_and_one_file_seen_from_two_mount_namespaces() {
+        let of = |pid: i32, view: u64, port: &str| {
+            let text = "listen f\n bind :\"${PORT}\"\n";
+            let actor = actor(pid, 100, "haproxy -D -f /lb.cfg -p /lb.pid").configured(text, 50);
+            actor.variable("PORT", port).change(|process| {
+                process.mount_namespace = Some(crate::model::NamespaceId(view));
+                let file = Some((1, 2));
+                process.pidfile = Some(Pidfile { file, ..Pidfile::unread("/lb.pid".into()) });
+            })
+        };
+        let drains = || of(10, 7, "81").connected(9, Established);
+        check(&[
+            ("the first serves no more", [drains(), of(11, 8, "81")], ONE),
+            ("both serve", [of(10, 7, "81"), of(11, 8, "81")], TWO),
+            ("ports by environment", [drains(), of(11, 8, "82")], &["10 current", "11 current"]),
         ]);
     }
 
