@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use haproxy_host_exporter::config::Config;
-use haproxy_host_exporter::metrics::{Exporter, Renderer};
+use haproxy_host_exporter::metrics::{Exporter, Limits, Renderer};
 use haproxy_host_exporter::sample::Paths;
 use haproxy_host_exporter::watch::Watcher;
 use haproxy_host_exporter::web::Page;
@@ -44,9 +44,10 @@ fn main() {
 
 /// Does what `serve` does in each interval.
 fn sample(watcher: &mut Watcher, renderer: &mut Renderer) -> [Part; 3] {
-    let limit = watcher.policy().max_port_series;
+    let limits = Limits::of(watcher.policy());
     let (verdict, look) = part("look and judge", || watcher.look());
-    let (text, render) = part("metrics", || renderer.render(&verdict, &Exporter::default(), limit));
+    let (text, render) =
+        part("metrics", || renderer.render(&verdict, &Exporter::default(), limits));
     let (_, pages) = part("pages", || Page::new(text, verdict, "/metrics"));
     [look, render, pages]
 }

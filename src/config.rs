@@ -139,6 +139,7 @@ struct RawIgnore {
 #[serde(deny_unknown_fields)]
 struct RawMetrics {
     max_port_series: Option<usize>,
+    max_series: Option<usize>,
 }
 
 impl Raw {
@@ -147,6 +148,9 @@ impl Raw {
         let mut policy = Policy { defaults, ..Policy::default() };
         if let Some(max) = self.metrics.max_port_series {
             policy.max_port_series = max;
+        }
+        if let Some(max) = self.metrics.max_series {
+            policy.max_series = max;
         }
         let mut discovery = Discovery::default();
         for (index, raw) in self.haproxys.into_iter().enumerate() {
@@ -260,14 +264,14 @@ haproxys:
     allowed_ports: ["20000-29999"]
     thresholds: {generations: 9}
     ignore: [{kind: port_ephemeral, port: 50000}]
-metrics: {max_port_series: 7}
+metrics: {max_port_series: 7, max_series: 9000}
 "#;
 
     #[test]
     fn every_key_is_read() {
         let config = Config::parse(EXAMPLE).unwrap();
         let policy = config.policy;
-        assert_eq!(policy.max_port_series, 7);
+        assert_eq!((policy.max_port_series, policy.max_series), (7, 9000));
         assert_eq!(policy.defaults.allowed_ports.as_ref().unwrap().len(), 8);
         let own = policy.rules("lbagent");
         assert_eq!(own.allowed_ports.as_ref().unwrap().len(), 1);

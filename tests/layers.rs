@@ -329,6 +329,30 @@ fn leaves(tree: &str) -> Vec<String> {
         .collect()
 }
 
+/// Every line of SECURITY.md that says what a user can or cannot do names a test that there is.
+#[test]
+fn what_is_said_of_security_is_tested() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let name = Regex::new(r"`((?:src|tests)/[\w/]+\.rs)::(\w+)`").unwrap();
+    let mut wrong = Vec::new();
+    let (_, claims) = text.split_once("### Cannot").unwrap();
+    let (claims, limits) = claims.split_once("### Known limits").unwrap();
+    let lines: Vec<&str> = claims.split("\n- ").skip(1).collect();
+    assert!(lines.len() >= 15, "the list has moved: {} lines", lines.len());
+    wrong.extend(lines.iter().filter(|line| !name.is_match(line)).map(|line| (*line).to_owned()));
+    for named in name.captures_iter(&format!("{claims}{limits}")) {
+        let code = fs::read_to_string(root.join(&named[1])).unwrap_or_default();
+        let is_test = code.split("\nfn ").chain(code.split(" fn ")).any(|function| {
+            function.strip_prefix(&named[2]).is_some_and(|rest| rest.starts_with('('))
+        });
+        if !is_test {
+            wrong.push(format!("there is no {}", &named[0]));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 /// Each group of files that reach one another, as one line.
 fn circles(arrows: &BTreeSet<(PathBuf, PathBuf)>) -> Vec<String> {
     let files: BTreeSet<&PathBuf> = arrows.iter().flat_map(|(from, to)| [from, to]).collect();

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::{Error, OK};
 use crate::cli::Options;
 use crate::judge::verdict::Verdict;
-use crate::metrics::{Exporter, Renderer};
+use crate::metrics::{Exporter, Limits, Renderer};
 use crate::rights;
 use crate::sample::proc::own;
 use crate::watch::Watcher;
@@ -85,8 +85,7 @@ fn sample(
         let verdict = watcher.look();
         journal.write(&verdict);
         exporter.own = own::own_process();
-        let limit = watcher.policy().max_port_series;
-        let metrics = renderer.render(&verdict, &exporter, limit);
+        let metrics = renderer.render(&verdict, &exporter, Limits::of(watcher.policy()));
         let page = Page::new(metrics, verdict, &settings.telemetry_path);
         pages.send_replace(Some(Arc::new(page)));
         let left = settings.sample_interval.saturating_sub(start.elapsed());
@@ -111,6 +110,10 @@ fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
+/// The log names so many things that could not be read, for as long as the exporter runs: a user can
+/// name new ones without end.
+const MOST_LOGGED: usize = 500;
+
 /// Logs each thing once: missing rights, unreadable sources, and anomalies that begin and end.
 #[derive(Debug, Default)]
 struct Journal {
@@ -129,9 +132,15 @@ impl Journal {
         }
         for entry in &verdict.unreadable {
             let what = entry.what.as_str();
+            if self.unreadable.len() == MOST_LOGGED {
+                break;
+            }
             if self.unreadable.insert((what, entry.reason.clone())) {
                 let (subject, reason) = (&entry.subject, &entry.reason);
                 warn!(what, subject, reason, "could not be read; logged once for each reason");
+                if self.unreadable.len() == MOST_LOGGED {
+                    warn!("too many things could not be read; no more of them are logged");
+                }
             }
         }
         let mut firing = BTreeSet::new();

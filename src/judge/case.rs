@@ -19,8 +19,14 @@ use crate::model::{
 };
 use crate::policy::Rules;
 
-/// The maximum number of declared ports that one sample looks at: more than HAProxy can open.
+/// The maximum number of declared ports of one service that one sample looks at: more than HAProxy can
+/// open.
 pub const MOST_ENDPOINTS: usize = 200_000;
+/// The same for all services of one user other than root together. A configuration of 3 KB can declare
+/// 65,535 ports at each of 200 addresses, and a user can start many processes.
+pub const MOST_ENDPOINTS_OF_A_USER: usize = 50_000;
+/// The same for a service of such a user that has no process left.
+pub const MOST_ENDPOINTS_ONCE_GONE: usize = 1000;
 
 /// One service of a sample, with its name.
 #[derive(Debug)]
@@ -60,8 +66,10 @@ pub struct Case<'a> {
     pub tcp_ports: Arc<BTreeSet<(NamespaceId, u16)>>,
     /// The sample may lack one of its processes, or a socket that one of them holds.
     pub overlooked: bool,
-    /// The declared ports on which no current process listens.
+    /// The declared ports on which no current process listens, among the first `most_endpoints`.
     pub unbound: Vec<Endpoint>,
+    /// So many of its declared ports are looked at.
+    pub most_endpoints: usize,
     /// The details that were looked up for it.
     pub details: &'a Details,
 }
@@ -169,7 +177,7 @@ impl<'a> Case<'a> {
         let bound = self.listening().filter(|(id, _)| current(id));
         let mut bound: Vec<Endpoint> = bound.map(|(_, held)| held.endpoint()).collect();
         bound.sort_unstable();
-        let declared = self.places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
+        let declared = self.places.endpoints(&configuration.ports).take(self.most_endpoints);
         declared.filter(|endpoint| bound.binary_search(endpoint).is_err()).collect()
     }
 

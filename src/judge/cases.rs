@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::case::{Case, MOST_ENDPOINTS, PortSockets};
+use super::case::{Case, PortSockets};
 use super::identify::{self, Nameless};
 use super::memory::{Memory, ServiceMemory, remember};
 use super::owners::Owners;
@@ -13,7 +13,7 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Member;
 use crate::haproxy::listeners::Holding;
 use crate::haproxy::places::Endpoint;
-use crate::model::{Details, NamespaceId, ProcessId, Snapshot};
+use crate::model::{Details, NamespaceId, ProcessId, Snapshot, Unreadable};
 use crate::policy::Policy;
 
 /// The details to look up before a sample is judged: too costly to look up for everything.
@@ -67,7 +67,7 @@ impl<'a> Cases<'a> {
             let alive = self.services.iter().any(|case| case.continues(name));
             if let (false, Some(configuration)) = (alive, &before.configuration) {
                 let declared = before.places.endpoints(&configuration.ports);
-                declared.take(MOST_ENDPOINTS).for_each(|endpoint| want(&endpoint));
+                declared.take(before.most_endpoints()).for_each(|endpoint| want(&endpoint));
             }
         }
         wanted
@@ -83,7 +83,12 @@ impl<'a> Cases<'a> {
         let mut verdict = Verdict {
             taken: now.taken,
             services: Vec::new(),
-            unreadable: now.unreadable.iter().chain(&details.unreadable).cloned().collect(),
+            unreadable: now
+                .unreadable
+                .iter()
+                .chain(&details.unreadable)
+                .map(Unreadable::shown)
+                .collect(),
             collectors: now.collectors.clone(),
         };
         let mut remembered = Memory { awake: true, ..Memory::default() };

@@ -1,8 +1,8 @@
 //! Judges services that have no process left: those that are configured or remembered.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::case::MOST_ENDPOINTS;
 use super::finding::Judgement;
 use super::identify::belonged_to;
 use super::memory::{Memory, ServiceMemory};
@@ -13,6 +13,10 @@ use super::{hold, rules};
 use crate::model::{Details, Snapshot};
 use crate::policy::kind::Kind;
 use crate::policy::{Policy, Rules};
+
+/// So many services of one user are remembered while they are gone, unless that user is root. A user
+/// can start and end HAProxys under new names without end.
+const MOST_REMEMBERED: usize = 50;
 
 /// Judges whether a service that is gone could start again: the only question that is left.
 fn judge_gone(
@@ -27,11 +31,14 @@ fn judge_gone(
     let judgement = match configuration {
         Some(configuration) => {
             let (places, tcp_ports) = (&before.places, &before.tcp_ports);
-            let declared = places.endpoints(&configuration.ports).take(MOST_ENDPOINTS);
-            let unbound = &declared.collect::<Vec<_>>();
+            let mut declared = places.endpoints(&configuration.ports);
+            let unbound = &declared.by_ref().take(before.most_endpoints()).collect::<Vec<_>>();
+            let is_cut = declared.next().is_some();
             let wanted =
                 WantedPorts { name, configuration, places, tcp_ports, unbound, owners, details };
-            port_blocked::blocked_ports(&wanted, now)
+            let mut judgement = port_blocked::blocked_ports(&wanted, now);
+            judgement.complete &= !is_cut;
+            judgement
         }
         None => Judgement::if_known(false, Vec::new()),
     };
@@ -66,10 +73,12 @@ pub fn add(
     let present: BTreeSet<String> =
         verdict.services.iter().map(|service| service.name.clone()).collect();
     let hidden = now.gaps.may_hide_a_service();
+    let too_many = too_many(memory, policy);
     for (name, before) in &memory.services {
         let rules = policy.rules(name);
         let configured = policy.is_configured(name);
         let forgotten = now.taken - before.last_seen > rules.forget_after_seconds;
+        let forgotten = forgotten || too_many.contains(name.as_str());
         if lives(name) || present.contains(name) || (forgotten && !configured) {
             continue;
         }
@@ -110,6 +119,25 @@ pub fn add(
             verdict.services.push(absent(name, &configured.rules));
         }
     }
+}
+
+/// The discovered services of users other than root that are forgotten early, because later ones of
+/// the same user are remembered.
+fn too_many<'m>(memory: &'m Memory, policy: &Policy) -> BTreeSet<&'m str> {
+    let mut of_users: BTreeMap<u32, Vec<(f64, &str)>> = BTreeMap::new();
+    for (name, before) in &memory.services {
+        if let (Some(user), false) = (before.identity.chosen_by(), policy.is_configured(name)) {
+            of_users.entry(user).or_default().push((-before.last_seen, name.as_str()));
+        }
+    }
+    let sorted = of_users.into_values().map(|mut of_user| {
+        of_user.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+        of_user
+    });
+    sorted
+        .flat_map(|of_user| of_user.into_iter().skip(MOST_REMEMBERED))
+        .map(|(_, name)| name)
+        .collect()
 }
 
 #[cfg(test)]
@@ -154,5 +182,23 @@ mod tests {
             assert_eq!(verdict.one().findings(), ["port_blocked tcp 80 dnsmasq"]);
             assert_eq!(verdict.one().observed.get(&Kind::PortBlocked), Some(&1));
         }
+    }
+
+    #[test]
+    fn a_user_cannot_fill_the_memory_with_services_that_are_gone() {
+        let mut film = Film::default();
+        let roots = || actor(1, 1, "haproxy -D -f /roots.cfg -p /run/roots").tcp(80, 1);
+        film.see(1000.0, &[roots()]);
+        for number in 0..200 {
+            let line = format!("haproxy -D -f /a{number}.cfg -p /run/a{number}");
+            let short = actor(10 + number, 900, &line).of_user(65534);
+            film.see(1001.0 + f64::from(number), &[short.tcp(8000, 100)]);
+        }
+        let verdict = film.see(1300.0, &[]);
+        let names: Vec<&str> =
+            verdict.services.iter().map(|service| service.name.as_str()).collect();
+        assert_eq!(names.len(), super::MOST_REMEMBERED + 1, "{names:?}");
+        assert!(names.contains(&"roots") && names.contains(&"a199@65534"), "{names:?}");
+        assert!(!names.contains(&"a0@65534"), "{names:?}");
     }
 }

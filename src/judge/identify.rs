@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::case::Case;
+use super::case::{Case, MOST_ENDPOINTS, MOST_ENDPOINTS_OF_A_USER};
 use super::matching;
 use super::memory::Memory;
 use super::verdict::Origin;
@@ -80,6 +80,7 @@ pub fn identify<'a>(
         census.add_dead(classify(&service), service);
     }
     let (named, nameless) = census.name();
+    let mut left_to: BTreeMap<u32, usize> = BTreeMap::new();
     let cases = named.into_iter().map(|(name, known)| {
         let before = known.remembered_as.as_ref().and_then(|name| memory.services.get(name));
         let is_configured = policy.is_configured(&name);
@@ -102,6 +103,7 @@ pub fn identify<'a>(
             pasts,
             overlooked: false,
             unbound: Vec::new(),
+            most_endpoints: MOST_ENDPOINTS,
             details: &NOT_LOOKED,
         };
         learn_ports(&mut case);
@@ -110,6 +112,11 @@ pub fn identify<'a>(
             case.generations.up = case.generations.up.filter(|&up| up);
         }
         let declared = case.configuration.as_ref();
+        if let (Some(user), Some(declared)) = (case.identity.chosen_by(), declared) {
+            let left = left_to.entry(user).or_insert(MOST_ENDPOINTS_OF_A_USER);
+            case.most_endpoints = *left;
+            *left -= declared.ports.iter().take(*left).count();
+        }
         case.unbound = declared.map(|ports| case.unbound_of(ports)).unwrap_or_default();
         case
     });

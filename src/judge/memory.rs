@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::case::Loaded;
+use super::case::{Loaded, MOST_ENDPOINTS, MOST_ENDPOINTS_ONCE_GONE};
 use super::hold::AnomalyStates;
 use super::queues::Drops;
 use super::reload_count::ReloadHistory;
@@ -47,6 +47,13 @@ pub(super) struct ServiceMemory {
     pub tcp_ports: Arc<BTreeSet<(NamespaceId, u16)>>,
     /// UDP ports on which it has listened: a connected socket there is QUIC.
     pub udp_ports: Arc<BTreeSet<u16>>,
+}
+
+impl ServiceMemory {
+    /// So many of its declared ports are looked at once it is gone.
+    pub fn most_endpoints(&self) -> usize {
+        if self.identity.chosen_by().is_some() { MOST_ENDPOINTS_ONCE_GONE } else { MOST_ENDPOINTS }
+    }
 }
 
 /// What to remember of a process for the next sample. `haproxy` is the name of its service.

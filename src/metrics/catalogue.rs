@@ -102,7 +102,7 @@ catalogue! {
     UNREADABLE: GAUGE "haproxy_host_unreadable" ["what"]
         "Processes or sources that could not be read; 0 when all was seen.";
     SERIES_DROPPED: GAUGE "haproxy_host_series_dropped" ["metric"]
-        "Series left out by the cap.";
+        "Series left out by the caps on ports of one service and on the whole page.";
     SAMPLE_DURATION: GAUGE "haproxy_host_sample_duration_seconds" ["collector"]
         "Time a collector took for the sample.";
     SAMPLE_SUCCESS: GAUGE "haproxy_host_sample_success" ["collector"]

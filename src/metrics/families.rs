@@ -38,6 +38,10 @@ impl Exposition {
 pub struct Families {
     by_name: HashMap<&'static str, Family>,
     dropped: BTreeMap<&'static str, usize>,
+    /// The series of this page.
+    len: usize,
+    /// While series are only counted: how many there are of each metric.
+    counted: Option<BTreeMap<&'static str, usize>>,
     /// Keyed at random, so that no user can choose names whose hashes collide.
     hashing: RandomState,
 }
@@ -46,11 +50,38 @@ impl Families {
     /// Begins a new page.
     pub fn begin(&mut self) {
         self.dropped.clear();
+        self.len = 0;
         self.by_name.values_mut().for_each(Family::begin);
+    }
+
+    /// Returns how many series the page has so far. One that was added twice counts twice.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns how many series `add` would add.
+    pub fn count(&mut self, add: impl FnOnce(&mut Self)) -> usize {
+        self.counted = Some(BTreeMap::new());
+        add(self);
+        self.counted.take().unwrap_or_default().values().sum()
+    }
+
+    /// Counts the series that `add` would add as left out.
+    pub fn drop_all(&mut self, add: impl FnOnce(&mut Self)) {
+        self.counted = Some(BTreeMap::new());
+        add(self);
+        for (name, count) in self.counted.take().unwrap_or_default() {
+            *self.dropped.entry(name).or_default() += count;
+        }
     }
 
     /// Adds a sample. Of samples with equal labels the first one counts.
     pub fn add(&mut self, row: &'static Row, labels: &[&str], value: f64) {
+        if let Some(counted) = &mut self.counted {
+            *counted.entry(row.name).or_default() += 1;
+            return;
+        }
         let identity = self.identity(labels);
         self.add_identified(row, [(identity, value)], |_| labels.to_vec());
     }
@@ -70,6 +101,7 @@ impl Families {
     ) {
         let family = self.by_name.entry(row.name).or_default();
         for (place, (identity, value)) in samples.into_iter().enumerate() {
+            self.len += 1;
             family.add(row, identity, || labels(place), value);
         }
     }
@@ -81,7 +113,7 @@ impl Families {
         }
     }
 
-    /// Counts series that `max_port_series` leaves out.
+    /// Counts series that a limit leaves out.
     pub fn drop_series(&mut self, row: &'static Row, count: usize) {
         *self.dropped.entry(row.name).or_default() += count;
     }
@@ -90,6 +122,14 @@ impl Families {
     #[must_use]
     pub fn dropped(&self, row: &Row) -> usize {
         self.dropped.get(row.name).copied().unwrap_or(0)
+    }
+
+    /// Returns the metrics of which series were left out, with their number, and those that are capped
+    /// for each service, be it with 0.
+    pub fn all_dropped(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let all = row::ALL.iter().map(|row| (row.name, self.dropped(row)));
+        let is_capped = |name| CAPPED.iter().any(|capped| capped.name == name);
+        all.filter(move |&(name, dropped)| dropped > 0 || is_capped(name))
     }
 
     /// Encodes the page, in the order of the catalogue.

@@ -1,10 +1,12 @@
 //! Renders a verdict as the page of metrics that Prometheus scrapes.
 
+mod bound;
 pub mod catalogue;
 mod families;
 mod family;
 mod services;
 
+pub use self::bound::Limits;
 use self::catalogue as row;
 pub use self::families::Exposition;
 use self::families::{Families, count, number};
@@ -32,26 +34,20 @@ pub struct Renderer {
 impl Renderer {
     /// Renders a page in Prometheus' text format 0.0.4.
     #[must_use]
-    pub fn render(
-        &mut self,
-        verdict: &Verdict,
-        exporter: &Exporter,
-        max_port_series: usize,
-    ) -> Exposition {
+    pub fn render(&mut self, verdict: &Verdict, exporter: &Exporter, limits: Limits) -> Exposition {
         self.page.begin();
-        fill(&mut self.page, verdict, exporter, max_port_series);
+        fill(&mut self.page, verdict, exporter, limits);
         self.page.encode()
     }
 }
 
-fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, max_port_series: usize) {
+fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, limits: Limits) {
     let living = verdict.services.iter().filter(|service| !service.is_gone()).count();
     page.add(&row::HAPROXYS, &[], count(living));
-    for service in &verdict.services {
-        services::add(page, service, max_port_series);
-    }
-    for metric in families::CAPPED {
-        page.add(&row::SERIES_DROPPED, &[metric.name], count(page.dropped(metric)));
+    bound::add_services(page, &verdict.services, limits);
+    let dropped: Vec<_> = page.all_dropped().collect();
+    for (metric, dropped) in dropped {
+        page.add(&row::SERIES_DROPPED, &[metric], count(dropped));
     }
     for what in What::ALL {
         let unread = verdict.unreadable.iter().filter(|entry| entry.what == what).count();

@@ -22,33 +22,31 @@ const PARTS: [(Role, Generation); 7] = [
     (Role::Daemon, Generation::Starting),
 ];
 
-/// Adds every series of a service.
-pub fn add(page: &mut Families, service: &ServiceVerdict, max_port_series: usize) {
+/// Adds the series that a service has whatever its ports are.
+pub fn add(page: &mut Families, service: &ServiceVerdict) {
     add_state(page, service);
     add_processes(page, service);
     add_stale(page, service);
     add_reloads(page, service);
     add_resources(page, service);
     add_configuration(page, service);
-    add_ports(page, service, max_port_series);
-    add_anomalies(page, service, max_port_series);
+    add_port_counts(page, service);
+    add_anomaly_counts(page, service);
+}
+
+/// Adds the series of its ports and anomalies, at most `limit` of each metric.
+pub fn add_listed(page: &mut Families, service: &ServiceVerdict, limit: usize) {
+    add_ports(page, service, limit);
+    add_anomalies(page, service, limit);
 }
 
 fn add_state(page: &mut Families, service: &ServiceVerdict) {
     let name = service.name.as_str();
-    let identity = &service.identity;
-    let path = |path: &Option<std::path::PathBuf>| {
-        path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
-    };
-    let info = [
-        name,
-        identity.mode,
-        identity.unit.as_deref().unwrap_or_default(),
-        &path(&identity.config),
-        &path(&identity.pidfile),
-        identity.version.as_deref().unwrap_or_default(),
-    ];
-    page.add(&row::INFO, &info, 1.0);
+    let shown = service.identity.shown();
+    let [unit, config, pidfile, version] =
+        [&shown.unit, &shown.config, &shown.pidfile, &shown.version]
+            .map(|text| text.as_deref().unwrap_or_default());
+    page.add(&row::INFO, &[name, shown.mode, unit, config, pidfile, version], 1.0);
     let up = service.up.map(|up| f64::from(u8::from(up)));
     page.add_known(&row::UP, &[name, service.origin.as_str()], up);
     page.add_known(&row::GENERATIONS, &[name], service.generations.map(number));
@@ -143,7 +141,7 @@ fn add_resources(page: &mut Families, service: &ServiceVerdict) {
     }
 }
 
-fn add_ports(page: &mut Families, service: &ServiceVerdict, max_port_series: usize) {
+fn add_port_counts(page: &mut Families, service: &ServiceVerdict) {
     let name = service.name.as_str();
     for &protocol in &service.protocols_known {
         for generation in [Generation::Current, Generation::Stale, Generation::Starting] {
@@ -155,13 +153,17 @@ fn add_ports(page: &mut Families, service: &ServiceVerdict, max_port_series: usi
             page.add(&row::BOUND_PORTS, &labels, count(bound.count()));
         }
     }
+}
+
+fn add_ports(page: &mut Families, service: &ServiceVerdict, limit: usize) {
+    let name = service.name.as_str();
     let anomalous: BTreeSet<&PortKey> =
         service.firing().filter_map(|anomaly| anomaly.subject.port.as_ref()).collect();
     // Ports with an anomaly come first, so that the cap does not hide them; then all by number.
     let (mut ports, sound): (Vec<_>, Vec<_>) =
         service.ports.iter().partition(|port| anomalous.contains(&port.key));
     ports.extend(sound);
-    let shown = capped(page, &row::PORT_INFO, &ports, max_port_series);
+    let shown = capped(page, &row::PORT_INFO, &ports, limit);
     let info: Vec<(u64, f64)> =
         shown.iter().map(|port| (page.identity((name, &port.key, port.generation)), 1.0)).collect();
     page.add_identified(&row::PORT_INFO, info, |place| {
@@ -170,7 +172,7 @@ fn add_ports(page: &mut Families, service: &ServiceVerdict, max_port_series: usi
         let labels = port.map(|port| labels_of(name, &port.key)).unwrap_or_default();
         labels.into_iter().chain(generation).collect()
     });
-    add_queues(page, name, &fullest_queues(&ports), max_port_series);
+    add_queues(page, name, &fullest_queues(&ports), limit);
 }
 
 /// The value that a metric takes from a queue.
@@ -229,7 +231,7 @@ fn add_configuration(page: &mut Families, service: &ServiceVerdict) {
     }
 }
 
-fn add_anomalies(page: &mut Families, service: &ServiceVerdict, max_port_series: usize) {
+fn add_anomaly_counts(page: &mut Families, service: &ServiceVerdict) {
     let name = service.name.as_str();
     for &kind in &service.judged {
         let firing = service.firing().filter(|anomaly| anomaly.kind == kind).count();
@@ -237,6 +239,10 @@ fn add_anomalies(page: &mut Families, service: &ServiceVerdict, max_port_series:
         let observed = service.observed.get(&kind).copied().unwrap_or(0);
         page.add(&row::ANOMALIES_OBSERVED, &[name, kind.as_str()], number(observed));
     }
+}
+
+fn add_anomalies(page: &mut Families, service: &ServiceVerdict, limit: usize) {
+    let name = service.name.as_str();
     // Anomalies with equal labels are one series, with the start of the oldest.
     let mut distinct: BTreeMap<_, f64> = BTreeMap::new();
     for anomaly in service.firing() {
@@ -245,7 +251,7 @@ fn add_anomalies(page: &mut Families, service: &ServiceVerdict, max_port_series:
     }
     let distinct: Vec<_> = distinct.into_iter().collect();
     for metric in [&row::ANOMALY_INFO, &row::ANOMALY_START] {
-        for ((kind, subject), since) in capped(page, metric, &distinct, max_port_series) {
+        for ((kind, subject), since) in capped(page, metric, &distinct, limit) {
             let port = subject.port.as_ref();
             let [protocol, address, number, interface, netns] =
                 &port.map(port_labels).unwrap_or_default();

@@ -13,6 +13,7 @@ pub mod numbers;
 pub mod port_index;
 pub mod port_use;
 mod process;
+pub mod shortened;
 mod snapshot;
 mod socket;
 mod time;

@@ -1,6 +1,7 @@
 //! Things that a sample could not read, each with the reason.
 
 use super::named::named;
+use super::shortened::{MOST_SHOWN, shortened};
 
 named! {
     /// The kinds of things that can be unreadable (label `what`).
@@ -29,4 +30,13 @@ pub struct Unreadable {
     pub subject: String,
     /// The reason, with the missing right if that is known.
     pub reason: String,
+}
+
+impl Unreadable {
+    /// The same as it is shown: both texts may hold names that a user has made very long.
+    #[must_use]
+    pub fn shown(&self) -> Unreadable {
+        let cut = |text| shortened(text, MOST_SHOWN).into_owned();
+        Unreadable { what: self.what, subject: cut(&self.subject), reason: cut(&self.reason) }
+    }
 }

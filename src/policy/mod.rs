@@ -21,11 +21,18 @@ pub struct Policy {
     pub haproxys: Vec<Configured>,
     /// The maximum number of port series for each service.
     pub max_port_series: usize,
+    /// The maximum number of series of the page.
+    pub max_series: usize,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { defaults: Rules::default(), haproxys: Vec::new(), max_port_series: 500 }
+        Policy {
+            defaults: Rules::default(),
+            haproxys: Vec::new(),
+            max_port_series: 500,
+            max_series: 20_000,
+        }
     }
 }
 

@@ -17,14 +17,15 @@ pub fn inspect_json(verdict: &Verdict) -> Value {
 }
 
 fn service_json(service: &ServiceVerdict) -> Value {
+    let shown = service.identity.shown();
     json!({
         "name": service.name,
         "origin": service.origin.as_str(),
         "up": service.up,
         "mode": service.identity.mode,
-        "config": service.identity.config,
-        "pidfile": service.identity.pidfile,
-        "version": service.identity.version,
+        "config": shown.config,
+        "pidfile": shown.pidfile,
+        "version": shown.version,
         "processes": service.processes.iter().map(process_json).collect::<Vec<_>>(),
         "ports": service.ports.iter().map(port_json).collect::<Vec<_>>(),
         "anomalies": service.anomalies.iter().map(anomaly_json).collect::<Vec<_>>(),

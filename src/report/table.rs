@@ -94,16 +94,14 @@ fn service(text: &mut String, service: &ServiceVerdict, now: f64, paint: Paint, 
         Some(false) => ("down", Tint::Bad),
         None => ("could not be seen", Tint::Poor),
     };
-    let identity = &service.identity;
-    let path = |name: &str, path: &Option<std::path::PathBuf>| {
-        path.as_ref().map(|path| format!("{name} {}", printable(&path.to_string_lossy())))
-    };
+    let shown = service.identity.shown();
+    let named =
+        |name: &str, text: Option<String>| text.map(|text| format!("{name} {}", printable(&text)));
     let mut words: Vec<String> = Vec::new();
-    words.extend(Some(identity.mode.to_owned()).filter(|mode| !mode.is_empty()));
-    words
-        .extend(identity.version.as_ref().map(|version| format!("version {}", printable(version))));
-    words.extend(path("configuration", &identity.config));
-    words.extend(path("pidfile", &identity.pidfile));
+    words.extend(Some(shown.mode.to_owned()).filter(|mode| !mode.is_empty()));
+    words.extend(named("version", shown.version));
+    words.extend(named("configuration", shown.config));
+    words.extend(named("pidfile", shown.pidfile));
     let name = paint.tint(Tint::Head, &format!("haproxy {}", printable(&service.name)));
     let _ = writeln!(text, "{name}  {}", paint.tint(tint, up));
     if !words.is_empty() {

@@ -1,6 +1,6 @@
 //! Claims about root's `HAProxy`s by the processes of another user change nothing that is said of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -8,18 +8,8 @@ use serde_json::Value;
 
 use super::cgroup::Cgroup;
 use super::other_user::{GLOBAL, OtherUser};
+use super::series::{lasting, report_difference};
 use crate::support::*;
-
-/// The series that differ from page to page on a quiet host too, or that count the newcomers.
-const VARYING: [(&str, &str); 7] = [
-    ("haproxy_host_haproxys", "counts the newcomers"),
-    ("haproxy_host_sample_", "time and duration of the sample"),
-    ("haproxy_host_resident_memory_bytes", "HAProxy allocates and frees"),
-    ("haproxy_host_memory_available_bytes", "the memory of the host"),
-    ("haproxy_host_pids_available", "the processes of the host"),
-    ("haproxy_host_open_fds", "HAProxy opens and closes"),
-    ("process_", "the exporter's own process"),
-];
 
 /// Enough for a grace of 1 s and for the two samples after it.
 const SAMPLES: usize = 9;
@@ -182,21 +172,6 @@ fn with_an_inherited_listener(bed: &Bed, user: &OtherUser<'_>, port: u16) -> Com
     command
 }
 
-/// The series of a page that other users' processes may not change: those of `haproxys` and those
-/// of no haproxy.
-fn lasting(page: &Page, haproxys: &BTreeSet<String>) -> BTreeMap<String, f64> {
-    let lasting = page.samples.iter().filter(|sample| {
-        let owner = sample.labels.get("haproxy");
-        owner.is_none_or(|name| haproxys.contains(name))
-            && !VARYING.iter().any(|(name, _)| sample.name.starts_with(name))
-    });
-    let series = lasting.map(|sample| {
-        let labels: Vec<_> = sample.labels.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
-        (format!("{}{{{}}}", sample.name, labels.join(",")), sample.value)
-    });
-    series.collect()
-}
-
 /// The pids that the exporter shows as `HAProxy`'s.
 fn shown(exporter: &Exporter<'_>) -> BTreeSet<i64> {
     let state = exporter.get("/state.json").unwrap();
@@ -270,19 +245,6 @@ fn another_users_claims_change_nothing(version: Version) {
     });
     drop(recorder);
     root_can_still_act(&exporter, &bed, &services, &targets, &haproxys);
-}
-
-/// Prints which series are other ones: the test says only that some are.
-fn report_difference(before: &BTreeMap<String, f64>, now: &BTreeMap<String, f64>) {
-    for (series, value) in before.iter().chain(now) {
-        if before.get(series) != now.get(series) {
-            eprintln!(
-                "{series}: {:?} before, {:?} now ({value})",
-                before.get(series),
-                now.get(series)
-            );
-        }
-    }
 }
 
 /// The same command in a cgroup.

@@ -9,6 +9,8 @@ mod cgroup;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod caps;
 mod claims;
 mod other_user;
 mod secrets;
+mod series;

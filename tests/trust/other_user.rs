@@ -24,8 +24,14 @@ listen own
     server nobody 127.0.0.1:9
 ";
 
-/// What a copy of Python runs before it looks at its command line: it waits, whatever that says.
-const WAITS: &str = "import signal\nwhile True:\n    signal.pause()\n";
+/// What a copy of Python runs before it looks at its command line: it listens on as many ports as its
+/// environment says, and waits, whatever its arguments are.
+const WAITS: &str = "
+import os, signal, socket
+made = [socket.create_server(('127.0.0.1', 0)) for _ in range(int(os.environ.get('LISTEN', 0)))]
+while True:
+    signal.pause()
+";
 
 /// The user's home in a bed, with a real `HAProxy` and a program that only calls itself so.
 pub struct OtherUser<'b> {
@@ -97,17 +103,37 @@ impl<'b> OtherUser<'b> {
     /// A program that is called haproxy and is none. It takes `-m` for the name of a module, and what
     /// follows for that module's arguments; it never comes to read them.
     pub fn impostor(&self, variables: &[(&str, String)]) -> Command {
-        let own = [
-            ("PYTHONHOME", "/usr".to_owned()),
-            ("PYTHONPATH", self.path("fake").display().to_string()),
-        ];
+        let own = self.of_an_impostor();
         let variables: Vec<_> = own.into_iter().chain(variables.iter().cloned()).collect();
         let mut command = self.command(self.fake(), &variables);
         command.args(["-m", "100"]);
         command
     }
 
-    fn fake(&self) -> PathBuf {
+    /// The variables without which it would not wait.
+    fn of_an_impostor(&self) -> [(&'static str, String); 2] {
+        let library = self.path("fake").display().to_string();
+        [("PYTHONHOME", "/usr".to_owned()), ("PYTHONPATH", library)]
+    }
+
+    /// Runs lines of Python as the user that start many impostors by a function
+    /// `impostor(arguments, variables)`.
+    pub fn impostors(&self, lines: &str) -> Command {
+        let mut command = self.command("/usr/bin/python3", &[]);
+        let own = self.of_an_impostor().map(|(name, value)| format!("{name:?}: {value:?}, "));
+        let script = format!(
+            "import os, subprocess, signal\ndef impostor(arguments, variables={{}}):\n    \
+             words = [{fake:?}, '-m', '100', *arguments]\n    \
+             subprocess.Popen(words, env={{{own}**variables}})\n{lines}\n\
+             print('impostors started', flush=True)\nsignal.pause()\n",
+            fake = self.fake().display().to_string(),
+            own = own.concat(),
+        );
+        command.arg("-c").arg(script);
+        command
+    }
+
+    pub fn fake(&self) -> PathBuf {
         self.path("fake/haproxy")
     }
 }

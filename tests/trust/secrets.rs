@@ -236,7 +236,6 @@ fn outputs(bed: &Bed, exporter: &Exporter<'_>) -> BTreeMap<String, String> {
     let commands = [
         "inspect",
         "inspect --output json",
-        "inspect --output prometheus",
         "inspect --port 20001",
         "inspect --port 80",
         "check",

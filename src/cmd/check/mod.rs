@@ -108,6 +108,7 @@ fn unreadable(problem: &Problem) -> Unreadable {
         | Problem::Unreadable { path, .. }
         | Problem::NotAFile { path }
         | Problem::Withheld { path }
+        | Problem::OverAllowance { path }
         | Problem::TooLarge { path, .. }
         | Problem::TooMany { path, .. } => (path, problem.to_string()),
     };

@@ -8,6 +8,7 @@ use super::naming::{self, Candidate};
 use super::services::Service;
 use crate::haproxy::command_line::CommandLine;
 use crate::model::Process;
+use crate::model::shortened::{MOST_SHOWN, shortened};
 
 /// What is known of a service besides its processes; labels of `haproxy_host_info`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +33,21 @@ pub struct Identity {
     pub is_contained: bool,
     /// Its starter can write its pidfile: the path is more than a claim.
     pub owns_pidfile: bool,
+}
+
+/// What the metrics and reports show of an identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// `master-worker`, `daemon` or `foreground`; empty for a service that was never seen.
+    pub mode: &'static str,
+    /// The systemd unit.
+    pub unit: Option<String>,
+    /// The first configuration file or directory.
+    pub config: Option<String>,
+    /// The pidfile.
+    pub pidfile: Option<String>,
+    /// The version of HAProxy.
+    pub version: Option<String>,
 }
 
 impl Identity {
@@ -79,25 +95,43 @@ impl Identity {
         }
     }
 
-    /// The name this service would have if no other had the same. One that a user could have chosen
-    /// says whose it is.
-    #[must_use]
-    pub fn preferred_name(&self, service: &Service<'_>) -> String {
+    /// The name this service would have if no other had the same.
+    fn preferred_name(&self, service: &Service<'_>) -> String {
         let pod = || service.members.iter().find_map(|member| pod_of(member.process));
         // HAProxy expands no variable in an unquoted path, and a file may be called so.
         let stem = |path: &PathBuf| {
             path.file_stem()?.to_str().filter(|stem| !stem.contains('$')).map(str::to_owned)
         };
-        let name = self
-            .unit
+        self.unit
             .clone()
             .or_else(pod)
             .or_else(|| self.pidfile.as_ref().and_then(stem))
             .or_else(|| self.config.as_ref().and_then(stem))
-            .unwrap_or_else(|| "haproxy".to_owned());
-        match self.starter {
-            Some(uid) if uid != 0 && !self.is_contained => format!("{name}@{uid}"),
-            _ => name,
+            .unwrap_or_else(|| "haproxy".to_owned())
+    }
+
+    /// Another user than root could have chosen what it says of itself: this one.
+    #[must_use]
+    pub fn chosen_by(&self) -> Option<u32> {
+        self.starter.filter(|&uid| uid != 0 && !self.is_contained)
+    }
+
+    /// What is shown of it. A user may have made each of these texts very long.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        let text = |text: &Option<String>| {
+            text.as_ref().map(|text| shortened(text, MOST_SHOWN).into_owned())
+        };
+        let path = |path: &Option<PathBuf>| {
+            let path = path.as_ref().map(|path| path.to_string_lossy());
+            path.map(|path| shortened(&path, MOST_SHOWN).into_owned())
+        };
+        Shown {
+            mode: self.mode,
+            unit: text(&self.unit),
+            config: path(&self.config),
+            pidfile: path(&self.pidfile),
+            version: text(&self.version),
         }
     }
 
@@ -107,6 +141,7 @@ impl Identity {
         let path = self.pidfile.as_ref().or(self.config.as_ref()).or(self.master_socket.as_ref());
         Candidate {
             preferred: self.preferred_name(service),
+            chosen_by: self.chosen_by(),
             is_roots: self.starter == Some(0),
             path: path.map(|path| path.display().to_string()).unwrap_or_default(),
             distinction: naming::distinction(service),
@@ -137,7 +172,8 @@ fn is_container(part: &str) -> bool {
 }
 
 /// A container's cgroup, and not one that a user made below what is delegated to users.
-fn is_roots_container(cgroup: &str) -> bool {
+#[must_use]
+pub fn is_roots_container(cgroup: &str) -> bool {
     !cgroup.starts_with("/user.slice/") && cgroup.split('/').any(is_container)
 }
 

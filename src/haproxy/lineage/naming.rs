@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::services::Service;
 use crate::model::ProcessId;
+use crate::model::shortened::{short_hash, shortened};
 
 /// A longer name is cut, so that no user's paths fill the page.
 const MOST_CHARACTERS: usize = 64;
@@ -12,8 +13,10 @@ const MOST_CHARACTERS: usize = 64;
 /// A service that wants a name.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// The name it would have if no other had the same.
+    /// The name it would have if no other had the same and its starter did not count.
     pub preferred: String,
+    /// The user whose choice the name may be, which the name then says.
+    pub chosen_by: Option<u32>,
     /// Root started it.
     pub is_roots: bool,
     /// Its pidfile, configuration or socket.
@@ -34,8 +37,14 @@ impl Candidate {
     }
 
     fn hash(&self) -> String {
-        let text = format!("{}\0{}", self.path, self.distinction);
-        format!("{:06x}", fnv1a(text.as_bytes()) & 0x00ff_ffff)
+        short_hash(&format!("{}\0{}", self.path, self.distinction))
+    }
+
+    /// Its name with an ending. The beginning gives way where it would be too long.
+    fn name(&self, ending: &str) -> String {
+        let user = self.chosen_by.map(|uid| format!("@{uid}")).unwrap_or_default();
+        let left = MOST_CHARACTERS.saturating_sub(user.len() + ending.len());
+        format!("{}{user}{ending}", shortened(&self.preferred, left))
     }
 }
 
@@ -55,33 +64,20 @@ pub fn assign(
         let Some((candidate, slot)) = candidates.get(index).zip(names.get_mut(index)) else {
             continue;
         };
-        let plain = shortened(&candidate.preferred);
-        let hashed = || shortened(&format!("{plain}-{}", candidate.hash()));
-        let numbered = (2..).map(|count| format!("{}-{count}", hashed()));
-        let all = std::iter::once(plain.clone()).chain(std::iter::once_with(hashed));
+        let plain = candidate.name("");
+        let hash = candidate.hash();
+        let hashed = std::iter::once_with(|| candidate.name(&format!("-{hash}")));
+        let numbered = (2..).map(|count| candidate.name(&format!("-{hash}-{count}")));
+        let mut all = std::iter::once(plain.clone()).chain(hashed).chain(numbered);
         let is_anothers = |name: &String| {
             let known_as = candidate.known_as.as_ref();
             gone.contains(name.as_str()) && known_as.is_some_and(|own| own != name)
         };
-        let free = all.chain(numbered).find(|name| !taken.contains(name) && !is_anothers(name));
+        let free = all.find(|name| !taken.contains(name) && !is_anothers(name));
         *slot = free.unwrap_or(plain);
         taken.insert(slot.clone());
     }
     names
-}
-
-/// A long name keeps its beginning, and a hash of the whole.
-fn shortened(name: &str) -> String {
-    if name.chars().count() <= MOST_CHARACTERS {
-        return name.to_owned();
-    }
-    let kept: String = name.chars().take(MOST_CHARACTERS - 7).collect();
-    format!("{kept}-{:06x}", fnv1a(name.as_bytes()) & 0x00ff_ffff)
-}
-
-/// FNV-1a, 32 bits: short, and the same in every build.
-fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// What tells a service from others with the same pidfile or configuration: its root, namespaces,
@@ -112,6 +108,7 @@ mod tests {
     fn candidate(preferred: &str, is_roots: bool, path: &str, distinction: &str) -> Candidate {
         Candidate {
             preferred: preferred.to_owned(),
+            chosen_by: None,
             is_roots,
             path: path.to_owned(),
             distinction: distinction.to_owned(),
@@ -158,11 +155,18 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_cut() {
+    fn long_names_are_cut_and_still_say_whose_they_are() {
         let long = candidate(&"x".repeat(200), true, "/lb.cfg", "");
         let other = candidate(&"x".repeat(201), true, "/lb.cfg", "");
-        let names = assign(&[long, other], BTreeSet::new(), &BTreeSet::new());
-        assert!(names.iter().all(|name| name.chars().count() <= MOST_CHARACTERS + 7));
-        assert_ne!(names[0], names[1]);
+        let users = |preferred: &str| Candidate {
+            chosen_by: Some(4_294_967_294),
+            ..candidate(preferred, false, "/lb.cfg", "")
+        };
+        let all = [long.clone(), other, long, users(&"x".repeat(200)), users(&"x".repeat(200))];
+        let names = assign(&all, BTreeSet::new(), &BTreeSet::new());
+        assert!(names.iter().all(|name| name.chars().count() <= MOST_CHARACTERS), "{names:?}");
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), all.len(), "{names:?}");
+        assert!(names[3..].iter().all(|name| name.contains("@4294967294")), "{names:?}");
+        assert_eq!(assign(&[users("lb")], BTreeSet::new(), &BTreeSet::new()), ["lb@4294967294"]);
     }
 }

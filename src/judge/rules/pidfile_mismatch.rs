@@ -7,6 +7,9 @@ use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 use crate::model::{Pidfile, PidfileContent, Process};
 
+/// The evidence names so many pids of a pidfile, which holds one for each process of `nbproc`.
+const MOST_NAMED: usize = 20;
+
 /// Finds a pidfile that names other processes than the serving one: with a master, the master. A
 /// pidfile that is missing or empty is no mismatch.
 pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
@@ -48,7 +51,9 @@ pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
         if case.snapshot.processes.iter().any(|other| is_others(&other)) {
             continue;
         }
-        let named: Vec<_> = pids.iter().map(i32::to_string).collect();
+        let mut named: Vec<_> = pids.iter().take(MOST_NAMED).map(i32::to_string).collect();
+        named
+            .extend((pids.len() > MOST_NAMED).then(|| format!("{} more", pids.len() - MOST_NAMED)));
         let path = pidfile.path.display();
         wrong.push(Finding {
             subject: Subject::default(),

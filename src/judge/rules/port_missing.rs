@@ -6,7 +6,7 @@ use super::explain::declared_at;
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::places::Endpoint;
-use crate::judge::case::{MOST_ENDPOINTS, port_key};
+use crate::judge::case::port_key;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::{PortKey, Subject};
 use crate::model::{NamespaceId, Protocol};
@@ -31,7 +31,7 @@ pub fn port_missing(input: &RuleInput<'_>, blocked: &Judgement) -> Judgement {
     let mut complete = blocked.complete
         && input.knows_ports_of(Generation::Current)
         && case.places.know_all(&configuration.ports)
-        && configuration.ports.iter().nth(MOST_ENDPOINTS).is_none();
+        && configuration.ports.iter().nth(case.most_endpoints).is_none();
     let held: BTreeSet<&PortKey> =
         blocked.findings.iter().filter_map(|finding| finding.subject.port.as_ref()).collect();
     let mut known: BTreeMap<(NamespaceId, Protocol), bool> = BTreeMap::new();

@@ -4,7 +4,6 @@
 //! maud checks the templates at compile time and escapes every value. Control characters are left
 //! to [`printable`], because a process may have any name.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -13,6 +12,7 @@ use super::anomalies::anomalies;
 use super::endpoints::runs;
 use super::times::ago;
 use crate::build_info;
+use crate::haproxy::lineage::identity::Shown;
 use crate::judge::verdict::{Port, ProcessView, ServiceVerdict, Verdict};
 use crate::report::text::{age, list, more, printable};
 
@@ -26,6 +26,8 @@ pub const POLICY: &str = "default-src 'none'; \
 
 /// The longest table of ports that a person would read.
 const MAX_PORT_ROWS: usize = 500;
+/// The longest list of what could not be read.
+const MAX_UNREADABLE: usize = 100;
 
 /// The whole page: the age of the sample above the content, which is the same for all requests
 /// between two samples.
@@ -154,11 +156,14 @@ fn unreadable(verdict: &Verdict) -> Markup {
                 h2 { "Could not be read" }
                 p { "What depends on it is unknown." }
                 ul {
-                    @for entry in &verdict.unreadable {
+                    @for entry in verdict.unreadable.iter().take(MAX_UNREADABLE) {
                         li {
                             (entry.what.as_str()) " of " (printable(&entry.subject)) ": "
                             (printable(&entry.reason))
                         }
+                    }
+                    @if verdict.unreadable.len() > MAX_UNREADABLE {
+                        li { (verdict.unreadable.len() - MAX_UNREADABLE) " more" }
                     }
                 }
             }
@@ -180,14 +185,13 @@ fn service(service: &ServiceVerdict, number: usize, now: f64) -> Markup {
 }
 
 fn facts(service: &ServiceVerdict, now: f64) -> Markup {
-    let identity = &service.identity;
-    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let Shown { mode, unit, config, pidfile, version } = service.identity.shown();
     let known = [
-        ("mode", Some(identity.mode.to_owned()).filter(|mode| !mode.is_empty())),
-        ("version", identity.version.clone()),
-        ("unit", identity.unit.clone()),
-        ("configuration", path(&identity.config)),
-        ("pidfile", path(&identity.pidfile)),
+        ("mode", Some(mode.to_owned()).filter(|mode| !mode.is_empty())),
+        ("version", version),
+        ("unit", unit),
+        ("configuration", config),
+        ("pidfile", pidfile),
     ];
     let known = known.into_iter().filter_map(|(name, value)| Some((name, value?)));
     html! {

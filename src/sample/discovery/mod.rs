@@ -2,6 +2,7 @@
 
 pub mod by_pidfile;
 pub mod census;
+pub mod claims;
 pub mod process_cache;
 pub mod processes;
 pub mod root_view;

@@ -8,6 +8,7 @@ use procfs::process::Stat;
 use regex::Regex;
 
 use super::by_pidfile::NamedByPidfile;
+use super::claims::Claims;
 use super::process_cache::{Layout, ProcessCache, StableFacts};
 use crate::haproxy::command_line::CommandLine;
 use crate::model::{
@@ -69,8 +70,9 @@ pub fn discover(
     unreadable: &mut Vec<Unreadable>,
 ) -> Discovered {
     let mut discovered = Discovered::default();
+    let mut claims = Claims::default();
     for &pid in pids {
-        match read(procfs, pid, (discovery, named), clock, cache, unreadable) {
+        match read(procfs, pid, (discovery, named), clock, (cache, &mut claims), unreadable) {
             Ok(Some(process)) => discovered.found.push(process),
             Ok(None) => discovered.others.push(pid),
             Err(ReadError::Gone) => {}
@@ -124,7 +126,7 @@ fn read(
     pid: i32,
     (discovery, named): (&Discovery, &mut NamedByPidfile),
     clock: Clock,
-    cache: &mut ProcessCache,
+    (cache, claims): (&mut ProcessCache, &mut Claims),
     unreadable: &mut Vec<Unreadable>,
 ) -> Result<Option<Found>, ReadError> {
     let directory = ProcDir::open(procfs, pid)?;
@@ -142,6 +144,18 @@ fn read(
     }
     let ruled_out = named.rules_out(pid, exe.as_deref().ok());
     if !called && discovery.commands.is_empty() && ruled_out {
+        return Ok(None);
+    }
+    if !claims.admit(&directory)? {
+        if called {
+            unreadable.push(Unreadable {
+                what: What::Process,
+                subject: format!("pid {pid}"),
+                reason:
+                    "the processes of its user have larger arguments and environments than are read"
+                        .to_owned(),
+            });
+        }
         return Ok(None);
     }
     let arguments = match directory.strings("cmdline") {

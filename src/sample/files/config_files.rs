@@ -71,17 +71,24 @@ pub struct Collected {
 /// recursive (`cfgfiles_expand_directories` in `src/haproxy.c`).
 #[must_use]
 pub fn collect(names: &[PathBuf], base: &Base) -> Collected {
-    walk(names, base, true)
+    collect_up_to(MOST_BYTES, names, base)
+}
+
+/// The same, but at most so many bytes are read.
+#[must_use]
+pub fn collect_up_to(bytes: u64, names: &[PathBuf], base: &Base) -> Collected {
+    walk(names, base, Some(bytes.min(MOST_BYTES)))
 }
 
 /// The stamps of the same files, none of which is read: they tell whether a reading still holds.
 #[must_use]
 pub fn stamps(names: &[PathBuf], base: &Base) -> Vec<Stamp> {
-    walk(names, base, false).stamps
+    walk(names, base, None).stamps
 }
 
-fn walk(names: &[PathBuf], base: &Base, read: bool) -> Collected {
-    let mut collector = Collector { base, read, bytes: 0, collected: Collected::default() };
+/// `most_bytes`: so many are read; with `None`, no file is read.
+fn walk(names: &[PathBuf], base: &Base, most_bytes: Option<u64>) -> Collected {
+    let mut collector = Collector { base, most_bytes, bytes: 0, collected: Collected::default() };
     for name in names {
         if let Err(problem) = collector.name(name) {
             let full = matches!(problem, Problem::TooMany { .. });
@@ -96,7 +103,7 @@ fn walk(names: &[PathBuf], base: &Base, read: bool) -> Collected {
 
 struct Collector<'a> {
     base: &'a Base,
-    read: bool,
+    most_bytes: Option<u64>,
     bytes: u64,
     collected: Collected,
 }
@@ -163,17 +170,17 @@ impl Collector<'_> {
         if self.collected.files.len() >= MOST_FILES {
             return Err(Problem::TooMany { path: path.into(), limit: MOST_FILES });
         }
-        if !self.read {
+        let Some(most_bytes) = self.most_bytes else {
             self.collected.stamps.push(stamp(path, stat));
             return Ok(());
-        }
+        };
         // It may be replaced by a FIFO between the look and the opening.
         let descriptor = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let stat = fs::fstat(&descriptor).map_err(|errno| problem(path, errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Problem::NotAFile { path: path.into() });
         }
-        let limit = MOST_FILE_BYTES.min(MOST_BYTES - self.bytes);
+        let limit = MOST_FILE_BYTES.min(most_bytes - self.bytes);
         let mut text = Vec::new();
         File::from(descriptor).take(limit + 1).read_to_end(&mut text).map_err(|error| {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
@@ -192,7 +199,7 @@ impl Collector<'_> {
     fn stat(&self, path: &Path) -> Result<Stat, Problem> {
         let descriptor = match &self.base.reader {
             // Nothing is read, so nothing can be shown: the kernel finds the way at less cost.
-            Some(_) if !self.read => self.find(path),
+            Some(_) if self.most_bytes.is_none() => self.find(path),
             _ => self.open(path, OFlags::PATH),
         };
         fs::statat(&descriptor?, "", AtFlags::EMPTY_PATH).map_err(|errno| problem(path, errno))

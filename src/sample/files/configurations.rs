@@ -7,8 +7,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::allowance::Allowances;
 use super::config_files::{self, Base, Collected, Stamp};
 use super::host_names::HostNames;
+use super::problem::Problem;
 use super::reader::{is_started_by_root, reader_of};
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Launch};
@@ -99,6 +101,8 @@ impl Configurations {
         let hidden = self.find_sources(procfs, found);
         let mut gone = false;
         let mut kept: BTreeMap<u64, Reading> = BTreeMap::new();
+        let mut allowances = Allowances::default();
+        let mut left_out = Vec::new();
         for found in found.iter_mut() {
             let Some(Known { source, key, .. }) = self.sources.get(&found.process.id) else {
                 continue;
@@ -106,7 +110,11 @@ impl Configurations {
             let reading = match kept.entry(*key) {
                 Entry::Occupied(reading) => reading.into_mut(),
                 Entry::Vacant(slot) => {
-                    let reading = renew(self.readings.remove(slot.key()), source);
+                    let old = self.readings.remove(slot.key());
+                    let Some(reading) = renew(old, source, &mut allowances) else {
+                        left_out.push(source.over_allowance());
+                        continue;
+                    };
                     // The files were looked for through a process that has ended meanwhile.
                     if !reading.unreadable.is_empty() && source.is_gone() {
                         gone = true;
@@ -120,7 +128,7 @@ impl Configurations {
         self.readings = kept;
         let problems = self.readings.values().flat_map(|reading| reading.unreadable.clone());
         let before = unreadable.len();
-        unreadable.extend(problems.chain(hidden));
+        unreadable.extend(problems.chain(hidden).chain(left_out));
         Outcome { success: unreadable.len() == before, gone }
     }
 
@@ -197,23 +205,40 @@ impl View {
     }
 }
 
-/// The old reading, if nothing has changed since.
-fn renew(old: Option<Reading>, source: &Source) -> Reading {
-    if let Some(old) = old
-        && old.unreadable.is_empty()
-        && old.stamps == config_files::stamps(&source.names, &source.base)
-    {
-        return old;
+/// The old reading, if nothing has changed since. `None`: its user's allowance is used up.
+fn renew(old: Option<Reading>, source: &Source, allowances: &mut Allowances) -> Option<Reading> {
+    let reader = source.base.reader.as_ref().unwrap_or(&Reader::Root);
+    let is_current = |old: &Reading| {
+        old.unreadable.is_empty() && old.stamps == config_files::stamps(&source.names, &source.base)
+    };
+    let is_kept = old.as_ref().is_some_and(is_current);
+    if is_kept {
+        return old.filter(|old| allowances.keep(reader, old.bytes()));
     }
-    let collected = config_files::collect(&source.names, &source.base);
+    allowances.spend(reader, |most_bytes| {
+        let reading = read(source, most_bytes);
+        let bytes = reading.bytes();
+        (reading, bytes)
+    })
+}
+
+fn unreadable(source: &Source, problem: &Problem) -> Unreadable {
+    let names: Vec<_> = source.names.iter().map(|name| name.display().to_string()).collect();
+    Unreadable { what: What::Config, subject: names.join(" "), reason: problem.to_string() }
+}
+
+impl Reading {
+    fn bytes(&self) -> u64 {
+        self.stamps.iter().map(|stamp| stamp.size).sum()
+    }
+}
+
+fn read(source: &Source, most_bytes: u64) -> Reading {
+    let collected = config_files::collect_up_to(most_bytes, &source.names, &source.base);
     let declared = config::read(&collected.files, &source.launch);
-    let unreadable = collected.problems.iter().map(|problem| Unreadable {
-        what: What::Config,
-        subject: source.names.iter().map(|n| n.display().to_string()).collect::<Vec<_>>().join(" "),
-        reason: problem.to_string(),
-    });
+    let problems = collected.problems.iter();
     Reading {
-        unreadable: unreadable.collect(),
+        unreadable: problems.map(|problem| unreadable(source, problem)).collect(),
         configuration: Arc::new(Configuration {
             complete: collected.problems.is_empty() && declared.errors.is_empty(),
             ports: PortIndex::of(&declared),
@@ -258,6 +283,12 @@ fn source(procfs: &Path, process: &Process, basis: &Basis) -> Result<Option<Sour
 }
 
 impl Source {
+    /// Its configuration may not be read in this sample.
+    fn over_allowance(&self) -> Unreadable {
+        let path = self.names.first().cloned().unwrap_or_default();
+        unreadable(self, &Problem::OverAllowance { path })
+    }
+
     /// The process through which the files are seen has ended.
     fn is_gone(&self) -> bool {
         let root = std::fs::read_link(&self.base.root);

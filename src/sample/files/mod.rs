@@ -1,5 +1,6 @@
 //! Files that HAProxys read: configurations and pidfiles.
 
+pub mod allowance;
 pub mod config_files;
 pub mod configurations;
 pub mod host_names;

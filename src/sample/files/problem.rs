@@ -49,6 +49,12 @@ pub enum Problem {
         /// The limit.
         limit: u64,
     },
+    /// With the other configurations of its user it is larger than is read, or reading it takes longer.
+    #[error("{}: its user's configurations are larger, or change more, than is read", path.display())]
+    OverAllowance {
+        /// Its first name.
+        path: PathBuf,
+    },
     /// There are more files than are read.
     #[error("{}: more than {limit} files", path.display())]
     TooMany {

@@ -13,7 +13,7 @@ const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
 /// One who may have chosen a file.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reader {
     /// Root, or a file that the operator named in the exporter's own configuration.
     Root,
