@@ -322,6 +322,14 @@ mod tests {
         assert_eq!(down.up, Some(false));
         let back = film.settle(1100.0, &[twin(11, 81), twin(20, 82)]);
         assert_eq!((name_of(&back, 11), name_of(&back, 20)), (Some(first), Some(second)));
+        let mut film = Film::default();
+        film.settle(1000.0, &[twin(20, 82)]);
+        let brief = film.see(1031.0, &[twin(10, 81), twin(20, 82)]);
+        assert_eq!(name_of(&brief, 10).as_deref(), Some("a"));
+        let alone = film.see(1032.0, &[twin(20, 82)]);
+        assert_eq!(alone.one().name, "a", "what had its name for a moment was no service");
+        let mut film = Film::default();
+        film.settle(1000.0, &[twin(11, 81), twin(20, 82)]);
         let forgotten = Policy::default().rules("a").forget_after_seconds;
         film.see(1100.0 + 2.0 * forgotten, &[twin(20, 82)]);
         let left = film.see(1200.0 + 3.0 * forgotten, &[twin(20, 82)]);

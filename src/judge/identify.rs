@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::case::{Case, MOST_ENDPOINTS, MOST_ENDPOINTS_OF_A_USER};
 use super::matching;
-use super::memory::Memory;
+use super::memory::{Memory, ServiceMemory};
 use super::verdict::Origin;
 use crate::haproxy::lineage::generations::{self, Generation, Generations};
 use crate::haproxy::lineage::grouping;
@@ -320,8 +320,11 @@ impl<'a> Census<'a> {
         let living = || named.iter().map(|(_, known)| known).chain(&rest);
         let is_gone =
             |name: &&str| living().all(|known| known.remembered_as.as_deref() != Some(*name));
-        let gone: BTreeSet<&str> =
-            memory.services.keys().map(String::as_str).filter(is_gone).collect();
+        // What was seen only for a moment was the start of another one's process.
+        let has_stayed =
+            |before: &ServiceMemory| before.last_seen - before.first_seen >= YOUNG_SECONDS;
+        let stayed = memory.services.iter().filter(|(_, before)| has_stayed(before));
+        let gone: BTreeSet<&str> = stayed.map(|(name, _)| name.as_str()).filter(is_gone).collect();
         named.extend(naming::assign(&candidates, taken, &gone).into_iter().zip(rest));
         // What was gone and has come back goes on under its name.
         let continued: BTreeSet<String> =

@@ -38,6 +38,7 @@ pub fn judge(
     let reloads = reload_count::count(before.map(|before| &before.reloads), case);
     let memory = ServiceMemory {
         identity: case.identity.clone(),
+        first_seen: before.map_or(now, |before| before.first_seen),
         last_seen: now,
         anomaly_states: outcome.states,
         observed: observed.clone(),

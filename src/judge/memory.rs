@@ -32,6 +32,7 @@ pub struct Memory {
 #[derive(Debug, Clone)]
 pub(super) struct ServiceMemory {
     pub identity: Identity,
+    pub first_seen: UnixSeconds,
     pub last_seen: UnixSeconds,
     pub anomaly_states: AnomalyStates,
     pub observed: BTreeMap<Kind, u64>,
