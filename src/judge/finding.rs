@@ -1,6 +1,6 @@
 //! What a rule answers.
 
-use super::verdict::Subject;
+use super::subject::{Subject, Target};
 use crate::model::{ProcessId, UnixSeconds};
 
 /// The holder of a port that a stale process of the same service has.
@@ -11,6 +11,8 @@ pub const STALE_HOLDER: &str = "haproxy stale";
 pub struct Finding {
     /// What it is about: the labels of the anomaly.
     pub subject: Subject,
+    /// What the advice acts on.
+    pub target: Target,
     /// Distinguishes findings with equal labels, for example by the process's identity.
     pub instance: String,
     /// Since when it has been wrong, where that can be proved; else it counts from its first sample.

@@ -9,7 +9,7 @@ use super::memory::{Memory, ServiceMemory};
 use super::owners::Owners;
 use super::rules::port_blocked::{self, WantedPorts};
 use super::verdict::{Origin, ServiceVerdict, Verdict};
-use super::{hold, rules};
+use super::{cause, hold, rules};
 use crate::model::{Details, Snapshot};
 use crate::policy::kind::Kind;
 use crate::policy::{Policy, Rules};
@@ -92,6 +92,7 @@ pub fn add(
             ServiceVerdict::absent(name, rules)
         };
         verdict.services.push(ServiceVerdict {
+            causes: cause::causes(name, &outcome.anomalies),
             anomalies: outcome.anomalies,
             judged,
             configuration: before.configuration.clone(),

@@ -90,6 +90,7 @@ pub fn hold(
         outcome.anomalies.push(Anomaly {
             kind,
             subject: finding.subject,
+            target: finding.target,
             since: state.since,
             // Once it fires it fires until it ends, even if its grace becomes longer.
             pending: !state.firing,

@@ -7,7 +7,7 @@ use super::memory::ServiceMemory;
 use super::owners::Owners;
 use super::rules::input::RuleInput;
 use super::verdict::ServiceVerdict;
-use super::{hold, queues, reload_count, rules};
+use super::{cause, hold, queues, reload_count, rules};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::model::{Configuration, Headroom, Protocol};
@@ -69,6 +69,7 @@ pub fn judge(
                 Generation::ALL.into_iter().all(known)
             })
             .collect(),
+        causes: cause::causes(&case.name, &outcome.anomalies),
         anomalies: outcome.anomalies,
         judged,
         observed,

@@ -6,6 +6,7 @@
 
 pub mod case;
 pub mod cases;
+mod cause;
 pub mod finding;
 mod gone;
 pub mod hold;
@@ -17,6 +18,7 @@ mod owners;
 mod queues;
 pub mod reload_count;
 mod rules;
+mod subject;
 pub mod verdict;
 
 pub use self::cases::{Cases, FollowUps};

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::Case;
 use crate::haproxy::lineage::generations::Generation;
-use crate::model::{Details, Process, SocketInode};
+use crate::model::{Details, Process, ProcessId, SocketInode};
 
 /// The process of a service that holds a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner<'a> {
     pub(super) service: &'a str,
-    pub(super) pid: i32,
+    pub(super) process: ProcessId,
     pub(super) generation: Generation,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Owners<'a> {
             for member in case.service.members.iter().filter(|member| member.lives()) {
                 let id = member.id();
                 let generation = case.generations.get(id);
-                let owner = Owner { service: &case.name, pid: id.pid, generation };
+                let owner = Owner { service: &case.name, process: id, generation };
                 for inode in asked.iter().filter(|&&inode| holds(member.process, inode, details)) {
                     let known = owners.by_inode.entry(*inode).or_insert(owner);
                     if generation == Generation::Current {

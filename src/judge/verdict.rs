@@ -1,11 +1,9 @@
 //! What a sample means, as plain values: the input of metrics, reports and the page.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
-use std::ops::Deref;
 use std::sync::Arc;
 
+pub use super::subject::{Name, PortKey, Subject, Target};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::identity::Identity;
 use crate::haproxy::lineage::member::Role;
@@ -14,65 +12,8 @@ use crate::model::named::named;
 use crate::model::{
     CollectorRun, Configuration, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable,
 };
-use crate::policy::kind::Kind;
+use crate::policy::kind::{Kind, Severity};
 use crate::policy::{Rules, Thresholds};
-
-/// A port, with the fields that are its labels in the metrics.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PortKey {
-    /// The transport protocol.
-    pub protocol: Protocol,
-    /// The local address.
-    pub address: IpAddr,
-    /// The port number.
-    pub port: u16,
-    /// The interface to which the socket is bound; empty for most ports.
-    pub interface: Name,
-    /// The network namespace; empty for the host's own.
-    pub netns: Name,
-}
-
-/// A label that is empty for most ports: an empty one costs nothing to compare or copy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Option<Arc<str>>);
-
-impl From<&str> for Name {
-    fn from(text: &str) -> Name {
-        Name((!text.is_empty()).then(|| text.into()))
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self)
-    }
-}
-
-impl Deref for Name {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        self.0.as_deref().unwrap_or_default()
-    }
-}
-
-/// What an anomaly is about and what causes it: its labels, apart from its kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Subject {
-    /// The port, if it is about one.
-    pub port: Option<PortKey>,
-    /// The program or process that causes it. It does not change while the cause lasts, so it is
-    /// never a pid.
-    pub holder: String,
-}
-
-impl Subject {
-    /// The address and port, if it is about a port.
-    #[must_use]
-    pub fn place(&self) -> Option<(IpAddr, u16)> {
-        self.port.as_ref().map(|key| (key.address, key.port))
-    }
-}
 
 /// A finding that has been held against the grace of its kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +22,8 @@ pub struct Anomaly {
     pub kind: Kind,
     /// What it is about.
     pub subject: Subject,
+    /// What its advice acts on.
+    pub target: Target,
     /// Since when it has been wrong: a proved time, or that of the first sample that showed it.
     pub since: UnixSeconds,
     /// It has not lasted for its grace and in two samples running yet; else it is firing.
@@ -89,6 +32,42 @@ pub struct Anomaly {
     pub evidence: Vec<String>,
     /// The first thing to do.
     pub advice: String,
+}
+
+/// What one action cures: the anomalies of a service that have the same target. A person reads causes,
+/// because a stale process that listens on 300 ports is one thing to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cause {
+    /// A hash of the service, the kind and the target. It stays the same when the exporter is restarted.
+    pub id: String,
+    /// The first of its kinds, by [`Kind::precedence`].
+    pub kind: Kind,
+    /// The kinds of its anomalies, by precedence.
+    pub kinds: Vec<Kind>,
+    /// The worst severity of its kinds.
+    pub severity: Severity,
+    /// All of its anomalies are pending.
+    pub pending: bool,
+    /// Since when the first of its anomalies has been wrong.
+    pub since: UnixSeconds,
+    /// What it acts on, in words, such as `stale process 42`; empty for the service itself.
+    pub subject: String,
+    /// The ports of its anomalies, ascending.
+    pub ports: Vec<PortKey>,
+    /// The places of its anomalies in [`ServiceVerdict::anomalies`], ascending.
+    pub anomalies: Vec<usize>,
+    /// The facts of the anomalies of its first kind. A fact that is true of some ports only says so.
+    pub evidence: Vec<String>,
+    /// The first thing to do.
+    pub advice: String,
+}
+
+impl Cause {
+    /// What it does to clients, or will do.
+    #[must_use]
+    pub fn effect(&self) -> &'static str {
+        self.kind.effect()
+    }
 }
 
 named! {
@@ -245,6 +224,8 @@ pub struct ServiceVerdict {
     pub protocols_known: BTreeSet<Protocol>,
     /// Its anomalies, pending ones included, by kind and subject.
     pub anomalies: Vec<Anomaly>,
+    /// Their causes, the worst first. Every anomaly belongs to exactly one.
+    pub causes: Vec<Cause>,
     /// The kinds that could be judged: for any other, no anomaly does not mean that all is well.
     pub judged: BTreeSet<Kind>,
     /// How many anomalies have begun since the exporter was started, by kind.
@@ -277,6 +258,7 @@ impl ServiceVerdict {
             ports: Vec::new(),
             protocols_known: both.into_iter().collect(),
             anomalies: Vec::new(),
+            causes: Vec::new(),
             judged: Kind::ALL.into_iter().filter(|kind| *kind != Kind::PortBlocked).collect(),
             observed: BTreeMap::new(),
             reloads: Reloads::default(),

@@ -1,4 +1,4 @@
-//! The kinds of anomalies: one row for each, with its name, its severity and its title.
+//! The kinds of anomalies: one row for each, with its name, its severity, its title and its effect.
 
 use crate::model::named::named;
 
@@ -14,10 +14,10 @@ named! {
     }
 }
 
-/// Defines [`Kind`] from its rows: the title as documentation, then the variant, its name and its
-/// severity. The rule of a kind lies in `judge/rules/`, in the file of that name.
+/// Defines [`Kind`] from its rows: the title as documentation, then the variant, its name, its
+/// severity and its effect. The rule of a kind lies in `judge/rules/`, in the file of that name.
 macro_rules! kinds {
-    ($($(#[doc = $title:literal])+ $kind:ident $name:literal $severity:ident;)+) => {
+    ($($(#[doc = $title:literal])+ $kind:ident $name:literal $severity:ident $effect:literal;)+) => {
         named! {
             /// What kind of anomaly it is (label `kind`), in the order in which a person reads them.
             pub enum Kind {
@@ -33,46 +33,84 @@ macro_rules! kinds {
                     $(Kind::$kind => Severity::$severity,)+
                 }
             }
+
+            /// What it does to clients, or will do.
+            #[must_use]
+            pub fn effect(self) -> &'static str {
+                match self {
+                    $(Kind::$kind => $effect,)+
+                }
+            }
         }
     };
 }
 
 kinds! {
     /// The current generation listens outside the allowed ports.
-    PortOutOfRange "port_out_of_range" Warning;
+    PortOutOfRange "port_out_of_range" Warning
+        "clients reach ports that the policy does not allow";
     /// The current generation listens on a port that no configuration on disk declares.
-    PortUndeclared "port_undeclared" Warning;
+    PortUndeclared "port_undeclared" Warning
+        "clients use ports that the next reload closes";
     /// A declared port that no current process listens on, and that nothing blocks.
-    PortMissing "port_missing" Critical;
+    PortMissing "port_missing" Critical
+        "clients of these ports are refused";
     /// A stale process still holds a listening socket.
-    PortStaleListener "port_stale_listener" Critical;
+    PortStaleListener "port_stale_listener" Critical
+        "some new clients are served by an old configuration";
     /// A declared port that is not bound is held by something else.
-    PortBlocked "port_blocked" Critical;
+    PortBlocked "port_blocked" Critical
+        "these ports are not served, and the next start or reload fails";
     /// Two generations or two services accept on one port through separate sockets.
-    PortSplit "port_split" Critical;
+    PortSplit "port_split" Critical
+        "clients reach one of two configurations, by chance";
     /// A port lies in the kernel's ephemeral range, unreserved.
-    PortEphemeral "port_ephemeral" Info;
+    PortEphemeral "port_ephemeral" Info
+        "an outgoing connection may take the port while it is not bound";
     /// Connections are dropped at a listener's full accept queue.
-    PortBacklog "port_backlog" Warning;
+    PortBacklog "port_backlog" Warning
+        "new clients wait or are dropped";
     /// A stale process with nothing left does not exit.
-    ProcessIdle "process_idle" Warning;
+    ProcessIdle "process_idle" Warning
+        "no client is hurt; memory is held for nothing";
     /// Dead processes are not reaped by their parent.
-    ProcessZombie "process_zombie" Warning;
+    ProcessZombie "process_zombie" Warning
+        "no client is hurt; pids are used up";
     /// A worker has lost its master.
-    ProcessOrphan "process_orphan" Warning;
+    ProcessOrphan "process_orphan" Warning
+        "no reload reaches this process";
     /// The last reload of a master did not land.
-    ReloadFailed "reload_failed" Warning;
+    ReloadFailed "reload_failed" Warning
+        "clients are served by the old configuration";
     /// Two reloads ran at once, and both left a listening process.
-    ReloadRaced "reload_raced" Critical;
+    ReloadRaced "reload_raced" Critical
+        "clients reach one of several configurations, by chance";
     /// The pidfile does not name the serving process.
-    PidfileMismatch "pidfile_mismatch" Warning;
+    PidfileMismatch "pidfile_mismatch" Warning
+        "the next reload signals the wrong process";
     /// The configuration on disk is not the one that serves.
-    ConfigNotLoaded "config_not_loaded" Info;
+    ConfigNotLoaded "config_not_loaded" Info
+        "what was edited is not in effect";
     /// The running executable was replaced on disk.
-    BinaryOutdated "binary_outdated" Info;
+    BinaryOutdated "binary_outdated" Info
+        "the upgrade is not in effect";
 }
 
 impl Kind {
+    /// Its place among the kinds of one cause, which is named by the first of them.
+    #[must_use]
+    pub fn precedence(self) -> usize {
+        let first = [
+            Kind::PortBlocked,
+            Kind::ReloadRaced,
+            Kind::PortSplit,
+            Kind::PortStaleListener,
+            Kind::ProcessIdle,
+        ];
+        let place = first.iter().position(|kind| *kind == self);
+        place.unwrap_or(first.len() + self as usize)
+    }
+
     /// The kind of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Kind> {

@@ -15,8 +15,6 @@ pub fn binary_outdated(input: &RuleInput<'_>) -> Judgement {
             Some(executable) if executable.deleted => findings.push(Finding {
                 subject: Subject::default(),
                 instance: instance(member.id()),
-                since: None,
-                grace_seconds: None,
                 evidence: vec![format!(
                     "{} {} runs {}, which is no longer that file on disk",
                     member.role.as_str(),
@@ -26,6 +24,7 @@ pub fn binary_outdated(input: &RuleInput<'_>) -> Judgement {
                 advice: "the upgrade is not in effect yet: restart (a master keeps its old code \
                          until it is reloaded, its workers until they are replaced)"
                     .to_owned(),
+                ..Finding::default()
             }),
             Some(_) => {}
         }

@@ -57,9 +57,6 @@ pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
         let path = pidfile.path.display();
         wrong.push(Finding {
             subject: Subject::default(),
-            instance: String::new(),
-            since: None,
-            grace_seconds: None,
             evidence: vec![format!(
                 "{path} names {}, and {} serves",
                 named.join(", "),
@@ -69,6 +66,7 @@ pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
                 "the next reload would signal the wrong process: echo {} > {path}",
                 member.process.own_pid()
             ),
+            ..Finding::default()
         });
     }
     wrong.truncate(usize::from(!right));

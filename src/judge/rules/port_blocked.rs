@@ -13,7 +13,7 @@ use crate::haproxy::places::{Endpoint, Places};
 use crate::judge::case::port_key;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER};
 use crate::judge::owners::Owners;
-use crate::judge::verdict::Subject;
+use crate::judge::verdict::{PortKey, Subject, Target};
 use crate::model::{Configuration, Details, NamespaceId, PortRole, PortUse, Protocol, Snapshot};
 
 /// The ports that a service wants: one that has processes, or one that is only remembered.
@@ -197,12 +197,13 @@ fn finding(
     let inode = used.inode.unwrap_or_default();
     let who = match (wanted.owners.by_inode.get(&inode), wanted.details.programs.get(&inode)) {
         (Some(owner), _) => {
-            format!("haproxy {} pid {} ({})", owner.service, owner.pid, owner.generation.as_str())
+            format!("haproxy {} pid {} ({})", owner.service, owner.process.pid, owner.generation.as_str())
         }
         (None, Some(program)) => format!("{} (pid {})", program.name, program.pid),
         (None, None) => format!("a process that could not be seen, of uid {}", used.uid),
     };
     let port = key.port;
+    let target = target(wanted, used, &holder, &key);
     let (what, advice) = match (used.role, used.remote) {
         (PortRole::Connected(_), Some((address, remote))) => (
             format!(
@@ -222,7 +223,20 @@ fn finding(
     };
     let mut evidence = vec![what, "the next start or reload fails with Address in use".to_owned()];
     evidence.extend(declared_at(wanted.configuration, wanted.places, endpoint));
-    Finding { subject: Subject { port: Some(key), holder }, evidence, advice, ..Finding::default() }
+    let subject = Subject { port: Some(key), holder };
+    Finding { subject, target, evidence, advice, ..Finding::default() }
+}
+
+/// What has to go: one connection, a process of the service, or whatever the holder is.
+fn target(wanted: &WantedPorts<'_>, used: &PortUse, holder: &str, key: &PortKey) -> Target {
+    let owner = wanted.owners.by_inode.get(&used.inode.unwrap_or_default());
+    match owner.filter(|owner| owner.service == wanted.name) {
+        _ if matches!(used.role, PortRole::Connected(_)) => {
+            Target::Connection(holder.to_owned(), key.clone())
+        }
+        Some(owner) => Target::Process(owner.process),
+        None => Target::Holder(holder.to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::PortSockets;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
-use crate::judge::verdict::{PortKey, Subject};
+use crate::judge::verdict::{PortKey, Subject, Target};
 
 /// Finds ports on which the current generation and a stale process, or two services, accept through
 /// separate sockets: the kernel spreads the clients over both.
@@ -28,6 +28,7 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
             findings.push(Finding {
                 grace_seconds: whole_grace(case, stale.holder),
                 subject: Subject { port: Some(key.clone()), holder: STALE_HOLDER.to_owned() },
+                target: Target::Process(stale.holder),
                 instance: instance(stale.holder),
                 since: case.generations.superseded.get(&stale.holder).map(|how| how.since),
                 evidence,
@@ -45,6 +46,7 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
             }
             findings.push(Finding {
                 subject: Subject { port: Some(key.clone()), holder: (*name).to_owned() },
+                target: Target::Holder((*name).to_owned()),
                 evidence: vec![format!(
                     "{} of {} and {} of {name} accept through separate sockets; clients reach either",
                     pids(current),

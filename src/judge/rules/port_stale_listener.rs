@@ -7,7 +7,7 @@ use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::PortSockets;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
-use crate::judge::verdict::{PortKey, Subject};
+use crate::judge::verdict::{PortKey, Subject, Target};
 use crate::model::ProcessId;
 
 /// Finds listening sockets of stale processes, whether they hold them alone or share them with the
@@ -61,6 +61,7 @@ pub fn port_stale_listener(
                     port: port.map(|port| port.key.clone()),
                     holder: STALE_HOLDER.to_owned(),
                 },
+                target: Target::Process(id),
                 instance: instance(id),
                 since: case.generations.superseded.get(&id).map(|how| how.since),
                 evidence,

@@ -4,7 +4,7 @@ use super::explain;
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
-use crate::judge::verdict::{StaleState, Subject};
+use crate::judge::verdict::{StaleState, Subject, Target};
 
 /// Finds stale processes that have neither a listener nor a connection.
 pub fn process_idle(input: &RuleInput<'_>) -> Judgement {
@@ -26,6 +26,7 @@ pub fn process_idle(input: &RuleInput<'_>) -> Judgement {
         evidence.extend(explain::signals(member));
         findings.push(Finding {
             subject: Subject { port: None, holder: STALE_HOLDER.to_owned() },
+            target: Target::Process(member.id()),
             instance: instance(member.id()),
             since: None,
             grace_seconds: None,

@@ -4,7 +4,7 @@ use super::explain::{self, parent_name};
 use super::input::RuleInput;
 use crate::haproxy::lineage::member::Role;
 use crate::judge::finding::{Finding, Judgement, instance};
-use crate::judge::verdict::Subject;
+use crate::judge::verdict::{Subject, Target};
 
 /// Finds workers whose parent is not an HAProxy master.
 pub fn process_orphan(input: &RuleInput<'_>) -> Judgement {
@@ -21,6 +21,7 @@ pub fn process_orphan(input: &RuleInput<'_>) -> Judgement {
         evidence.extend(explain::signals(member));
         Finding {
             subject: Subject { port: None, holder: name },
+            target: Target::Process(member.id()),
             instance: instance(member.id()),
             since: None,
             grace_seconds: None,

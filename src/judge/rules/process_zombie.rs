@@ -6,7 +6,7 @@ use super::explain::parent_name;
 use super::input::RuleInput;
 use crate::haproxy::lineage::member::Member;
 use crate::judge::finding::{Finding, Judgement};
-use crate::judge::verdict::Subject;
+use crate::judge::verdict::{Subject, Target};
 
 /// Finds parents that do not reap dead HAProxy processes.
 pub fn process_zombie(input: &RuleInput<'_>) -> Judgement {
@@ -20,6 +20,7 @@ pub fn process_zombie(input: &RuleInput<'_>) -> Judgement {
         let pids: Vec<_> = zombies.iter().map(|zombie| zombie.id().pid.to_string()).collect();
         Finding {
             subject: Subject { port: None, holder: name.clone() },
+            target: Target::Parent(parent),
             instance: parent.to_string(),
             since: zombies
                 .iter()

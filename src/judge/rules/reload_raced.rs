@@ -7,7 +7,7 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Judgement};
-use crate::judge::verdict::Subject;
+use crate::judge::verdict::{Subject, Target};
 use crate::model::ProcessId;
 
 /// Finds daemons that listen although a later one was told to replace the same process.
@@ -33,10 +33,13 @@ pub fn reload_raced(input: &RuleInput<'_>) -> Judgement {
         .collect();
     evidence
         .push("clients reach any of them; the next reload will stop only one of them".to_owned());
-    let stale = racing.iter().filter(|m| case.generations.get(m.id()) != Generation::Current);
-    let commands: Vec<_> = stale.map(|member| format!("kill -USR1 {}", member.id().pid)).collect();
+    let stale: Vec<_> =
+        racing.iter().filter(|m| case.generations.get(m.id()) != Generation::Current).collect();
+    let commands: Vec<_> =
+        stale.iter().map(|member| format!("kill -USR1 {}", member.id().pid)).collect();
     let finding = Finding {
         subject: Subject::default(),
+        target: stale.first().map_or(Target::Service, |member| Target::Process(member.id())),
         instance: String::new(),
         since: Some(newest),
         grace_seconds: None,
