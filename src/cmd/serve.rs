@@ -1,6 +1,6 @@
 //! `serve`: samples in the background and serves the pages of the last sample.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -11,8 +11,12 @@ use tracing::{info, warn};
 
 use super::{Error, OK};
 use crate::cli::Options;
-use crate::judge::verdict::Verdict;
+use crate::judge::verdict::{Cause, ServiceVerdict, Verdict};
 use crate::metrics::{Exporter, Limits, Renderer};
+use crate::model::UnixSeconds;
+use crate::policy::kind::Kind;
+use crate::report::causes::ports_of;
+use crate::report::text::age;
 use crate::rights;
 use crate::sample::proc::own;
 use crate::watch::Watcher;
@@ -114,12 +118,13 @@ fn unix_now() -> f64 {
 /// name new ones without end.
 const MOST_LOGGED: usize = 500;
 
-/// Logs each thing once: missing rights, unreadable sources, and anomalies that begin and end.
+/// Logs each thing once: missing rights, unreadable sources, and causes that begin and end.
 #[derive(Debug, Default)]
 struct Journal {
     rights: bool,
     unreadable: BTreeSet<(&'static str, String)>,
-    anomalies: BTreeSet<(String, String)>,
+    /// The causes that fire, by their ids: service, kind, subject, and since when.
+    causes: BTreeMap<String, (String, Kind, String, UnixSeconds)>,
 }
 
 impl Journal {
@@ -143,25 +148,29 @@ impl Journal {
                 }
             }
         }
-        let mut firing = BTreeSet::new();
+        let mut firing = BTreeMap::new();
         for service in &verdict.services {
-            for anomaly in service.firing() {
-                let kind = anomaly.kind.as_str();
-                let port = anomaly.subject.port.as_ref();
-                let port = port.map(|key| format!("{} {} {}", key.protocol, key.address, key.port));
-                let subject = format!("{kind} {}", port.clone().unwrap_or_default());
-                let evidence = anomaly.evidence.join("; ");
-                let key = (service.name.clone(), subject);
-                if !self.anomalies.contains(&key) && !firing.contains(&key) {
-                    let (haproxy, advice) = (&service.name, &anomaly.advice);
-                    warn!(haproxy, kind, port, evidence, advice, "anomaly");
+            for cause in service.causes.iter().filter(|cause| !cause.pending) {
+                if !self.causes.contains_key(&cause.id) {
+                    log_cause(service, cause);
                 }
-                firing.insert(key);
+                let since = (service.name.clone(), cause.kind, cause.subject.clone(), cause.since);
+                firing.insert(cause.id.clone(), since);
             }
         }
-        for (haproxy, subject) in self.anomalies.difference(&firing) {
-            info!(haproxy, subject, "anomaly is over");
+        for (id, (haproxy, kind, subject, since)) in &self.causes {
+            if !firing.contains_key(id) {
+                let (kind, lasted) = (kind.as_str(), age(verdict.taken - since));
+                info!(cause = id, haproxy, kind, subject, lasted, "anomaly is over");
+            }
         }
-        self.anomalies = firing;
+        self.causes = firing;
     }
+}
+
+fn log_cause(service: &ServiceVerdict, cause: &Cause) {
+    let (id, haproxy, kind) = (&cause.id, &service.name, cause.kind.as_str());
+    let (subject, ports, effect) = (&cause.subject, ports_of(cause), cause.effect());
+    let (evidence, advice) = (cause.evidence.join("; "), &cause.advice);
+    warn!(cause = id, haproxy, kind, subject, ports, effect, evidence, advice, "anomaly");
 }

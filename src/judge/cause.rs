@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::verdict::{Anomaly, Cause, PortKey, Target};
+use super::verdict::{Anomaly, Cause, PortKey, ServiceVerdict, Target};
 use crate::policy::kind::{Kind, Severity};
 
 /// The number of facts that a cause shows before it counts the rest.
@@ -29,6 +29,12 @@ pub fn causes(service: &str, anomalies: &[Anomaly]) -> Vec<Cause> {
         rank(a).cmp(&rank(b)).then_with(|| (&a.ports, &a.id).cmp(&(&b.ports, &b.id)))
     });
     causes
+}
+
+/// Drops the anomalies of a service that are not wanted, and gathers the causes of the others.
+pub fn keep(service: &mut ServiceVerdict, is_wanted: impl Fn(&Anomaly) -> bool) {
+    service.anomalies.retain(is_wanted);
+    service.causes = causes(&service.name, &service.anomalies);
 }
 
 /// One cause; `None` without an anomaly.
@@ -64,7 +70,8 @@ fn cause(
 
 /// What the action acts on, in words.
 fn subject(target: &Target, anomalies: &[&Anomaly]) -> String {
-    let holder = anomalies.first().map(|anomaly| anomaly.subject.holder.as_str()).unwrap_or_default();
+    let holder =
+        anomalies.first().map(|anomaly| anomaly.subject.holder.as_str()).unwrap_or_default();
     match target {
         Target::Service => String::new(),
         Target::Process(id) if holder.is_empty() => format!("pid {}", id.pid),
@@ -116,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::judge::verdict::{Cause, ServiceVerdict, Subject};
+    use crate::judge::verdict::Subject;
     use crate::model::{ProcessId, Protocol};
     use crate::stage::{Actor, Film, actor};
 
@@ -144,13 +151,19 @@ mod tests {
         let service: &ServiceVerdict = verdict.one();
         assert_eq!(told(&service.causes), ["port_stale_listener haproxy stale pid 10 300"]);
         let cause = &service.causes[0];
-        assert_eq!((cause.severity, cause.pending, cause.since), (Severity::Critical, false, 200.0));
+        assert_eq!(
+            (cause.severity, cause.pending, cause.since),
+            (Severity::Critical, false, 200.0)
+        );
         assert_eq!(cause.advice, "kill -USR1 10: it closes its listeners and drains");
         assert!(cause.evidence.len() <= MOST_FACTS, "{:?}", cause.evidence);
-        let later = Film::default().settle(2000.0, &[
-            ports(actor(10, 100, LINE), 1000),
-            actor(11, 200, &format!("{LINE} -sf 9")).tcp(80, 1),
-        ]);
+        let later = Film::default().settle(
+            2000.0,
+            &[
+                ports(actor(10, 100, LINE), 1000),
+                actor(11, 200, &format!("{LINE} -sf 9")).tcp(80, 1),
+            ],
+        );
         assert_eq!(later.one().causes[0].id, cause.id, "as a restarted exporter sees it");
     }
 

@@ -6,7 +6,7 @@
 
 pub mod case;
 pub mod cases;
-mod cause;
+pub mod cause;
 pub mod finding;
 mod gone;
 pub mod hold;

@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::judge::verdict::{Anomaly, Port, ProcessView, ServiceVerdict, StaleState, Verdict};
-use crate::model::Unreadable;
+use super::ranges::{PortRanges, port_ranges};
+use crate::judge::verdict::{
+    Anomaly, Cause, Port, ProcessView, ServiceVerdict, StaleState, Verdict,
+};
+use crate::model::{Unreadable, numbers};
 
 /// Returns the verdict as JSON; the form is stable and may gain keys.
 #[must_use]
@@ -29,6 +32,35 @@ fn service_json(service: &ServiceVerdict) -> Value {
         "processes": service.processes.iter().map(process_json).collect::<Vec<_>>(),
         "ports": service.ports.iter().map(port_json).collect::<Vec<_>>(),
         "anomalies": service.anomalies.iter().map(anomaly_json).collect::<Vec<_>>(),
+        "causes": service.causes.iter().map(cause_json).collect::<Vec<_>>(),
+    })
+}
+
+fn cause_json(cause: &Cause) -> Value {
+    let ports = port_ranges(&cause.ports);
+    json!({
+        "id": cause.id,
+        "kind": cause.kind.as_str(),
+        "kinds": cause.kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(),
+        "severity": cause.severity.as_str(),
+        "pending": cause.pending,
+        "since_timestamp": cause.since,
+        "subject": cause.subject,
+        "ports": ports.iter().map(ranges_json).collect::<Vec<_>>(),
+        "anomalies": cause.anomalies,
+        "effect": cause.effect(),
+        "evidence": cause.evidence,
+        "advice": cause.advice,
+    })
+}
+
+fn ranges_json(ports: &PortRanges<'_>) -> Value {
+    json!({
+        "protocol": ports.first.protocol.as_str(),
+        "address": ports.first.address.to_string(),
+        "interface": &*ports.first.interface,
+        "netns": &*ports.first.netns,
+        "ranges": ports.ranges.iter().map(numbers::run).collect::<Vec<_>>(),
     })
 }
 

@@ -2,9 +2,11 @@
 
 pub mod candidate;
 pub mod candidate_text;
+pub mod causes;
 mod json;
 pub mod page;
 pub mod port;
+mod ranges;
 pub mod table;
 pub mod text;
 

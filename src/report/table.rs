@@ -1,84 +1,59 @@
-//! The verdict for a person at a terminal: anomalies first, then processes by generation, then ports.
+//! The verdict for a person at a terminal: a sentence, the causes of what is wrong, then for each
+//! service its processes by generation and its ports.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::text::{Paint, Tint, age, list, more, printable, wrap};
+use super::causes::{causes, headline};
+use super::text::{Paint, Tint, age, counted, list, more, printable, wrap};
 use crate::haproxy::lineage::generations::Generation;
-use crate::judge::verdict::{
-    Anomaly, Port, PortKey, ProcessView, ServiceVerdict, StaleState, Verdict,
-};
+use crate::judge::verdict::{Port, PortKey, ProcessView, ServiceVerdict, StaleState, Verdict};
 use crate::model::{Unreadable, numbers};
-use crate::policy::kind::Severity;
 
 /// The longest table of processes or ports of one service. A pile-up may have thousands.
 const MAX_ROWS: usize = 40;
 /// The number of pids of a port that its row names before it counts the rest.
 const MAX_PIDS: usize = 3;
 
+/// With more services than this, those that are well take one line each.
+const MOST_IN_FULL: usize = 10;
+
 /// The whole report, in lines of at most `width` characters unless a word is longer.
 #[must_use]
 pub fn table(verdict: &Verdict, paint: Paint, width: usize) -> String {
-    let mut text = anomalies(verdict, paint, width);
-    if text.is_empty() && !verdict.services.is_empty() {
-        text = format!("{}\n", paint.tint(Tint::Good, "no anomalies"));
+    let mut text = String::new();
+    if verdict.services.is_empty() {
+        text.push_str("no HAProxy runs on this host\n");
+    } else {
+        let (tint, sentence) = headline(verdict);
+        for line in wrap(&sentence, width) {
+            let _ = writeln!(text, "{}", paint.tint(tint, &line));
+        }
+        let causes = causes(verdict, paint, width);
+        if !causes.is_empty() {
+            let _ = write!(text, "\n{causes}");
+        }
     }
-    for one in &verdict.services {
+    let is_well = |one: &ServiceVerdict| one.up == Some(true) && one.causes.is_empty();
+    let folds = verdict.services.len() > MOST_IN_FULL;
+    let (well, ill): (Vec<_>, Vec<_>) =
+        verdict.services.iter().partition(|one| folds && is_well(one));
+    for one in ill {
         text.push('\n');
         service(&mut text, one, verdict.taken, paint, width);
     }
-    if verdict.services.is_empty() {
-        text.push_str("no HAProxy runs on this host\n");
+    if !well.is_empty() {
+        let count = counted(well.len(), "haproxy is well", "haproxys are well");
+        let _ = writeln!(text, "\n{count} (one in full: --haproxy NAME):");
+        let names: Vec<String> = well.iter().map(|one| printable(&one.name)).collect();
+        lines(&mut text, "  ", &names.join(", "), width);
     }
     unreadable(&mut text, &verdict.unreadable, paint, width);
     text
 }
 
-/// The anomalies, the worst first, each with its evidence and advice.
-#[must_use]
-pub fn anomalies(verdict: &Verdict, paint: Paint, width: usize) -> String {
-    let mut text = String::new();
-    let mut all: Vec<(&ServiceVerdict, &Anomaly)> =
-        verdict.services.iter().flat_map(|s| s.anomalies.iter().map(move |a| (s, a))).collect();
-    all.sort_by_key(|(service, anomaly)| {
-        (anomaly.kind.severity(), anomaly.pending, service.name.as_str(), anomaly.kind)
-    });
-    for (service, anomaly) in all {
-        let severity = anomaly.kind.severity();
-        let tint = match severity {
-            Severity::Critical => Tint::Bad,
-            Severity::Warning => Tint::Poor,
-            Severity::Info => Tint::Plain,
-        };
-        let mut words = vec![printable(&service.name)];
-        words.extend(anomaly.subject.port.as_ref().map(port_name));
-        if !anomaly.subject.holder.is_empty() {
-            words.push(format!("holder {}", printable(&anomaly.subject.holder)));
-        }
-        words.push(format!("for {}", age(verdict.taken - anomaly.since)));
-        if anomaly.pending {
-            words.push("pending".to_owned());
-        }
-        let head = format!("{} {}", severity.as_str().to_uppercase(), anomaly.kind.as_str());
-        let words = words.join(", ");
-        if head.chars().count() + 2 + words.chars().count() <= width {
-            let _ = writeln!(text, "{}  {words}", paint.tint(tint, &head));
-        } else {
-            let _ = writeln!(text, "{}", paint.tint(tint, &head));
-            lines(&mut text, "    at   ", &words, width);
-        }
-        for fact in &anomaly.evidence {
-            lines(&mut text, "    why  ", &printable(fact), width);
-        }
-        if !anomaly.advice.is_empty() {
-            lines(&mut text, "    →    ", &printable(&anomaly.advice), width);
-        }
-    }
-    text
-}
-
 /// Writes words behind a mark, and aligns the following lines with the first.
-fn lines(text: &mut String, mark: &str, words: &str, width: usize) {
+pub(super) fn lines(text: &mut String, mark: &str, words: &str, width: usize) {
     let indent = mark.chars().count();
     for (index, line) in wrap(words, width.saturating_sub(indent)).iter().enumerate() {
         let _ = match index {
@@ -198,7 +173,8 @@ fn unreadable(text: &mut String, entries: &[Unreadable], paint: Paint, width: us
     if entries.is_empty() {
         return;
     }
-    let head = format!("\n{} things could not be read, so this is incomplete:", entries.len());
+    let count = counted(entries.len(), "thing", "things");
+    let head = format!("\n{count} could not be read, so this is incomplete:");
     let _ = writeln!(text, "{}", paint.tint(Tint::Poor, &head));
     for entry in entries.iter().take(MAX_ROWS) {
         let words = format!("{} of {}: {}", entry.what.as_str(), entry.subject, entry.reason);
@@ -278,7 +254,7 @@ mod tests {
     const PLAIN: Paint = Paint { colour: false };
 
     #[test]
-    fn anomalies_come_first_and_everything_fits() {
+    fn causes_come_first_and_everything_fits() {
         let line = "haproxy -D -f /a.cfg -p /run/p";
         let stranded = || actor(10, 100, line).tcp(80, 1).tcp(443, 3);
         let new = || actor(11, 200, &format!("{line} -sf 9")).tcp(80, 2).tcp(81, 4).tcp(82, 5);
@@ -288,7 +264,8 @@ mod tests {
         let verdict = film.see(1100.0, &[draining(), stranded(), new()]);
         for width in [80, 120] {
             let text = table(&verdict, PLAIN, width);
-            assert!(text.starts_with("CRITICAL port_s"), "{text}");
+            assert!(text.starts_with("1 problem on 1 haproxy; p: "), "{text}");
+            assert!(text.contains("\n\nCRITICAL port_s"), "{text}");
             assert!(text.contains("    →    kill -USR1 10"), "{text}");
             assert!(text.contains("  80-82 ") || text.contains("80-82"), "{text}");
             assert!(text.contains("draining") && text.contains("1 established"), "{text}");

@@ -97,6 +97,12 @@ pub fn more(count: usize, limit: usize, items: &str) -> Option<String> {
     Some(format!("and {left_out} more {items}").trim_end().to_owned())
 }
 
+/// A number and what it counts, such as `1 port` or `2 ports`.
+#[must_use]
+pub fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// Breaks text at spaces into lines of at most `width` characters. A longer word stays whole.
 #[must_use]
 pub fn wrap(text: &str, width: usize) -> Vec<String> {

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use super::{ANOMALIES, BLIND, Error, OK};
 use crate::cli::{Inspect, Options, Output};
+use crate::judge::cause;
 use crate::judge::verdict::Verdict;
 use crate::model::Snapshot;
 use crate::report::text::Paint;
-use crate::report::{self, table};
+use crate::report::{self, causes, table};
 use crate::watch::Watcher;
 
 /// The time between the two samples that an anomaly must be in.
@@ -67,7 +68,7 @@ fn choose(inspect: &Inspect, verdict: &mut Verdict) -> Result<(), Error> {
     }
     if let Some(port) = inspect.port {
         for haproxy in &mut verdict.services {
-            haproxy.anomalies.retain(|anomaly| {
+            cause::keep(haproxy, |anomaly| {
                 anomaly.subject.port.as_ref().is_some_and(|subject| subject.port == port)
             });
         }
@@ -91,8 +92,8 @@ fn answer(
         let text = match inspect.output {
             Output::Json => format!("{:#}\n", report::port::json(&report)),
             Output::Table => {
-                let anomalies = table::anomalies(verdict, paint, width);
-                anomalies + &report::port::text(&report, paint, width)
+                let causes = causes::causes(verdict, paint, width);
+                causes + &report::port::text(&report, paint, width)
             }
         };
         return (text, blind);

@@ -1,4 +1,4 @@
-//! `/`: the page for a person. Anomalies first, then processes and ports; no script, nothing
+//! `/`: the page for a person. Problems first, then processes and ports; no script, nothing
 //! fetched.
 //!
 //! maud checks the templates at compile time and escapes every value. Control characters are left
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::anomalies::anomalies;
+use super::causes::causes;
 use super::endpoints::runs;
 use super::times::ago;
 use crate::build_info;
 use crate::haproxy::lineage::identity::Shown;
 use crate::judge::verdict::{Port, ProcessView, ServiceVerdict, Verdict};
-use crate::report::text::{age, list, more, printable};
+use crate::report::text::{age, counted, list, more, printable};
 
 const STYLE: &str = include_str!("landing.css");
 
@@ -95,7 +95,7 @@ pub fn content(verdict: &Verdict, telemetry_path: &str) -> Markup {
 fn worst_first(verdict: &Verdict) -> Vec<&ServiceVerdict> {
     let mut services: Vec<_> = verdict.services.iter().collect();
     services.sort_by_key(|service| {
-        let severities = service.firing().map(|anomaly| anomaly.kind.severity());
+        let severities = service.causes.iter().filter(|c| !c.pending).map(|cause| cause.severity);
         severities.min().map_or(u8::MAX, |worst| worst as u8)
     });
     services
@@ -120,16 +120,16 @@ fn footer(telemetry_path: &str) -> Markup {
 }
 
 fn summary(services: &[&ServiceVerdict]) -> Markup {
-    let firing: usize = services.iter().map(|service| service.firing().count()).sum();
-    let all: usize = services.iter().map(|service| service.anomalies.len()).sum();
-    let pending = all - firing;
+    let all_firing: usize = services.iter().map(|service| firing(service)).sum();
+    let all: usize = services.iter().map(|service| service.causes.len()).sum();
+    let pending = all - all_firing;
     html! {
         p {
             @if services.is_empty() {
                 "No HAProxy runs on this host."
             } @else {
-                (counted(services.len() as u64, "HAProxy", "HAProxys"))
-                ", " (anomaly_count(firing))
+                (counted(services.len(), "HAProxy", "HAProxys"))
+                ", " (counted(all_firing, "problem", "problems"))
                 @if pending > 0 { ", " (pending) " pending" }
                 "."
             }
@@ -140,7 +140,7 @@ fn summary(services: &[&ServiceVerdict]) -> Markup {
                     @for (number, service) in services.iter().enumerate() {
                         li {
                             a href={ "#haproxy-" (number) } { (printable(&service.name)) }
-                            ": " (anomaly_count(service.firing().count()))
+                            ": " (counted(firing(service), "problem", "problems"))
                         }
                     }
                 }
@@ -177,7 +177,7 @@ fn service(service: &ServiceVerdict, number: usize, now: f64) -> Markup {
         section aria-labelledby=(id) {
             h2 id=(id) { (printable(&service.name)) }
             (facts(service, now))
-            (anomalies(&service.anomalies, now))
+            (causes(&service.causes, now))
             (processes(&service.processes, now))
             (ports(&service.ports))
         }
@@ -205,7 +205,7 @@ fn facts(service: &ServiceVerdict, now: f64) -> Markup {
                 " · " (name) " " b { (printable(&value)) }
             }
             @if let Some(generations) = service.generations {
-                " · " b { (counted(generations, "generation", "generations")) }
+                " · " b { (generations) @if generations == 1 { " generation" } @else { " generations" } }
             }
             @if let Some(start) = service.generation_start {
                 " · serving for " b { (ago(start, now)) }
@@ -307,12 +307,9 @@ fn ports(ports: &[Port]) -> Markup {
     }
 }
 
-fn anomaly_count(count: usize) -> String {
-    counted(count as u64, "anomaly", "anomalies")
-}
-
-fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
+/// The number of causes that are not pending.
+fn firing(service: &ServiceVerdict) -> usize {
+    service.causes.iter().filter(|cause| !cause.pending).count()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The page for a person.
 
-mod anomalies;
+mod causes;
 mod endpoints;
 pub mod landing;
 mod times;

@@ -1,0 +1,261 @@
+//! The causes for a person at a terminal: one line that sums them up, then each in a few lines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::ranges::port_ranges;
+use super::table::{lines, port_name};
+use super::text::{Paint, Tint, age, counted, printable, wrap};
+use crate::judge::verdict::{Cause, ServiceVerdict, Verdict};
+use crate::policy::kind::{Kind, Severity};
+
+/// The most lines that one cause takes, at 80 columns or more.
+const MOST_LINES: usize = 6;
+/// The number of causes of one kind and service that are shown before the rest is counted.
+const MOST_ALIKE: usize = 5;
+/// The indent of the lines below the head of a cause.
+const INDENT: usize = 9;
+
+/// A cause and its service.
+type Of<'a> = (&'a ServiceVerdict, &'a Cause);
+
+/// Every cause of every service, the worst first.
+fn all(verdict: &Verdict) -> Vec<Of<'_>> {
+    let mut all: Vec<Of<'_>> =
+        verdict.services.iter().flat_map(|s| s.causes.iter().map(move |c| (s, c))).collect();
+    all.sort_by_key(|(service, cause)| {
+        (cause.pending, cause.severity, cause.kind.precedence(), service.name.as_str())
+    });
+    all
+}
+
+/// The verdict in one sentence, with the effect and the remedy of the worst cause.
+#[must_use]
+pub fn headline(verdict: &Verdict) -> (Tint, String) {
+    let all = all(verdict);
+    let count = |severity, pending| {
+        all.iter().filter(|(_, c)| c.severity == severity && c.pending == pending).count()
+    };
+    let down: Vec<String> = verdict
+        .services
+        .iter()
+        .filter(|service| service.up == Some(false))
+        .map(|service| printable(&service.name))
+        .collect();
+    let (problems, warnings) = (count(Severity::Critical, false), count(Severity::Warning, false));
+    let notes = count(Severity::Info, false);
+    let pending = all.iter().filter(|(_, cause)| cause.pending).count();
+    let counts = [
+        (problems > 0).then(|| counted(problems, "problem", "problems")),
+        (warnings > 0).then(|| counted(warnings, "warning", "warnings")),
+        (notes > 0).then(|| counted(notes, "note", "notes")),
+        (pending > 0).then(|| format!("{pending} pending")),
+    ];
+    let counts: Vec<String> = counts.into_iter().flatten().collect();
+    let counts = if counts.is_empty() { "no problems".to_owned() } else { counts.join(", ") };
+    let mut sentence =
+        format!("{counts} on {}", counted(verdict.services.len(), "haproxy", "haproxys"));
+    if !down.is_empty() {
+        let _ = write!(sentence, "; down: {}", down.join(", "));
+    }
+    if let Some((service, worst)) = all.first().filter(|(_, c)| c.severity != Severity::Info) {
+        let remedy = worst.advice.split(": ").next().unwrap_or_default();
+        let _ = write!(
+            sentence,
+            "; {}: {}. First: {}",
+            printable(&service.name),
+            worst.effect(),
+            printable(remedy)
+        );
+    }
+    let tint = match () {
+        () if problems > 0 || !down.is_empty() => Tint::Bad,
+        () if warnings > 0 || pending > 0 => Tint::Poor,
+        () => Tint::Good,
+    };
+    (tint, sentence)
+}
+
+/// The causes, the worst first, each in at most six lines.
+#[must_use]
+pub fn causes(verdict: &Verdict, paint: Paint, width: usize) -> String {
+    let mut text = String::new();
+    let mut alike: BTreeMap<(&str, Kind), usize> = BTreeMap::new();
+    for (service, cause) in all(verdict) {
+        let count = alike.entry((&service.name, cause.kind)).or_default();
+        *count += 1;
+        if *count <= MOST_ALIKE {
+            write_cause(&mut text, service, cause, verdict.taken, paint, width);
+        }
+    }
+    for ((service, kind), count) in alike.into_iter().filter(|(_, count)| *count > MOST_ALIKE) {
+        let more = count - MOST_ALIKE;
+        let words = format!(
+            "and {more} more {} of {} (all: --output json)",
+            kind.as_str(),
+            printable(service)
+        );
+        lines(&mut text, "", &words, width);
+    }
+    text
+}
+
+fn write_cause(
+    text: &mut String,
+    service: &ServiceVerdict,
+    cause: &Cause,
+    now: f64,
+    paint: Paint,
+    width: usize,
+) {
+    let tint = match cause.severity {
+        Severity::Critical => Tint::Bad,
+        Severity::Warning => Tint::Poor,
+        Severity::Info => Tint::Plain,
+    };
+    let head = format!("{} {}", cause.severity.as_str().to_uppercase(), cause.kind.as_str());
+    let words = about(service, cause, now);
+    let room = width.saturating_sub(INDENT);
+    let mut below: Vec<(&str, Vec<String>)> = Vec::new();
+    let mut first = paint.tint(tint, &head);
+    if head.chars().count() + 2 + words.chars().count() <= width {
+        let _ = write!(first, "  {words}");
+    } else {
+        below.push(("at", vec![cut(&words, room)]));
+    }
+    if cause.ports.len() > 1 {
+        below.push(("on", vec![cut(&ports_of(cause), room)]));
+    }
+    below.push(("so", vec![cut(cause.effect(), room)]));
+    let advice = at_most(wrap(&printable(&cause.advice), room), 2, room);
+    let taken = 1 + below.len() + advice.len();
+    let mut left = MOST_LINES.saturating_sub(taken);
+    for fact in &cause.evidence {
+        let fact = wrap(&printable(fact), room);
+        if left == 0 {
+            break;
+        }
+        let shown = at_most(fact, left, room);
+        left -= shown.len();
+        below.push(("why", shown));
+    }
+    below.push(("→", advice));
+    let _ = writeln!(text, "{first}");
+    for (mark, words) in below {
+        for (index, line) in words.iter().enumerate() {
+            let mark = if index == 0 { mark } else { "" };
+            let _ = writeln!(text, "    {mark:<5}{line}");
+        }
+    }
+}
+
+/// The ports of a cause, as ranges.
+#[must_use]
+pub fn ports_of(cause: &Cause) -> String {
+    let ports: Vec<String> = port_ranges(&cause.ports).iter().map(ToString::to_string).collect();
+    ports.join("; ")
+}
+
+/// What the cause is about: the service, what is acted on, the port, and since when.
+fn about(service: &ServiceVerdict, cause: &Cause, now: f64) -> String {
+    let mut words = vec![printable(&service.name)];
+    match cause.ports.as_slice() {
+        [] => {}
+        [port] => words.push(port_name(port)),
+        ports => words.push(counted(ports.len(), "port", "ports")),
+    }
+    if !cause.subject.is_empty() {
+        words.push(printable(&cause.subject));
+    }
+    words.push(format!("for {}", age(now - cause.since)));
+    if cause.pending {
+        words.push("pending".to_owned());
+    }
+    words.join(", ")
+}
+
+/// Text cut to `width` characters.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// The first lines; the last of them shows that there were more.
+fn at_most(mut lines: Vec<String>, limit: usize, width: usize) -> Vec<String> {
+    if lines.len() > limit {
+        lines.truncate(limit);
+        if let Some(last) = lines.last_mut() {
+            *last = cut(&format!("{last} …"), width);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+    const PLAIN: Paint = Paint { colour: false };
+
+    fn pile_up(ports: u16, stale: i32) -> Verdict {
+        let actors = || -> Vec<Actor> {
+            let mut actors: Vec<Actor> = (0..stale)
+                .map(|n| {
+                    let pid = 10 + n;
+                    let start = 1000 * u64::from(pid.unsigned_abs());
+                    let old = actor(pid, 100 + pid.unsigned_abs(), LINE);
+                    (0..ports).fold(old, |old, n| old.tcp(20_000 + 2 * n, start + u64::from(n)))
+                })
+                .collect();
+            actors.push(actor(900, 500, &format!("{LINE} -sf 9")).tcp(80, 1));
+            actors
+        };
+        Film::default().settle(1000.0, &actors())
+    }
+
+    #[test]
+    fn a_cause_takes_six_lines_whatever_its_ports() {
+        for ports in [1, 2, 31, 300] {
+            for width in [80, 120] {
+                let verdict = pile_up(ports, 1);
+                let text = causes(&verdict, PLAIN, width);
+                assert!(text.starts_with("CRITICAL port_stale_listener"), "{text}");
+                assert!(text.lines().count() <= MOST_LINES, "{ports}, {width}:\n{text}");
+                assert!(text.contains("    →    kill -USR1 10"), "{text}");
+                assert!(text.contains("    so   some new clients"), "{text}");
+                for line in text.lines() {
+                    assert!(line.chars().count() <= width, "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_line_says_what_to_do() {
+        let (tint, sentence) = headline(&pile_up(300, 1));
+        assert_eq!(
+            (tint, sentence.as_str()),
+            (
+                Tint::Bad,
+                "1 problem on 1 haproxy; p: some new clients are served by an old configuration. \
+                 First: kill -USR1 10"
+            )
+        );
+        let serving = [actor(10, 1, LINE).tcp(80, 1)];
+        let (tint, sentence) = headline(&Film::default().settle(1000.0, &serving));
+        assert_eq!((tint, sentence.as_str()), (Tint::Good, "no problems on 1 haproxy"));
+    }
+
+    #[test]
+    fn many_causes_of_one_kind_are_folded() {
+        let text = causes(&pile_up(1, 40), PLAIN, 80);
+        assert_eq!(text.matches("CRITICAL").count(), MOST_ALIKE, "{text}");
+        let end = "and 35 more port_stale_listener of p (all: --output json)\n";
+        assert!(text.ends_with(end), "{text}");
+    }
+}

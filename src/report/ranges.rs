@@ -1,0 +1,85 @@
+//! Ports as a person reads them: those that differ only in their number share a line, as ranges.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use super::text::{more, printable};
+use crate::judge::verdict::PortKey;
+use crate::model::numbers;
+
+/// The number of ranges that are written before the rest is counted.
+const MOST_RANGES: usize = 8;
+
+/// Ports of one protocol on one address, interface and network namespace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PortRanges<'a> {
+    /// The first of the ports.
+    pub first: &'a PortKey,
+    /// Their numbers, ascending.
+    pub ranges: Vec<RangeInclusive<u16>>,
+}
+
+/// Groups ports that differ only in their number.
+#[must_use]
+pub fn port_ranges<'a>(ports: impl IntoIterator<Item = &'a PortKey>) -> Vec<PortRanges<'a>> {
+    let mut groups: BTreeMap<_, Vec<&PortKey>> = BTreeMap::new();
+    for key in ports {
+        let PortKey { protocol, address, interface, netns, .. } = key;
+        groups.entry((protocol, address, interface, netns)).or_default().push(key);
+    }
+    let groups = groups.into_values().filter_map(|mut keys| {
+        keys.sort_unstable_by_key(|key| key.port);
+        let ranges = numbers::runs(keys.iter().map(|key| key.port));
+        Some(PortRanges { first: keys.first()?, ranges })
+    });
+    groups.collect()
+}
+
+/// As `tcp 0.0.0.0 80, 20000-20299`.
+impl fmt::Display for PortRanges<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PortKey { protocol, address, interface, netns, .. } = self.first;
+        let mut shown: Vec<String> =
+            self.ranges.iter().take(MOST_RANGES).map(numbers::run).collect();
+        shown.extend(more(self.ranges.len(), MOST_RANGES, "ranges"));
+        write!(f, "{protocol} {address} {}", shown.join(", "))?;
+        if !interface.is_empty() {
+            write!(f, " on {}", printable(interface))?;
+        }
+        if !netns.is_empty() {
+            write!(f, " in network namespace {}", printable(netns))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Protocol;
+
+    fn key(address: &str, port: u16, interface: &str, netns: &str) -> PortKey {
+        let address = address.parse().unwrap();
+        let (interface, netns) = (interface.into(), netns.into());
+        PortKey { protocol: Protocol::Tcp, address, port, interface, netns }
+    }
+
+    #[test]
+    fn ports_that_differ_only_in_their_number_share_a_line() {
+        let mut keys: Vec<PortKey> = (20_000..20_300).map(|n| key("0.0.0.0", n, "", "")).collect();
+        keys.push(key("0.0.0.0", 80, "", ""));
+        keys.push(key("::1", 80, "e\u{7}0", ""));
+        keys.push(key("::1", 80, "", "blue"));
+        keys.extend((1..=10).map(|n| key("10.0.0.1", 2 * n, "", "")));
+        let mut lines: Vec<String> = port_ranges(&keys).iter().map(ToString::to_string).collect();
+        lines.sort();
+        let expected = [
+            "tcp 0.0.0.0 80, 20000-20299",
+            "tcp 10.0.0.1 2, 4, 6, 8, 10, 12, 14, 16, and 2 more ranges",
+            "tcp ::1 80 in network namespace blue",
+            "tcp ::1 80 on e\\u{7}0",
+        ];
+        assert_eq!(lines, expected);
+    }
+}
