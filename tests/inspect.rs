@@ -32,9 +32,14 @@ fn a_table_that_fits_and_says_what_to_do() {
     let output = inspect(&bed, &[]);
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
-    for word in
-        ["no anomalies", "haproxy haproxy  up", "current", "draining", "2 established", "8002"]
-    {
+    for word in [
+        "no problems on 1 haproxy",
+        "haproxy haproxy  up",
+        "current",
+        "draining",
+        "2 established",
+        "8002",
+    ] {
         assert!(said.contains(word), "{word:?} is not in:\n{said}");
     }
     assert!(!said.contains('\x1b'), "no colour where there is no terminal: {said}");
@@ -52,12 +57,19 @@ fn a_table_that_fits_and_says_what_to_do() {
         (output.status.code() == Some(1)).then_some(output)
     });
     let said = text(&output.stdout);
-    for word in
-        ["CRITICAL port_s", "127.0.0.1:8002", "    why  ", &format!("→    kill -USR1 {stranded}")]
-    {
+    for word in [
+        "1 problem on 1 haproxy",
+        "CRITICAL port_s",
+        "127.0.0.1:8002",
+        "    why  ",
+        &format!("→    kill -USR1 {stranded}"),
+    ] {
         assert!(said.contains(word), "{word:?} is not in:\n{said}");
     }
-    assert!(said.find("CRITICAL") < said.find("haproxy haproxy"), "anomalies first:\n{said}");
+    assert!(
+        said.starts_with('1') && said.find("CRITICAL") < said.find("haproxy haproxy"),
+        "causes first:\n{said}"
+    );
 }
 
 /// The number that began it all: not a listener, and here is why it is taken.

@@ -37,9 +37,10 @@ fn a_browser_shows_it() {
     assert!(!dom.contains("<img"), "{dom}");
     for wanted in [
         "&lt;img src=x onerror=console.log(7)&gt;</h2>",
-        // The rows of ports and the anomalies about two of them.
+        // The row of ports, and one cause for two of them.
         "tcp 127.0.0.1:8001–8003",
-        "port_out_of_range: tcp 127.0.0.1:8002–8003",
+        "port_out_of_range</h4>",
+        "2 ports: tcp 127.0.0.1 8002-8003",
         &format!("<td class=\"number\">{}", service.serving()),
         "href=\"/metrics\"",
     ] {

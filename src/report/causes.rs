@@ -59,13 +59,12 @@ pub fn headline(verdict: &Verdict) -> (Tint, String) {
         let _ = write!(sentence, "; down: {}", down.join(", "));
     }
     if let Some((service, worst)) = all.first().filter(|(_, c)| c.severity != Severity::Info) {
-        let remedy = worst.advice.split(": ").next().unwrap_or_default();
         let _ = write!(
             sentence,
             "; {}: {}. First: {}",
             printable(&service.name),
             worst.effect(),
-            printable(remedy)
+            printable(remedy(&worst.advice))
         );
     }
     let tint = match () {
@@ -74,6 +73,12 @@ pub fn headline(verdict: &Verdict) -> (Tint, String) {
         () => Tint::Good,
     };
     (tint, sentence)
+}
+
+/// The command with which an advice begins, or its first clause.
+fn remedy(advice: &str) -> &str {
+    let clause = advice.split("; ").next().unwrap_or_default();
+    if clause.starts_with("kill ") { clause.split(": ").next().unwrap_or_default() } else { clause }
 }
 
 /// The causes, the worst first, each in at most six lines.

@@ -62,10 +62,7 @@ pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
                 named.join(", "),
                 member.process.own_pid()
             )],
-            advice: format!(
-                "the next reload would signal the wrong process: echo {} > {path}",
-                member.process.own_pid()
-            ),
+            advice: format!("echo {} > {path}", member.process.own_pid()),
             ..Finding::default()
         });
     }
