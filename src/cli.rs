@@ -90,6 +90,12 @@ pub enum Command {
     Inspect(Inspect),
     /// Judge a HAProxy configuration before a reload: would it succeed, and is it allowed?
     Check(Check),
+    /// Print the runbook about a kind of anomaly or an alert: what it means and what to do.
+    Explain {
+        /// Kind or alert, such as port_blocked or HAProxyDown.
+        #[arg(value_name = "KIND|ALERT")]
+        name: String,
+    },
     /// Write the completions of a shell to standard output.
     Completions {
         /// The shell.

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         None | Some(Command::Serve) => cmd::serve::run(&cli.options),
         Some(Command::Inspect(inspect)) => cmd::inspect::run(&cli.options, inspect),
         Some(Command::Check(check)) => cmd::check::run(&cli.options, check),
+        Some(Command::Explain { name }) => cmd::explain::run(name),
         Some(Command::Completions { shell }) => cmd::manual::completions(*shell),
         Some(Command::Man) => cmd::manual::man(),
     };

@@ -1,6 +1,7 @@
 //! The commands. Each one returns an exit code.
 
 pub mod check;
+pub mod explain;
 pub mod inspect;
 pub mod manual;
 pub mod serve;
@@ -40,6 +41,14 @@ pub enum Error {
         name: String,
         /// The known names.
         names: Vec<String>,
+    },
+    /// `explain` was asked about something that has no runbook.
+    #[error("no runbook about {name:?}; there are: {}", names.join(", "))]
+    UnknownRunbook {
+        /// The name that was given.
+        name: String,
+        /// The kinds and alerts that have one.
+        names: Vec<&'static str>,
     },
     /// `-f` names a file that does not exist.
     #[error("{}: no such file or directory", path.display())]

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::Case;
+use super::verdict::{PortKey, Target};
 use crate::haproxy::lineage::generations::Generation;
-use crate::model::{Details, Process, ProcessId, SocketInode};
+use crate::model::{Details, PortRole, PortUse, Process, ProcessId, SocketInode};
 
 /// The process of a service that holds a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,20 @@ impl<'a> Owners<'a> {
             }
         }
         owners
+    }
+
+    /// What has to go so that `service` can bind a port that `used` blocks: one connection, one of its own
+    /// processes, or else whatever the holder is.
+    #[must_use]
+    pub fn target(&self, service: &str, used: &PortUse, holder: &str, key: &PortKey) -> Target {
+        let owner = self.by_inode.get(&used.inode.unwrap_or_default());
+        match owner.filter(|owner| owner.service == service) {
+            _ if matches!(used.role, PortRole::Connected(_)) => {
+                Target::Connection(holder.to_owned(), key.clone())
+            }
+            Some(owner) => Target::Process(owner.process),
+            None => Target::Holder(holder.to_owned()),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The kinds of anomalies: one row for each, with its name, its severity, its title and its effect.
+//! The kinds of anomalies: one row for each, with its name, its severity, its alert, its
+//! title and its effect.
 
 use crate::model::named::named;
 
@@ -15,9 +16,9 @@ named! {
 }
 
 /// Defines [`Kind`] from its rows: the title as documentation, then the variant, its name, its
-/// severity and its effect. The rule of a kind lies in `judge/rules/`, in the file of that name.
+/// severity, its alert and its effect. The rule of a kind lies in `judge/rules/`, in the file of that name.
 macro_rules! kinds {
-    ($($(#[doc = $title:literal])+ $kind:ident $name:literal $severity:ident $effect:literal;)+) => {
+    ($($(#[doc = $title:literal])+ $kind:ident $name:literal $severity:ident $alert:literal $effect:literal;)+) => {
         named! {
             /// What kind of anomaly it is (label `kind`), in the order in which a person reads them.
             pub enum Kind {
@@ -31,6 +32,14 @@ macro_rules! kinds {
             pub fn severity(self) -> Severity {
                 match self {
                     $(Kind::$kind => Severity::$severity,)+
+                }
+            }
+
+            /// The alert about it, which is also the name of its runbook in `alerts/runbooks`.
+            #[must_use]
+            pub fn alert(self) -> &'static str {
+                match self {
+                    $(Kind::$kind => $alert,)+
                 }
             }
 
@@ -48,51 +57,67 @@ macro_rules! kinds {
 kinds! {
     /// The current generation listens outside the allowed ports.
     PortOutOfRange "port_out_of_range" Warning
+        "HAProxyPortOutOfRange"
         "clients reach ports that the policy does not allow";
     /// The current generation listens on a port that no configuration on disk declares.
     PortUndeclared "port_undeclared" Warning
+        "HAProxyPortUndeclared"
         "clients use ports that the next reload closes";
     /// A declared port that no current process listens on, and that nothing blocks.
     PortMissing "port_missing" Critical
+        "HAProxyPortMissing"
         "clients of these ports are refused";
     /// A stale process still holds a listening socket.
     PortStaleListener "port_stale_listener" Critical
+        "HAProxyStaleListener"
         "some new clients are served by an old configuration";
     /// A declared port that is not bound is held by something else.
     PortBlocked "port_blocked" Critical
+        "HAProxyPortBlocked"
         "these ports are not served, and the next start or reload fails";
     /// Two generations or two services accept on one port through separate sockets.
     PortSplit "port_split" Critical
+        "HAProxyPortSplit"
         "clients reach one of two configurations, by chance";
     /// A port lies in the kernel's ephemeral range, unreserved.
     PortEphemeral "port_ephemeral" Info
+        "HAProxyPortEphemeral"
         "an outgoing connection may take the port while it is not bound";
     /// Connections are dropped at a listener's full accept queue.
     PortBacklog "port_backlog" Warning
+        "HAProxyAcceptQueueFull"
         "new clients wait or are dropped";
     /// A stale process with nothing left does not exit.
     ProcessIdle "process_idle" Warning
+        "HAProxyStaleProcessIdle"
         "no client is hurt; memory is held for nothing";
     /// Dead processes are not reaped by their parent.
     ProcessZombie "process_zombie" Warning
+        "HAProxyZombies"
         "no client is hurt; pids are used up";
     /// A worker has lost its master.
     ProcessOrphan "process_orphan" Warning
+        "HAProxyOrphan"
         "no reload reaches this process";
     /// The last reload of a master did not land.
     ReloadFailed "reload_failed" Warning
+        "HAProxyReloadFailed"
         "clients are served by the old configuration";
     /// Two reloads ran at once, and both left a listening process.
     ReloadRaced "reload_raced" Critical
+        "HAProxyReloadRaced"
         "clients reach one of several configurations, by chance";
     /// The pidfile does not name the serving process.
     PidfileMismatch "pidfile_mismatch" Warning
+        "HAProxyPidfileMismatch"
         "the next reload signals the wrong process";
     /// The configuration on disk is not the one that serves.
     ConfigNotLoaded "config_not_loaded" Info
+        "HAProxyConfigNotLoaded"
         "what was edited is not in effect";
     /// The running executable was replaced on disk.
     BinaryOutdated "binary_outdated" Info
+        "HAProxyBinaryOutdated"
         "the upgrade is not in effect";
 }
 

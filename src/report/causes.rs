@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::ranges::port_ranges;
-use super::table::{lines, port_name};
-use super::text::{Paint, Tint, age, counted, printable, wrap};
+use super::ranges::{port_name, port_ranges};
+use super::text::{Paint, Tint, age, counted, lines, printable, wrap};
 use crate::judge::verdict::{Cause, ServiceVerdict, Verdict};
 use crate::policy::kind::{Kind, Severity};
 

@@ -7,6 +7,7 @@ mod json;
 pub mod page;
 pub mod port;
 mod ranges;
+pub mod runbooks;
 pub mod table;
 pub mod text;
 

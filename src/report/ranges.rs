@@ -1,7 +1,7 @@
 //! Ports as a person reads them: those that differ only in their number share a line, as ranges.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::RangeInclusive;
 
 use super::text::{more, printable};
@@ -52,6 +52,20 @@ impl fmt::Display for PortRanges<'_> {
         }
         Ok(())
     }
+}
+
+/// Names a port, such as `tcp 0.0.0.0:80`, with its interface and network namespace if it has them.
+#[must_use]
+pub fn port_name(key: &PortKey) -> String {
+    let mut name =
+        format!("{} {}", key.protocol, crate::check::finding::socket(key.address, key.port));
+    if !key.interface.is_empty() {
+        let _ = write!(name, "%{}", printable(&key.interface));
+    }
+    if !key.netns.is_empty() {
+        let _ = write!(name, " in netns {}", printable(&key.netns));
+    }
+    name
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::causes::{causes, headline};
-use super::text::{Paint, Tint, age, counted, list, more, printable, wrap};
+use super::text::{Paint, Tint, age, counted, lines, list, more, printable, wrap};
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::{Port, PortKey, ProcessView, ServiceVerdict, StaleState, Verdict};
 use crate::model::{Unreadable, numbers};
@@ -50,17 +50,6 @@ pub fn table(verdict: &Verdict, paint: Paint, width: usize) -> String {
     }
     unreadable(&mut text, &verdict.unreadable, paint, width);
     text
-}
-
-/// Writes words behind a mark, and aligns the following lines with the first.
-pub(super) fn lines(text: &mut String, mark: &str, words: &str, width: usize) {
-    let indent = mark.chars().count();
-    for (index, line) in wrap(words, width.saturating_sub(indent)).iter().enumerate() {
-        let _ = match index {
-            0 => writeln!(text, "{mark}{line}"),
-            _ => writeln!(text, "{:indent$}{line}", ""),
-        };
-    }
 }
 
 fn service(text: &mut String, service: &ServiceVerdict, now: f64, paint: Paint, width: usize) {
@@ -230,20 +219,6 @@ pub(super) fn columns(
 
 /// The indent of a cell that continues below its row.
 const BELOW: usize = 9;
-
-/// Names a port, such as `tcp 0.0.0.0:80`, with its interface and network namespace if it has them.
-#[must_use]
-pub fn port_name(key: &PortKey) -> String {
-    let mut name =
-        format!("{} {}", key.protocol, crate::check::finding::socket(key.address, key.port));
-    if !key.interface.is_empty() {
-        let _ = write!(name, "%{}", printable(&key.interface));
-    }
-    if !key.netns.is_empty() {
-        let _ = write!(name, " in netns {}", printable(&key.netns));
-    }
-    name
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Text for a person: foreign text made harmless, ages, lists, wrapped lines and colour.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::ops::Range;
 
 /// Paints words for a terminal, or leaves them plain.
@@ -117,6 +117,17 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Writes words behind a mark, and aligns the following lines with the first.
+pub fn lines(text: &mut String, mark: &str, words: &str, width: usize) {
+    let indent = mark.chars().count();
+    for (index, line) in wrap(words, width.saturating_sub(indent)).iter().enumerate() {
+        let _ = match index {
+            0 => writeln!(text, "{mark}{line}"),
+            _ => writeln!(text, "{:indent$}{line}", ""),
+        };
+    }
 }
 
 /// The number of bytes of an excerpt that precede the underlined ones.

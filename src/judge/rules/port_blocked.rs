@@ -13,7 +13,7 @@ use crate::haproxy::places::{Endpoint, Places};
 use crate::judge::case::port_key;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER};
 use crate::judge::owners::Owners;
-use crate::judge::verdict::{PortKey, Subject, Target};
+use crate::judge::verdict::Subject;
 use crate::model::{Configuration, Details, NamespaceId, PortRole, PortUse, Protocol, Snapshot};
 
 /// The ports that a service wants: one that has processes, or one that is only remembered.
@@ -208,7 +208,7 @@ fn finding(
         (None, None) => format!("a process that could not be seen, of uid {}", used.uid),
     };
     let port = key.port;
-    let target = target(wanted, used, &holder, &key);
+    let target = wanted.owners.target(wanted.name, used, &holder, &key);
     let (what, advice) = match (used.role, used.remote) {
         (PortRole::Connected(_), Some((address, remote))) => (
             format!(
@@ -230,18 +230,6 @@ fn finding(
     evidence.extend(declared_at(wanted.configuration, wanted.places, endpoint));
     let subject = Subject { port: Some(key), holder };
     Finding { subject, target, evidence, advice, ..Finding::default() }
-}
-
-/// What has to go: one connection, a process of the service, or whatever the holder is.
-fn target(wanted: &WantedPorts<'_>, used: &PortUse, holder: &str, key: &PortKey) -> Target {
-    let owner = wanted.owners.by_inode.get(&used.inode.unwrap_or_default());
-    match owner.filter(|owner| owner.service == wanted.name) {
-        _ if matches!(used.role, PortRole::Connected(_)) => {
-            Target::Connection(holder.to_owned(), key.clone())
-        }
-        Some(owner) => Target::Process(owner.process),
-        None => Target::Holder(holder.to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -284,6 +272,7 @@ mod tests {
             receive_buffer_bytes: Some(2304),
             ..used(Protocol::Udp, Peerless, "0.0.0.0:444", 6, 0)
         };
+        let datagrams = |at: &str| used(Protocol::Udp, Peerless, at, 6, 0);
         let table: [Row; 13] = [
             ("no socket has it", vec![serving()], vec![], &[]),
             (
@@ -352,15 +341,10 @@ mod tests {
             (
                 "a program's UDP socket",
                 vec![serving()],
-                vec![used(Protocol::Udp, Peerless, "0.0.0.0:444", 6, 0)],
+                vec![datagrams("0.0.0.0:444")],
                 &["port_blocked udp 444 dnsmasq"],
             ),
-            (
-                "the other protocol",
-                vec![serving()],
-                vec![used(Protocol::Udp, Peerless, "0.0.0.0:53", 6, 0)],
-                &[],
-            ),
+            ("the other protocol", vec![serving()], vec![datagrams("0.0.0.0:53")], &[]),
         ];
         for (what, actors, uses, expected) in table {
             assert_eq!(blocked(&actors, &uses), expected, "{what}");
@@ -373,6 +357,7 @@ mod tests {
         use PortRole::{Bound, Connected, Listening};
         let on = |interface: &str, used| PortUse { interface: Some(interface.to_owned()), ..used };
         let listens = || tcp_use(Listening, "0.0.0.0:53", 5, 99);
+        let outgoing = tcp_use(Connected(Established), "[2001:db8::1]:59044", 5, 99);
         let table = [
             ("on both families", ":::53", listens(), true),
             ("on IPv6 alone", ":::53 v6only", listens(), false),
@@ -380,12 +365,7 @@ mod tests {
             ("on one of all interfaces", ":53", on("eth0", listens()), true),
             ("on its interface", ":53 interface eth0", on("eth0", listens()), true),
             ("bound by a program", ":53", tcp_use(Bound, "0.0.0.0:53", 5, 99), true),
-            (
-                "an outgoing connection over IPv6",
-                ":59044",
-                tcp_use(Connected(Established), "[2001:db8::1]:59044", 5, 99),
-                true,
-            ),
+            ("an outgoing connection over IPv6", ":59044", outgoing, true),
         ];
         for (what, bind, used, expected) in table {
             let wanted = format!("frontend a\n bind :80\n bind {bind}\n");
