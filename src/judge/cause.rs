@@ -115,7 +115,8 @@ fn id(service: &str, kind: Kind, target: &Target) -> String {
     };
     let text = format!("{service}\0{}\0{acted_on}", kind.as_str());
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    let first = digest.as_ref().iter().take(6).fold(0, |id, byte| id << 8 | u64::from(*byte));
+    format!("{first:012x}")
 }
 
 #[cfg(test)]

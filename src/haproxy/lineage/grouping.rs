@@ -261,3 +261,122 @@ fn is_alive(members: &[Member<'_>], later: &Member<'_>, pid: i32) -> bool {
             && member.process.own_pid() == pid
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::judge::verdict::ServiceVerdict;
+    use crate::model::ConnectionState::Established;
+    use crate::model::Pidfile;
+    use crate::stage::{Actor, Film, actor};
+
+    const PLACE: &str = "haproxy -D -f /lb.cfg";
+    const USER: u32 = 65534;
+
+    /// What the actors are at a fresh look, a service each: `10 stale, 11 current`.
+    fn casts(actors: &[Actor]) -> Vec<String> {
+        let verdict = Film::default().settle(1000.0, actors);
+        let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
+        casts.sort();
+        casts
+    }
+
+    /// `haproxy -f a.cfg -sf $(pidof haproxy)`.
+    #[test]
+    fn what_a_neighbour_stops_stays_what_it_was() {
+        let mut film = Film::default();
+        let a = || actor(10, 1, "haproxy -D -f /a.cfg -p /run/a");
+        let b = || actor(20, 2, "haproxy -D -f /b.cfg -p /run/b");
+        film.settle(970.0, &[a().tcp(80, 1), b().tcp(90, 2)]);
+        let next = actor(30, 1003, "haproxy -D -f /a.cfg -p /run/a -sf 10 20").tcp(80, 3);
+        let drains = |actor: Actor| actor.connected(9, Established);
+        let verdict = film.see(1004.0, &[drains(a()), drains(b()), next]);
+        let [first, second] = verdict.services.as_slice() else { panic!("{verdict:#?}") };
+        assert_eq!((first.up, first.cast().as_str()), (Some(true), "10 stale, 30 current"));
+        assert_eq!((second.up, second.cast().as_str()), (Some(false), "20 stale"));
+        let how = second.processes[0].superseded.unwrap();
+        assert_eq!((how.by.pid, how.proof.as_str()), (30, "told"));
+    }
+
+    /// A fresh look at `haproxy -f a.cfg -sf $(pidof haproxy)`.
+    #[test]
+    fn a_list_that_names_its_own_predecessor_and_a_neighbour() {
+        let named = |actor: Actor, path: &str, pid: i32| {
+            actor.pidfile(&[pid]).change(|process| {
+                let pidfile = process.pidfile.take();
+                process.pidfile = pidfile.map(|file| Pidfile { path: path.into(), ..file });
+            })
+        };
+        let drains = |actor: Actor| actor.connected(9, Established);
+        let first = || drains(actor(10, 1, "haproxy -D -f /a.cfg -p /run/a"));
+        let other = |line: &str| drains(named(actor(20, 2, line), "/run/b", 20));
+        let next = |list: &str| {
+            let line = format!("haproxy -D -f /a.cfg -p /run/a -sf {list}");
+            named(actor(30, 3, &line), "/run/a", 30).tcp(80, 3)
+        };
+        let neighbour = "haproxy -D -f /b.cfg -p /run/b";
+        let one: &[&str] = &["10 stale, 20 stale, 30 current"];
+        let table: [(&str, Vec<Actor>, &[&str]); 4] = [
+            (
+                "its own pidfile and configuration",
+                vec![first(), other(neighbour), next("10 20")],
+                &["10 stale, 30 current", "20 stale"],
+            ),
+            (
+                "the same configuration",
+                vec![first(), other("haproxy -D -f /a.cfg -p /run/b"), next("10 20")],
+                one,
+            ),
+            (
+                "it replaced the neighbour before",
+                vec![
+                    other(neighbour).change(|p| p.id.start_ticks = 50),
+                    drains(actor(10, 1, "haproxy -D -f /a.cfg -p /run/a -sf 20")),
+                    next("10 20"),
+                ],
+                &["20 stale, 10 stale, 30 current"],
+            ),
+            (
+                "nothing in the list is its own: a move to other paths",
+                vec![other(neighbour), next("20")],
+                &["20 stale, 30 current"],
+            ),
+        ];
+        for (what, actors, expected) in table {
+            assert_eq!(casts(&actors), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_was_never_reaped_belongs_to_what_was_started_next() {
+        let launcher = || actor(9, 100, PLACE).child_of(77).dead();
+        let serving = |pid| actor(pid, 100, PLACE).tcp(80, 1);
+        let elsewhere = |pid| actor(pid, 100, "haproxy -D -f /o.cfg").tcp(81, 2).in_cgroup("/o");
+        let forgotten = |actor: Actor| actor.change(|process| process.cgroup = None);
+        let in_container = |actor: Actor| {
+            actor.change(|process| process.pid_namespace = Some(crate::model::NamespaceId(7)))
+        };
+        let found = ["11 current", "9 stale, 10 current"];
+        let table: [(&str, [Actor; 3], &[&str]); 5] = [
+            ("in its cgroup", [launcher(), serving(10), elsewhere(11)], &found),
+            ("in no known cgroup", [forgotten(launcher()), serving(10), elsewhere(11)], &found),
+            (
+                "in its cgroup, not the very next",
+                [launcher(), elsewhere(10), serving(11)],
+                &["10 current", "9 stale, 11 current"],
+            ),
+            (
+                "in its container",
+                [in_container(forgotten(launcher())), serving(10), in_container(elsewhere(11))],
+                &["10 current", "9 stale, 11 current"],
+            ),
+            (
+                "another user's",
+                [forgotten(launcher()).of_user(USER), serving(10), elsewhere(11).of_user(USER)],
+                &["10 current", "9 stale, 11 current"],
+            ),
+        ];
+        for (what, actors, expected) in table {
+            assert_eq!(casts(&actors), expected, "{what}");
+        }
+    }
+}
