@@ -11,12 +11,15 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::body::Chunks;
 use super::page::{Page, Settings};
 use crate::report::page::landing;
+use crate::report::runbooks;
 
 /// The path that reloads the configuration.
 pub const RELOAD: &str = "/-/reload";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
 const STATE: &str = "/state.json";
+/// Below it are the runbooks, by kind or alert.
+const RUNBOOKS: &str = "/runbooks/";
 
 /// The content type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -37,8 +40,10 @@ pub fn answer<B>(
     page: Option<&Page>,
 ) -> Response<Chunks> {
     let path = request.uri().path();
-    let known =
-        path == settings.telemetry_path || ["/", STATE, HEALTHY, READY, RELOAD].contains(&path);
+    let runbook = path.strip_prefix(RUNBOOKS).and_then(runbooks::runbook);
+    let known = path == settings.telemetry_path
+        || ["/", STATE, HEALTHY, READY, RELOAD].contains(&path)
+        || runbook.is_some();
     if !known {
         return text(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
     }
@@ -53,6 +58,9 @@ pub fn answer<B>(
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return only("GET, HEAD", "only GET and HEAD\n");
+    }
+    if let Some(runbook) = runbook {
+        return respond(StatusCode::OK, TEXT, [Bytes::from_static(runbook.as_bytes())]);
     }
     match path {
         "/" => person(settings, page),
@@ -211,6 +219,10 @@ mod tests {
             (Method::GET, "/", None, 200),
             (Method::GET, "/state.json", None, 503),
             (Method::GET, "/state.json", Some(&fresh), 200),
+            (Method::GET, "/runbooks/port_blocked", None, 200),
+            (Method::GET, "/runbooks/HAProxyDown", None, 200),
+            (Method::POST, "/runbooks/HAProxyDown", None, 405),
+            (Method::GET, "/runbooks/../README", None, 404),
             (Method::GET, "/-/healthy", None, 200),
             (Method::GET, "/-/ready", None, 503),
             (Method::GET, "/-/ready", Some(&fresh), 200),

@@ -29,7 +29,7 @@ fn article(cause: &Cause, now: f64) -> Markup {
         article class=(cause.severity.as_str()) id={ "cause-" (cause.id) } {
             h4 {
                 span.severity { (cause.severity.as_str()) }
-                " " (cause.kind.as_str())
+                " " a href={ "/runbooks/" (cause.kind.as_str()) } { (cause.kind.as_str()) }
                 @if !cause.subject.is_empty() { ": " (printable(&cause.subject)) }
             }
             p {
