@@ -201,7 +201,8 @@ fn at_most(mut lines: Vec<String>, limit: usize, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::{Actor, Film, actor};
+    use crate::model::PortRole;
+    use crate::stage::{Actor, Film, actor, tcp_use};
 
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
     const PLAIN: Paint = Paint { colour: false };
@@ -253,6 +254,27 @@ mod tests {
         let serving = [actor(10, 1, LINE).tcp(80, 1)];
         let (tint, sentence) = headline(&Film::default().settle(1000.0, &serving));
         assert_eq!((tint, sentence.as_str()), (Tint::Good, "no problems on 1 haproxy"));
+    }
+
+    /// 300 ports, one stranded process, and a new port that it blocks.
+    #[test]
+    fn the_founding_incident_fits_one_screen() {
+        let old =
+            (0..301).fold(actor(10, 100, LINE), |old, n| old.tcp(20_000 + n, 1000 + u64::from(n)));
+        let wanted = "frontend a\n bind :80\n bind :20300\n";
+        let new = actor(11, 200, &format!("{LINE} -sf 9")).configured(wanted, 150).tcp(80, 1);
+        let uses = [tcp_use(PortRole::Listening, "0.0.0.0:20300", 1300, 99)];
+        let mut film = Film::default();
+        film.see_uses(1000.0, &[old.clone(), new.clone()], &uses);
+        let verdict = film.see_uses(1030.0, &[old, new], &uses);
+        let kinds: Vec<_> = verdict.one().causes[0].kinds.iter().map(|k| k.as_str()).collect();
+        assert_eq!(kinds, ["port_blocked", "port_stale_listener"]);
+        let (_, sentence) = headline(&verdict);
+        assert!(sentence.starts_with("1 problem on 1 haproxy; p: these ports"), "{sentence}");
+        assert!(sentence.ends_with("First: kill -USR1 10"), "{sentence}");
+        let text = crate::report::table::table(&verdict, PLAIN, 80);
+        let above = text.lines().take_while(|line| !line.starts_with("haproxy p")).count();
+        assert!(above <= 24, "{above} lines:\n{text}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::{Member, Role};
 use crate::haproxy::places::{Endpoint, Places};
 use crate::judge::case::{Case, PortSockets};
+use crate::judge::owners::Owner;
 use crate::model::declared::Listener;
 use crate::model::{Configuration, ProcessId, Signals};
 
@@ -82,6 +83,16 @@ pub fn how_to_end(member: &Member<'_>) -> String {
             )
         }
         _ => format!("kill -USR1 {pid}: it closes its listeners and drains"),
+    }
+}
+
+/// What frees a port for `service`: its own stale process closes its listeners when it is asked to.
+pub fn how_to_free(owner: Option<&Owner<'_>>, service: &str, port: u16) -> String {
+    match owner.filter(|owner| owner.service == service && owner.generation == Generation::Stale) {
+        Some(stale) => {
+            format!("kill -USR1 {}: it is stale; then start or reload", stale.process.pid)
+        }
+        None => format!("stop or move its holder (ss -tulnp sport = {port}), then start or reload"),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::explain::{declared_at, declaring};
+use super::explain::{declared_at, declaring, how_to_free};
 use super::input::RuleInput;
 use crate::haproxy::binding::{Answer, Bind, Ephemeral, Reuse, Terms, is_outgoing, only_sends};
 use crate::haproxy::lineage::generations::Generation;
@@ -223,7 +223,7 @@ fn finding(
         ),
         _ => (
             format!("{who} holds it: socket {inode} on {}, uid {}", used.address, used.uid),
-            format!("stop or move its holder (ss -tulnp sport = {port}), then start or reload"),
+            how_to_free(wanted.owners.by_inode.get(&inode), wanted.name, port),
         ),
     };
     let mut evidence = vec![what, "the next start or reload fails with Address in use".to_owned()];
