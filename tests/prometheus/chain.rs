@@ -359,9 +359,19 @@ fn durations(rules: &str) -> usize {
         .flat_map(|group| group["rules"].as_sequence().expect("rules"))
         .map(|rule| {
             let waits = ["for", "keep_firing_for"].iter().filter(|key| rule.get(**key).is_some());
-            waits.count() + rule["expr"].as_str().expect("expr").matches('[').count()
+            let annotations = rule["annotations"].as_mapping().into_iter().flatten();
+            let texts =
+                annotations.filter_map(|(_, text)| text.as_str()).chain(rule["expr"].as_str());
+            waits.count() + texts.map(ranges).sum::<usize>()
         })
         .sum()
+}
+
+/// The durations in the ranges of an expression: `[5m]` has one, `[1d:5m]` two.
+fn ranges(text: &str) -> usize {
+    let ranges = text.split('[').skip(1).filter_map(|rest| rest.split_once(']'));
+    let durations = ranges.flat_map(|(range, _)| range.split(':'));
+    durations.filter(|part| part.starts_with(|letter: char| letter.is_ascii_digit())).count()
 }
 
 #[test]

@@ -42,10 +42,16 @@ fn pieces(rules: &str) -> Vec<Piece> {
             text.push_str(before);
             text.push('[');
             rest = after;
-            let Some(value) = after.split(']').next().and_then(milliseconds) else { continue };
-            found.push(Piece::Text(std::mem::take(&mut text)));
-            found.push(Piece::Milliseconds(value));
-            rest = &after[after.find(']').expect("it was split there")..];
+            let Some((inside, end)) = after.split_once(']') else { continue };
+            // A subquery has two durations: `[1d:5m]`.
+            let values: Option<Vec<u64>> = inside.split(':').map(milliseconds).collect();
+            let Some(values) = values else { continue };
+            for (place, value) in values.into_iter().enumerate() {
+                text.push_str(if place > 0 { ":" } else { "" });
+                found.push(Piece::Text(std::mem::take(&mut text)));
+                found.push(Piece::Milliseconds(value));
+            }
+            rest = &after[after.len() - end.len() - 1..];
         }
         text.push_str(rest);
     }
@@ -106,7 +112,7 @@ pub fn faster(rules: &str, factor: u64) -> String {
 
 #[test]
 fn only_durations_change() {
-    let rules = "  # for: 5m, [5m]\n  expr: rate(a{b=\"[x]\"}[1h15m]) > 5\n  for: 10m\n  keep_firing_for: 1h\n  description: for: 5m [y]\n";
-    let fast = "  # for: 5m, [5m]\n  expr: rate(a{b=\"[x]\"}[75000ms]) > 5\n  for: 10000ms\n  keep_firing_for: 60000ms\n  description: for: 5m [y]\n";
+    let rules = "  # for: 5m, [5m]\n  expr: rate(a{b=\"[x]\"}[1h15m]) > f(c[1h:5m])\n  for: 10m\n  keep_firing_for: 1h\n  description: for: 5m [y]\n";
+    let fast = "  # for: 5m, [5m]\n  expr: rate(a{b=\"[x]\"}[75000ms]) > f(c[60000ms:5000ms])\n  for: 10000ms\n  keep_firing_for: 60000ms\n  description: for: 5m [y]\n";
     assert_eq!(faster(rules, 60), fast);
 }
