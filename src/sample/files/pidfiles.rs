@@ -87,7 +87,12 @@ fn pidfile_of(
     let viewer = root_view(procfs, found, all).ok_or(ReadError::Denied);
     let root = viewer.and_then(|pid| ProcDir::open(procfs, pid)?.root());
     let mut pidfile = Pidfile::unread(path);
-    let Ok(root) = root else { return Some(pidfile) };
+    let root = match root {
+        Ok(root) => root,
+        // It has ended since it was found, so nothing hides its pidfile.
+        Err(ReadError::Gone) => return None,
+        Err(_) => return Some(pidfile),
+    };
     match route::follow(&root, &pidfile.path) {
         Ok(route) => {
             pidfile.writer = sole_writer(&route.steps, false);
