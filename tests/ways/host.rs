@@ -240,6 +240,7 @@ impl<'r> Host<'r> {
             let processes = truth::processes(&self.bed);
             if let Some(process) = self.ask(index, number, &processes)
                 && fits(process.pid)
+                && !self.is_unseen_haproxy(process.parent, &processes)
             {
                 break (process.clone(), processes.clone());
             }
@@ -257,6 +258,13 @@ impl<'r> Host<'r> {
             progress.masters[number].insert(master.pid);
         }
         Ok(())
+    }
+
+    /// A master that executes itself anew has no environment for a moment, and so is not among the
+    /// processes of its row.
+    fn is_unseen_haproxy(&self, pid: i32, processes: &[truth::Process]) -> bool {
+        let name = self.bed.process_file(pid, "comm").unwrap_or_default();
+        name.trim_end() == "haproxy" && !processes.iter().any(|process| process.pid == pid)
     }
 
     /// The process that answers for a service.
