@@ -129,9 +129,9 @@ impl Page {
         self.all(name, &[]).map(|sample| sample.label(label).to_owned()).collect()
     }
 
-    /// The names of the `HAProxy`s on the page.
+    /// The names of the `HAProxy`s on the page, also of those of which it is not known whether they are up.
     pub fn haproxys(&self) -> BTreeSet<String> {
-        self.label_values("haproxy_host_up", "haproxy")
+        self.label_values("haproxy_host_info", "haproxy")
     }
 
     /// The kinds of anomaly on the page now, over all `HAProxy`s.

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::support::*;
 
 /// The series that differ from page to page on a quiet host too, or that count the newcomers.
-const VARYING: [(&str, &str); 8] = [
+const VARYING: [(&str, &str); 7] = [
     ("haproxy_host_haproxys", "counts the newcomers"),
-    ("haproxy_host_unreadable", "counts what is not read of the newcomers within their allowance"),
     ("haproxy_host_sample_", "time and duration of the sample"),
     ("haproxy_host_resident_memory_bytes", "HAProxy allocates and frees"),
     ("haproxy_host_memory_available_bytes", "the memory of the host"),
