@@ -3,6 +3,7 @@
 pub mod check;
 pub mod explain;
 pub mod inspect;
+mod journal;
 pub mod manual;
 pub mod serve;
 

@@ -1,6 +1,5 @@
 //! `serve`: samples in the background and serves the pages of the last sample.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -9,15 +8,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::journal::Journal;
 use super::{Error, OK};
 use crate::cli::Options;
-use crate::judge::verdict::{Cause, ServiceVerdict, Verdict};
 use crate::metrics::{Exporter, Limits, Renderer};
-use crate::model::UnixSeconds;
-use crate::policy::kind::Kind;
-use crate::report::causes::ports_of;
-use crate::report::text::age;
-use crate::rights;
 use crate::sample::proc::own;
 use crate::watch::Watcher;
 use crate::web::{self, Page, Reloaded, Security, Settings};
@@ -112,65 +106,4 @@ fn sample(
 
 fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// The log names so many things that could not be read, for as long as the exporter runs: a user can
-/// name new ones without end.
-const MOST_LOGGED: usize = 500;
-
-/// Logs each thing once: missing rights, unreadable sources, and causes that begin and end.
-#[derive(Debug, Default)]
-struct Journal {
-    rights: bool,
-    unreadable: BTreeSet<(&'static str, String)>,
-    /// The causes that fire, by their ids: service, kind, subject, and since when.
-    causes: BTreeMap<String, (String, Kind, String, UnixSeconds)>,
-}
-
-impl Journal {
-    fn write(&mut self, verdict: &Verdict) {
-        if !verdict.unreadable.is_empty() && !self.rights {
-            self.rights = true;
-            for (right, unseen) in rights::missing() {
-                warn!(right, unseen, "a right is missing");
-            }
-        }
-        for entry in &verdict.unreadable {
-            let what = entry.what.as_str();
-            if self.unreadable.len() == MOST_LOGGED {
-                break;
-            }
-            if self.unreadable.insert((what, entry.reason.clone())) {
-                let (subject, reason) = (&entry.subject, &entry.reason);
-                warn!(what, subject, reason, "could not be read; logged once for each reason");
-                if self.unreadable.len() == MOST_LOGGED {
-                    warn!("too many things could not be read; no more of them are logged");
-                }
-            }
-        }
-        let mut firing = BTreeMap::new();
-        for service in &verdict.services {
-            for cause in service.causes.iter().filter(|cause| !cause.pending) {
-                if !self.causes.contains_key(&cause.id) {
-                    log_cause(service, cause);
-                }
-                let since = (service.name.clone(), cause.kind, cause.subject.clone(), cause.since);
-                firing.insert(cause.id.clone(), since);
-            }
-        }
-        for (id, (haproxy, kind, subject, since)) in &self.causes {
-            if !firing.contains_key(id) {
-                let (kind, lasted) = (kind.as_str(), age(verdict.taken - since));
-                info!(cause = id, haproxy, kind, subject, lasted, "anomaly is over");
-            }
-        }
-        self.causes = firing;
-    }
-}
-
-fn log_cause(service: &ServiceVerdict, cause: &Cause) {
-    let (id, haproxy, kind) = (&cause.id, &service.name, cause.kind.as_str());
-    let (subject, ports, effect) = (&cause.subject, ports_of(cause), cause.effect());
-    let (evidence, advice) = (cause.evidence.join("; "), &cause.advice);
-    warn!(cause = id, haproxy, kind, subject, ports, effect, evidence, advice, "anomaly");
 }
