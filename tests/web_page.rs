@@ -38,7 +38,7 @@ fn a_browser_shows_it() {
     for wanted in [
         "&lt;img src=x onerror=console.log(7)&gt;</h2>",
         // The row of ports, and one cause for two of them.
-        "tcp 127.0.0.1:8001–8003",
+        "tcp 127.0.0.1 8001-8003",
         "<a href=\"/runbooks/port_out_of_range\">port_out_of_range</a>",
         "2 ports: tcp 127.0.0.1 8002-8003",
         &format!("<td class=\"number\">{}", service.serving()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::ranges::{port_name, port_ranges};
+use super::ranges::{PortRanges, port_name, port_ranges};
 use super::text::{Paint, Tint, age, counted, lines, printable, wrap};
 use crate::judge::verdict::{Cause, ServiceVerdict, Verdict};
 use crate::policy::kind::{Kind, Severity};
@@ -156,7 +156,7 @@ fn write_cause(
 /// The ports of a cause, as ranges.
 #[must_use]
 pub fn ports_of(cause: &Cause) -> String {
-    let ports: Vec<String> = port_ranges(&cause.ports).iter().map(ToString::to_string).collect();
+    let ports: Vec<String> = port_ranges(&cause.ports).iter().map(PortRanges::shortened).collect();
     ports.join("; ")
 }
 

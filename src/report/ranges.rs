@@ -11,46 +11,67 @@ use crate::model::numbers;
 /// The number of ranges that are written before the rest is counted.
 const MOST_RANGES: usize = 8;
 
-/// Ports of one protocol on one address, interface and network namespace.
+/// Ports that differ only in their number.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PortRanges<'a> {
+pub struct PortRanges<'a, T = ()> {
     /// The first of the ports.
     pub first: &'a PortKey,
     /// Their numbers, ascending.
     pub ranges: Vec<RangeInclusive<u16>>,
+    /// What else they have in common.
+    pub common: T,
 }
 
 /// Groups ports that differ only in their number.
 #[must_use]
 pub fn port_ranges<'a>(ports: impl IntoIterator<Item = &'a PortKey>) -> Vec<PortRanges<'a>> {
+    ranges_by(ports.into_iter().map(|key| (key, ())))
+}
+
+/// Groups ports that differ only in their number and have the same `T`, which sorts first.
+#[must_use]
+pub fn ranges_by<'a, T: Ord>(
+    ports: impl IntoIterator<Item = (&'a PortKey, T)>,
+) -> Vec<PortRanges<'a, T>> {
     let mut groups: BTreeMap<_, Vec<&PortKey>> = BTreeMap::new();
-    for key in ports {
+    for (key, common) in ports {
         let PortKey { protocol, address, interface, netns, .. } = key;
-        groups.entry((protocol, address, interface, netns)).or_default().push(key);
+        groups.entry((common, protocol, address, interface, netns)).or_default().push(key);
     }
-    let groups = groups.into_values().filter_map(|mut keys| {
+    let groups = groups.into_iter().filter_map(|((common, ..), mut keys)| {
         keys.sort_unstable_by_key(|key| key.port);
         let ranges = numbers::runs(keys.iter().map(|key| key.port));
-        Some(PortRanges { first: keys.first()?, ranges })
+        Some(PortRanges { first: keys.first()?, ranges, common })
     });
     groups.collect()
 }
 
-/// As `tcp 0.0.0.0 80, 20000-20299`.
-impl fmt::Display for PortRanges<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl<T> PortRanges<'_, T> {
+    /// As `tcp 0.0.0.0 80, 20000-20299`, with at most eight ranges.
+    #[must_use]
+    pub fn shortened(&self) -> String {
+        self.words(MOST_RANGES)
+    }
+
+    fn words(&self, most: usize) -> String {
         let PortKey { protocol, address, interface, netns, .. } = self.first;
-        let mut shown: Vec<String> =
-            self.ranges.iter().take(MOST_RANGES).map(numbers::run).collect();
-        shown.extend(more(self.ranges.len(), MOST_RANGES, "ranges"));
-        write!(f, "{protocol} {address} {}", shown.join(", "))?;
+        let mut shown: Vec<String> = self.ranges.iter().take(most).map(numbers::run).collect();
+        shown.extend(more(self.ranges.len(), most, "ranges"));
+        let mut text = format!("{protocol} {address} {}", shown.join(", "));
         if !interface.is_empty() {
-            write!(f, " on {}", printable(interface))?;
+            let _ = write!(text, " on {}", printable(interface));
         }
         if !netns.is_empty() {
-            write!(f, " in network namespace {}", printable(netns))?;
+            let _ = write!(text, " in network namespace {}", printable(netns));
         }
-        Ok(())
+        text
+    }
+}
+
+/// As `tcp 0.0.0.0 80, 20000-20299`, with every range.
+impl<T> fmt::Display for PortRanges<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words(usize::MAX))
     }
 }
 
@@ -86,7 +107,7 @@ mod tests {
         keys.push(key("::1", 80, "e\u{7}0", ""));
         keys.push(key("::1", 80, "", "blue"));
         keys.extend((1..=10).map(|n| key("10.0.0.1", 2 * n, "", "")));
-        let mut lines: Vec<String> = port_ranges(&keys).iter().map(ToString::to_string).collect();
+        let mut lines: Vec<String> = port_ranges(&keys).iter().map(PortRanges::shortened).collect();
         lines.sort();
         let expected = [
             "tcp 0.0.0.0 80, 20000-20299",

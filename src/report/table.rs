@@ -1,13 +1,13 @@
 //! The verdict for a person at a terminal: a sentence, the causes of what is wrong, then for each
 //! service its processes by generation and its ports.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::causes::{causes, headline};
+use super::ranges::ranges_by;
 use super::text::{Paint, Tint, age, counted, lines, list, more, printable, wrap};
 use crate::haproxy::lineage::generations::Generation;
-use crate::judge::verdict::{Port, PortKey, ProcessView, ServiceVerdict, StaleState, Verdict};
+use crate::judge::verdict::{PortKey, ProcessView, ServiceVerdict, StaleState, Verdict};
 use crate::model::{Unreadable, numbers};
 
 /// The longest table of processes or ports of one service. A pile-up may have thousands.
@@ -112,15 +112,11 @@ fn processes(text: &mut String, service: &ServiceVerdict, now: f64, paint: Paint
 
 fn ports(text: &mut String, service: &ServiceVerdict, width: usize, paint: Paint) {
     // Ports that differ only in their number share a row.
-    let mut groups: BTreeMap<_, Vec<u16>> = BTreeMap::new();
-    for Port { key, generation, pids, .. } in &service.ports {
-        let PortKey { protocol, address, port, interface, netns } = key;
-        let row = (*generation, *protocol, *address, interface, netns, pids);
-        groups.entry(row).or_default().push(*port);
-    }
+    let groups = ranges_by(service.ports.iter().map(|p| (&p.key, (p.generation, &p.pids))));
     let count = groups.len();
-    let rows = groups.into_iter().take(MAX_ROWS).map(|(row, ports)| {
-        let (generation, protocol, address, interface, netns, pids) = row;
+    let rows = groups.into_iter().take(MAX_ROWS).map(|group| {
+        let PortKey { protocol, address, interface, netns, .. } = group.first;
+        let (generation, pids) = group.common;
         let mut place = address.to_string();
         if !interface.is_empty() {
             let _ = write!(place, "%{}", printable(interface));
@@ -129,7 +125,7 @@ fn ports(text: &mut String, service: &ServiceVerdict, width: usize, paint: Paint
             let _ = write!(place, " netns {}", printable(netns));
         }
         let stale = generation == Generation::Stale;
-        let numbers = numbers::list(&numbers::runs(ports)).replace(',', " ");
+        let numbers = numbers::list(&group.ranges).replace(',', " ");
         let cells = vec![
             protocol.as_str().to_owned(),
             place,

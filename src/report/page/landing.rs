@@ -9,11 +9,11 @@ use std::time::Duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::causes::causes;
-use super::endpoints::runs;
 use super::times::ago;
 use crate::build_info;
 use crate::haproxy::lineage::identity::Shown;
 use crate::judge::verdict::{Port, ProcessView, ServiceVerdict, Verdict};
+use crate::report::ranges::ranges_by;
 use crate::report::text::{age, counted, list, more, printable};
 
 const STYLE: &str = include_str!("landing.css");
@@ -274,7 +274,7 @@ fn process_row(process: &ProcessView, now: f64) -> Markup {
 }
 
 fn ports(ports: &[Port]) -> Markup {
-    let rows = runs(ports.iter().map(|port| (&port.key, (port.generation.as_str(), &port.pids))));
+    let rows = ranges_by(ports.iter().map(|port| (&port.key, (port.generation, &port.pids))));
     html! {
         h3 { "Ports" }
         @if rows.is_empty() {
@@ -292,8 +292,8 @@ fn ports(ports: &[Port]) -> Markup {
                     tbody {
                         @for row in rows.iter().take(MAX_PORT_ROWS) {
                             tr {
-                                td { (row) }
-                                td { (row.common.0) }
+                                td { (row.to_string()) }
+                                td { (row.common.0.as_str()) }
                                 td { (list(row.common.1, " ")) }
                             }
                         }
