@@ -51,14 +51,31 @@ fn read(
     unreadable: &mut Vec<Unreadable>,
     name: impl Fn(&CommandLine, &Process) -> Option<String>,
 ) {
-    let pidfiles: Vec<_> = found.iter().map(|f| pidfile_of(procfs, f, found, &name)).collect();
+    let pidfiles: Vec<_> = found
+        .iter()
+        .map(|one| {
+            let pidfile = pidfile_of(procfs, one, found, &name)?;
+            if pidfile.content == PidfileContent::Unreadable && !has_ended(procfs, one, found) {
+                report(&pidfile.path, unreadable);
+            }
+            Some(pidfile)
+        })
+        .collect();
     for (found, pidfile) in found.iter_mut().zip(pidfiles) {
-        let Some(pidfile) = pidfile else { continue };
-        if pidfile.content == PidfileContent::Unreadable {
-            report(&pidfile.path, unreadable);
+        if pidfile.is_some() {
+            found.process.pidfile = pidfile;
         }
-        found.process.pidfile = Some(pidfile);
     }
+}
+
+/// The process has ended since it was found, or the one through whose root its files are seen. Then nothing
+/// hides its pidfile.
+fn has_ended(procfs: &Path, found: &Found, all: &[Found]) -> bool {
+    let is_gone = |pid| {
+        let root = ProcDir::open(procfs, pid).and_then(|directory| directory.root());
+        matches!(root, Err(ReadError::Gone))
+    };
+    is_gone(found.process.id.pid) || root_view(procfs, found, all).is_some_and(is_gone)
 }
 
 fn report(path: &Path, unreadable: &mut Vec<Unreadable>) {
@@ -87,12 +104,7 @@ fn pidfile_of(
     let viewer = root_view(procfs, found, all).ok_or(ReadError::Denied);
     let root = viewer.and_then(|pid| ProcDir::open(procfs, pid)?.root());
     let mut pidfile = Pidfile::unread(path);
-    let root = match root {
-        Ok(root) => root,
-        // It has ended since it was found, so nothing hides its pidfile.
-        Err(ReadError::Gone) => return None,
-        Err(_) => return Some(pidfile),
-    };
+    let Ok(root) = root else { return Some(pidfile) };
     match route::follow(&root, &pidfile.path) {
         Ok(route) => {
             pidfile.writer = sole_writer(&route.steps, false);
@@ -132,4 +144,44 @@ fn read_one(route: &Route, pidfile: &mut Pidfile) -> Result<(), ReadError> {
 fn pids(text: &str) -> PidfileContent {
     let pids: Result<Vec<i32>, _> = text.split_ascii_whitespace().map(str::parse).collect();
     pids.map_or(PidfileContent::Unreadable, PidfileContent::Pids)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+    use crate::sample::proc::cgroups::CgroupPaths;
+    use crate::stage::actor;
+
+    fn found(child: &Child, pidfile: &str) -> Found {
+        let procfs = Path::new("/proc");
+        let pid = child.id().cast_signed();
+        Found {
+            process: actor(pid, 1, &format!("haproxy -D -f /a.cfg -p {pidfile}")).process,
+            directory: ProcDir::open(procfs, pid).unwrap(),
+            cgroups: CgroupPaths::default(),
+            uts_namespace: None,
+            layout: [None; 5],
+        }
+    }
+
+    /// What cannot be read of a process that lives, and of one that has ended since it was found.
+    #[test]
+    fn what_has_ended_hides_nothing() {
+        let not_a_file = "/proc/self";
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut living = [found(&child, not_a_file)];
+        let mut ended = [found(&child, not_a_file)];
+        let look = |found: &mut [Found]| {
+            let mut unreadable = Vec::new();
+            read_named_by_arguments(Path::new("/proc"), found, &mut unreadable);
+            let content = found[0].process.pidfile.as_ref().unwrap().content.clone();
+            (content, unreadable.len())
+        };
+        assert_eq!(look(&mut living), (PidfileContent::Unreadable, 1));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(look(&mut ended), (PidfileContent::Unreadable, 0));
+    }
 }
