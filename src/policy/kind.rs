@@ -66,7 +66,7 @@ kinds! {
     /// A declared port that no current process listens on, and that nothing blocks.
     PortMissing "port_missing" Critical
         "HAProxyPortMissing"
-        "clients of these ports are refused";
+        "clients of declared ports are refused";
     /// A stale process still holds a listening socket.
     PortStaleListener "port_stale_listener" Critical
         "HAProxyStaleListener"
@@ -74,7 +74,7 @@ kinds! {
     /// A declared port that is not bound is held by something else.
     PortBlocked "port_blocked" Critical
         "HAProxyPortBlocked"
-        "these ports are not served, and the next start or reload fails";
+        "declared ports are not served, and the next start or reload fails";
     /// Two generations or two services accept on one port through separate sockets.
     PortSplit "port_split" Critical
         "HAProxyPortSplit"

@@ -270,7 +270,7 @@ mod tests {
         let kinds: Vec<_> = verdict.one().causes[0].kinds.iter().map(|k| k.as_str()).collect();
         assert_eq!(kinds, ["port_blocked", "port_stale_listener"]);
         let (_, sentence) = headline(&verdict);
-        assert!(sentence.starts_with("1 problem on 1 haproxy; p: these ports"), "{sentence}");
+        assert!(sentence.starts_with("1 problem on 1 haproxy; p: declared ports"), "{sentence}");
         assert!(sentence.ends_with("First: kill -USR1 10"), "{sentence}");
         let text = crate::report::table::table(&verdict, PLAIN, 80);
         let above = text.lines().take_while(|line| !line.starts_with("haproxy p")).count();

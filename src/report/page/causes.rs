@@ -16,7 +16,7 @@ pub fn causes(causes: &[Cause], now: f64) -> Markup {
         h3 { "Problems" }
         @if causes.is_empty() { p { "None." } }
         @for cause in causes.iter().take(MOST_CAUSES) { (article(cause, now)) }
-        @if let Some(more) = more(causes.len(), MOST_CAUSES, "; inspect --output json lists them all") {
+        @if let Some(more) = more(causes.len(), MOST_CAUSES, "problems; inspect --output json lists them all") {
             p { (more) }
         }
     }
