@@ -28,50 +28,67 @@ fn all(verdict: &Verdict) -> Vec<Of<'_>> {
     all
 }
 
+/// How many causes there are: those that fire by severity, and those that are pending.
+struct Tally {
+    problems: usize,
+    warnings: usize,
+    notes: usize,
+    pending: usize,
+}
+
+impl Tally {
+    fn of(all: &[Of<'_>]) -> Tally {
+        let firing =
+            |severity| all.iter().filter(|(_, c)| !c.pending && c.severity == severity).count();
+        Tally {
+            problems: firing(Severity::Critical),
+            warnings: firing(Severity::Warning),
+            notes: firing(Severity::Info),
+            pending: all.iter().filter(|(_, cause)| cause.pending).count(),
+        }
+    }
+
+    /// As `2 problems, 1 warning`.
+    fn words(&self) -> String {
+        let words = [
+            (self.problems, "problem", "problems"),
+            (self.warnings, "warning", "warnings"),
+            (self.notes, "note", "notes"),
+            (self.pending, "pending", "pending"),
+        ];
+        let words = words.into_iter().filter(|(count, ..)| *count > 0);
+        let words: Vec<String> =
+            words.map(|(count, one, many)| counted(count, one, many)).collect();
+        if words.is_empty() { "no problems".to_owned() } else { words.join(", ") }
+    }
+
+    fn tint(&self) -> Tint {
+        match (self.problems, self.warnings + self.pending) {
+            (0, 0) => Tint::Good,
+            (0, _) => Tint::Poor,
+            _ => Tint::Bad,
+        }
+    }
+}
+
 /// The verdict in one sentence, with the effect and the remedy of the worst cause.
 #[must_use]
 pub fn headline(verdict: &Verdict) -> (Tint, String) {
     let all = all(verdict);
-    let count = |severity, pending| {
-        all.iter().filter(|(_, c)| c.severity == severity && c.pending == pending).count()
-    };
-    let down: Vec<String> = verdict
-        .services
-        .iter()
-        .filter(|service| service.up == Some(false))
-        .map(|service| printable(&service.name))
-        .collect();
-    let (problems, warnings) = (count(Severity::Critical, false), count(Severity::Warning, false));
-    let notes = count(Severity::Info, false);
-    let pending = all.iter().filter(|(_, cause)| cause.pending).count();
-    let counts = [
-        (problems > 0).then(|| counted(problems, "problem", "problems")),
-        (warnings > 0).then(|| counted(warnings, "warning", "warnings")),
-        (notes > 0).then(|| counted(notes, "note", "notes")),
-        (pending > 0).then(|| format!("{pending} pending")),
-    ];
-    let counts: Vec<String> = counts.into_iter().flatten().collect();
-    let counts = if counts.is_empty() { "no problems".to_owned() } else { counts.join(", ") };
-    let mut sentence =
-        format!("{counts} on {}", counted(verdict.services.len(), "haproxy", "haproxys"));
+    let tally = Tally::of(&all);
+    let services = counted(verdict.services.len(), "haproxy", "haproxys");
+    let mut sentence = format!("{} on {services}", tally.words());
+    let down = verdict.services.iter().filter(|service| service.up == Some(false));
+    let down: Vec<String> = down.map(|service| printable(&service.name)).collect();
     if !down.is_empty() {
         let _ = write!(sentence, "; down: {}", down.join(", "));
     }
     if let Some((service, worst)) = all.first().filter(|(_, c)| c.severity != Severity::Info) {
-        let _ = write!(
-            sentence,
-            "; {}: {}. First: {}",
-            printable(&service.name),
-            worst.effect(),
-            printable(remedy(&worst.advice))
-        );
+        let (name, effect) = (printable(&service.name), worst.effect());
+        let remedy = printable(remedy(&worst.advice));
+        let _ = write!(sentence, "; {name}: {effect}. First: {remedy}");
     }
-    let tint = match () {
-        () if problems > 0 || !down.is_empty() => Tint::Bad,
-        () if warnings > 0 || pending > 0 => Tint::Poor,
-        () => Tint::Good,
-    };
-    (tint, sentence)
+    (if down.is_empty() { tally.tint() } else { Tint::Bad }, sentence)
 }
 
 /// The command with which an advice begins, or its first clause.
@@ -132,17 +149,8 @@ fn write_cause(
     }
     below.push(("so", vec![cut(cause.effect(), room)]));
     let advice = at_most(wrap(&printable(&cause.advice), room), 2, room);
-    let taken = 1 + below.len() + advice.len();
-    let mut left = MOST_LINES.saturating_sub(taken);
-    for fact in &cause.evidence {
-        let fact = wrap(&printable(fact), room);
-        if left == 0 {
-            break;
-        }
-        let shown = at_most(fact, left, room);
-        left -= shown.len();
-        below.push(("why", shown));
-    }
+    let left = MOST_LINES.saturating_sub(1 + below.len() + advice.len());
+    below.extend(facts(cause, left, room).into_iter().map(|fact| ("why", fact)));
     below.push(("→", advice));
     let _ = writeln!(text, "{first}");
     for (mark, words) in below {
@@ -151,6 +159,20 @@ fn write_cause(
             let _ = writeln!(text, "    {mark:<5}{line}");
         }
     }
+}
+
+/// The first facts of a cause, in lines: `left` lines at most.
+fn facts(cause: &Cause, mut left: usize, width: usize) -> Vec<Vec<String>> {
+    let mut facts = Vec::new();
+    for fact in &cause.evidence {
+        if left == 0 {
+            break;
+        }
+        let shown = at_most(wrap(&printable(fact), width), left, width);
+        left -= shown.len();
+        facts.push(shown);
+    }
+    facts
 }
 
 /// The ports of a cause, as ranges.
