@@ -156,9 +156,22 @@ impl Bed {
         Running::new(command.spawn().unwrap(), log)
     }
 
-    /// Sends a signal, by its short name, to a process of this bed.
+    /// Sends a signal, by its short name, to a process of this bed. A process told to stop has
+    /// stopped when this returns: each of its threads stops only when it is next scheduled.
     pub fn kill(&self, signal: &str, pid: i32) {
         self.shell(&format!("kill -{signal} {pid}"));
+        if signal == "STOP" {
+            await_true("every thread stopped", || self.has_stopped(pid));
+        }
+    }
+
+    /// Is every thread of the process stopped?
+    fn has_stopped(&self, pid: i32) -> bool {
+        let threads = fs::read_dir(self.procfs().join(format!("{pid}/task"))).unwrap();
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     /// The bed's own procfs.
