@@ -95,10 +95,24 @@ impl<'a> Cases<'a> {
         self.judge_living(&owners, &mut verdict, &mut remembered);
         self.remember_processes(&mut remembered);
         let seen = (now, details);
-        let lives = |name: &str| self.services.iter().any(|case| case.continues(name));
+        let lives = |name: &str| self.lives_on(name);
         gone::add(seen, memory, self.policy, &owners, lives, (&mut verdict, &mut remembered));
         verdict.services.sort_by(|a, b| a.name.cmp(&b.name));
         (verdict, remembered)
+    }
+
+    /// A service of the sample continues the one of this name. One in which nothing ever served lives on
+    /// in any service that has one of its processes: what serves in their stead was seen only now.
+    fn lives_on(&self, name: &str) -> bool {
+        let was_of = |id| {
+            let past = self.memory.processes.get(&id);
+            past.is_some_and(|past| past.haproxy.as_deref() == Some(name))
+        };
+        let never_served = self.memory.services.get(name).is_some_and(|before| !before.has_served);
+        self.services.iter().any(|case| {
+            let living = || case.service.members.iter().filter(|member| member.lives());
+            case.continues(name) || (never_served && living().any(|member| was_of(member.id())))
+        })
     }
 
     fn judge_living(&self, owners: &Owners<'_>, verdict: &mut Verdict, remembered: &mut Memory) {
@@ -125,10 +139,14 @@ impl<'a> Cases<'a> {
         let nameless = self.nameless.iter();
         let unknown = nameless.map(|(service, generations)| (None, service, generations));
         for (name, service, generations) in known.chain(unknown) {
+            let has_served = name
+                .and_then(|name| remembered.services.get(name))
+                .is_some_and(|service| service.has_served);
             for member in &service.members {
                 let id = member.id();
                 let (holding, past) = (self.holdings.get(&id), self.memory.processes.get(&id));
-                let past = remember(member, name, holding, generations, past, self.now.taken);
+                let mut past = remember(member, name, holding, generations, past, self.now.taken);
+                past.belongs |= has_served;
                 remembered.processes.insert(id, past);
             }
         }

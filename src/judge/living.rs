@@ -40,6 +40,9 @@ pub fn judge(
         identity: case.identity.clone(),
         first_seen: before.map_or(now, |before| before.first_seen),
         last_seen: now,
+        has_served: before.is_some_and(|before| before.has_served)
+            || case.generations.up != Some(false)
+            || !case.generations.superseded.is_empty(),
         anomaly_states: outcome.states,
         observed: observed.clone(),
         reloads: reloads.clone(),

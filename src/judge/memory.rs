@@ -34,6 +34,8 @@ pub(super) struct ServiceMemory {
     pub identity: Identity,
     pub first_seen: UnixSeconds,
     pub last_seen: UnixSeconds,
+    /// Something of it has served, or may have where that could not be seen.
+    pub has_served: bool,
     pub anomaly_states: AnomalyStates,
     pub observed: BTreeMap<Kind, u64>,
     pub reloads: ReloadHistory,
@@ -104,6 +106,7 @@ pub(super) fn remember(
         listeners: listeners(holding, past),
         has_served: past.is_some_and(|past| past.has_served)
             || (holds && generations.get(id) == Generation::Current),
+        belongs: past.is_some_and(|past| past.belongs),
         superseded: generations.superseded.get(&id).copied(),
     }
 }

@@ -13,9 +13,13 @@ use crate::model::ProcessId;
 
 /// The name of the service a process belonged to in the last sample, or all the processes that it
 /// was told to replace did.
+///
+/// A daemon of a service in which nothing was ever seen to serve is bound to none yet: what serves in
+/// its stead may only be seen later.
 #[must_use]
 pub fn remembered<'p>(member: &Member<'_>, pasts: &'p Pasts) -> Option<&'p str> {
-    if let Some(past) = pasts.get(&member.id()) {
+    let past = pasts.get(&member.id());
+    if let Some(past) = past.filter(|past| member.role != Role::Daemon || past.belongs) {
         return past.haproxy.as_deref();
     }
     let pids = asked_list(member)?;

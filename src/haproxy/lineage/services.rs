@@ -317,6 +317,28 @@ mod tests {
         assert!(verdict.services.iter().all(|service| service.up == Some(true)));
     }
 
+    /// Twins again: 11 served and was replaced by 12, and 12 by 13, between two samples. When 11 is first
+    /// seen draining, 13 does not serve yet, so nothing shows that they are one service.
+    #[test]
+    fn what_was_never_seen_serving_is_bound_to_no_name_yet() {
+        let text = "listen f\n bind :\"${PORT}\"\n";
+        let of = |pid: i32, port: &str, list: &str| {
+            let actor = actor(pid, 990, &format!("{PLACE} {list}"));
+            actor.configured(text, 50).variable("PORT", port)
+        };
+        let other = || of(20, "82", "").tcp(82, 2);
+        let drains = || of(11, "81", "-sf 9").connected(9, Established);
+        let mut film = Film::default();
+        let starting = || of(13, "81", "-sf 12");
+        film.see(1000.0, &[drains(), starting(), other()]);
+        let actors = || [drains(), starting().tcp(81, 1), other()];
+        film.see(1004.0, &actors());
+        let verdict = film.see(1006.0, &actors());
+        let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
+        casts.sort();
+        assert_eq!(casts, ["11 stale, 13 current", "20 current"]);
+    }
+
     #[test]
     fn a_jailed_drain_belongs_to_the_one_that_serves() {
         let draining = actor(10, 1, DAEMON).jailed().connected(9, Established);
