@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{await_some, tool};
+use super::{await_some, await_true, tool};
 
 /// Only what a program on a host would find; HOSTNAME and the like would name its `HAProxy`s.
 const ENVIRONMENT: [(&str, &str); 3] = [
