@@ -14,6 +14,12 @@ named! {
     pub enum Kind {
         /// HAProxy refuses the configuration.
         ConfigInvalid = "config_invalid",
+        /// HAProxy accepts a line and warns about it.
+        ConfigWarning = "config_warning",
+        /// The newer version refuses a line that the one that runs accepts.
+        UpgradeRemoved = "upgrade_removed",
+        /// The newer version treats something otherwise than the one that runs.
+        UpgradeNote = "upgrade_note",
         /// The policy does not permit the port.
         PortOutOfRange = "port_out_of_range",
         /// The address is not on this host.
@@ -38,6 +44,8 @@ named! {
         Error = "error",
         /// The reload may go wrong.
         Warning = "warning",
+        /// Worth knowing; it never forbids a reload.
+        Info = "info",
     }
 }
 

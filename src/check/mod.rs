@@ -11,6 +11,7 @@ pub mod ephemeral;
 pub mod facts;
 pub mod finding;
 mod obstacles;
+pub mod oracle;
 
 use std::collections::BTreeSet;
 

@@ -7,4 +7,6 @@ pub mod config;
 pub mod environment;
 pub mod lineage;
 pub mod listeners;
+pub mod messages;
 pub mod places;
+pub mod versions;

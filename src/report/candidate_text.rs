@@ -27,7 +27,7 @@ pub fn text(candidates: &[Candidate], colour: bool, width: usize) -> String {
             text.push_str(part);
             text.push('\n');
         };
-        for severity in [Severity::Error, Severity::Warning] {
+        for severity in [Severity::Error, Severity::Warning, Severity::Info] {
             for finding in candidate.findings.iter().filter(|f| f.severity == severity) {
                 let count = shown.entry((severity, finding.kind)).or_default();
                 *count += 1;
@@ -71,6 +71,7 @@ impl<'a> Sources<'a> {
         let level = match finding.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
+            Severity::Info => Level::INFO,
         };
         let title = level.primary_title(printable(&finding.what)).id(finding.kind.as_str());
         let mut group = Group::with_title(title);

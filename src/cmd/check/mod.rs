@@ -34,7 +34,8 @@ pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {
         .map(|target| {
             let mut candidate = judge(options, arguments, target, &targets.host);
             if arguments.strict {
-                for finding in &mut candidate.findings {
+                let is_warning = |finding: &&mut Finding| finding.severity == Severity::Warning;
+                for finding in candidate.findings.iter_mut().filter(is_warning) {
                     finding.severity = Severity::Error;
                 }
             }

@@ -7,6 +7,7 @@ use super::bind::{self, Bound};
 use super::findings::{Findings, Line, Switch};
 use super::launch::Launch;
 use super::lexer::Word;
+use super::statement::Statement;
 use super::variables::{Dialect, Variables};
 
 /// How far reading stops after an error.
@@ -26,6 +27,8 @@ pub(super) struct Context<'a> {
     pub(super) local_peer: Option<String>,
     pub(super) defaults: Defaults,
     pub(super) findings: Findings,
+    /// The lines that count; `None` unless they were asked for.
+    pub(super) statements: Option<Vec<Statement>>,
     pub(super) switched: Vec<(&'static str, bool)>,
     pub(super) quic_off: Switch,
     /// `unix-bind prefix`, once a line has set it.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | lines to words | `lexer.rs`, `expansion.rs`, `variables.rs` |
 //! | `.if` … `.endif` | `blocks.rs`, `conditions.rs`, `predicates.rs`, `truth.rs` |
-//! | files to lines, lines to sections | `reader.rs`, `walker.rs`, `directives.rs`, `context.rs`, `globals.rs`, `proxies.rs`, `peers.rs` |
+//! | files to lines, lines to sections | `reader.rs`, `walker.rs`, `directives.rs`, `context.rs`, `statement.rs`, `globals.rs`, `proxies.rs`, `peers.rs` |
 //! | `bind` words to listeners | `bind.rs`, `addresses.rs`, `ports.rs` |
 //!
 //! The authority is HAProxy's configuration manual: sections 2 (format, variables, conditions), 3
@@ -31,6 +31,7 @@ mod ports;
 mod predicates;
 mod proxies;
 mod reader;
+mod statement;
 mod truth;
 mod variables;
 mod version;
@@ -41,5 +42,6 @@ pub use crate::model::declared::{
     UnixListener,
 };
 pub use launch::{Launch, SourceFile};
-pub use reader::read;
+pub use reader::{read, statements};
+pub use statement::Statement;
 pub use version::Version;

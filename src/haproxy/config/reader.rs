@@ -11,6 +11,7 @@ use super::findings::{Findings, Line, Switch};
 use super::globals;
 use super::launch::{Launch, SourceFile};
 use super::lexer::Word;
+use super::statement::Statement;
 use super::variables::{Dialect, Variables};
 use super::walker::walk;
 use crate::model::declared::Declared;
@@ -26,6 +27,20 @@ const MOST_EXPANSION: usize = 16 << 20;
 /// decided in [`Declared::uncertain`].
 #[must_use]
 pub fn read(files: &[SourceFile], launch: &Launch) -> Declared {
+    read_with(files, launch, None).findings.declared
+}
+
+/// Returns every line that counts, or may count, for a HAProxy that is launched like this.
+#[must_use]
+pub fn statements(files: &[SourceFile], launch: &Launch) -> Vec<Statement> {
+    read_with(files, launch, Some(Vec::new())).statements.unwrap_or_default()
+}
+
+fn read_with<'l>(
+    files: &[SourceFile],
+    launch: &'l Launch,
+    statements: Option<Vec<Statement>>,
+) -> Context<'l> {
     let local_peer = launch.local_peer.clone().or_else(|| launch.host_name.clone());
     let size: usize = files.iter().map(|file| file.text.len()).sum();
     let context = |variables: Variables, local_peer: Option<String>| Context {
@@ -35,6 +50,7 @@ pub fn read(files: &[SourceFile], launch: &Launch) -> Declared {
         local_peer,
         defaults: Defaults::default(),
         findings: Findings::default(),
+        statements: None,
         switched: Vec::new(),
         quic_off: Switch::Off,
         unix_prefix: None,
@@ -57,13 +73,13 @@ pub fn read(files: &[SourceFile], launch: &Launch) -> Declared {
             variables.set(b"HAPROXY_LOCALPEER", name.as_bytes());
         }
     }
-    let mut context = context(variables, local_peer);
+    let mut context = Context { statements, ..context(variables, local_peer) };
     context.findings.declared.globals.noreuseport = launch.switches.contains("dR");
     walk(files, &mut context, false);
     master_sockets(&mut context);
     globals::close_quic(&mut context);
     context.findings.declared.variables = context.variables.asked();
-    context.findings.declared
+    context
 }
 
 /// Reads `-S ADDRESS[,KEYWORD…]`, a bind line with commas for spaces. Only a master opens it.

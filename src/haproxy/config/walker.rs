@@ -12,6 +12,7 @@ use super::launch::SourceFile;
 use super::lexer::{self, LexError, Words};
 use super::peers::Peers;
 use super::proxies::Proxy;
+use super::statement::Statement;
 use super::variables::{Dialect, Reason};
 use crate::model::declared::{Place, Possible};
 
@@ -69,6 +70,7 @@ pub(super) fn walk(files: &[SourceFile], context: &mut Context<'_>, discovering:
             section: Section::None,
             section_doubt: None,
             section_name: None,
+            section_keyword: Vec::new(),
             blocks: Blocks::default(),
             capacity: 0,
         };
@@ -89,6 +91,8 @@ pub(super) struct Walker<'c, 'a, 'f> {
     section_doubt: Option<Reason>,
     /// The value of `.SECTION`.
     section_name: Option<Vec<u8>>,
+    /// The keyword that began the section.
+    section_keyword: Vec<u8>,
     pub(super) blocks: Blocks,
     /// Size of the buffer into which HAProxy splits lines.
     capacity: usize,
@@ -268,6 +272,7 @@ impl Walker<'_, '_, '_> {
             return Err(None);
         }
         let mut line = Line { words: words.arguments(), ..all };
+        self.note(&line);
         if matches!(line.text(0), b"no" | b"default") {
             line.words = line.rest(1);
             if matches!(line.text(0), b"bind" | b"stats" | b"disabled" | b"enabled" | b"peer") {
@@ -291,6 +296,17 @@ impl Walker<'_, '_, '_> {
         match self.keyword(&line) {
             Err(Flow::Abort) if !certain || self.discovering => Ok(()),
             outcome => outcome.map_err(Some),
+        }
+    }
+
+    /// Keeps the line for those who asked for all lines.
+    fn note(&mut self, line: &Line<'_>) {
+        if SECTIONS.contains(&line.text(0)) {
+            self.section_keyword = line.text(0).to_vec();
+        }
+        if let (false, Some(kept)) = (line.words.is_empty(), &mut self.context.statements) {
+            let doubt = line.doubt.or(self.section_doubt.as_ref());
+            kept.push(Statement::of(&Line { doubt, ..*line }, &self.section_keyword));
         }
     }
 

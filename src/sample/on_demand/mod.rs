@@ -2,5 +2,6 @@
 
 pub mod bind_trial;
 pub mod connections;
+pub mod executable;
 pub mod port_uses;
 pub mod programs;

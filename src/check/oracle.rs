@@ -1,0 +1,202 @@
+//! What HAProxy itself says of a candidate, and what another version of it would change, as findings.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::finding::{Finding, Kind, Severity};
+use crate::haproxy::config::{Place, SourceFile};
+use crate::haproxy::messages::{Level, Message};
+use crate::haproxy::versions::Note;
+
+/// The answer of `haproxy -c`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HAProxy accepts the configuration.
+    pub accepted: bool,
+    /// What it printed.
+    pub messages: Vec<Message>,
+}
+
+/// Adds HAProxy's messages to what was found without it. HAProxy knows best: what it accepts is no
+/// error, and what it refuses is one.
+pub fn add_answer(findings: &mut Vec<Finding>, answer: &Answer, files: &[SourceFile]) {
+    if answer.accepted {
+        findings.iter_mut().filter(|finding| is_refusal(finding)).for_each(doubt);
+    }
+    for message in &answer.messages {
+        let same = |finding: &&mut Finding| {
+            let refused = is_refusal(finding) && message.level == Level::Alert;
+            refused && message.place.as_ref().is_some_and(|place| stands_at(finding, place))
+        };
+        match findings.iter_mut().find(same) {
+            Some(finding) => finding.why.push(format!("HAProxy says: {}", message.text)),
+            None => findings.push(finding(message, files)),
+        }
+    }
+}
+
+/// Adds what changes from the version that runs to the one that was asked. A line that HAProxy refused
+/// already is explained there.
+pub fn add_notes(findings: &mut Vec<Finding>, notes: &[Note], accepted: bool) {
+    for note in notes {
+        let place = note.place.as_ref();
+        let refused = findings.iter_mut().find(|finding| {
+            is_refusal(finding)
+                && place.is_some_and(|place| {
+                    stands_at(finding, &(place.file.to_path_buf(), place.line))
+                })
+        });
+        if let (Some(finding), true) = (refused, note.is_removed) {
+            finding.kind = Kind::UpgradeRemoved;
+            finding.why.push(format!("{} ({})", note.what, note.source));
+            finding.help.extend(instead(note));
+            continue;
+        }
+        let (kind, severity) = if note.is_removed && !accepted {
+            (Kind::UpgradeRemoved, Severity::Error)
+        } else {
+            (Kind::UpgradeNote, Severity::Info)
+        };
+        let bare = match place {
+            Some(place) => Finding::new(kind, severity, place.clone(), &note.what),
+            None => Finding::of_file(kind, severity, &note.what),
+        };
+        findings.push(Finding {
+            why: vec![format!("source: {}", note.source)],
+            help: instead(note).into_iter().collect(),
+            ..bare
+        });
+    }
+}
+
+fn instead(note: &Note) -> Option<String> {
+    (!note.instead.is_empty()).then(|| format!("write {}", note.instead))
+}
+
+fn is_refusal(finding: &Finding) -> bool {
+    finding.kind == Kind::ConfigInvalid && finding.severity == Severity::Error
+}
+
+/// HAProxy accepts what this reader refuses.
+fn doubt(finding: &mut Finding) {
+    finding.kind = Kind::Uncertain;
+    finding.severity = Severity::Warning;
+    finding.label = std::mem::take(&mut finding.what);
+    "HAProxy accepts this line, which could not be understood here".clone_into(&mut finding.what);
+    finding.help.clear();
+}
+
+fn stands_at(finding: &Finding, (file, line): &(std::path::PathBuf, usize)) -> bool {
+    finding.place.as_ref().is_some_and(|own| own.line == *line && *own.file == **file)
+}
+
+fn finding(message: &Message, files: &[SourceFile]) -> Finding {
+    let (kind, severity, label) = match message.level {
+        Level::Alert => (Kind::ConfigInvalid, Severity::Error, "HAProxy stops here"),
+        Level::Warning => (Kind::ConfigWarning, Severity::Warning, "HAProxy warns about this line"),
+    };
+    let place = message.place.as_ref().map(|(file, line)| whole_line(file, *line, files));
+    match place {
+        Some(place) => Finding {
+            label: label.to_owned(),
+            ..Finding::new(kind, severity, place, &message.text)
+        },
+        None => Finding::of_file(kind, severity, &message.text),
+    }
+}
+
+/// The place of a line as a whole, without the space around its words.
+fn whole_line(file: &Path, number: usize, files: &[SourceFile]) -> Place {
+    let source = files.iter().find(|source| source.path == file);
+    let text = source
+        .and_then(|source| source.text.split(|byte| *byte == b'\n').nth(number.checked_sub(1)?));
+    let text = text.unwrap_or_default();
+    let start = text.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let end = text.trim_ascii_end().len().max(start + 1);
+    Place { file: Arc::from(file), line: number, columns: start + 1..end + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check;
+    use crate::haproxy::config::{self, Launch};
+    use crate::policy::Rules;
+
+    fn message(level: Level, line: usize, text: &str) -> Message {
+        Message { level, place: Some(("a.cfg".into(), line)), text: text.to_owned() }
+    }
+
+    fn judge(text: &str, answer: &Answer, notes: &[Note]) -> Vec<String> {
+        let files = [SourceFile { path: "a.cfg".into(), text: text.as_bytes().to_vec() }];
+        let declared = config::read(&files, &Launch::default());
+        let mut findings = check::judge(&declared, &Rules::default(), None);
+        add_answer(&mut findings, answer, &files);
+        add_notes(&mut findings, notes, answer.accepted);
+        let shown = findings.iter().map(|finding| {
+            let place = finding.place.as_ref();
+            let (severity, kind) = (finding.severity.as_str(), finding.kind.as_str());
+            let place = place.map(|place| format!(" {}:{:?}", place.line, place.columns));
+            let (what, why) = (&finding.what, finding.why.join("; "));
+            format!("{severity} {kind}{}: {what} [{why}]", place.unwrap_or_default())
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn what_haproxy_refuses_is_an_error_once() {
+        let refused = Answer {
+            accepted: false,
+            messages: vec![
+                message(Level::Alert, 2, "invalid port"),
+                message(Level::Alert, 3, "unknown keyword 'foo'"),
+                message(Level::Warning, 1, "a warning"),
+                Message { level: Level::Alert, place: None, text: "no such backend".to_owned() },
+            ],
+        };
+        let shown = judge("frontend a\n bind :x\n  foo bar \n", &refused, &[]);
+        assert_eq!(shown.len(), 4, "{shown:?}");
+        assert!(shown[0].starts_with("error config_invalid 2:7..9"), "{shown:?}");
+        assert!(shown[0].ends_with("[HAProxy says: invalid port]"), "{shown:?}");
+        assert_eq!(shown[1], "error config_invalid 3:3..10: unknown keyword 'foo' []");
+        assert_eq!(shown[2], "warning config_warning 1:1..11: a warning []");
+        assert_eq!(shown[3], "error config_invalid: no such backend []");
+    }
+
+    #[test]
+    fn what_haproxy_accepts_is_no_error() {
+        let accepted = Answer { accepted: true, messages: Vec::new() };
+        let shown = judge("frontend a\n bind :x\n", &accepted, &[]);
+        assert_eq!(shown.len(), 1, "{shown:?}");
+        assert!(shown[0].starts_with("warning uncertain 2:7..9: HAProxy accepts"), "{shown:?}");
+    }
+
+    #[test]
+    fn a_removed_keyword_is_explained_where_it_is_refused() {
+        let place = Place { file: Arc::from(Path::new("a.cfg")), line: 2, columns: 2..14 };
+        let note = |is_removed, place: Option<Place>| Note {
+            is_removed,
+            place,
+            what: "HAProxy 2.7 refuses 'bind-process'".to_owned(),
+            instead: "thread".to_owned(),
+            source: "src",
+        };
+        let text = "frontend a\n bind-process 1\n";
+        let refused = Answer {
+            accepted: false,
+            messages: vec![message(Level::Alert, 2, "not supported any more")],
+        };
+        let shown = judge(text, &refused, &[note(true, Some(place.clone())), note(false, None)]);
+        assert_eq!(
+            shown,
+            [
+                "error upgrade_removed 2:2..16: not supported any more \
+                 [HAProxy 2.7 refuses 'bind-process' (src)]",
+                "info upgrade_note: HAProxy 2.7 refuses 'bind-process' [source: src]",
+            ]
+        );
+        let accepted = Answer { accepted: true, messages: Vec::new() };
+        let shown = judge(text, &accepted, &[note(true, Some(place))]);
+        assert!(shown[0].starts_with("info upgrade_note 2:2..14"), "the binary wins: {shown:?}");
+    }
+}
