@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -76,8 +76,11 @@ fn sample(
 ) {
     let mut journal = Journal::default();
     let mut renderer = Renderer::default();
-    let mut exporter =
-        Exporter { own: None, config_successful: true, config_success_timestamp: unix_now() };
+    let mut exporter = Exporter {
+        own: None,
+        config_successful: true,
+        config_success_timestamp: super::unix_now(),
+    };
     loop {
         let start = Instant::now();
         let verdict = watcher.look();
@@ -94,16 +97,13 @@ fn sample(
             Ok(reloaded) => {
                 exporter.config_successful = reloaded.successful;
                 if reloaded.successful {
-                    exporter.config_success_timestamp = unix_now();
+                    exporter.config_success_timestamp = super::unix_now();
                 }
                 if let Some(config) = reloaded.config {
                     watcher.reconfigure(*config);
+                    journal.forget_expired();
                 }
             }
         }
     }
-}
-
-fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
