@@ -85,6 +85,8 @@ fn bad_flags() {
     let bed = Bed::new();
     let table: &[(&[&str], &[&str])] = &[
         (&["--no-such-flag"], &["--no-such-flag"]),
+        (&["--web.listen-adress", ":1"], &["--web.listen-address"]),
+        (&["check", "--sample.interval", "1s"], &["--sample.interval is a flag of serve"]),
         (&["--web.listen-address", "nonsense"], &["nonsense"]),
         (&["--web.listen-address", "127.0.0.1:99999"], &["99999"]),
         (&["--sample.interval", "often"], &["often"]),
@@ -184,6 +186,22 @@ fn environment() {
         &run(&["--config.check", "--config.file", "/nonexistent-by-flag.yaml"]),
         &["/nonexistent-by-flag.yaml"],
     );
+}
+
+/// A variable of `serve` is none of the other commands' business.
+#[test]
+fn environment_of_another_command() {
+    let bed = Bed::new();
+    let run = |arguments: &[&str]| {
+        bed.command(Exporter::binary())
+            .args(arguments)
+            .env("HAPROXY_HOST_EXPORTER_SAMPLE_INTERVAL", "often")
+            .output()
+            .unwrap()
+    };
+    assert_eq!(run(&["explain", "port_blocked"]).status.code(), Some(0));
+    assert_eq!(run(&["inspect"]).status.code(), Some(0));
+    assert_refused(&run(&[]), &["often"]);
 }
 
 #[test]

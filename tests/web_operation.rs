@@ -172,10 +172,17 @@ fn what_packages_carry() {
     let page = text(&man.stdout);
     assert!(man.status.success() && page.contains(".TH haproxy-host-exporter 8"), "{page}");
     assert!(page.contains("web.config.file"), "{page}");
+    let man = text(&Exporter::command(&bed, &["man", "check"]).stdout);
+    assert!(man.contains(".TH haproxy-host-exporter-check 8"), "{man}");
+    assert!(man.contains("offline") && !man.contains("web.config.file"), "{man}");
     for shell in ["bash", "zsh", "fish"] {
         let output = Exporter::command(&bed, &["completions", shell]);
         assert!(output.status.success(), "{shell}");
-        assert!(text(&output.stdout).contains("web.config.file"), "{shell}");
+        let script = text(&output.stdout);
+        // A flag of the program, and one of a command.
+        for flag in ["web.config.file", "offline"] {
+            assert!(script.contains(flag), "{flag} {shell}");
+        }
     }
     let script =
         bed.write("completions", &text(&Exporter::command(&bed, &["completions", "bash"]).stdout));

@@ -10,7 +10,7 @@ pub mod serve;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::cli::Options;
+use crate::cli::{Options, Serve};
 use crate::config::{self, Config};
 use crate::model::UnixSeconds;
 use crate::sample::{self, Paths};
@@ -75,8 +75,8 @@ fn known(names: &[String]) -> String {
 }
 
 /// `--config.check`: reports whether the configuration files are valid.
-pub fn check_config(options: &Options) -> Result<u8, Error> {
-    let (config, web) = (options.config_file.as_deref(), options.web_config_file.as_deref());
+pub fn check_config(serve: &Serve) -> Result<u8, Error> {
+    let (config, web) = (serve.options.config_file.as_deref(), serve.web_config_file.as_deref());
     if config.is_none() && web.is_none() {
         return Err(Error::NothingToCheck);
     }
