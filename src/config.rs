@@ -169,6 +169,16 @@ metrics: {max_port_series: 7, max_series: 9000}
     }
 
     #[test]
+    fn the_example_of_the_readme_is_valid() {
+        let (_, section) = include_str!("../README.md").split_once("\n## Configuration\n").unwrap();
+        let (_, example) = section.split_once("```yaml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let policy = parse(example).unwrap().policy;
+        assert_eq!(policy.defaults.reserved_ports.len(), 1, "{example}");
+        assert!(policy.rules("lbagent").ignore[0].until.is_some(), "{example}");
+    }
+
+    #[test]
     fn an_empty_file_is_a_configuration() {
         for text in ["", "# nothing\n", "defaults: {}\n"] {
             let policy = parse(text).unwrap().policy;
