@@ -1,112 +1,121 @@
 //! The command line, in the style of Prometheus' exporters. It is parsed here and checked against the
 //! host later.
+//!
+//! A flag belongs to the commands that use it, and stands only in their help. It may nevertheless precede
+//! the command; `arguments.rs` moves it behind the command before anything is parsed.
 
+mod arguments;
+mod examples;
+mod options;
+
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use self::options::{LogFormat, LogLevel, Options, Serve};
 use crate::build_info;
+
+/// The names of the commands.
+const COMMANDS: [&str; 6] = ["serve", "inspect", "check", "explain", "completions", "man"];
 
 /// Watches HAProxy from the host: its processes by generation, its bound ports, and anomalies in both.
 #[derive(Debug, Parser)]
 #[command(name = "haproxy-host-exporter", version, long_version = build_info::LONG, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 nothing wrong; 1 anomalies found; 2 wrong usage or \
-    configuration; 3 could not read enough to answer.")]
 pub struct Cli {
-    /// The options of all commands.
-    #[command(flatten)]
-    pub options: Options,
-    /// The command; `serve` if it is absent.
+    /// The command.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Command,
 }
 
-/// The options of all commands. Each can also be given as an environment variable.
-#[derive(Debug, Clone, Args)]
-pub struct Options {
-    /// Address to listen on; may be repeated.
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = ":10101")]
-    #[arg(env = "HAPROXY_HOST_EXPORTER_WEB_LISTEN_ADDRESS", value_delimiter = ',', global = true)]
-    pub listen_addresses: Vec<String>,
-    /// Path of the metrics.
-    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
-    #[arg(env = "HAPROXY_HOST_EXPORTER_WEB_TELEMETRY_PATH", global = true)]
-    #[arg(value_parser = telemetry_path)]
-    pub telemetry_path: String,
-    /// Web configuration in the format of Prometheus' exporters: TLS, users, headers, rate limit.
-    #[arg(long = "web.config.file", value_name = "FILE", global = true)]
-    #[arg(env = "HAPROXY_HOST_EXPORTER_WEB_CONFIG_FILE")]
-    pub web_config_file: Option<PathBuf>,
-    /// Listen on the sockets that systemd hands over instead of --web.listen-address.
-    #[arg(long = "web.systemd-socket", env = "HAPROXY_HOST_EXPORTER_WEB_SYSTEMD_SOCKET")]
-    #[arg(global = true)]
-    pub systemd_socket: bool,
-    /// Most requests answered at once; 0 for no limit.
-    #[arg(long = "web.max-requests", value_name = "NUMBER", default_value = "40", global = true)]
-    #[arg(env = "HAPROXY_HOST_EXPORTER_WEB_MAX_REQUESTS")]
-    pub max_requests: usize,
-    /// Reload the configuration on POST /-/reload, not only on SIGHUP.
-    #[arg(long = "web.enable-lifecycle", env = "HAPROXY_HOST_EXPORTER_WEB_ENABLE_LIFECYCLE")]
-    #[arg(global = true)]
-    pub enable_lifecycle: bool,
-    /// Configuration file. Without one, every HAProxy is discovered and every port is allowed.
-    #[arg(long = "config.file", value_name = "FILE", env = "HAPROXY_HOST_EXPORTER_CONFIG_FILE")]
-    #[arg(global = true)]
-    pub config_file: Option<PathBuf>,
-    /// Check the configuration files and exit.
-    #[arg(long = "config.check", env = "HAPROXY_HOST_EXPORTER_CONFIG_CHECK", global = true)]
-    pub config_check: bool,
-    /// Mount point of the host's proc file system.
-    #[arg(long = "path.procfs", value_name = "DIR", default_value = "/proc")]
-    #[arg(env = "HAPROXY_HOST_EXPORTER_PATH_PROCFS", global = true)]
-    pub procfs: PathBuf,
-    /// Mount point of the host's sys file system, for the limits of cgroups.
-    #[arg(long = "path.sysfs", value_name = "DIR", default_value = "/sys")]
-    #[arg(env = "HAPROXY_HOST_EXPORTER_PATH_SYSFS", global = true)]
-    pub sysfs: PathBuf,
-    /// Time between samples.
-    #[arg(long = "sample.interval", value_name = "DURATION", default_value = "5s")]
-    #[arg(env = "HAPROXY_HOST_EXPORTER_SAMPLE_INTERVAL", global = true)]
-    #[arg(value_parser = sample_interval)]
-    pub sample_interval: Duration,
-    /// Lowest severity to log.
-    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
-    #[arg(env = "HAPROXY_HOST_EXPORTER_LOG_LEVEL", global = true)]
-    pub log_level: LogLevel,
-    /// Format of the log, which goes to standard error.
-    #[arg(long = "log.format", value_name = "FORMAT", default_value = "text")]
-    #[arg(env = "HAPROXY_HOST_EXPORTER_LOG_FORMAT", global = true)]
-    pub log_format: LogFormat,
+impl Cli {
+    /// Parses the arguments, the name of the program first. Without a command they are those of `serve`.
+    pub fn parse_arguments(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Cli, clap::Error> {
+        let shown = Cli::shown();
+        let arguments = arguments::arrange(arguments, &shown);
+        // The program's own help and version are those of the definition that is shown.
+        let definition =
+            if arguments::asks_program(&arguments) { shown.clone() } else { Cli::accepted() };
+        let parsed = definition.try_get_matches_from(arguments);
+        let parsed = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
+        parsed.map_err(|error| arguments::name_owner(error, &shown))
+    }
+
+    /// The definition for the program's help, the manual and the completions: the flags of `serve` stand
+    /// beside the commands.
+    #[must_use]
+    pub fn shown() -> clap::Command {
+        let program = Cli::command().args(flags_of::<Serve>()).after_help(examples::PROGRAM);
+        program.subcommand_required(false).arg_required_else_help(false)
+    }
+
+    /// The definition that arguments are parsed by once every flag follows its command. The commands that
+    /// do not look at the host accept the shared flags and do not show them, so that a wrapper may
+    /// always give them.
+    fn accepted() -> clap::Command {
+        let program = Cli::command().subcommand_required(false).args_override_self(true);
+        ["explain", "completions", "man"].into_iter().fold(program, |program, name| {
+            let hidden = flags_of::<Options>().into_iter().map(|flag| flag.hide(true));
+            program.mut_subcommand(name, |command| command.args(hidden))
+        })
+    }
+}
+
+/// The flags that a struct defines.
+fn flags_of<A: Args>() -> Vec<clap::Arg> {
+    A::augment_args(clap::Command::new("")).get_arguments().cloned().collect()
 }
 
 /// The commands.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Sample in the background and serve metrics (the default).
-    Serve,
+    Serve(Serve),
     /// Show the state of this host: anomalies with their evidence, processes and ports.
     Inspect(Inspect),
     /// Judge a HAProxy configuration before a reload: would it succeed, and is it allowed?
     Check(Check),
     /// Print the runbook about a kind of anomaly or an alert: what it means and what to do.
+    #[command(after_help = examples::EXPLAIN)]
     Explain {
         /// Kind or alert, such as port_blocked or HAProxyDown.
         #[arg(value_name = "KIND|ALERT")]
         name: String,
     },
     /// Write the completions of a shell to standard output.
+    #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell.
         shell: Shell,
     },
-    /// Write the manual page to standard output.
-    Man,
+    /// Write a manual page to standard output.
+    #[command(after_help = examples::MAN)]
+    Man {
+        /// The command that the page is about; without one, the page of the program.
+        #[arg(value_parser = COMMANDS)]
+        command: Option<String>,
+    },
+}
+
+impl Command {
+    /// The flags that commands share; `None` for a command that does not look at the host.
+    #[must_use]
+    pub fn options(&self) -> Option<&Options> {
+        match self {
+            Command::Serve(serve) => Some(&serve.options),
+            Command::Inspect(inspect) => Some(&inspect.options),
+            Command::Check(check) => Some(&check.options),
+            Command::Explain { .. } | Command::Completions { .. } | Command::Man { .. } => None,
+        }
+    }
 }
 
 /// The options of `inspect`.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What to show", after_help = examples::INSPECT)]
 pub struct Inspect {
     /// Show only this HAProxy service.
     #[arg(long, value_name = "NAME")]
@@ -115,15 +124,19 @@ pub struct Inspect {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Format of the answer.
-    #[arg(long, value_name = "FORM", default_value = "table")]
+    #[arg(long, value_name = "FORM", default_value = "table", help_heading = "Answer")]
     pub output: Output,
     /// Repeat each second and repaint, until interrupted.
-    #[arg(long)]
+    #[arg(long, help_heading = "Answer")]
     pub watch: bool,
+    /// The flags that it shares with other commands.
+    #[command(flatten)]
+    pub options: Options,
 }
 
 /// The options of `check`.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What to judge", after_help = examples::CHECK)]
 pub struct Check {
     /// Configuration file or directory, as HAProxy's -f; may be repeated. Without one, the
     /// configuration of every HAProxy on this host is judged.
@@ -139,11 +152,14 @@ pub struct Check {
     #[arg(long)]
     pub offline: bool,
     /// Treat warnings as errors.
-    #[arg(long)]
+    #[arg(long, help_heading = "Answer")]
     pub strict: bool,
     /// Format of the answer.
-    #[arg(long, value_name = "FORM", default_value = "text")]
+    #[arg(long, value_name = "FORM", default_value = "text", help_heading = "Answer")]
     pub output: CheckOutput,
+    /// The flags that it shares with other commands.
+    #[command(flatten)]
+    pub options: Options,
 }
 
 /// The format of the answer of `check`.
@@ -164,69 +180,5 @@ pub enum Output {
     Json,
 }
 
-/// The lowest severity to log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)] // the names are their own documentation
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-/// The format of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One line of text for each entry.
-    Text,
-    /// One JSON object on each line.
-    Json,
-}
-
-fn sample_interval(text: &str) -> Result<Duration, String> {
-    let interval = humantime::parse_duration(text)
-        .map_err(|why| format!("{why}; write it like 5s or 500ms"))?;
-    if interval < Duration::from_millis(100) {
-        return Err("the interval must be at least 100ms".to_owned());
-    }
-    Ok(interval)
-}
-
-fn telemetry_path(text: &str) -> Result<String, String> {
-    if !text.starts_with('/') || text == "/" || text.starts_with("/-/") {
-        return Err("the path must begin with / and must be neither / nor below /-/".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_option_has_its_variable() {
-        for argument in Cli::command().get_arguments() {
-            let Some(flag) = argument.get_long().filter(|flag| flag.contains('.')) else {
-                continue;
-            };
-            let variable = flag.to_uppercase().replace(['.', '-'], "_");
-            let expected = format!("HAPROXY_HOST_EXPORTER_{variable}");
-            assert_eq!(argument.get_env().unwrap().to_str(), Some(expected.as_str()), "{flag}");
-        }
-    }
-
-    #[test]
-    fn options_may_precede_or_follow_the_command() {
-        for line in ["x --path.procfs /p inspect", "x inspect --path.procfs /p"] {
-            let cli = Cli::parse_from(line.split(' '));
-            assert_eq!(cli.options.procfs, PathBuf::from("/p"), "{line}");
-        }
-    }
-}
+mod tests;

@@ -1,42 +1,21 @@
-//! The exporter's own configuration file: YAML in, checked policy out.
+//! The exporter's own configuration: YAML in, checked policy out.
 
+mod documents;
+mod error;
+mod raw;
 mod values;
 
-use std::fs::File;
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use tracing::info;
 
-use self::values::{Address, Glob, Pattern, PortNumber, Seconds};
-use crate::policy::kind::Kind;
-use crate::policy::{AllowedPort, Configured, Ignore, Match, Policy, Rules, Thresholds};
+use self::documents::Document;
+pub use self::documents::text_of;
+pub use self::error::Error;
+use self::raw::Raw;
+use crate::policy::{Configured, Policy};
 use crate::sample::Discovery;
-use crate::yaml::{self, Word};
-
-/// The most bytes of a configuration file that are read. A file written by hand is far smaller.
-const LIMIT_BYTES: u64 = 1 << 20;
-
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file could not be read: check its path and permissions.
-    #[error("{}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The error of the system.
-        source: std::io::Error,
-    },
-    /// The content is invalid: the message has the position and the remedy.
-    #[error("{}: {message}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, where, and how to correct it.
-        message: String,
-    },
-}
 
 /// A checked configuration.
 #[derive(Debug, Clone, Default)]
@@ -45,217 +24,104 @@ pub struct Config {
     pub policy: Policy,
     /// Which processes count as HAProxy.
     pub discovery: Discovery,
+    /// The files that it was read from, in order.
+    pub files: Vec<PathBuf>,
 }
 
 impl Config {
-    /// Reads and checks a configuration file.
+    /// Reads and checks a configuration file, or all `*.yaml` files of a directory as one
+    /// configuration.
     pub fn load(path: &Path) -> Result<Config, Error> {
-        let text = text_of(path)?;
-        Config::parse(&text).map_err(|message| Error::Invalid { path: path.to_owned(), message })
+        let documents = documents::read(path)?;
+        if documents.is_empty() {
+            info!(directory = %path.display(), "the configuration directory has no *.yaml file");
+        }
+        join(documents)
     }
 
-    /// Reads and checks the text of a configuration. The error is a message with its position.
-    pub fn parse(text: &str) -> Result<Config, String> {
-        yaml::parse::<Raw>(text)?.unwrap_or_default().check()
+    fn add(&mut self, configured: Configured) {
+        self.discovery.commands.extend(configured.matching.command.clone());
+        self.discovery.pidfiles.extend(configured.matching.pidfile.clone());
+        self.policy.haproxys.push(configured);
     }
 }
 
-/// Reads the text of a configuration file.
-pub fn text_of(path: &Path) -> Result<String, Error> {
-    let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
-    let mut text = String::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(LIMIT_BYTES).read_to_string(&mut text).map_err(unreadable)?;
-    Ok(text)
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    #[serde(default)]
-    defaults: RawRules,
-    #[serde(default)]
-    haproxys: Vec<RawService>,
-    #[serde(default)]
-    metrics: RawMetrics,
-}
-
-// The keys of `RawRules` again: serde's `flatten` would lose the positions of unknown keys.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawService {
-    name: String,
-    #[serde(rename = "match")]
-    matching: RawMatch,
-    allowed_ports: Option<Vec<Word<AllowedPort>>>,
-    stale_grace: Option<Word<Seconds>>,
-    reload_grace: Option<Word<Seconds>>,
-    forget_after: Option<Word<Seconds>>,
-    #[serde(default)]
-    thresholds: RawThresholds,
-    ignore: Option<Vec<RawIgnore>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRules {
-    allowed_ports: Option<Vec<Word<AllowedPort>>>,
-    stale_grace: Option<Word<Seconds>>,
-    reload_grace: Option<Word<Seconds>>,
-    forget_after: Option<Word<Seconds>>,
-    #[serde(default)]
-    thresholds: RawThresholds,
-    ignore: Option<Vec<RawIgnore>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawMatch {
-    pidfile: Option<PathBuf>,
-    config: Option<PathBuf>,
-    master_socket: Option<PathBuf>,
-    command: Option<Word<Pattern>>,
-    cgroup: Option<Word<Glob>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawThresholds {
-    bound_ports: Option<u32>,
-    stale_processes: Option<u32>,
-    generations: Option<u32>,
-    stale_age: Option<Word<Seconds>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawIgnore {
-    kind: Option<Word<Kind>>,
-    port: Option<Word<PortNumber>>,
-    address: Option<Word<Address>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawMetrics {
-    max_port_series: Option<usize>,
-    max_series: Option<usize>,
-}
-
-impl Raw {
-    fn check(self) -> Result<Config, String> {
-        let defaults = self.defaults.over(&Rules::default());
-        let mut policy = Policy { defaults, ..Policy::default() };
-        if let Some(max) = self.metrics.max_port_series {
-            policy.max_port_series = max;
-        }
-        if let Some(max) = self.metrics.max_series {
-            policy.max_series = max;
-        }
-        let mut discovery = Discovery::default();
-        for (index, raw) in self.haproxys.into_iter().enumerate() {
-            let configured = raw.check(&policy.defaults);
-            let configured = configured.map_err(|why| format!("haproxys[{index}]: {why}"))?;
-            if policy.is_configured(&configured.name) {
-                let name = configured.name;
-                return Err(format!("haproxys[{index}]: duplicate name {name:?}"));
+/// Checks the documents of a configuration, and makes one of them.
+fn join(documents: Vec<(Document, Raw)>) -> Result<Config, Error> {
+    let (documents, mut raws): (Vec<Document>, Vec<Raw>) = documents.into_iter().unzip();
+    let mut shared = Raw::default();
+    for raw in &mut raws {
+        shared.complete_from(raw);
+    }
+    let mut config = Config { policy: shared.policy(), ..Config::default() };
+    let mut places: BTreeMap<String, (&Document, usize)> = BTreeMap::new();
+    for (document, raw) in documents.iter().zip(raws) {
+        for (index, service) in raw.haproxys.into_iter().enumerate() {
+            let configured = service.check(&config.policy.defaults);
+            let configured = configured.map_err(|fault| document.invalid(index, &fault))?;
+            let name = configured.name.clone();
+            if let Some(first) = places.get(&name) {
+                return Err(document.duplicate_name(index, &name, *first));
             }
-            discovery.commands.extend(configured.matching.command.clone());
-            discovery.pidfiles.extend(configured.matching.pidfile.clone());
-            policy.haproxys.push(configured);
-        }
-        Ok(Config { policy, discovery })
-    }
-}
-
-impl RawService {
-    fn check(self, defaults: &Rules) -> Result<Configured, String> {
-        if self.name.is_empty() {
-            return Err("the name must not be empty".to_owned());
-        }
-        let matching = self.matching.check()?;
-        let rules = RawRules {
-            allowed_ports: self.allowed_ports,
-            stale_grace: self.stale_grace,
-            reload_grace: self.reload_grace,
-            forget_after: self.forget_after,
-            thresholds: self.thresholds,
-            ignore: self.ignore,
-        };
-        Ok(Configured { name: self.name, matching, rules: rules.over(defaults) })
-    }
-}
-
-impl RawRules {
-    /// Completes these rules from `defaults`. Each threshold is completed by itself.
-    fn over(self, defaults: &Rules) -> Rules {
-        let seconds = |given: Option<Word<Seconds>>, default| given.map_or(default, |s| s.0.0);
-        let old = defaults.thresholds;
-        let new = self.thresholds;
-        Rules {
-            allowed_ports: self.allowed_ports.map(words).or_else(|| defaults.allowed_ports.clone()),
-            stale_grace_seconds: seconds(self.stale_grace, defaults.stale_grace_seconds),
-            reload_grace_seconds: seconds(self.reload_grace, defaults.reload_grace_seconds),
-            forget_after_seconds: seconds(self.forget_after, defaults.forget_after_seconds),
-            thresholds: Thresholds {
-                bound_ports: new.bound_ports.map_or(old.bound_ports, f64::from),
-                stale_processes: new.stale_processes.map_or(old.stale_processes, f64::from),
-                generations: new.generations.map_or(old.generations, f64::from),
-                stale_age_seconds: seconds(new.stale_age, old.stale_age_seconds),
-            },
-            ignore: self.ignore.map_or_else(
-                || defaults.ignore.clone(),
-                |list| list.into_iter().map(RawIgnore::check).collect(),
-            ),
+            places.insert(name, (document, index));
+            config.add(configured);
         }
     }
-}
-
-impl RawMatch {
-    fn check(self) -> Result<Match, String> {
-        let matching = Match {
-            pidfile: self.pidfile,
-            config: self.config,
-            master_socket: self.master_socket,
-            command: self.command.map(|word| word.0.0),
-            cgroup: self.cgroup.map(|word| word.0.0),
-        };
-        let paths = [&matching.pidfile, &matching.config, &matching.master_socket];
-        if let Some(path) = paths.into_iter().flatten().find(|path| !path.is_absolute()) {
-            return Err(format!("match: must be an absolute path: {}", path.display()));
-        }
-        let given = paths.into_iter().any(Option::is_some);
-        if !given && matching.command.is_none() && matching.cgroup.is_none() {
-            return Err("match is empty; set at least one of pidfile, config, master_socket, \
-                        command, cgroup"
-                .to_owned());
-        }
-        Ok(matching)
-    }
-}
-
-impl RawIgnore {
-    fn check(self) -> Ignore {
-        Ignore {
-            kind: self.kind.map(|word| word.0),
-            port: self.port.map(|word| word.0.0),
-            address: self.address.map(|word| word.0.0),
-        }
-    }
-}
-
-fn words<T>(words: Vec<Word<T>>) -> Vec<T> {
-    words.into_iter().map(|word| word.0).collect()
+    config.files = documents.into_iter().map(|document| document.path).collect();
+    Ok(config)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
     use crate::model::Protocol;
+    use crate::policy::kind::Kind;
+    use crate::policy::{Ignore, Refusal};
+
+    /// The configuration of one file with this text.
+    fn parse(text: &str) -> Result<Config, String> {
+        let document = Document::parse(Path::new("c.yaml"), text.to_owned());
+        document.and_then(|document| join(vec![document])).map_err(|error| error.to_string())
+    }
+
+    /// An empty directory, which is removed when it is dropped.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Directory {
+            let name = format!("haproxy-host-exporter-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir(&path).unwrap();
+            Directory(path)
+        }
+
+        fn write(&self, files: &[(&str, &str)]) {
+            for (name, text) in files {
+                fs::write(self.0.join(name), text).unwrap();
+            }
+        }
+
+        /// The error without the path of the directory.
+        fn error(&self) -> String {
+            let error = Config::load(&self.0).unwrap_err().to_string();
+            error.replace(&format!("{}/", self.0.display()), "")
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
 
     const EXAMPLE: &str = r#"
 defaults:
   allowed_ports: ["80", 443, "tcp/10000-29999", "udp/443", "127.0.0.1:8404", "[::1]:9", "[fd00::/8]:10", "10.0.0.0/8:11"]
+  reserved_ports: [{name: Kubernetes NodePort, ports: ["30000-32767", tcp/6443]}]
   stale_grace: 10s
   thresholds: {bound_ports: 50, stale_age: 2h}
 haproxys:
@@ -263,13 +129,16 @@ haproxys:
     match: {pidfile: /run/haproxy.pid, cgroup: "/kubepods*"}
     allowed_ports: ["20000-29999"]
     thresholds: {generations: 9}
-    ignore: [{kind: port_ephemeral, port: 50000}]
+    ignore: [{kind: port_ephemeral, port: 50000, reason: agreed with the network team, until: 2027-03-01}]
+  - name: other
+    match: {command: "^/opt/haproxy "}
+    reserved_ports: []
 metrics: {max_port_series: 7, max_series: 9000}
 "#;
 
     #[test]
     fn every_key_is_read() {
-        let config = Config::parse(EXAMPLE).unwrap();
+        let config = parse(EXAMPLE).unwrap();
         let policy = config.policy;
         assert_eq!((policy.max_port_series, policy.max_series), (7, 9000));
         assert_eq!(policy.defaults.allowed_ports.as_ref().unwrap().len(), 8);
@@ -278,18 +147,44 @@ metrics: {max_port_series: 7, max_series: 9000}
         assert_eq!(own.thresholds.generations.to_bits(), 9f64.to_bits());
         assert_eq!(own.thresholds.bound_ports.to_bits(), 50f64.to_bits());
         assert_eq!(own.thresholds.stale_age_seconds.to_bits(), 7200f64.to_bits());
-        assert_eq!(own.ignore[0].port, Some(50000));
-        assert!(own.allows(Protocol::Udp, "::".parse().unwrap(), 20000));
-        assert!(!own.allows(Protocol::Tcp, "::".parse().unwrap(), 80));
+        let any = "::".parse().unwrap();
+        assert_eq!(own.refusal(Protocol::Udp, any, 20000), None);
+        assert_eq!(own.refusal(Protocol::Tcp, any, 80), Some(Refusal::NotAllowed));
+        let reserved = own.refusal(Protocol::Tcp, any, 6443).unwrap().reason();
+        assert_eq!(reserved, "6443 is reserved for Kubernetes NodePort", "from defaults");
+        assert_eq!(policy.rules("other").reserved_ports, [], "its own key replaces the default's");
+    }
+
+    #[test]
+    fn an_ignore_entry_knows_its_haproxy_its_reason_and_its_end() {
+        let policy = parse(EXAMPLE).unwrap().policy;
+        let [entry] = policy.rules("lbagent").ignore.as_slice() else { panic!("{policy:?}") };
+        let Ignore { haproxy, kind, port, address, reason, until } = entry.clone();
+        assert_eq!((haproxy.as_deref(), kind), (Some("lbagent"), Some(Kind::PortEphemeral)));
+        assert_eq!((port, address), (Some(50000), None));
+        assert_eq!(reason.as_deref(), Some("agreed with the network team"));
+        let until = until.unwrap();
+        // 2027-03-01 is the last day on which it applies.
+        assert_eq!((until.written.as_str(), until.end), ("2027-03-01", 1_803_945_600.0));
+    }
+
+    #[test]
+    fn the_example_of_the_readme_is_valid() {
+        let (_, section) = include_str!("../README.md").split_once("\n## Configuration\n").unwrap();
+        let (_, example) = section.split_once("```yaml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let policy = parse(example).unwrap().policy;
+        assert_eq!(policy.defaults.reserved_ports.len(), 1, "{example}");
+        assert!(policy.rules("lbagent").ignore[0].until.is_some(), "{example}");
     }
 
     #[test]
     fn an_empty_file_is_a_configuration() {
         for text in ["", "# nothing\n", "defaults: {}\n"] {
-            let policy = Config::parse(text).unwrap().policy;
+            let policy = parse(text).unwrap().policy;
             assert!(policy.defaults.allowed_ports.is_none(), "{text:?}");
         }
-        let none = Config::parse("defaults: {allowed_ports: []}").unwrap().policy;
+        let none = parse("defaults: {allowed_ports: []}").unwrap().policy;
         assert_eq!(none.defaults.allowed_ports, Some(vec![]));
     }
 
@@ -306,23 +201,140 @@ metrics: {max_port_series: 7, max_series: 9000}
                 "valid kinds: port_out",
                 "line 3 column 11",
             ),
+            (
+                "defaults:\n  ignore:\n  - {port: 1, until: tomorrow}\n",
+                "invalid date \"tomorrow\"",
+                "line 3 column 22",
+            ),
+            (
+                "defaults:\n  ignore:\n  - {port: 1, reason: ''}\n",
+                "must not be empty",
+                "line 3 column 23",
+            ),
+            (
+                "defaults:\n  reserved_ports:\n  - {name: a, ports: ['::1:80']}\n",
+                "has no address",
+                "line 3 column 23",
+            ),
+            (
+                "defaults:\n  reserved_ports:\n  - {ports: [1]}\n",
+                "missing field `name`",
+                "line 3 column 5",
+            ),
             ("haproxys:\n- name: a\n", "missing field `match`", "line 2 column 3"),
-            ("haproxys:\n- {name: a, match: {}}\n", "at least one of pidfile", "haproxys[0]"),
+            ("haproxys:\n- {name: a, match: {}}\n", "at least one of pidfile", "line 2 column 20"),
             (
                 "haproxys:\n- {name: a, match: {pidfile: x}}\n",
-                "must be an absolute path: x",
-                "haproxys[0]",
+                "haproxys[0].match.pidfile: must be an absolute path: x",
+                "line 2 column 30",
             ),
             ("haproxys:\n- name: a\n  match: {command: '('}\n", "unclosed group", "line 3"),
             ("defaults:\n\tx: 1\n", "cannot start any token", "line 2 column 1"),
         ];
         for (text, what, position) in table {
-            let message = Config::parse(text).unwrap_err();
+            let message = parse(text).unwrap_err();
             assert!(message.contains(what), "{text:?}: {message}");
             assert!(message.contains(position), "{text:?}: {message}");
         }
         let twice =
             "haproxys:\n- {name: a, match: {pidfile: /x}}\n- {name: a, match: {pidfile: /y}}\n";
-        assert!(Config::parse(twice).unwrap_err().contains("duplicate name \"a\""));
+        assert_eq!(
+            parse(twice).unwrap_err(),
+            "c.yaml: duplicate name \"a\" at line 3 column 10; c.yaml has it at line 2 column 10: \
+             rename one of the two"
+        );
+    }
+
+    #[test]
+    fn a_directory_is_one_configuration() {
+        let directory = Directory::new("parts");
+        let (defaults, rest) = EXAMPLE.split_once("haproxys:").unwrap();
+        let (haproxys, metrics) = rest.split_once("metrics:").unwrap();
+        let (first, second) = haproxys.split_once("  - name: other").unwrap();
+        directory.write(&[
+            ("10-lbagent.yaml", &format!("haproxys:{first}")),
+            ("20-other.yaml", &format!("haproxys:\n  - name: other{second}")),
+            // Its defaults apply to services of files that come before it.
+            ("30-defaults.yaml", defaults),
+            ("40-empty.yaml", ""),
+            (".hidden.yaml", "not: read"),
+            ("metrics.yaml~", "not: read"),
+            ("metrics.yaml.dpkg-old", "not: read"),
+        ]);
+        let elsewhere = Directory::new("parts-elsewhere");
+        elsewhere.write(&[("text", &format!("metrics:{metrics}"))]);
+        symlink(elsewhere.0.join("text"), directory.0.join("metrics.yaml")).unwrap();
+        fs::create_dir(directory.0.join("sub.yaml")).unwrap();
+        fs::write(directory.0.join("sub.yaml/a.yaml"), "not: read").unwrap();
+        let parts = Config::load(&directory.0).unwrap();
+        let whole = parse(EXAMPLE).unwrap();
+        assert_eq!(format!("{:?}", parts.policy), format!("{:?}", whole.policy));
+        assert_eq!(format!("{:?}", parts.discovery), format!("{:?}", whole.discovery));
+        let names: Vec<_> =
+            parts.files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(
+            names,
+            [
+                "10-lbagent.yaml",
+                "20-other.yaml",
+                "30-defaults.yaml",
+                "40-empty.yaml",
+                "metrics.yaml"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_directory_is_a_configuration() {
+        let directory = Directory::new("empty");
+        let config = Config::load(&directory.0).unwrap();
+        assert!(config.files.is_empty() && config.policy.haproxys.is_empty());
+    }
+
+    #[test]
+    fn errors_in_a_directory_name_the_file_and_the_place() {
+        let service = |name: &str| format!("haproxys:\n- match: {{pidfile: /a}}\n  name: {name}\n");
+        let (a, b) = (service("a"), service("b"));
+        let metrics = format!("# ours\nmetrics: {{max_series: 7}}\n{b}");
+        let table: [(&[(&str, &str)], &str); 6] = [
+            (
+                &[("a.yaml", &a), ("b.yaml", &b), ("c.yaml", &a)],
+                "c.yaml: duplicate name \"a\" at line 3 column 9; a.yaml has it at line 3 column 9: \
+                 rename one of the two",
+            ),
+            (
+                &[("a.yaml", &metrics), ("b.yaml", "defaults: {}\nmetrics: {}\n")],
+                "b.yaml: duplicate key metrics at line 2 column 1; a.yaml has it at line 2 column 1: \
+                 write it in one file only",
+            ),
+            (
+                &[("a.yaml", "defaults: {}\n"), ("b.yaml", "defaults:\n")],
+                "b.yaml: duplicate key defaults at line 1 column 1; a.yaml has it at line 1 \
+                 column 1: write it in one file only",
+            ),
+            (
+                &[("a.yaml", &a), ("b.yaml", "defaults: {stale_grace: soon}\n")],
+                "b.yaml: defaults.stale_grace: invalid duration \"soon\": expected number at 0; \
+                 write it like 10s, 5m or 24h at line 1 column 25",
+            ),
+            (
+                &[("a.yaml", &a), ("b.yaml", "haproxys:\n- {name: c, match: {}}\n")],
+                "b.yaml: haproxys[0].match: match is empty; set at least one of pidfile, config, \
+                 master_socket, command, cgroup at line 2 column 20",
+            ),
+            (&[("a.yaml", &a), ("b.yaml", "- a\n")], "b.yaml: invalid type: sequence"),
+        ];
+        for (files, expected) in table {
+            let directory = Directory::new("errors");
+            directory.write(files);
+            let error = directory.error();
+            assert!(error.starts_with(expected), "{files:?}: {error}");
+        }
+        let directory = Directory::new("errors");
+        symlink("/nonexistent", directory.0.join("a.yaml")).unwrap();
+        assert_eq!(directory.error(), "a.yaml: No such file or directory (os error 2)");
+        fs::remove_file(directory.0.join("a.yaml")).unwrap();
+        symlink("/dev/null", directory.0.join("a.yaml")).unwrap();
+        assert_eq!(directory.error(), "a.yaml: is not a regular file");
     }
 }

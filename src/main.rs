@@ -2,28 +2,32 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use haproxy_host_exporter::cli::{Cli, Command, LogFormat, LogLevel, Options};
 use haproxy_host_exporter::{cmd, rights};
 use tracing::level_filters::LevelFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    start_log(&cli.options);
+    let command = match Cli::parse_arguments(std::env::args_os()) {
+        Ok(cli) => cli.command,
+        Err(answer) => answer.exit(),
+    };
+    if let Some(options) = command.options() {
+        start_log(options);
+    }
     // Before any file is opened, and before there is a second thread.
-    if matches!(cli.command, None | Some(Command::Serve | Command::Inspect(_)))
+    if matches!(command, Command::Serve(_) | Command::Inspect(_))
         && let Err(error) = rights::keep_for_watching()
     {
         tracing::warn!(%error, "capabilities that are not needed could not be dropped");
     }
-    let result = match &cli.command {
-        _ if cli.options.config_check => cmd::check_config(&cli.options),
-        None | Some(Command::Serve) => cmd::serve::run(&cli.options),
-        Some(Command::Inspect(inspect)) => cmd::inspect::run(&cli.options, inspect),
-        Some(Command::Check(check)) => cmd::check::run(&cli.options, check),
-        Some(Command::Explain { name }) => cmd::explain::run(name),
-        Some(Command::Completions { shell }) => cmd::manual::completions(*shell),
-        Some(Command::Man) => cmd::manual::man(),
+    let result = match &command {
+        Command::Serve(serve) if serve.config_check => cmd::check_config(serve),
+        Command::Serve(serve) => cmd::serve::run(serve),
+        Command::Inspect(inspect) => cmd::inspect::run(&inspect.options, inspect),
+        Command::Check(check) => cmd::check::run(&check.options, check),
+        Command::Explain { name } => cmd::explain::run(name),
+        Command::Completions { shell } => cmd::manual::completions(*shell),
+        Command::Man { command } => cmd::manual::man(command.as_deref()),
     };
     match result {
         Ok(code) => ExitCode::from(code),

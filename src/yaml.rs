@@ -15,10 +15,72 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<Option<T>, String> {
     serde_yaml::from_str(text).map_err(positioned)
 }
 
+/// Where something stands in a document. Both numbers count from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    line: usize,
+    column: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} column {}", self.line, self.column)
+    }
+}
+
+/// The keys of a document that is a mapping, in its order.
+#[must_use]
+pub fn keys(text: &str) -> Vec<String> {
+    struct Keys(Vec<String>);
+    impl<'de> Deserialize<'de> for Keys {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Map;
+            impl<'de> Visitor<'de> for Map {
+                type Value = Keys;
+
+                fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    formatter.write_str("a mapping")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                    let mut keys = Vec::new();
+                    while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                        keys.push(key);
+                    }
+                    Ok(Keys(keys))
+                }
+            }
+            deserializer.deserialize_map(Map)
+        }
+    }
+    parse::<Keys>(text).ok().flatten().map(|keys| keys.0).unwrap_or_default()
+}
+
+/// The position of a key of the document.
+#[must_use]
+pub fn key_position(text: &str, key: &str) -> Position {
+    stop(text, Place { keys: &[key], message: "", at_key: true })
+}
+
+/// The position of the value below `keys`. An index of a sequence is written as a key.
+#[must_use]
+pub fn value_position(text: &str, keys: &[&str]) -> Position {
+    stop(text, Place { keys, message: "", at_key: false })
+}
+
+/// The position at which the reader fails; the first of the document if it does not.
+fn stop(text: &str, place: Place<'_>) -> Position {
+    let error = place.deserialize(serde_yaml::Deserializer::from_str(text)).err();
+    // The library gives no location where it is the first of the document.
+    error.and_then(|error| error.location()).map_or(Position { line: 1, column: 1 }, |location| {
+        Position { line: location.line(), column: location.column() }
+    })
+}
+
 /// Adds its position to a message about the value below `keys`, for errors found after reading.
 #[must_use]
 pub fn message_at(text: &str, keys: &[&str], message: &str) -> String {
-    let seed = Place { keys, message };
+    let seed = Place { keys, message, at_key: false };
     match seed.deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(()) => format!("{}: {message}", keys.join(".")),
         Err(error) => positioned(error),
@@ -37,6 +99,8 @@ fn positioned(error: serde_yaml::Error) -> String {
 struct Place<'a> {
     keys: &'a [&'a str],
     message: &'a str,
+    /// Fails at the last key instead of at its value.
+    at_key: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Place<'_> {
@@ -58,7 +122,8 @@ impl<'de> Visitor<'de> for Place<'_> {
         let Some((wanted, keys)) = self.keys.split_first() else {
             return Err(A::Error::custom(self.message));
         };
-        while let Some(key) = map.next_key::<String>()? {
+        let refused = (self.at_key && keys.is_empty()).then_some(*wanted);
+        while let Some(key) = map.next_key_seed(Key { refused, message: self.message })? {
             if key == *wanted {
                 map.next_value_seed(Place { keys, ..self })?;
             } else {
@@ -68,8 +133,17 @@ impl<'de> Visitor<'de> for Place<'_> {
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(A::Error::custom(self.message))
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
+        let Some((wanted, keys)) = self.keys.split_first() else {
+            return Err(A::Error::custom(self.message));
+        };
+        let index: usize = wanted.parse().map_err(|_| A::Error::custom(self.message))?;
+        for _ in 0..index {
+            sequence.next_element::<IgnoredAny>()?;
+        }
+        sequence.next_element_seed(Place { keys, ..self })?;
+        while sequence.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
     }
 
     fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
@@ -94,6 +168,32 @@ impl<'de> Visitor<'de> for Place<'_> {
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         Err(E::custom(self.message))
+    }
+}
+
+/// Reads a key, and fails at the refused one.
+struct Key<'a> {
+    refused: Option<&'a str>,
+    message: &'a str,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = String;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<String, E> {
+        if self.refused == Some(key) { Err(E::custom(self.message)) } else { Ok(key.to_owned()) }
     }
 }
 
@@ -184,6 +284,30 @@ mod tests {
             let message = message_at(text, keys, "odd");
             assert!(message.contains(expected), "{keys:?}: {message}");
         }
+    }
+
+    #[test]
+    fn keys_and_elements_have_positions() {
+        let text = "# c\nmetrics: {a: 1}\nhaproxys:\n- name: x\n- {name: y}\nend:\n";
+        assert_eq!(keys(text), ["metrics", "haproxys", "end"]);
+        let table: [(&str, &str); 3] = [
+            ("metrics", "line 2 column 1"),
+            ("haproxys", "line 3 column 1"),
+            ("end", "line 6 column 1"),
+        ];
+        for (key, expected) in table {
+            assert_eq!(key_position(text, key).to_string(), expected, "{key}");
+        }
+        let table: [(&[&str], &str); 3] = [
+            (&["haproxys", "0", "name"], "line 4 column 9"),
+            (&["haproxys", "1", "name"], "line 5 column 10"),
+            (&["haproxys", "7", "name"], "line 1 column 1"),
+        ];
+        for (keys, expected) in table {
+            assert_eq!(value_position(text, keys).to_string(), expected, "{keys:?}");
+        }
+        assert_eq!(key_position("a: 1\n", "a").to_string(), "line 1 column 1");
+        assert_eq!(keys(""), [""; 0]);
     }
 
     #[test]

@@ -231,6 +231,12 @@ fn policy_and_the_ephemeral_range() {
     );
     assert_exit(&bed, &with(&["--haproxy", "nobody"]), 2, &["unknown haproxy \"nobody\""]);
 
+    let yaml = "defaults:\n  reserved_ports: [{name: Kubernetes NodePort, ports: [30000-32767]}]\n";
+    let yaml = bed.write("reserved.yaml", yaml).display().to_string();
+    let node = bed.write("node.cfg", "frontend a\n    bind :30885\n").display().to_string();
+    let named = ["error[port_out_of_range]: port 30885 is reserved for Kubernetes NodePort"];
+    assert_exit(&bed, &["--config.file", &yaml, "-f", &node], 1, &named);
+
     let file =
         bed.write("a.cfg", "frontend a\n    bind :50000-50001,:50005\n").display().to_string();
     let line = "sysctl -w net.ipv4.ip_local_reserved_ports=8080,50000-50001,50005";

@@ -60,6 +60,14 @@ fn bad_configurations() {
             "haproxys: [{name: a, match: {pidfile: /a}}, {name: a, match: {pidfile: /b}}]\n",
             &["duplicate name \"a\""],
         ),
+        (
+            "defaults:\n  ignore: [{until: next week}]\n",
+            &["until", "next week", "2027-03-01", "line 2", "column 20"],
+        ),
+        (
+            "defaults:\n  reserved_ports: [{name: a, ports: [\"::1:80\"]}]\n",
+            &["reserved_ports", "no address", "line 2", "column 38"],
+        ),
         ("metrics: {max_port_series: many}\n", &["max_port_series"]),
     ];
     let bed = Bed::new();
@@ -77,6 +85,8 @@ fn bad_flags() {
     let bed = Bed::new();
     let table: &[(&[&str], &[&str])] = &[
         (&["--no-such-flag"], &["--no-such-flag"]),
+        (&["--web.listen-adress", ":1"], &["--web.listen-address"]),
+        (&["check", "--sample.interval", "1s"], &["--sample.interval is a flag of serve"]),
         (&["--web.listen-address", "nonsense"], &["nonsense"]),
         (&["--web.listen-address", "127.0.0.1:99999"], &["99999"]),
         (&["--sample.interval", "often"], &["often"]),
@@ -121,12 +131,41 @@ haproxys:
   - name: lbagent
     match: {pidfile: /opt/cloud/workspace/lbagent/run/haproxy.pid}
     allowed_ports: [\"20000-29999\"]
-    ignore: [{kind: port_ephemeral, port: 50000}]
+    ignore: [{kind: port_ephemeral, port: 50000, reason: agreed, until: 2027-03-01T12:00:00Z}]
+    reserved_ports: [{name: Kubernetes NodePort, ports: [\"30000-32767\"]}]
 metrics: {max_port_series: 500}
 ";
     let path = bed.write("good.yaml", yaml).display().to_string();
     let output = run(&bed, &["--config.file", &path, "--config.check"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn configuration_directory() {
+    let bed = Bed::new();
+    let directory = bed.directory().join("conf.d");
+    std::fs::create_dir(&directory).unwrap();
+    let path = directory.display().to_string();
+    let check = ["--config.file", &path, "--config.check"];
+    let empty = run(&bed, &check);
+    assert_eq!(empty.status.code(), Some(0), "{empty:?}");
+    assert!(text(&empty.stdout).contains("conf.d: ok, it has no *.yaml file"), "{empty:?}");
+
+    let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    write("a.yaml", "defaults: {stale_grace: 1s}\n");
+    write("b.yaml", "haproxys:\n- {name: b, match: {pidfile: /b}}\n");
+    write("b.yaml~", "nonsense: [\n");
+    let both = run(&bed, &check);
+    assert_eq!(both.status.code(), Some(0), "{both:?}");
+    assert_eq!(text(&both.stdout), format!("{path}/a.yaml: ok\n{path}/b.yaml: ok\n"));
+
+    write("c.yaml", "# again\ndefaults: {}\n");
+    assert_refused(
+        &run(&bed, &check),
+        &["c.yaml: duplicate key defaults at line 2 column 1", "a.yaml has it at line 1 column 1"],
+    );
+    write("c.yaml", "metrics:\n  max_serie: 1\n");
+    assert_refused(&run(&bed, &check), &["c.yaml", "max_serie", "line 2 column 3"]);
 }
 
 /// Flags from the environment, and the flag that wins over it.
@@ -147,6 +186,22 @@ fn environment() {
         &run(&["--config.check", "--config.file", "/nonexistent-by-flag.yaml"]),
         &["/nonexistent-by-flag.yaml"],
     );
+}
+
+/// A variable of `serve` is none of the other commands' business.
+#[test]
+fn environment_of_another_command() {
+    let bed = Bed::new();
+    let run = |arguments: &[&str]| {
+        bed.command(Exporter::binary())
+            .args(arguments)
+            .env("HAPROXY_HOST_EXPORTER_SAMPLE_INTERVAL", "often")
+            .output()
+            .unwrap()
+    };
+    assert_eq!(run(&["explain", "port_blocked"]).status.code(), Some(0));
+    assert_eq!(run(&["inspect"]).status.code(), Some(0));
+    assert_refused(&run(&[]), &["often"]);
 }
 
 #[test]

@@ -54,6 +54,68 @@ fn the_configuration_is_read_again() {
 }
 
 #[test]
+fn a_configuration_directory_is_read_again_as_a_whole() {
+    let bed = Bed::new();
+    let service = |name: &str, ports: &str| {
+        format!(
+            "haproxys: [{{name: {name}, match: {{pidfile: /{name}}}, allowed_ports: [{ports}]}}]\n"
+        )
+    };
+    let directory = bed.directory().join("conf.d");
+    fs::create_dir(&directory).unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
+    let mut command = bed.command(Exporter::binary());
+    command.arg("--web.enable-lifecycle");
+    let exporter = Exporter::reading(&bed, command, &directory);
+    let log = exporter.running.log();
+    assert!(log.contains("INFO") && log.contains("has no *.yaml file"), "{log}");
+    let allowed = |page: &Page, name: &str| {
+        page.value("haproxy_host_allowed_ports", &[("protocol", "tcp"), ("haproxy", name)])
+    };
+
+    write("a.yaml", &service("a", "80-84"));
+    write("b.yaml", &service("b", "90"));
+    exporter.running.signal(Signal::HUP);
+    exporter.await_page("both", |p| allowed(p, "a") == Some(5.0) && allowed(p, "b") == Some(1.0));
+
+    // One bad file: no other file takes effect either.
+    write("a.yaml", &service("a", "80"));
+    write("c.yaml", &service("b", "91"));
+    let refused = exporter.request("POST", "/-/reload").unwrap();
+    assert_eq!(refused.status, 500, "{}", refused.body);
+    for words in ["c.yaml: duplicate name \"b\" at line 1 column 19", "b.yaml has it at line 1"] {
+        assert!(refused.body.contains(words), "{}", refused.body);
+    }
+    let page = exporter.await_page("failure", |page| page.is(SUCCESSFUL, &[], 0.0));
+    assert_eq!((allowed(&page, "a"), allowed(&page, "b")), (Some(5.0), Some(1.0)));
+
+    fs::remove_file(directory.join("c.yaml")).unwrap();
+    assert_eq!(exporter.request("POST", "/-/reload").unwrap().status, 200);
+    exporter.await_page("one port", |p| allowed(p, "a") == Some(1.0) && p.is(SUCCESSFUL, &[], 1.0));
+}
+
+/// An entry that has expired is logged once and stands on the page.
+#[test]
+fn an_expired_ignore_entry_is_said() {
+    let bed = Bed::new();
+    let yaml = "defaults: {ignore: [{port: 1, reason: moved in May, until: 2020-05-31}]}\n";
+    let exporter = Exporter::configured(&bed, yaml);
+    let line = "an ignore entry of defaults has expired: every kind, port 1, until 2020-05-31";
+    let page = exporter.get("/").unwrap().body;
+    assert!(page.contains(line) && page.contains("moved in May"), "{page}");
+    exporter.await_samples(3);
+    let logged = || exporter.running.log().matches("an ignore entry has expired").count();
+    assert_eq!(logged(), 1, "{}", exporter.running.log());
+    exporter.running.signal(Signal::HUP);
+    await_true("the entry to be logged again", || logged() == 2);
+
+    let config = bed.directory().join("exporter.yaml").display().to_string();
+    let output = Exporter::command(&bed, &["inspect", "--config.file", &config]);
+    assert!(text(&output.stdout).contains(line), "{output:?}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn without_the_flag_nobody_reloads_by_request() {
     let bed = Bed::new();
     let exporter = Exporter::start(&bed);
@@ -110,10 +172,17 @@ fn what_packages_carry() {
     let page = text(&man.stdout);
     assert!(man.status.success() && page.contains(".TH haproxy-host-exporter 8"), "{page}");
     assert!(page.contains("web.config.file"), "{page}");
+    let man = text(&Exporter::command(&bed, &["man", "check"]).stdout);
+    assert!(man.contains(".TH haproxy-host-exporter-check 8"), "{man}");
+    assert!(man.contains("offline") && !man.contains("web.config.file"), "{man}");
     for shell in ["bash", "zsh", "fish"] {
         let output = Exporter::command(&bed, &["completions", shell]);
         assert!(output.status.success(), "{shell}");
-        assert!(text(&output.stdout).contains("web.config.file"), "{shell}");
+        let script = text(&output.stdout);
+        // A flag of the program, and one of a command.
+        for flag in ["web.config.file", "offline"] {
+            assert!(script.contains(flag), "{flag} {shell}");
+        }
     }
     let script =
         bed.write("completions", &text(&Exporter::command(&bed, &["completions", "bash"]).stdout));

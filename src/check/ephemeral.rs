@@ -6,12 +6,12 @@ use std::ops::RangeInclusive;
 use super::facts::{Facts, Network};
 use super::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Listener};
-use crate::model::numbers;
+use crate::model::{UnixSeconds, numbers};
 use crate::policy::{self, Rules};
 
 /// Gives one warning for each listener, all with the one command that reserves every such port.
 #[must_use]
-pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
+pub fn find(declared: &Declared, facts: &Facts, rules: &Rules, now: UnixSeconds) -> Vec<Finding> {
     let mut ports: BTreeMap<&Option<String>, Vec<u16>> = BTreeMap::new();
     let mut found: Vec<(&Listener, &Network, Vec<RangeInclusive<u16>>)> = Vec::new();
     for listener in &declared.listeners {
@@ -20,9 +20,9 @@ pub fn find(declared: &Declared, facts: &Facts, rules: &Rules) -> Vec<Finding> {
             .ports
             .iter()
             .filter(|&port| {
+                let at = (listener.address, port..=port);
                 network.ephemeral().gives_away(port) == Some(true)
-                    && !rules
-                        .ignores(policy::kind::Kind::PortEphemeral, Some((listener.address, port)))
+                    && !rules.ignores(Some(policy::kind::Kind::PortEphemeral), Some(&at), now)
             })
             .collect();
         if !exposed.is_empty() {
@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn one_command_reserves_all_and_keeps_earlier_reservations() {
         let declared = read("frontend a\n bind :80,:40000\n bind :50000-50001\n bind :35000\n");
-        let findings = find(&declared, &facts(&[8080..=8080, 35000..=35010]), &Rules::default());
+        let findings =
+            find(&declared, &facts(&[8080..=8080, 35000..=35010]), &Rules::default(), 0.0);
         let lines: Vec<_> = findings.iter().map(|f| f.place.as_ref().unwrap().line).collect();
         assert_eq!(lines, [2, 3]);
         for finding in findings {
@@ -93,10 +94,10 @@ mod tests {
         let ignore = Ignore {
             kind: Some(crate::policy::kind::Kind::PortEphemeral),
             port: Some(50000),
-            address: None,
+            ..Ignore::default()
         };
         let rules = Rules { ignore: vec![ignore], ..Rules::default() };
-        assert_eq!(find(&declared, &facts(&[]), &rules), []);
-        assert_eq!(find(&declared, &Facts::default(), &Rules::default()), []);
+        assert_eq!(find(&declared, &facts(&[]), &rules, 0.0), []);
+        assert_eq!(find(&declared, &Facts::default(), &Rules::default(), 0.0), []);
     }
 }

@@ -18,24 +18,30 @@ use std::collections::BTreeSet;
 pub use self::facts::{Facts, Network, Owner, Trial, Use};
 pub use self::finding::{Endpoint, Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, Listener};
-use crate::model::numbers;
-use crate::policy::{self, Rules};
+use crate::model::{UnixSeconds, numbers};
+use crate::policy::{self, Refusal, Rules};
 
 /// Judges what a configuration declares, without `facts` only as far as that is possible offline.
 ///
-/// The findings are in the order of the configuration, errors and warnings together.
+/// The findings are in the order of the configuration, errors and warnings together. Those that the
+/// operator accepts `now` are left out.
 #[must_use]
-pub fn judge(declared: &Declared, rules: &Rules, facts: Option<&Facts>) -> Vec<Finding> {
+pub fn judge(
+    declared: &Declared,
+    rules: &Rules,
+    facts: Option<&Facts>,
+    now: UnixSeconds,
+) -> Vec<Finding> {
     let mut findings: Vec<Finding> = declared.errors.iter().map(invalid).collect();
     findings.extend(declared.uncertain.iter().map(uncertain));
-    findings.extend(declared.listeners.iter().filter_map(|listener| out_of_range(listener, rules)));
+    findings.extend(declared.listeners.iter().flat_map(|listener| out_of_range(listener, rules)));
     findings.extend(duplicates::find(declared));
     if let Some(facts) = facts {
-        findings.extend(ephemeral::find(declared, facts, rules));
+        findings.extend(ephemeral::find(declared, facts, rules, now));
         findings.extend(declared.listeners.iter().filter_map(|l| not_local(l, facts)));
         findings.extend(binds::find(declared, facts));
     }
-    findings.retain(|finding| !is_accepted(rules, finding));
+    findings.retain(|finding| !is_accepted(rules, finding, now));
     findings.sort_by_cached_key(|finding| {
         finding.place.as_ref().map(|place| (place.file.clone(), place.line, place.columns.start))
     });
@@ -68,19 +74,42 @@ fn uncertain(line: &crate::haproxy::config::Uncertain) -> Finding {
     }
 }
 
-fn out_of_range(listener: &Listener, rules: &Rules) -> Option<Finding> {
-    let outside = numbers::runs(
-        listener.ports.iter().filter(|&p| !rules.allows(listener.protocol, listener.address, p)),
-    );
+/// Gives one finding for all ports of a listener that are refused for the same reason.
+fn out_of_range(listener: &Listener, rules: &Rules) -> Vec<Finding> {
+    let mut refused: Vec<(Refusal<'_>, Vec<u16>)> = Vec::new();
+    for port in listener.ports.iter() {
+        let Some(refusal) = rules.refusal(listener.protocol, listener.address, port) else {
+            continue;
+        };
+        match refused.iter_mut().find(|(known, _)| *known == refusal) {
+            Some((_, ports)) => ports.push(port),
+            None => refused.push((refusal, vec![port])),
+        }
+    }
+    let found = refused.into_iter();
+    found.filter_map(|(refusal, ports)| refused_ports(listener, &refusal, ports)).collect()
+}
+
+fn refused_ports(listener: &Listener, refusal: &Refusal<'_>, ports: Vec<u16>) -> Option<Finding> {
+    let outside = numbers::runs(ports);
     let endpoint = Endpoint::of(listener, outside.first()?.clone());
-    let what = format!("port {} is not allowed", numbers::list(&outside));
+    let ports = numbers::list(&outside);
+    let (what, why, help) = match refusal {
+        Refusal::NotAllowed => (
+            format!("port {ports} is not allowed"),
+            "allowed_ports does not include it".to_owned(),
+            "choose a port that is allowed, or add this one to allowed_ports in --config.file",
+        ),
+        Refusal::Reserved { name, .. } => (
+            format!("port {ports} is reserved for {name}"),
+            refusal.reason(),
+            "choose a port that is not in reserved_ports of --config.file",
+        ),
+    };
     Some(Finding {
         label: format!("{} {} would listen here", listener.section, endpoint),
-        why: vec!["allowed_ports does not include it".to_owned()],
-        help: vec![
-            "choose a port that is allowed, or add this one to allowed_ports in --config.file"
-                .to_owned(),
-        ],
+        why: vec![why],
+        help: vec![help.to_owned()],
         endpoint: Some(endpoint),
         ..Finding::new(Kind::PortOutOfRange, Severity::Error, listener.place.clone(), &what)
     })
@@ -110,18 +139,17 @@ fn not_local(listener: &Listener, facts: &Facts) -> Option<Finding> {
 }
 
 /// The operator has accepted the finding. What HAProxy refuses cannot be accepted.
-fn is_accepted(rules: &Rules, finding: &Finding) -> bool {
+fn is_accepted(rules: &Rules, finding: &Finding, now: UnixSeconds) -> bool {
     let kind = policy::kind::Kind::from_name(finding.kind.as_str());
     let at = finding.endpoint.as_ref().map(|endpoint| (endpoint.address, endpoint.ports.clone()));
-    finding.kind != Kind::ConfigInvalid
-        && rules.ignore.iter().any(|ignore| ignore.accepts(kind, at.as_ref()))
+    finding.kind != Kind::ConfigInvalid && rules.ignores(kind, at.as_ref(), now)
 }
 
 #[cfg(test)]
 mod tests {
     use super::facts::tests::{network, read};
     use super::*;
-    use crate::policy::{AllowedPort, Ignore};
+    use crate::policy::{AllowedPort, Ignore, ReservedPorts, ReservedRange, Until};
 
     fn kinds(findings: &[Finding]) -> Vec<(&'static str, usize)> {
         let line = |finding: &Finding| finding.place.as_ref().map_or(0, |place| place.line);
@@ -133,10 +161,35 @@ mod tests {
         let allowed = AllowedPort { protocol: None, address: None, ports: 80..=90 };
         let rules = Rules { allowed_ports: Some(vec![allowed]), ..Rules::default() };
         let declared = read("frontend a\n bind :80\n bind :89-92\n");
-        let findings = judge(&declared, &rules, None);
+        let findings = judge(&declared, &rules, None, 0.0);
         assert_eq!(kinds(&findings), [("port_out_of_range", 3)]);
         assert_eq!(findings[0].endpoint.as_ref().unwrap().ports, 91..=92);
         assert_eq!(findings[0].severity, Severity::Error);
+    }
+
+    #[test]
+    fn a_reserved_port_is_an_error_that_names_its_range() {
+        let ranges = vec![ReservedRange { protocol: None, ports: 30_000..=32_767 }];
+        let name = "Kubernetes NodePort".to_owned();
+        let allowed = AllowedPort { protocol: None, address: None, ports: 30_000..=40_000 };
+        let rules = Rules {
+            allowed_ports: Some(vec![allowed]),
+            reserved_ports: vec![ReservedPorts { name, ranges }],
+            ..Rules::default()
+        };
+        let declared = read("frontend a\n bind :29999-30001\n bind :33000\n");
+        let findings = judge(&declared, &rules, None, 0.0);
+        let shown: Vec<_> = findings.iter().map(|f| (f.what.as_str(), f.why.join(";"))).collect();
+        let expected = [
+            ("port 29999 is not allowed", "allowed_ports does not include it".to_owned()),
+            (
+                "port 30000-30001 is reserved for Kubernetes NodePort",
+                "30000-32767 is reserved for Kubernetes NodePort".to_owned(),
+            ),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(findings[1].endpoint.as_ref().unwrap().ports, 30_000..=30_001);
+        assert!(findings.iter().all(|f| f.severity == Severity::Error));
     }
 
     #[test]
@@ -147,23 +200,30 @@ mod tests {
         here.local.insert("192.0.2.1".parse().unwrap(), false);
         facts.networks.insert(None, here);
         assert_eq!(
-            kinds(&judge(&declared, &Rules::default(), Some(&facts))),
+            kinds(&judge(&declared, &Rules::default(), Some(&facts), 0.0)),
             [("address_not_local", 2)]
         );
-        assert!(judge(&declared, &Rules::default(), None).is_empty());
+        assert!(judge(&declared, &Rules::default(), None, 0.0).is_empty());
     }
 
     #[test]
     fn accepted_findings_are_left_out() {
         let declared = read("frontend a\n bind :80\n bind :91\nfrontend b\n bindd :1\n");
-        let ignore = |port| Ignore { kind: None, port, address: None };
+        let ignore = |port| Ignore { port, ..Ignore::default() };
         let rules = Rules {
             allowed_ports: Some(vec![]),
             ignore: vec![ignore(Some(91))],
             ..Rules::default()
         };
-        let findings = judge(&declared, &rules, None);
+        let findings = judge(&declared, &rules, None, 0.0);
         assert_eq!(kinds(&findings).first(), Some(&("port_out_of_range", 2)));
         assert!(!kinds(&findings).contains(&("port_out_of_range", 3)));
+        let until = Until { end: 1000.0, written: "1970-01-01T00:16:40Z".to_owned() };
+        let rules =
+            Rules { ignore: vec![Ignore { until: Some(until), ..ignore(Some(91)) }], ..rules };
+        for (now, found) in [(999.0, false), (1000.0, true)] {
+            let findings = judge(&declared, &rules, None, now);
+            assert_eq!(kinds(&findings).contains(&("port_out_of_range", 3)), found, "{now}");
+        }
     }
 }

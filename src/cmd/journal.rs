@@ -1,5 +1,5 @@
-//! What `serve` logs of its verdicts: each missing right and each unreadable source once, and each cause when
-//! it begins and when it ends.
+//! What `serve` logs of its verdicts: each missing right and each unreadable source once, each cause when
+//! it begins and when it ends, and each `ignore` entry when it has expired.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,10 @@ use tracing::{info, warn};
 
 use crate::judge::verdict::{Cause, ServiceVerdict, Verdict};
 use crate::model::UnixSeconds;
+use crate::policy::Ignore;
 use crate::policy::kind::Kind;
 use crate::report::causes::ports_of;
+use crate::report::expired;
 use crate::report::text::age;
 use crate::rights;
 
@@ -23,6 +25,8 @@ pub struct Journal {
     unreadable: BTreeSet<(&'static str, String)>,
     /// The causes that fire, by their ids.
     causes: BTreeMap<String, Logged>,
+    /// The `ignore` entries of the configuration in force that have expired.
+    expired: Vec<Ignore>,
 }
 
 /// A cause that has been logged, as its end will name it.
@@ -38,6 +42,13 @@ impl Journal {
     /// Logs what this verdict shows for the first time, and what it shows to be over.
     pub fn write(&mut self, verdict: &Verdict) {
         self.write_unreadable(verdict);
+        for ignore in self.newly_expired(verdict) {
+            let haproxy = ignore.haproxy.as_deref().unwrap_or("defaults");
+            let ignores = expired::subject(ignore);
+            let until = ignore.until.as_ref().map(|until| until.written.as_str());
+            let reason = ignore.reason.as_deref();
+            warn!(haproxy, ignores, until, reason, "an ignore entry has expired");
+        }
         let (begun, ended) = self.follow(verdict);
         for (service, cause) in begun {
             let (id, haproxy, kind) = (&cause.id, &service.name, cause.kind.as_str());
@@ -49,6 +60,18 @@ impl Journal {
             let (kind, lasted) = (kind.as_str(), age(verdict.taken - since));
             info!(cause = id, haproxy, kind, subject, lasted, "anomaly is over");
         }
+    }
+
+    /// Another configuration is in force: its entries that have expired are logged again.
+    pub fn forget_expired(&mut self) {
+        self.expired.clear();
+    }
+
+    /// The `ignore` entries that this verdict is the first to show as expired. Where the clock was set
+    /// back an entry may expire twice.
+    fn newly_expired<'v>(&mut self, verdict: &'v Verdict) -> Vec<&'v Ignore> {
+        let known = std::mem::replace(&mut self.expired, verdict.expired_ignores.clone());
+        verdict.expired_ignores.iter().filter(|ignore| !known.contains(ignore)).collect()
     }
 
     fn write_unreadable(&mut self, verdict: &Verdict) {
@@ -109,6 +132,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{Policy, Until};
     use crate::stage::{Actor, Film, actor};
 
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
@@ -138,5 +162,30 @@ mod tests {
         assert_eq!(see(1040.0, &hidden()), none, "it could not be judged");
         assert_eq!(see(1045.0, &[old(), new()]), none);
         assert_eq!(see(1050.0, &[new()]), (vec![], vec!["port_stale_listener"]));
+    }
+
+    #[test]
+    fn an_expired_entry_is_logged_once_and_again_after_a_reload() {
+        let entry = |port: u16, end: f64| Ignore {
+            port: Some(port),
+            until: Some(Until { end, written: "2027-03-01".to_owned() }),
+            ..Ignore::default()
+        };
+        let mut policy = Policy::default();
+        policy.defaults.ignore = vec![entry(1, 900.0), entry(2, 1010.0)];
+        let mut film = Film::with(policy);
+        let mut journal = Journal::default();
+        let mut see = |taken: f64, is_reloaded: bool| -> Vec<Option<u16>> {
+            if is_reloaded {
+                journal.forget_expired();
+            }
+            let verdict = film.see(taken, &[]);
+            journal.newly_expired(&verdict).iter().map(|ignore| ignore.port).collect()
+        };
+        assert_eq!(see(1000.0, false), [Some(1)], "at the start");
+        assert_eq!(see(1005.0, false), []);
+        assert_eq!(see(1010.0, false), [Some(2)], "when it expires");
+        assert_eq!(see(1015.0, false), []);
+        assert_eq!(see(1020.0, true), [Some(1), Some(2)]);
     }
 }

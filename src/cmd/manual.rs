@@ -2,23 +2,29 @@
 
 use std::io::{self, Write};
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::{Error, OK};
 use crate::cli::Cli;
 
-/// Writes the manual page in roff.
-pub fn man() -> Result<u8, Error> {
+/// Writes the manual page of a command, or of the program, in roff.
+pub fn man(command: Option<&str>) -> Result<u8, Error> {
+    let mut program = Cli::shown();
+    // Gives each command its full name, such as haproxy-host-exporter-check.
+    program.build();
+    let about = match command.and_then(|name| program.find_subcommand(name)) {
+        Some(command) => command.clone(),
+        None => program,
+    };
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).section("8").render(&mut page)?;
+    clap_mangen::Man::new(about).section("8").render(&mut page)?;
     io::stdout().write_all(&page)?;
     Ok(OK)
 }
 
 /// Writes the completions for a shell.
 pub fn completions(shell: Shell) -> Result<u8, Error> {
-    let mut command = Cli::command();
+    let mut command = Cli::shown();
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);

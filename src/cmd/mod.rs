@@ -7,10 +7,12 @@ mod journal;
 pub mod manual;
 pub mod serve;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::cli::Options;
+use crate::cli::{Options, Serve};
 use crate::config::{self, Config};
+use crate::model::UnixSeconds;
 use crate::sample::{self, Paths};
 use crate::web::Security;
 
@@ -73,14 +75,17 @@ fn known(names: &[String]) -> String {
 }
 
 /// `--config.check`: reports whether the configuration files are valid.
-pub fn check_config(options: &Options) -> Result<u8, Error> {
-    let (config, web) = (options.config_file.as_deref(), options.web_config_file.as_deref());
+pub fn check_config(serve: &Serve) -> Result<u8, Error> {
+    let (config, web) = (serve.options.config_file.as_deref(), serve.web_config_file.as_deref());
     if config.is_none() && web.is_none() {
         return Err(Error::NothingToCheck);
     }
-    load(config)?;
+    let files = load(config)?.files;
     Security::load(web)?.warn();
-    for file in [config, web].into_iter().flatten() {
+    if let Some(directory) = config.filter(|_| files.is_empty()) {
+        println!("{}: ok, it has no *.yaml file", directory.display());
+    }
+    for file in files.iter().map(PathBuf::as_path).chain(web) {
         println!("{}: ok", file.display());
     }
     Ok(OK)
@@ -92,6 +97,11 @@ fn load(file: Option<&Path>) -> Result<Config, Error> {
 
 fn paths(options: &Options) -> Paths {
     Paths { procfs: options.procfs.clone(), sysfs: options.sysfs.clone() }
+}
+
+/// The present moment by the system's clock.
+fn unix_now() -> UnixSeconds {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// The columns of the terminal; 100 if standard output is not a terminal.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::journal::Journal;
 use super::{Error, OK};
-use crate::cli::Options;
+use crate::cli::Serve;
 use crate::metrics::{Exporter, Limits, Renderer};
 use crate::sample::proc::own;
 use crate::watch::Watcher;
@@ -21,15 +21,16 @@ use crate::web::{self, Page, Reloaded, Security, Settings};
 const NICE_INCREMENT: i32 = 10;
 
 /// Runs until SIGTERM or SIGINT.
-pub fn run(options: &Options) -> Result<u8, Error> {
+pub fn run(serve: &Serve) -> Result<u8, Error> {
+    let options = &serve.options;
     let config = super::load(options.config_file.as_deref())?;
-    let security = Security::load(options.web_config_file.as_deref())?;
+    let security = Security::load(serve.web_config_file.as_deref())?;
     security.warn();
     let watcher = Watcher::new(super::paths(options), config)?;
-    let listeners = if options.systemd_socket {
+    let listeners = if serve.systemd_socket {
         web::take_from_systemd()?
     } else {
-        web::bind(&options.listen_addresses)?
+        web::bind(&serve.listen_addresses)?
     };
     let tls = security.tls.is_some();
     for listener in &listeners {
@@ -40,10 +41,10 @@ pub fn run(options: &Options) -> Result<u8, Error> {
     let (pages, page) = watch::channel(None);
     let (reloaded, orders) = mpsc::channel();
     let settings = Settings {
-        telemetry_path: options.telemetry_path.clone(),
-        sample_interval: options.sample_interval,
-        max_requests: options.max_requests,
-        enable_lifecycle: options.enable_lifecycle,
+        telemetry_path: serve.telemetry_path.clone(),
+        sample_interval: serve.sample_interval,
+        max_requests: serve.max_requests,
+        enable_lifecycle: serve.enable_lifecycle,
         config_file: options.config_file.clone(),
     };
     let own = settings.clone();
@@ -76,8 +77,11 @@ fn sample(
 ) {
     let mut journal = Journal::default();
     let mut renderer = Renderer::default();
-    let mut exporter =
-        Exporter { own: None, config_successful: true, config_success_timestamp: unix_now() };
+    let mut exporter = Exporter {
+        own: None,
+        config_successful: true,
+        config_success_timestamp: super::unix_now(),
+    };
     loop {
         let start = Instant::now();
         let verdict = watcher.look();
@@ -94,16 +98,13 @@ fn sample(
             Ok(reloaded) => {
                 exporter.config_successful = reloaded.successful;
                 if reloaded.successful {
-                    exporter.config_success_timestamp = unix_now();
+                    exporter.config_success_timestamp = super::unix_now();
                 }
                 if let Some(config) = reloaded.config {
                     watcher.reconfigure(*config);
+                    journal.forget_expired();
                 }
             }
         }
     }
-}
-
-fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -4,14 +4,18 @@
 //! and the remedy.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use regex::Regex;
 
-use crate::model::Protocol;
-use crate::policy::AllowedPort;
+use crate::model::{Protocol, UnixSeconds};
 use crate::policy::kind::Kind;
+use crate::policy::{AllowedPort, ReservedRange, Until};
 
 /// A duration such as `10s` or `1h 30m`, in seconds.
 #[derive(Debug)]
@@ -96,28 +100,98 @@ impl FromStr for Glob {
     }
 }
 
+/// Words for a person, such as a name or a reason.
+#[derive(Debug)]
+pub struct Label(pub String);
+
+impl FromStr for Label {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err("the text must not be empty".to_owned());
+        }
+        Ok(Label(text.to_owned()))
+    }
+}
+
+impl FromStr for Until {
+    type Err = String;
+
+    /// Reads a date, which stands for the end of that day in UTC, or an RFC 3339 time.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let end = if text.len() == "2027-03-01".len() { end_of_day(text) } else { moment(text) };
+        let end = end.ok_or_else(|| {
+            format!(
+                "invalid date {text:?}; write it like 2027-03-01, which means through the end of \
+                 that day in UTC, or like 2027-03-01T18:00:00+01:00"
+            )
+        })?;
+        Ok(Until { end, written: text.to_owned() })
+    }
+}
+
+fn end_of_day(text: &str) -> Option<UnixSeconds> {
+    let next = text.parse::<Date>().ok()?.tomorrow().ok()?;
+    TimeZone::UTC.to_timestamp(next.at(0, 0, 0, 0)).ok().map(seconds)
+}
+
+fn moment(text: &str) -> Option<UnixSeconds> {
+    text.parse().ok().map(seconds)
+}
+
+fn seconds(time: Timestamp) -> UnixSeconds {
+    time.as_duration().as_secs_f64()
+}
+
 impl FromStr for AllowedPort {
     type Err = String;
 
     /// Reads `[tcp/|udp/][ADDRESS|NETWORK:]LOW[-HIGH]`, IPv6 in brackets.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (protocol, rest) = match text.split_once('/') {
-            Some(("tcp", rest)) => (Some(Protocol::Tcp), rest),
-            Some(("udp", rest)) => (Some(Protocol::Udp), rest),
-            _ => (None, text),
-        };
+        let (protocol, rest) = protocol(text);
         let (address, ports) = match rest.rsplit_once(':') {
             Some((address, ports)) => (Some(network(address)?), ports),
             None => (None, rest),
         };
-        let (low, high) = ports.split_once('-').unwrap_or((ports, ports));
-        let number = |part: &str| part.parse().map_err(|why| format!("{text:?}: {why}"));
-        let (low, high): (PortNumber, PortNumber) = (number(low)?, number(high)?);
-        if low.0 > high.0 {
-            return Err(format!("the range {ports:?} goes down; write {}-{}", high.0, low.0));
-        }
-        Ok(AllowedPort { protocol, address, ports: low.0..=high.0 })
+        Ok(AllowedPort { protocol, address, ports: range(text, ports)? })
     }
+}
+
+impl FromStr for ReservedRange {
+    type Err = String;
+
+    /// Reads `[tcp/|udp/]LOW[-HIGH]`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (protocol, ports) = protocol(text);
+        if ports.contains(':') {
+            return Err(format!(
+                "{text:?}: a reserved range has no address; write it like 30000-32767 or tcp/6443"
+            ));
+        }
+        Ok(ReservedRange { protocol, ports: range(text, ports)? })
+    }
+}
+
+/// The protocol before the slash, and the rest.
+fn protocol(text: &str) -> (Option<Protocol>, &str) {
+    match text.split_once('/') {
+        Some(("tcp", rest)) => (Some(Protocol::Tcp), rest),
+        Some(("udp", rest)) => (Some(Protocol::Udp), rest),
+        _ => (None, text),
+    }
+}
+
+/// Reads the range `LOW[-HIGH]` at the end of `text`.
+fn range(text: &str, ports: &str) -> Result<RangeInclusive<u16>, String> {
+    let (low, high) = ports.split_once('-').unwrap_or((ports, ports));
+    let number = |part: &str| part.parse().map_err(|why| format!("{text:?}: {why}"));
+    let (low, high): (PortNumber, PortNumber) = (number(low)?, number(high)?);
+    if low.0 > high.0 {
+        return Err(format!("the range {ports:?} goes down; write {}-{}", high.0, low.0));
+    }
+    Ok(low.0..=high.0)
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
@@ -145,5 +219,40 @@ mod tests {
         assert!(glob.0.is_match("/kubepods/burst/pod1/x.y"));
         assert!(!glob.0.is_match("/kubepods/burst/pod1/xzy"));
         assert!(!glob.0.is_match("/a/kubepods/pod1/x.y"));
+    }
+
+    #[test]
+    fn an_entry_ends_with_its_day_or_at_its_time() {
+        let table = [
+            ("1970-01-01", Some(86_400.0)),
+            ("2024-02-28", Some(1_709_164_800.0)),
+            ("2024-02-29", Some(1_709_251_200.0)),
+            ("2023-02-29", None),
+            ("1970-01-02T01:00:00Z", Some(90_000.0)),
+            ("1970-01-02T01:00:00+01:00", Some(86_400.0)),
+            ("1970-01-02T01:00:00", None),
+            ("2027-3-1", None),
+            ("2027-03", None),
+            ("never", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(text.parse::<Until>().ok().map(|until| until.end), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reserved_range_has_no_address() {
+        let table = [
+            ("30000-32767", Some((None, 30_000..=32_767))),
+            ("udp/53", Some((Some(Protocol::Udp), 53..=53))),
+            ("127.0.0.1:53", None),
+            ("[::1]:53", None),
+            ("9-8", None),
+            ("0", None),
+        ];
+        for (text, expected) in table {
+            let range = text.parse::<ReservedRange>().ok();
+            assert_eq!(range.map(|range| (range.protocol, range.ports)), expected, "{text}");
+        }
     }
 }

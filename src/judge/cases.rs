@@ -89,6 +89,7 @@ impl<'a> Cases<'a> {
                 .chain(&details.unreadable)
                 .map(Unreadable::shown)
                 .collect(),
+            expired_ignores: self.policy.expired_ignores(now.taken).cloned().collect(),
             collectors: now.collectors.clone(),
         };
         let mut remembered = Memory { awake: true, ..Memory::default() };

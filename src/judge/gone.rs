@@ -42,7 +42,7 @@ fn judge_gone(
         }
         None => Judgement::if_known(false, Vec::new()),
     };
-    let (findings, known) = rules::sift([(Kind::PortBlocked, judgement)], rules);
+    let (findings, known) = rules::sift([(Kind::PortBlocked, judgement)], rules, now.taken);
     let judged = if overlooked {
         BTreeSet::new()
     } else {

@@ -13,7 +13,7 @@ use crate::model::{
     CollectorRun, Configuration, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable,
 };
 use crate::policy::kind::{Kind, Severity};
-use crate::policy::{Rules, Thresholds};
+use crate::policy::{Ignore, Rules, Thresholds};
 
 /// A finding that has been held against the grace of its kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -308,6 +308,8 @@ pub struct Verdict {
     pub services: Vec<ServiceVerdict>,
     /// Everything that could not be read.
     pub unreadable: Vec<Unreadable>,
+    /// The entries of `ignore` in the exporter's configuration that have expired.
+    pub expired_ignores: Vec<Ignore>,
     /// The runs of the collectors.
     pub collectors: Vec<CollectorRun>,
 }

@@ -76,7 +76,7 @@ catalogue! {
     CONFIG_MTIME: GAUGE "haproxy_host_config_mtime_seconds" ["haproxy"]
         "When the newest configuration file was changed; absent when none could be read.";
     ALLOWED_PORTS: GAUGE "haproxy_host_allowed_ports" ["haproxy", "protocol"]
-        "Distinct port numbers the policy permits.";
+        "Distinct port numbers the policy permits, without those of reserved_ports.";
     PORT_INFO: GAUGE "haproxy_host_port_info"
         ["haproxy", "protocol", "address", "port", "interface", "netns", "generation"]
         "A listener; always 1. Capped by metrics.max_port_series.";

@@ -1,16 +1,19 @@
 //! What the operator permits, as checked values: allowed ports, graces, thresholds and names.
 
+mod ignore;
 pub mod kind;
+mod ports;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
 use regex::Regex;
 
+pub use self::ignore::{Ignore, Until};
 use self::kind::Kind;
-use crate::model::Protocol;
+pub use self::ports::{AllowedPort, Refusal, ReservedPorts, ReservedRange};
+use crate::model::{Protocol, UnixSeconds};
 
 /// The policy for all services of the host.
 #[derive(Debug, Clone)]
@@ -42,6 +45,16 @@ impl Policy {
     pub fn rules(&self, name: &str) -> &Rules {
         let configured = self.haproxys.iter().find(|configured| configured.name == name);
         configured.map_or(&self.defaults, |configured| &configured.rules)
+    }
+
+    /// The entries of `ignore` whose end has passed, each once: those of `defaults` first.
+    pub fn expired_ignores(&self, now: UnixSeconds) -> impl Iterator<Item = &Ignore> {
+        let own = self.haproxys.iter().flat_map(|configured| {
+            // An entry that a haproxy has from `defaults` does not bear its name.
+            let entries = configured.rules.ignore.iter();
+            entries.filter(|ignore| ignore.haproxy.as_ref() == Some(&configured.name))
+        });
+        self.defaults.ignore.iter().chain(own).filter(move |ignore| ignore.has_expired(now))
     }
 
     /// Whether an entry has this name.
@@ -82,6 +95,8 @@ pub struct Match {
 pub struct Rules {
     /// The listeners that are allowed; `None` allows all, an empty list allows none.
     pub allowed_ports: Option<Vec<AllowedPort>>,
+    /// The numbers that belong to something else, whatever `allowed_ports` says.
+    pub reserved_ports: Vec<ReservedPorts>,
     /// How long a superseded process may keep its listener. Other kinds have the same grace unless
     /// they say otherwise.
     pub stale_grace_seconds: f64,
@@ -99,6 +114,7 @@ impl Default for Rules {
     fn default() -> Self {
         Rules {
             allowed_ports: None,
+            reserved_ports: Vec::new(),
             stale_grace_seconds: 10.0,
             reload_grace_seconds: 3600.0,
             forget_after_seconds: 900.0,
@@ -109,66 +125,56 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Whether a listener at this address and port is allowed.
+    /// Why a listener at this address and port is not allowed; `None` if it is.
     #[must_use]
-    pub fn allows(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
-        let allowed = self.allowed_ports.as_ref();
-        allowed.is_none_or(|list| list.iter().any(|entry| entry.allows(protocol, address, port)))
-    }
-
-    /// Whether the operator has accepted an anomaly of this kind at this address and port.
-    #[must_use]
-    pub fn ignores(&self, kind: Kind, at: Option<(IpAddr, u16)>) -> bool {
-        let at = at.map(|(address, port)| (address, port..=port));
-        self.ignore.iter().any(|ignore| ignore.accepts(Some(kind), at.as_ref()))
-    }
-
-    /// Whether a listener on this port number is allowed at some address.
-    #[must_use]
-    pub fn allows_number(&self, protocol: Protocol, port: u16) -> bool {
-        self.allowed_ports.as_ref().is_none_or(|list| {
-            list.iter().any(|entry| {
-                entry.protocol.is_none_or(|wanted| wanted == protocol)
-                    && entry.ports.contains(&port)
-            })
+    pub fn refusal(&self, protocol: Protocol, address: IpAddr, port: u16) -> Option<Refusal<'_>> {
+        self.reservation(protocol, port).or_else(|| {
+            let list = self.allowed_ports.as_ref()?;
+            let allowed = list.iter().any(|entry| entry.allows(protocol, address, port));
+            (!allowed).then_some(Refusal::NotAllowed)
         })
+    }
+
+    /// Why no listener may have this port number, at whatever address; `None` if one may.
+    #[must_use]
+    pub fn refusal_of_number(&self, protocol: Protocol, port: u16) -> Option<Refusal<'_>> {
+        self.reservation(protocol, port).or_else(|| {
+            let list = self.allowed_ports.as_ref()?;
+            let allowed = list.iter().any(|entry| entry.allows_number(protocol, port));
+            (!allowed).then_some(Refusal::NotAllowed)
+        })
+    }
+
+    /// The entry of `reserved_ports` that has the number.
+    fn reservation(&self, protocol: Protocol, port: u16) -> Option<Refusal<'_>> {
+        self.reserved_ports.iter().find_map(|entry| {
+            let range = entry.ranges.iter().find(|range| range.contains(protocol, port))?;
+            Some(Refusal::Reserved { name: &entry.name, ports: &range.ports })
+        })
+    }
+
+    /// Whether every port is allowed.
+    #[must_use]
+    pub fn allows_everything(&self) -> bool {
+        self.allowed_ports.is_none() && self.reserved_ports.is_empty()
     }
 
     /// The number of distinct port numbers that are allowed at some address.
     #[must_use]
     pub fn allowed_count(&self, protocol: Protocol) -> u64 {
-        let Some(list) = &self.allowed_ports else { return u64::from(u16::MAX) };
-        let entries = list.iter().filter(|e| e.protocol.is_none_or(|p| p == protocol));
-        let mut ranges: Vec<_> = entries.map(|e| (*e.ports.start(), *e.ports.end())).collect();
-        ranges.sort_unstable();
-        let mut reached = 0;
-        let mut count = 0;
-        for (low, high) in ranges {
-            let from = u32::from(low).max(reached + 1);
-            let to = u32::from(high);
-            count += u64::from((to + 1).saturating_sub(from));
-            reached = reached.max(to);
-        }
-        count
+        ports::count_allowed(self.allowed_ports.as_deref(), &self.reserved_ports, protocol)
     }
-}
 
-/// One entry of `allowed_ports`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AllowedPort {
-    /// The protocol; `None` means both.
-    pub protocol: Option<Protocol>,
-    /// The network that the address must belong to; `None` means any address.
-    pub address: Option<IpNet>,
-    /// The port numbers, both ends included.
-    pub ports: RangeInclusive<u16>,
-}
-
-impl AllowedPort {
-    fn allows(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
-        self.protocol.is_none_or(|wanted| wanted == protocol)
-            && self.address.is_none_or(|net| net.contains(&address))
-            && self.ports.contains(&port)
+    /// Whether the operator accepts `now` an anomaly at this address and these ports, where it has
+    /// them. `kind`: `None` for a finding of `check` that is no kind of anomaly.
+    #[must_use]
+    pub fn ignores(
+        &self,
+        kind: Option<Kind>,
+        at: Option<&(IpAddr, RangeInclusive<u16>)>,
+        now: UnixSeconds,
+    ) -> bool {
+        self.ignore.iter().any(|ignore| ignore.accepts(kind, at, now))
     }
 }
 
@@ -210,28 +216,6 @@ impl Thresholds {
     }
 }
 
-/// Anomalies that the operator accepts: those to which everything that is given applies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ignore {
-    /// The kind; `None` means any.
-    pub kind: Option<Kind>,
-    /// The port; `None` also accepts anomalies that are not about a port.
-    pub port: Option<u16>,
-    /// The address; `None` also accepts anomalies that are not about a port.
-    pub address: Option<IpAddr>,
-}
-
-impl Ignore {
-    /// Whether an anomaly is accepted at this address and these ports, where it has them. `kind`:
-    /// `None` for a finding of `check` that is no kind of anomaly.
-    #[must_use]
-    pub fn accepts(&self, kind: Option<Kind>, at: Option<&(IpAddr, RangeInclusive<u16>)>) -> bool {
-        self.kind.is_none_or(|ignored| kind == Some(ignored))
-            && self.port.is_none_or(|port| at.is_some_and(|(_, ports)| *ports == (port..=port)))
-            && self.address.is_none_or(|wanted| at.is_some_and(|(address, _)| *address == wanted))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +226,13 @@ mod tests {
         ports: RangeInclusive<u16>,
     ) -> AllowedPort {
         AllowedPort { protocol, address: net.map(|net| net.parse().unwrap()), ports }
+    }
+
+    fn reserved(protocol: Option<Protocol>, ports: RangeInclusive<u16>) -> ReservedPorts {
+        ReservedPorts {
+            name: "Kubernetes NodePort".to_owned(),
+            ranges: vec![ReservedRange { protocol, ports }],
+        }
     }
 
     #[test]
@@ -266,22 +257,77 @@ mod tests {
             (Protocol::Tcp, "10.0.0.1", 30_000, false),
         ];
         for (protocol, address, port, expected) in table {
-            let judged = rules.allows(protocol, address.parse().unwrap(), port);
-            assert_eq!(judged, expected, "{protocol} {address} {port}");
+            let refusal = rules.refusal(protocol, address.parse().unwrap(), port);
+            let wanted = (!expected).then_some(Refusal::NotAllowed);
+            assert_eq!(refusal, wanted, "{protocol} {address} {port}");
         }
+        assert_eq!(rules.refusal_of_number(Protocol::Tcp, 8404), None, "at one address");
         assert_eq!(rules.allowed_count(Protocol::Tcp), 20_002);
         assert_eq!(rules.allowed_count(Protocol::Udp), 3);
     }
 
     #[test]
-    fn an_absent_list_allows_every_port_and_an_empty_list_none() {
-        let count = |allowed_ports| {
-            Rules { allowed_ports, ..Rules::default() }.allowed_count(Protocol::Tcp)
+    fn a_reserved_number_is_refused_whatever_is_allowed() {
+        let here = "10.0.0.1".parse().unwrap();
+        for allowed_ports in [None, Some(vec![allowed(None, None, 1..=65_535)])] {
+            let reserved_ports = vec![reserved(Some(Protocol::Tcp), 30_000..=32_767)];
+            let rules = Rules { allowed_ports, reserved_ports, ..Rules::default() };
+            let refusal = rules.refusal(Protocol::Tcp, here, 30_000).unwrap();
+            assert_eq!(refusal.reason(), "30000-32767 is reserved for Kubernetes NodePort");
+            assert_eq!(rules.refusal_of_number(Protocol::Tcp, 32_767), Some(refusal));
+            assert_eq!(rules.refusal(Protocol::Udp, here, 30_000), None);
+            assert_eq!(rules.refusal(Protocol::Tcp, here, 32_768), None);
+            assert!(!rules.allows_everything());
+        }
+        assert!(Rules::default().allows_everything());
+    }
+
+    #[test]
+    fn distinct_numbers_that_are_not_reserved_are_counted() {
+        let any = |ports| allowed(None, None, ports);
+        let node = |ports| reserved(None, ports);
+        let table: [(Option<Vec<AllowedPort>>, Vec<ReservedPorts>, u64); 8] = [
+            (None, vec![], 65_535),
+            (Some(vec![]), vec![], 0),
+            (Some(vec![any(1..=100), any(50..=150)]), vec![], 150),
+            (Some(vec![any(1..=65_535)]), vec![], 65_535),
+            (None, vec![node(30_000..=32_767)], 65_535 - 2768),
+            (Some(vec![any(1..=100)]), vec![node(50..=200), node(90..=95)], 49),
+            (Some(vec![any(1..=100)]), vec![node(1..=65_535)], 0),
+            (None, vec![reserved(Some(Protocol::Udp), 1..=9)], 65_535),
+        ];
+        for (allowed_ports, reserved_ports, expected) in table {
+            let rules = Rules { allowed_ports, reserved_ports, ..Rules::default() };
+            assert_eq!(rules.allowed_count(Protocol::Tcp), expected, "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_ignores_until_its_end() {
+        let until = Some(Until { end: 1000.0, written: "1970-01-01T00:16:40Z".to_owned() });
+        let kind = Some(Kind::PortEphemeral);
+        let entry = Ignore { kind, port: Some(50_000), until, ..Ignore::default() };
+        let own = Ignore { haproxy: Some("a".to_owned()), ..entry.clone() };
+        let rules = |ignore: &[Ignore]| Rules { ignore: ignore.to_vec(), ..Rules::default() };
+        let named = |name: &str, ignore: &[Ignore]| Configured {
+            name: name.to_owned(),
+            matching: Match::default(),
+            rules: rules(ignore),
         };
-        assert_eq!(count(None), 65_535);
-        assert_eq!(count(Some(vec![])), 0);
-        let overlapping = vec![allowed(None, None, 1..=100), allowed(None, None, 50..=150)];
-        assert_eq!(count(Some(overlapping)), 150);
-        assert_eq!(count(Some(vec![allowed(None, None, 1..=65_535)])), 65_535);
+        let policy = Policy {
+            haproxys: vec![
+                named("a", std::slice::from_ref(&own)),
+                named("b", std::slice::from_ref(&entry)),
+            ],
+            defaults: rules(std::slice::from_ref(&entry)),
+            ..Policy::default()
+        };
+        let at = ("10.0.0.1".parse().unwrap(), 50_000..=50_000);
+        for (now, ignored) in [(999.0, true), (1000.0, false), (2000.0, false)] {
+            assert_eq!(policy.rules("a").ignores(kind, Some(&at), now), ignored, "{now}");
+            let expired: Vec<&Ignore> = policy.expired_ignores(now).collect();
+            let expected: &[&Ignore] = if ignored { &[] } else { &[&entry, &own] };
+            assert_eq!(expired, expected, "{now}: the one that b has from defaults stands once");
+        }
     }
 }

@@ -117,7 +117,7 @@ mod tests {
         let files = vec![SourceFile { path: "a\x1b.cfg".into(), text: text.to_vec() }];
         let declared = read(&files, &Launch::default());
         let rules = Rules { allowed_ports: Some(vec![]), ..Rules::default() };
-        let findings = check::judge(&declared, &rules, None);
+        let findings = check::judge(&declared, &rules, None, 0.0);
         let candidate = Candidate { files, declared, findings, ..Candidate::default() };
         super::text(&[candidate], false, 100)
     }

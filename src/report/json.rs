@@ -7,6 +7,8 @@ use crate::judge::verdict::{
     Anomaly, Cause, Port, ProcessView, ServiceVerdict, StaleState, Verdict,
 };
 use crate::model::{Unreadable, numbers};
+use crate::policy::Ignore;
+use crate::policy::kind::Kind;
 
 /// Returns the verdict as JSON; the form is stable and may gain keys.
 #[must_use]
@@ -16,6 +18,18 @@ pub fn inspect_json(verdict: &Verdict) -> Value {
         "taken_timestamp": verdict.taken,
         "haproxys": verdict.services.iter().map(service_json).collect::<Vec<_>>(),
         "unreadable": verdict.unreadable.iter().map(unreadable_json).collect::<Vec<_>>(),
+        "expired_ignores": verdict.expired_ignores.iter().map(ignore_json).collect::<Vec<_>>(),
+    })
+}
+
+fn ignore_json(ignore: &Ignore) -> Value {
+    json!({
+        "haproxy": ignore.haproxy,
+        "kind": ignore.kind.map(Kind::as_str),
+        "port": ignore.port,
+        "address": ignore.address.map(|address| address.to_string()),
+        "reason": ignore.reason,
+        "until_timestamp": ignore.until.as_ref().map(|until| until.end),
     })
 }
 

@@ -88,6 +88,8 @@ pub struct Expectation {
     pub declared_known: bool,
     /// Its policy allows the number for TCP or UDP, on at least one address.
     pub allowed: bool,
+    /// The name of the entry of `reserved_ports` that has the number, if that forbids it.
+    pub reserved_for: Option<String>,
 }
 
 /// Explains what a socket is for.
@@ -221,7 +223,11 @@ pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
             ([], false) => "not known whether declared".to_owned(),
             (places, _) => format!("declared in {}", printable(&places.join(", "))),
         };
-        let allowed = if expected.allowed { "allowed" } else { "not allowed" };
+        let allowed = match &expected.reserved_for {
+            Some(name) => format!("not allowed: reserved for {}", printable(name)),
+            None if expected.allowed => "allowed".to_owned(),
+            None => "not allowed".to_owned(),
+        };
         let _ = writeln!(text, "haproxy {}: {declared}, {allowed}", printable(&expected.haproxy));
     }
     for entry in &report.unseen {
@@ -278,6 +284,7 @@ pub fn json(report: &PortReport) -> Value {
             },
             "declared_at": expected.declared,
             "allowed": expected.allowed,
+            "reserved_for": expected.reserved_for,
         })
     });
     json!({

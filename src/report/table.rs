@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::causes::{causes, headline};
+use super::expired;
 use super::ranges::ranges_by;
 use super::text::{Paint, Tint, age, counted, lines, list, more, printable, wrap};
 use crate::haproxy::lineage::generations::Generation;
@@ -48,6 +49,7 @@ pub fn table(verdict: &Verdict, paint: Paint, width: usize) -> String {
         let names: Vec<String> = well.iter().map(|one| printable(&one.name)).collect();
         lines(&mut text, "  ", &names.join(", "), width);
     }
+    expired_ignores(&mut text, verdict, paint, width);
     unreadable(&mut text, &verdict.unreadable, paint, width);
     text
 }
@@ -154,6 +156,15 @@ pub(super) fn count_rest(text: &mut String, count: usize, limit: usize, rows: &s
     }
 }
 
+fn expired_ignores(text: &mut String, verdict: &Verdict, paint: Paint, width: usize) {
+    for ignore in &verdict.expired_ignores {
+        text.push('\n');
+        for line in wrap(&expired::line(ignore, verdict.taken), width) {
+            let _ = writeln!(text, "{}", paint.tint(Tint::Poor, &line));
+        }
+    }
+}
+
 fn unreadable(text: &mut String, entries: &[Unreadable], paint: Paint, width: usize) {
     if entries.is_empty() {
         return;
@@ -220,6 +231,7 @@ const BELOW: usize = 9;
 mod tests {
     use super::*;
     use crate::model::ConnectionState::Established;
+    use crate::policy::{Ignore, Policy, Until};
     use crate::stage::{Film, actor};
 
     const PLAIN: Paint = Paint { colour: false };
@@ -252,5 +264,18 @@ mod tests {
     fn an_empty_host_has_one_line() {
         let verdict = Film::default().see(1000.0, &[]);
         assert_eq!(table(&verdict, PLAIN, 80), "no HAProxy runs on this host\n");
+    }
+
+    #[test]
+    fn an_expired_ignore_entry_is_one_line() {
+        let until = Some(Until { end: 1000.0, written: "2027-03-01".to_owned() });
+        let mut policy = Policy::default();
+        policy.defaults.ignore = vec![Ignore { until, ..Ignore::default() }];
+        let mut film = Film::with(policy);
+        assert!(!table(&film.see(999.0, &[]), PLAIN, 100).contains("expired"));
+        let text = table(&film.see(1004.0, &[]), PLAIN, 100);
+        let line =
+            "an ignore entry of defaults has expired: every kind, until 2027-03-01 (4s ago)\n";
+        assert!(text.ends_with(&format!("\n\n{line}")), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -56,8 +56,14 @@ impl<'b> Exporter<'b> {
 
     /// Starts it by a command of the bed that ends with the binary, wrapped or copied as the test needs.
     #[track_caller]
-    pub fn launched(bed: &'b Bed, mut command: Command, yaml: &str) -> Self {
+    pub fn launched(bed: &'b Bed, command: Command, yaml: &str) -> Self {
         let config = bed.write("exporter.yaml", yaml);
+        Self::reading(bed, command, &config)
+    }
+
+    /// Starts it by such a command, with the configuration in this file or directory.
+    #[track_caller]
+    pub fn reading(bed: &'b Bed, mut command: Command, config: &Path) -> Self {
         command.args(["--web.listen-address", ADDRESS, "--sample.interval", SAMPLE_INTERVAL]);
         command.arg("--config.file").arg(config);
         let mut exporter = Self { bed, running: bed.start(command, "exporter.log") };

@@ -81,7 +81,7 @@ fn judge(options: &Options, arguments: &Check, target: &Target, host: &host::Hos
         unseen.append(&mut blanks);
         facts
     });
-    findings.extend(check::judge(&declared, &target.rules, facts.as_ref()));
+    findings.extend(check::judge(&declared, &target.rules, facts.as_ref(), super::unix_now()));
     let own = facts.as_ref().and_then(|facts| facts.networks.get(&None));
     Candidate {
         haproxy: target.service.clone(),

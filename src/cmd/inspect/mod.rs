@@ -11,6 +11,7 @@ use crate::cli::{Inspect, Options, Output};
 use crate::judge::cause;
 use crate::judge::verdict::Verdict;
 use crate::model::Snapshot;
+use crate::policy::Ignore;
 use crate::report::text::Paint;
 use crate::report::{self, causes, table};
 use crate::watch::Watcher;
@@ -65,6 +66,8 @@ fn choose(inspect: &Inspect, verdict: &mut Verdict) -> Result<(), Error> {
             return Err(Error::UnknownHaproxy { name: name.clone(), names });
         }
         verdict.services.retain(|haproxy| haproxy.name == *name);
+        let is_of = |ignore: &Ignore| ignore.haproxy.as_ref().is_none_or(|owner| owner == name);
+        verdict.expired_ignores.retain(is_of);
     }
     if let Some(port) = inspect.port {
         for haproxy in &mut verdict.services {

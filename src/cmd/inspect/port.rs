@@ -7,6 +7,7 @@ use crate::judge::verdict::{ProcessView, Verdict};
 use crate::model::{
     NamespaceId, NetworkNamespace, PortUse, Process, ProcessId, Protocol, Snapshot, SocketInode,
 };
+use crate::policy::Refusal;
 use crate::report::port::{Expectation, HeldUse, Holder, PortNetwork, PortReport};
 use crate::sample::on_demand::programs::{self, Holders};
 use crate::watch::Watcher;
@@ -67,10 +68,20 @@ pub fn report(
             let members = snapshot.processes.iter().filter(|process| ids.contains(&process.id));
             let (declared, declared_known) = declared(members, port);
             let rules = watcher.policy().rules(&haproxy.name);
-            let allowed = [Protocol::Tcp, Protocol::Udp]
-                .into_iter()
-                .any(|protocol| rules.allows_number(protocol, port));
-            Expectation { haproxy: haproxy.name.clone(), declared, declared_known, allowed }
+            let both = [Protocol::Tcp, Protocol::Udp].into_iter();
+            let refusals: Option<Vec<Refusal<'_>>> =
+                both.map(|protocol| rules.refusal_of_number(protocol, port)).collect();
+            let reserved_for = refusals.iter().flatten().find_map(|refusal| match refusal {
+                Refusal::Reserved { name, .. } => Some((*name).to_owned()),
+                Refusal::NotAllowed => None,
+            });
+            Expectation {
+                haproxy: haproxy.name.clone(),
+                declared,
+                declared_known,
+                allowed: refusals.is_none(),
+                reserved_for,
+            }
         })
         .collect();
     report

@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 use self::input::RuleInput;
 use super::finding::{Finding, Judgement, instance};
 use super::verdict::PortKey;
-use crate::model::ProcessId;
+use crate::model::{ProcessId, UnixSeconds};
 use crate::policy::Rules;
 use crate::policy::kind::Kind;
 
@@ -51,7 +51,11 @@ const INDEPENDENT: [(Kind, Rule); 12] = [
 #[must_use]
 pub fn judge(input: &RuleInput<'_>) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
     let independent = INDEPENDENT.into_iter().map(|(kind, rule)| (kind, rule(input)));
-    sift(dependent(input).into_iter().chain(independent), input.case.rules)
+    sift(
+        dependent(input).into_iter().chain(independent),
+        input.case.rules,
+        input.case.snapshot.taken,
+    )
 }
 
 /// The rules that stand back where another one explains the same sockets: one cause has one kind.
@@ -85,12 +89,13 @@ fn without(judgement: Judgement, processes: &BTreeSet<ProcessId>) -> Judgement {
     Judgement { findings, ..judgement }
 }
 
-/// Drops the findings that the operator accepts; returns the others and the kinds that could be
-/// judged.
+/// Drops the findings that the operator accepts at this moment; returns the others and the kinds that
+/// could be judged.
 #[must_use]
 pub fn sift(
     judgements: impl IntoIterator<Item = (Kind, Judgement)>,
     rules: &Rules,
+    now: UnixSeconds,
 ) -> (Vec<(Kind, Finding)>, BTreeSet<Kind>) {
     let mut findings = Vec::new();
     let mut judged = BTreeSet::new();
@@ -98,8 +103,11 @@ pub fn sift(
         if judgement.complete || !judgement.findings.is_empty() {
             judged.insert(kind);
         }
-        let found = judgement.findings.into_iter();
-        let kept = found.filter(|finding| !rules.ignores(kind, finding.subject.place()));
+        let is_accepted = |finding: &Finding| {
+            let at = finding.subject.place().map(|(address, port)| (address, port..=port));
+            rules.ignores(Some(kind), at.as_ref(), now)
+        };
+        let kept = judgement.findings.into_iter().filter(|finding| !is_accepted(finding));
         findings.extend(kept.map(|finding| (kind, finding)));
     }
     (findings, judged)
@@ -111,7 +119,7 @@ mod tests {
 
     use crate::model::PortRole;
     use crate::policy::kind::Kind;
-    use crate::policy::{AllowedPort, Ignore, Policy, Rules};
+    use crate::policy::{AllowedPort, Ignore, Policy, Rules, Until};
     use crate::stage::{Actor, Film, HERE, actor, tcp_use};
 
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
@@ -125,11 +133,23 @@ mod tests {
     #[test]
     fn an_accepted_anomaly_is_not_found() {
         let mut policy = allowing(80..=100);
-        policy.defaults.ignore =
-            vec![Ignore { kind: Some(Kind::PortOutOfRange), port: Some(200), address: None }];
-        let actors = [actor(10, 1, LINE).tcp(200, 1).tcp(201, 2)];
-        let found = Film::with(policy).found("p", Kind::PortOutOfRange, &actors);
-        assert_eq!(found, ["port_out_of_range tcp 201"]);
+        let until = Some(Until { end: 2000.0, written: "1970-01-01T00:33:20Z".to_owned() });
+        let entry = Ignore {
+            kind: Some(Kind::PortOutOfRange),
+            port: Some(200),
+            until,
+            ..Ignore::default()
+        };
+        policy.defaults.ignore = vec![entry.clone()];
+        let actors = || [actor(10, 1, LINE).tcp(200, 1).tcp(201, 2)];
+        let mut film = Film::with(policy);
+        let verdict = film.settle(1000.0, &actors());
+        assert_eq!(verdict.one().findings(), ["port_out_of_range tcp 201"]);
+        assert_eq!(verdict.expired_ignores, []);
+        let verdict = film.settle(2000.0, &actors());
+        let both = ["port_out_of_range tcp 200", "port_out_of_range tcp 201"];
+        assert_eq!(verdict.one().findings(), both, "it has expired");
+        assert_eq!(verdict.expired_ignores, [entry]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::times::ago;
 use crate::build_info;
 use crate::haproxy::lineage::identity::Shown;
 use crate::judge::verdict::{Port, ProcessView, ServiceVerdict, Verdict};
+use crate::report::expired;
 use crate::report::ranges::ranges_by;
 use crate::report::text::{age, counted, list, more, printable};
 
@@ -83,6 +84,7 @@ pub fn content(verdict: &Verdict, telemetry_path: &str) -> Markup {
     html! {
         main {
             (summary(&services))
+            (expired_ignores(verdict))
             (unreadable(verdict))
             @for (number, one) in services.iter().enumerate() {
                 (service(one, number, verdict.taken))
@@ -145,6 +147,14 @@ fn summary(services: &[&ServiceVerdict]) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+fn expired_ignores(verdict: &Verdict) -> Markup {
+    html! {
+        @for ignore in &verdict.expired_ignores {
+            p { strong { (expired::line(ignore, verdict.taken)) } "." }
         }
     }
 }
@@ -316,6 +326,7 @@ fn firing(service: &ServiceVerdict) -> usize {
 mod tests {
     use super::*;
     use crate::model::{Unreadable, What};
+    use crate::policy::{Ignore, Until};
     use base64::prelude::{BASE64_STANDARD, Engine as _};
 
     #[test]
@@ -343,5 +354,15 @@ mod tests {
             page.contains("<a href=\"/m&amp;&quot;m\">") && !page.contains("<script"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn an_expired_ignore_entry_is_shown() {
+        let until = Some(Until { end: 1000.0, written: "2027-03-01".to_owned() });
+        let expired_ignores = vec![Ignore { until, ..Ignore::default() }];
+        let verdict = Verdict { taken: 1004.0, expired_ignores, ..Verdict::default() };
+        let page = content(&verdict, "/metrics").into_string();
+        let line = "an ignore entry of defaults has expired: every kind, until 2027-03-01 (4s ago)";
+        assert_eq!(page.matches(line).count(), 1, "{page}");
     }
 }

@@ -1,0 +1,61 @@
+//! The end of each command's help: two examples, and the exit codes that the command uses.
+
+/// The end of the help of the program.
+pub const PROGRAM: &str = "\
+Examples:
+  haproxy-host-exporter
+  haproxy-host-exporter --config.file /etc/haproxy-host-exporter/config.yaml
+
+Exit codes: 0 nothing wrong; 1 anomalies found; 2 wrong usage or configuration; 3 could not read
+enough to answer. The help of each command says what they mean there.";
+
+/// The end of the help of `serve`.
+pub const SERVE: &str = "\
+Examples:
+  haproxy-host-exporter serve --web.listen-address 127.0.0.1:10101
+  haproxy-host-exporter --config.file /etc/haproxy-host-exporter --config.check
+
+Exit codes: 0 stopped by SIGTERM or SIGINT, or the configuration is valid; 2 wrong usage or
+configuration, or an address that cannot be listened on.";
+
+/// The end of the help of `inspect`.
+pub const INSPECT: &str = "\
+Examples:
+  haproxy-host-exporter inspect --haproxy lbagent --watch
+  haproxy-host-exporter inspect --port 59044
+
+Exit codes: 0 nothing wrong; 1 anomalies found; 2 wrong usage or configuration; 3 could not read
+enough to answer.";
+
+/// The end of the help of `check`.
+pub const CHECK: &str = "\
+Examples:
+  haproxy-host-exporter check -f /etc/haproxy/haproxy.cfg
+  haproxy-host-exporter check --haproxy lbagent --output json
+
+Exit codes: 0 no errors; 1 errors, do not reload; 2 wrong usage or configuration; 3 could not read
+enough to answer.";
+
+/// The end of the help of `explain`.
+pub const EXPLAIN: &str = "\
+Examples:
+  haproxy-host-exporter explain port_blocked
+  haproxy-host-exporter explain HAProxyDown
+
+Exit codes: 0 printed; 2 wrong usage, or there is no such runbook.";
+
+/// The end of the help of `completions`.
+pub const COMPLETIONS: &str = "\
+Examples:
+  haproxy-host-exporter completions bash > /etc/bash_completion.d/haproxy-host-exporter
+  haproxy-host-exporter completions fish | source
+
+Exit codes: 0 printed; 2 wrong usage.";
+
+/// The end of the help of `man`.
+pub const MAN: &str = "\
+Examples:
+  haproxy-host-exporter man | man -l -
+  haproxy-host-exporter man check > haproxy-host-exporter-check.8
+
+Exit codes: 0 printed; 2 wrong usage.";
