@@ -6,7 +6,7 @@ pub mod keywords;
 
 use std::fmt;
 
-use self::behaviour::{BEHAVIOURS, Setup};
+use self::behaviour::{BEHAVIOURS, Concern, Setup};
 use self::keywords::KEYWORDS;
 use super::config::{Launch, Statement, Version};
 use crate::model::declared::Place;
@@ -78,10 +78,14 @@ pub fn notes(statements: &[Statement], launch: &Launch, from: Branch, to: Branch
     }
     let setup = Setup { statements, launch };
     for behaviour in BEHAVIOURS.iter().filter(|behaviour| crossed(behaviour.branch)) {
-        let Some(place) = (behaviour.concerns)(&setup) else { continue };
+        let place = match (behaviour.concerns)(&setup) {
+            Concern::None => continue,
+            Concern::Whole => None,
+            Concern::Line(place) => Some(place.clone()),
+        };
         let note = Note {
             is_removed: behaviour.is_refused,
-            place: place.cloned(),
+            place,
             what: format!("from HAProxy {} on, {}", behaviour.branch, behaviour.what),
             instead: behaviour.instead.to_owned(),
             source: behaviour.source,
