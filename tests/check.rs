@@ -323,7 +323,7 @@ fn without_rights() {
     service.configure(WAITING);
     service.start();
     let binary = bed.directory().join("exporter");
-    fs::copy(Exporter::binary(), &binary).unwrap();
+    copy_program(Exporter::binary(), &binary);
     let as_nobody = |arguments: &[&str]| {
         let mut command = bed.command(tool("setpriv"));
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&binary);

@@ -1,7 +1,7 @@
 //! Defaults and behaviour that a version changed, where they bear on processes, ports, sockets and
 //! reloads. `haproxy -c` is silent about most of them.
 
-use super::Branch;
+use super::branch::Branch;
 use crate::haproxy::config::{Launch, Statement};
 use crate::model::declared::Place;
 

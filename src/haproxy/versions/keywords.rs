@@ -4,7 +4,7 @@
 //! tag named. `tests/upgrade.rs` proves the rows from 2.7 to 3.3 on the real binaries: the later one
 //! refuses, the one before accepts. Older and newer rows rest on that source alone.
 
-use super::Branch;
+use super::branch::Branch;
 use crate::haproxy::config::Statement;
 
 /// Where a keyword stands.
