@@ -7,6 +7,7 @@
 
 pub mod allocation;
 pub mod binds;
+pub mod changes;
 pub mod declared_ports;
 pub mod duplicates;
 pub mod ephemeral;
