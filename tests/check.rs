@@ -5,7 +5,6 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 
 use serde_json::Value;
 use support::*;
@@ -31,28 +30,6 @@ listen waiting
     tcp-request content accept if WAIT_END
     server nobody 127.0.0.1:9
 ";
-
-fn check(bed: &Bed, arguments: &[&str]) -> (Output, String) {
-    let output = Exporter::command(bed, &[&["check"], arguments].concat());
-    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-    assert!(!said.contains("panicked"), "{said}");
-    (output, said)
-}
-
-#[track_caller]
-fn assert_exit(bed: &Bed, arguments: &[&str], code: i32, words: &[&str]) -> String {
-    let (output, said) = check(bed, arguments);
-    assert_eq!(output.status.code(), Some(code), "check {arguments:?}:\n{said}");
-    for word in words {
-        assert!(said.contains(word), "{word:?} is not in:\n{said}");
-    }
-    said
-}
-
-fn json(bed: &Bed, arguments: &[&str]) -> Value {
-    let (output, said) = check(bed, &[arguments, &["--output", "json"]].concat());
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
-}
 
 fn path(service: &Service<'_>) -> String {
     service.path("haproxy.cfg").display().to_string()
@@ -86,7 +63,7 @@ fn an_outgoing_connection_has_the_port(version: Version, manner: Manner) {
         &["error[port_blocked]", connection, &format!("this haproxy itself (pid {serving})")],
     );
     assert!(said.contains("bind :59044"), "the line is shown: {said}");
-    let report = json(&bed, &[]);
+    let report = check_json(&bed, &[]);
     let blocked: Vec<_> = report["anomalies"]
         .as_array()
         .unwrap()
@@ -347,9 +324,9 @@ fn without_rights() {
 fn a_host_without_haproxy() {
     let bed = Bed::new();
     assert_exit(&bed, &[], 0, &["no HAProxy runs on this host"]);
-    assert_eq!(json(&bed, &[])["listeners"], Value::Array(vec![]));
+    assert_eq!(check_json(&bed, &[])["listeners"], Value::Array(vec![]));
     let file = bed.write("a.cfg", "frontend a\n    bind :80-82\n    bind :::443 v6only\n");
-    let report = json(&bed, &["-f", &file.display().to_string()]);
+    let report = check_json(&bed, &["-f", &file.display().to_string()]);
     let listeners = report["listeners"].as_array().unwrap();
     assert_eq!(listeners.len(), 4, "{report:#}");
     assert_eq!(listeners[1]["port"], 81);
