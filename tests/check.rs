@@ -303,9 +303,11 @@ fn without_rights() {
         (output.status.code(), said)
     };
     let file = path(&service);
-    let (code, said) = as_nobody(&["-f", &file]);
-    assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("CAP_"), "{said}");
+    for arguments in [&["-f", file.as_str()][..], &["-f", &file, "--strict"]] {
+        let (code, said) = as_nobody(arguments);
+        assert_eq!(code, Some(3), "{arguments:?}: {said}");
+        assert!(said.contains("CAP_"), "{said}");
+    }
     let (code, said) = as_nobody(&[]);
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("CAP_"), "{said}");
@@ -333,4 +335,24 @@ fn a_host_without_haproxy() {
     assert_eq!(listeners[0]["address"], "0.0.0.0");
     assert_eq!((&listeners[3]["address"], &listeners[3]["line"]), (&"::".into(), &3.into()));
     assert_eq!(listeners[3]["section"], "frontend a");
+}
+
+/// The guard of a unit, as the README has it: it refuses a reload that would fail and a guard that does
+/// not work, and lets the rest be decided by HAProxy.
+#[test]
+fn the_guard_of_the_readme_fails_safe() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let begin = "ExecReload=/bin/sh -c '";
+    let line = readme.lines().find_map(|line| line.strip_prefix(begin)).unwrap();
+    let script = line.strip_suffix('\'').unwrap();
+    let bed = Bed::new();
+    let program = bed.write("haproxy-host-exporter", "");
+    let script = format!("PATH={}; {script}", bed.directory().display());
+    let run = || bed.run("/bin/sh", &["-c", &script]).status.code();
+    assert_eq!(run(), Some(1), "a guard that cannot be executed");
+    bed.shell(&format!("chmod 755 {}", program.display()));
+    for (code, passes) in [(0, true), (1, false), (2, false), (3, true), (101, false)] {
+        bed.write("haproxy-host-exporter", &format!("#!/bin/sh\nexit {code}\n"));
+        assert_eq!(run() == Some(0), passes, "exit code {code}");
+    }
 }

@@ -1,8 +1,8 @@
 //! May a new listener be given a port of this host? The check before a port number is handed out.
 //!
 //! A configuration is judged by what its own reload would meet, so that the listeners of its running
-//! generation are no obstacle. Here the port is meant for a listener that does not exist yet:
-//! whatever has the number, or is to have it by some configuration, is in the way.
+//! generation are no obstacle. Here the port is meant for a listener that does not exist yet: every
+//! socket that has the number and every configuration that declares it is in the way.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -16,8 +16,7 @@ pub struct Claim<'a> {
     pub haproxy: &'a str,
     /// The ports.
     pub ports: Ports,
-    /// How much the claim weighs. One that its author could have made up is only a warning.
-    pub severity: Severity,
+    severity: Severity,
     line: ClaimLine<'a>,
 }
 
@@ -47,6 +46,12 @@ impl<'a> Claim<'a> {
     ) -> Option<Claim<'a>> {
         let line = ClaimLine::Uncertain(uncertain, possible);
         Some(Claim { haproxy, ports: possible.ports?, severity: Severity::Error, line })
+    }
+
+    /// The same claim with another weight: one that its author could have made up is only a warning.
+    #[must_use]
+    pub fn weighing(self, severity: Severity) -> Claim<'a> {
+        Claim { severity, ..self }
     }
 
     fn place(&self) -> &'a Place {

@@ -127,14 +127,13 @@ impl Claims {
             };
             let listeners = declared.listeners.iter();
             let listeners = listeners.filter(|listener| here(listener.namespace.as_deref()));
-            list.extend(listeners.map(|listener| Claim::of(name, listener)));
+            let mut claims: Vec<_> = listeners.map(|listener| Claim::of(name, listener)).collect();
             for line in &declared.uncertain {
                 let possible = line.may_bind.iter();
-                list.extend(possible.filter_map(|one| Claim::of_uncertain(name, line, one)));
+                claims.extend(possible.filter_map(|one| Claim::of_uncertain(name, line, one)));
             }
-            for claim in list.iter_mut().filter(|claim| claim.haproxy == name) {
-                claim.severity = service.severity;
-            }
+            let severity = service.severity;
+            list.extend(claims.into_iter().map(|claim| claim.weighing(severity)));
         }
         list
     }

@@ -70,9 +70,7 @@ fn configurations(options: &Options, arguments: &Check) -> Result<Answer, Error>
         .map(|target| {
             let mut candidate = judge(options, arguments, target, &targets.host);
             if arguments.strict {
-                for finding in &mut candidate.findings {
-                    finding.severity = Severity::Error;
-                }
+                raise(&mut candidate);
             }
             candidate
         })
@@ -94,6 +92,18 @@ fn configurations(options: &Options, arguments: &Check) -> Result<Answer, Error>
         OK
     };
     Ok(Answer { text, notes: targets.unseen.iter().map(unread_line).collect(), code })
+}
+
+/// Makes errors of the warnings, except where a missing right is the reason: more rights might show that
+/// nothing is wrong, so that the answer is "could not see enough".
+fn raise(candidate: &mut Candidate) {
+    let blind = candidate.is_blind();
+    for finding in &mut candidate.findings {
+        let may_be_nothing = finding.unseen || (blind && finding.kind == Kind::Uncertain);
+        if !may_be_nothing {
+            finding.severity = Severity::Error;
+        }
+    }
 }
 
 fn judge(options: &Options, arguments: &Check, target: &Target, host: &host::Host) -> Candidate {
