@@ -2,11 +2,13 @@
 //! speaks against the others.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
-use super::candidate::{anomaly, unreadable_entry};
+use super::candidate::{Anomaly, unreadable_entry};
 use super::text::{counted, printable};
 use crate::check::allocation::Answer;
 use crate::check::finding::{Endpoint, Severity};
@@ -47,24 +49,42 @@ impl Allocation {
     }
 }
 
+/// The answer for programs, which is written as it is serialized.
+#[derive(Serialize)]
+struct Report<'a> {
+    version: u8,
+    ports: Vec<PortEntry<'a>>,
+    unreadable: Vec<Value>,
+}
+
+/// The answer about one port.
+#[derive(Serialize)]
+struct PortEntry<'a> {
+    port: u16,
+    protocol: &'static str,
+    address: IpAddr,
+    free: Option<bool>,
+    anomalies: Vec<Anomaly<'a>>,
+}
+
 /// Returns the answer for programs; the form is stable and may gain keys.
-#[must_use]
-pub fn json(allocation: &Allocation) -> Value {
+///
+/// # Errors
+/// Never in practice: every value of the answer can be serialized.
+pub fn json(allocation: &Allocation) -> serde_json::Result<String> {
     let ports = allocation.answers.iter().map(|answer| {
         let findings = answer.findings.iter();
-        json!({
-            "port": answer.port,
-            "protocol": answer.protocol.as_str(),
-            "address": answer.address.to_string(),
-            "free": allocation.is_free(answer),
-            "anomalies": findings.map(|f| anomaly(f, &allocation.netns)).collect::<Vec<_>>(),
-        })
+        PortEntry {
+            port: answer.port,
+            protocol: answer.protocol.as_str(),
+            address: answer.address,
+            free: allocation.is_free(answer),
+            anomalies: findings.map(|f| Anomaly::of(f, &allocation.netns)).collect(),
+        }
     });
-    json!({
-        "version": 1,
-        "ports": ports.collect::<Vec<_>>(),
-        "unreadable": allocation.unseen.iter().map(unreadable_entry).collect::<Vec<_>>(),
-    })
+    let unreadable = allocation.unseen.iter().map(unreadable_entry);
+    let report = Report { version: 1, ports: ports.collect(), unreadable: unreadable.collect() };
+    Ok(serde_json::to_string_pretty(&report)? + "\n")
 }
 
 /// Returns the answer for a person: one line for consecutive ports with the same answer, then each
@@ -208,7 +228,8 @@ help: choose another port
             reason: "permission denied".to_owned(),
         };
         let allocation = Allocation { unseen: vec![entry], ..allocation() };
-        let free = |port: usize| json(&allocation)["ports"][port]["free"].clone();
+        let report: Value = serde_json::from_str(&json(&allocation).unwrap()).unwrap();
+        let free = |port: usize| report["ports"][port]["free"].clone();
         assert_eq!((free(0), free(2)), (Value::Null, Value::Bool(false)));
         let said = text(&allocation);
         assert!(said.starts_with("tcp 0.0.0.0:80-81: not known\n"), "{said}");

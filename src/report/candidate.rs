@@ -1,8 +1,10 @@
 //! The result of `check` for one configuration, its JSON and its summary.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::changes;
@@ -113,30 +115,52 @@ fn listeners(candidate: &Candidate) -> Vec<Value> {
 
 fn anomalies(candidate: &Candidate) -> Vec<Value> {
     let certain = candidate.findings.iter().filter(|finding| finding.kind != Kind::Uncertain);
-    certain.map(|finding| anomaly(finding, &candidate.netns)).collect()
+    certain.map(|finding| json!(Anomaly::of(finding, &candidate.netns))).collect()
 }
 
-/// One finding; `netns` is the label of the network namespace of binds that name none.
-pub(super) fn anomaly(finding: &Finding, netns: &str) -> Value {
-    let endpoint = finding.endpoint.as_ref();
-    let place = finding.place.as_ref();
-    json!({
-        "kind": finding.kind.as_str(),
-        "severity": finding.severity.as_str(),
-        "file": place.map(file),
-        "line": place.map(|place| place.line),
-        "column": place.map(|place| place.columns.start),
-        "protocol": endpoint.map(|e| e.protocol.as_str()),
-        "address": endpoint.map(|e| e.address.to_string()),
-        "port": endpoint.map(|e| *e.ports.start()),
-        "last_port": endpoint.map(|e| *e.ports.end()),
-        "interface": endpoint.map(|e| e.interface.clone().unwrap_or_default()),
-        "netns": endpoint.map(|e| e.namespace.as_deref().unwrap_or(netns)),
-        "holder": finding.holder,
-        "what": finding.what,
-        "evidence": finding.why,
-        "advice": finding.help.join("; "),
-    })
+/// One finding as programs read it. A check of 10,000 ports may have as many, so that it borrows.
+#[derive(Serialize)]
+pub(super) struct Anomaly<'a> {
+    kind: &'static str,
+    severity: &'static str,
+    file: Option<Cow<'a, str>>,
+    line: Option<usize>,
+    column: Option<usize>,
+    protocol: Option<&'static str>,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    last_port: Option<u16>,
+    interface: Option<&'a str>,
+    netns: Option<&'a str>,
+    holder: &'a str,
+    what: &'a str,
+    evidence: &'a [String],
+    advice: String,
+}
+
+impl<'a> Anomaly<'a> {
+    /// `netns` is the label of the network namespace of binds that name none.
+    pub(super) fn of(finding: &'a Finding, netns: &'a str) -> Anomaly<'a> {
+        let endpoint = finding.endpoint.as_ref();
+        let place = finding.place.as_ref();
+        Anomaly {
+            kind: finding.kind.as_str(),
+            severity: finding.severity.as_str(),
+            file: place.map(|place| place.file.to_string_lossy()),
+            line: place.map(|place| place.line),
+            column: place.map(|place| place.columns.start),
+            protocol: endpoint.map(|e| e.protocol.as_str()),
+            address: endpoint.map(|e| e.address),
+            port: endpoint.map(|e| *e.ports.start()),
+            last_port: endpoint.map(|e| *e.ports.end()),
+            interface: endpoint.map(|e| e.interface.as_deref().unwrap_or_default()),
+            netns: endpoint.map(|e| e.namespace.as_deref().unwrap_or(netns)),
+            holder: &finding.holder,
+            what: &finding.what,
+            evidence: &finding.why,
+            advice: finding.help.join("; "),
+        }
+    }
 }
 
 fn uncertain(candidate: &Candidate) -> Vec<Value> {

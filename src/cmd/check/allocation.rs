@@ -33,7 +33,7 @@ pub fn port(options: &Options, arguments: &Check, ports: &str) -> Result<Answer,
         (false, true) => OK,
     };
     let text = match arguments.output {
-        CheckOutput::Json => format!("{:#}\n", report::json(&allocation)),
+        CheckOutput::Json => report::json(&allocation).map_err(std::io::Error::from)?,
         CheckOutput::Text => report::text(&allocation),
     };
     Ok(Answer { text, notes: surveyed.notes, code })
@@ -68,7 +68,7 @@ pub fn free(options: &Options, arguments: &Check, count: u16) -> Result<Answer, 
         (false, false) => OK,
     };
     let text = match arguments.output {
-        CheckOutput::Json => format!("{:#}\n", report::json(&allocation)),
+        CheckOutput::Json => report::json(&allocation).map_err(std::io::Error::from)?,
         CheckOutput::Text => report::numbers(&found),
     };
     Ok(Answer { text, notes, code })
