@@ -170,6 +170,15 @@ pub struct Check {
     /// Judge only the configuration: no socket of this host is looked at, and no host name looked up.
     #[arg(long)]
     pub offline: bool,
+    /// HAProxy that will run the configuration, such as that of an upgrade. It is run with -c, as the
+    /// caller, and what changes for this configuration between the version that runs and this one is
+    /// listed. HAProxy looks names up and runs Lua files while it checks. Without this flag the
+    /// executable of the caller's own service is asked, if no other user can change it.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["port", "free"])]
+    pub binary: Option<PathBuf>,
+    /// Do not run any HAProxy.
+    #[arg(long, conflicts_with_all = ["binary", "port", "free"])]
+    pub no_binary: bool,
     /// Give up after this time, with exit code 3.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = timeout)]
     pub timeout: Duration,

@@ -39,7 +39,7 @@ const SERVE: [&str; 8] = [
     "--config.check",
 ];
 
-const CHECK: [&str; 11] = [
+const CHECK: [&str; 13] = [
     "-f",
     "-C",
     "-L",
@@ -48,6 +48,8 @@ const CHECK: [&str; 11] = [
     "--free",
     "--within",
     "--offline",
+    "--binary",
+    "--no-binary",
     "--timeout",
     "--strict",
     "--output",

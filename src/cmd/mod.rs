@@ -68,6 +68,9 @@ pub enum Error {
         /// What is wrong with its value, and how to write it.
         why: String,
     },
+    /// `--binary` names something that is no usable HAProxy.
+    #[error(transparent)]
+    Program(#[from] check::BadProgram),
     /// `--config.check` was given without a file.
     #[error("--config.check needs --config.file or --web.config.file")]
     NothingToCheck,

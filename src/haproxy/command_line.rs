@@ -100,6 +100,17 @@ impl CommandLine {
         Some(line)
     }
 
+    /// The limits `-n`, `-N` and `-m` with their operands.
+    #[must_use]
+    pub fn limits(&self) -> Vec<String> {
+        let is_limit = |flag: &str| {
+            let letter = flag.strip_prefix('-').and_then(|flag| flag.chars().next());
+            matches!(letter, Some('n' | 'N' | 'm'))
+        };
+        let pairs = self.kept.windows(2).filter(|pair| pair.first().is_some_and(|f| is_limit(f)));
+        pairs.flatten().cloned().collect()
+    }
+
     /// The directory that relative names start from: that of `-C`, which a new process has not
     /// entered yet and which a chroot hides, else the one that the process was started in.
     #[must_use]

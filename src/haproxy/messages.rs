@@ -52,8 +52,11 @@ pub fn messages(output: &str) -> Vec<Message> {
             let (place, text) = place(text);
             Message { level, place, text: text.trim().trim_end_matches('.').to_owned() }
         });
-        let message = message
-            .filter(|message| !SUMMARIES.iter().any(|summary| message.text.starts_with(summary)));
+        let message = message.filter(|message| {
+            let is_summary = SUMMARIES.iter().any(|summary| message.text.starts_with(summary));
+            // Up to 3.0 a file with errors also counts as one that could not be opened.
+            !is_summary && !message.text.ends_with(" : Success")
+        });
         continues = message.is_some();
         messages.extend(message);
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use super::changes;
 use super::text::printable;
 use crate::check::changes::Changes;
 use crate::check::{Finding, Kind, Severity};
-use crate::haproxy::config::{Declared, HostName, HostQuery, Place, SourceFile};
+use crate::haproxy::config::{Declared, HostName, HostQuery, Place, SourceFile, Version};
 use crate::model::Unreadable;
 
 /// One judged configuration.
@@ -27,12 +28,27 @@ pub struct Candidate {
     pub resolved: BTreeMap<HostQuery, Result<IpAddr, String>>,
     /// What its reload would change. `None`: no service runs it, or HAProxy would refuse it.
     pub changes: Option<Changes>,
+    /// The HAProxy that was asked. `None`: none was wanted.
+    pub asked: Option<Asked>,
     /// The findings.
     pub findings: Vec<Finding>,
     /// What could not be read, and which right is missing.
     pub unseen: Vec<Unreadable>,
     /// The label of the network namespace it would bind in; empty for the exporter's own.
     pub netns: String,
+}
+
+/// A HAProxy that was asked about a configuration, or why none was.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// Its executable.
+    pub path: PathBuf,
+    /// Its version.
+    pub version: Option<Version>,
+    /// Whether it accepts the configuration. `None`: it gave no answer.
+    pub accepted: Option<bool>,
+    /// Why no HAProxy was asked.
+    pub left_out: Option<String>,
 }
 
 impl Candidate {
@@ -78,7 +94,17 @@ pub fn json(candidates: &[Candidate]) -> Value {
         "uncertain": each(uncertain),
         "resolved": each(resolved),
         "changes": each(|candidate| candidate.changes.iter().map(changes::json).collect()),
+        "binaries": each(|candidate| candidate.asked.iter().map(binary).collect()),
         "unreadable": each(unreadable),
+    })
+}
+
+fn binary(asked: &Asked) -> Value {
+    json!({
+        "path": asked.path.to_string_lossy(),
+        "version": asked.version.map(|version| version.to_string()),
+        "accepted": asked.accepted,
+        "left_out": asked.left_out,
     })
 }
 

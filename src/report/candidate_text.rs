@@ -6,7 +6,7 @@ use std::path::Path;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::candidate::{Candidate, summary};
+use super::candidate::{Asked, Candidate, summary};
 use super::changes;
 use super::text::{excerpt, printable};
 use crate::check::{Finding, Severity};
@@ -44,7 +44,8 @@ pub fn text(candidates: &[Candidate], colour: bool, width: usize) -> String {
                 push(&format!("{}[{}]: {more} more like these", severity.as_str(), kind.as_str()));
             }
         }
-        for line in resolved(candidate).into_iter().chain(changed(candidate)) {
+        let lines = resolved(candidate).into_iter().chain(changed(candidate));
+        for line in lines.chain(candidate.asked.iter().map(asked)) {
             push(&line);
         }
         for entry in &candidate.unseen {
@@ -80,6 +81,20 @@ fn changed(candidate: &Candidate) -> Vec<String> {
     let name = candidate.haproxy.as_deref().map(printable).unwrap_or_default();
     let lines = candidate.changes.iter().flat_map(changes::lines);
     lines.map(|line| format!("{name}: {line}")).collect()
+}
+
+/// Says which HAProxy was asked, and what it answered.
+fn asked(asked: &Asked) -> String {
+    if let Some(why) = &asked.left_out {
+        return format!("HAProxy itself was not asked: {}", printable(why));
+    }
+    let version = asked.version.map(|version| format!(" {version}")).unwrap_or_default();
+    let answer = match asked.accepted {
+        Some(true) => "accepts this configuration",
+        Some(false) => "refuses this configuration",
+        None => "gave no answer",
+    };
+    format!("HAProxy{version} ({}) {answer}", printable(&asked.path.to_string_lossy()))
 }
 
 /// The files that findings quote.

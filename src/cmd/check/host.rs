@@ -108,6 +108,13 @@ impl Host {
             })
     }
 
+    /// Whether a process sees the same files under the same names as this one.
+    pub fn shares_files(&self, process: &Process) -> bool {
+        self.own_mounts.is_some()
+            && process.mount_namespace == self.own_mounts
+            && process.root.as_deref() == Some(Path::new("/"))
+    }
+
     /// What the sample could not read.
     pub fn unreadable(&self) -> &[Unreadable] {
         &self.snapshot.unreadable

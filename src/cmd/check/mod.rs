@@ -19,17 +19,20 @@ mod claims;
 mod facts;
 mod host;
 mod names;
+mod program;
 mod target;
 
 use std::io::{IsTerminal as _, Write as _};
 
 use self::answer::{Answer, unread_line, unreadable};
+pub use self::program::BadProgram;
+use self::program::Choice;
 use self::target::Target;
 use super::{ANOMALIES, BLIND, Error, OK, deadline};
 use crate::check::{self, Finding, Kind, Severity};
 use crate::cli::{Check, CheckOutput, Options};
 use crate::haproxy::config;
-use crate::report::candidate::{self, Candidate};
+use crate::report::candidate::{self, Asked, Candidate};
 use crate::report::candidate_text;
 use crate::sample::files::config_files;
 use crate::sample::files::problem::Problem;
@@ -68,13 +71,13 @@ fn configurations(options: &Options, arguments: &Check) -> Result<Answer, Error>
         .list
         .iter()
         .map(|target| {
-            let mut candidate = judge(options, arguments, target, &targets.host);
+            let mut candidate = judge(options, arguments, target, &targets.host)?;
             if arguments.strict {
                 raise(&mut candidate);
             }
-            candidate
+            Ok(candidate)
         })
-        .collect();
+        .collect::<Result<_, Error>>()?;
     let text = match arguments.output {
         CheckOutput::Json => format!("{:#}\n", candidate::json(&candidates)),
         CheckOutput::Text if candidates.is_empty() => "no HAProxy runs on this host\n".to_owned(),
@@ -107,8 +110,15 @@ fn raise(candidate: &mut Candidate) {
     }
 }
 
-fn judge(options: &Options, arguments: &Check, target: &Target, host: &host::Host) -> Candidate {
+fn judge(
+    options: &Options,
+    arguments: &Check,
+    target: &Target,
+    host: &host::Host,
+) -> Result<Candidate, Error> {
     let collected = config_files::collect(&target.names, &target.base);
+    let choice = program::choose(options, arguments, target, (host, &collected.files))?;
+    let target = &choice.reading(target);
     let mut declared = config::read(&collected.files, &target.launch);
     let online = !arguments.offline;
     let launch = online.then(|| names::looked_up(host, target, &declared)).flatten();
@@ -130,21 +140,33 @@ fn judge(options: &Options, arguments: &Check, target: &Target, host: &host::Hos
         unseen.append(&mut blanks);
         facts
     });
-    // What HAProxy refuses changes nothing.
     let loads = collected.problems.is_empty() && declared.errors.is_empty();
     let changes = (online && loads).then(|| host.changes(&options.procfs, target, &declared));
     findings.extend(check::judge(&declared, &target.rules, facts.as_ref(), super::unix_now()));
+    let process = target.service.as_deref().and_then(|name| host.service(name));
+    let process = process.and_then(|running| host.processes(running).into_iter().next());
+    let read = (&collected.files[..], &declared);
+    let asked = match choice {
+        Choice::Program(program) => {
+            Some(program.ask((target, process), read, &mut findings, &mut unseen))
+        }
+        Choice::LeftOut(why) => Some(Asked { left_out: Some(why), ..Asked::default() }),
+        Choice::NotWanted => None,
+    };
+    let refused = asked.as_ref().is_some_and(|asked| asked.accepted == Some(false));
     let own = facts.as_ref().and_then(|facts| facts.networks.get(&None));
-    Candidate {
+    Ok(Candidate {
         haproxy: target.service.clone(),
         files: collected.files,
         declared,
         resolved,
-        changes: changes.flatten(),
+        // What HAProxy refuses changes nothing.
+        changes: changes.flatten().filter(|_| !refused),
+        asked,
         findings,
         unseen,
         netns: own.map(|network| network.label.clone()).unwrap_or_default(),
-    }
+    })
 }
 
 fn missing(problem: &Problem) -> Finding {

@@ -17,7 +17,7 @@ use crate::sample::paths::access::Reader;
 use crate::watch::Watcher;
 
 /// A configuration to judge.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Target {
     /// The service whose policy and ports count.
     pub service: Option<String>,

@@ -115,6 +115,19 @@ pub struct Outcome {
     pub output: String,
 }
 
+/// Whether only root and `caller` can change what a path leads to.
+#[must_use]
+pub fn is_only_of(path: &Path, caller: u32) -> bool {
+    let Ok(path) = std::path::absolute(path) else { return false };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(root) = rustix::fs::open("/", flags, Mode::empty()) else { return false };
+    route::follow(&root, &path).is_ok_and(|route| is_of(&route.steps, caller))
+}
+
+fn is_of(steps: &[route::Step], caller: u32) -> bool {
+    sole_writer(steps, false).is_some_and(|writer| writer == 0 || writer == caller)
+}
+
 impl Executable {
     /// Opens the executable that the caller has named.
     pub fn named(path: &Path) -> Result<Executable, Unusable> {
@@ -124,9 +137,7 @@ impl Executable {
     /// Opens an executable that only root and `caller` can have put there: it and every directory and
     /// link on the way is theirs, and writable by no one else.
     pub fn trusted(path: &Path, caller: u32) -> Result<Executable, Unusable> {
-        Executable::open(path, |steps| {
-            sole_writer(steps, false).is_some_and(|writer| writer == 0 || writer == caller)
-        })
+        Executable::open(path, |steps| is_of(steps, caller))
     }
 
     fn open(
@@ -160,13 +171,6 @@ impl Executable {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// It is this very file: device and inode.
-    #[must_use]
-    pub fn is_file(&self, device: u64, inode: u64) -> bool {
-        rustix::fs::fstat(&self.file)
-            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (device, inode))
     }
 
     /// Runs it and waits until it has ended, for as long as `allowed`.

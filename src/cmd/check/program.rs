@@ -1,0 +1,255 @@
+//! Lets HAProxy itself judge a configuration: chooses the executable, runs it and reads its answer.
+//!
+//! Nothing is executed on the word of another user. The executable is the one that the caller names, or
+//! the one that a service of the caller's own runs, if no other user can change it or the configuration.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use super::host::{Host, LiveService};
+use super::target::Target;
+use crate::check::Finding;
+use crate::check::oracle::{self, Answer};
+use crate::cli::{Check, Options};
+use crate::haproxy::command_line::CommandLine;
+use crate::haproxy::config::{self, Declared, SourceFile, Version};
+use crate::haproxy::messages;
+use crate::haproxy::versions::{self, branch::Branch};
+use crate::model::{Process, Unreadable, What};
+use crate::report::candidate::Asked;
+use crate::sample::on_demand::executable::{self, Executable, Job, Outcome, Unusable};
+use crate::sample::on_demand::executables::{self, OnDisk};
+use crate::sample::paths::access::Reader;
+
+/// Variables that change what the loader, the C library or OpenSSL do begin like this.
+const UNSAFE_VARIABLES: [&str; 5] = ["LD_", "OPENSSL_", "GLIBC_", "GCONV_", "MALLOC_"];
+
+/// Of the time that the whole check may take, HAProxy gets so much.
+const SHARE: f64 = 0.8;
+
+/// A HAProxy that can be asked.
+pub struct Program {
+    executable: Executable,
+    /// Its version.
+    pub version: Version,
+    /// The version that runs the service now, where it is another file.
+    running: Option<Version>,
+    allowed: Duration,
+}
+
+/// The HAProxy that judges a configuration, or why there is none.
+pub enum Choice {
+    /// This one.
+    Program(Program),
+    /// None, for a reason that is worth saying.
+    LeftOut(String),
+    /// None, because none was wanted.
+    NotWanted,
+}
+
+/// What is wrong with the executable that the caller named.
+#[derive(Debug, thiserror::Error)]
+pub enum BadProgram {
+    /// It cannot be run.
+    #[error("--binary: {0}")]
+    Unusable(#[from] Unusable),
+    /// It does not answer `-v` as HAProxy does.
+    #[error("--binary: {0}")]
+    NoHaproxy(String),
+}
+
+/// Chooses the HAProxy to ask about one configuration.
+pub fn choose(
+    options: &Options,
+    arguments: &Check,
+    target: &Target,
+    (host, files): (&Host, &[SourceFile]),
+) -> Result<Choice, BadProgram> {
+    let caller = rustix::process::geteuid().as_raw();
+    let running = target.service.as_deref().and_then(|name| host.service(name));
+    let process = running.and_then(|running| host.processes(running).into_iter().next());
+    let allowed = arguments.timeout.mul_f64(SHARE);
+    let foreign = running.filter(|running| !is_callers(running, caller));
+    if let Some(path) = &arguments.binary {
+        let executable = Executable::named(path)?;
+        let version = ask_version(&executable, allowed).map_err(BadProgram::NoHaproxy)?;
+        if let Some(foreign) = foreign {
+            return Ok(Choice::LeftOut(format!("another user runs {}", foreign.name)));
+        }
+        let runs = |process| running_version(options, target, process, &executable);
+        let running = process.and_then(runs);
+        return Ok(Choice::Program(Program { executable, version, running, allowed }));
+    }
+    if arguments.no_binary || arguments.offline {
+        return Ok(Choice::NotWanted);
+    }
+    let Some(process) = process else {
+        let why = "no service runs these files; name an executable with --binary";
+        return Ok(Choice::LeftOut(why.to_owned()));
+    };
+    let chosen = own_executable(host, process, foreign, caller).and_then(|executable| {
+        if let Some(file) = files.iter().find(|file| !is_ours(target, &file.path, caller)) {
+            return Err(format!("another user can change {}", file.path.display()));
+        }
+        let version = ask_version(&executable, allowed)?;
+        let running = running_version(options, target, process, &executable);
+        Ok(Program { executable, version, running, allowed })
+    });
+    Ok(chosen.map_or_else(Choice::LeftOut, Choice::Program))
+}
+
+/// The executable that a service of the caller's own runs, in the same view of the file systems.
+fn own_executable(
+    host: &Host,
+    process: &Process,
+    foreign: Option<&LiveService>,
+    caller: u32,
+) -> Result<Executable, String> {
+    if let Some(foreign) = foreign {
+        return Err(format!("another user runs {}", foreign.name));
+    }
+    if !host.shares_files(process) {
+        return Err("it runs in another mount namespace or root directory".to_owned());
+    }
+    let path = process.executable.as_ref().map(|executable| executable.path.as_path());
+    let path = path.ok_or("its executable cannot be seen")?;
+    Executable::trusted(path, caller).map_err(|why| why.to_string())
+}
+
+/// The caller started the service. Only then is anything executed for it.
+fn is_callers(running: &LiveService, caller: u32) -> bool {
+    let reader = running.source.as_ref().and_then(|source| source.base.reader.as_ref());
+    match reader {
+        Some(Reader::Root) => caller == 0,
+        Some(Reader::User { uid, .. }) => *uid == caller,
+        Some(Reader::Member(_) | Reader::Anyone) | None => false,
+    }
+}
+
+fn is_ours(target: &Target, file: &Path, caller: u32) -> bool {
+    executable::is_only_of(&target.base.directory.join(file), caller)
+}
+
+fn ask_version(executable: &Executable, allowed: Duration) -> Result<Version, String> {
+    let job = Job { arguments: vec!["-v".into()], directory: "/".into(), ..Job::default() };
+    let outcome = executable.run(&job, allowed).map_err(|why| why.to_string())?;
+    messages::version(&outcome.output).ok_or_else(|| {
+        format!("{} is not HAProxy: -v names no version", executable.path().display())
+    })
+}
+
+/// The version of the process that runs, unless it executes the same file.
+fn running_version(
+    options: &Options,
+    target: &Target,
+    process: &Process,
+    executable: &Executable,
+) -> Option<Version> {
+    match executables::on_disk(&options.procfs, process.id.pid, executable.path()) {
+        Some(OnDisk::Same) => None,
+        Some(OnDisk::Other { running, .. }) => Version::parse(&running),
+        None => target.launch.version,
+    }
+}
+
+impl Choice {
+    /// The configuration as the chosen HAProxy reads it: its version decides what conditions ask.
+    pub fn reading(&self, target: &Target) -> Target {
+        let mut target = target.clone();
+        if let Choice::Program(program) = self {
+            target.launch.version = Some(program.version);
+        }
+        target
+    }
+}
+
+impl Program {
+    /// Asks it about the configuration, and adds its answer to the findings. What it could not do for
+    /// want of rights or time is reported as unreadable.
+    pub fn ask(
+        &self,
+        (target, process): (&Target, Option<&Process>),
+        (files, declared): (&[SourceFile], &Declared),
+        findings: &mut Vec<Finding>,
+        unseen: &mut Vec<Unreadable>,
+    ) -> Asked {
+        let asked = |accepted| Asked {
+            path: self.executable.path().to_owned(),
+            version: Some(self.version),
+            accepted,
+            left_out: None,
+        };
+        let answer = match self.executable.run(&job(target, process, declared), self.allowed) {
+            Ok(outcome) => answer(&outcome, unseen, self.executable.path()),
+            Err(why) => {
+                unseen.push(unasked(self.executable.path(), &why.to_string()));
+                return asked(None);
+            }
+        };
+        oracle::add_answer(findings, &answer, files);
+        if let Some(running) = &self.running {
+            let (from, to) = (Branch::of(running), Branch::of(&self.version));
+            let statements = config::statements(files, &target.launch);
+            let notes = versions::notes(&statements, &target.launch, from, to);
+            oracle::add_notes(findings, &notes, answer.accepted);
+        }
+        asked(Some(answer.accepted))
+    }
+}
+
+/// Its arguments, directory and environment: as the service is started, but only with what decides how
+/// the configuration is read.
+fn job(target: &Target, process: Option<&Process>, declared: &Declared) -> Job {
+    let mut arguments: Vec<OsString> = vec!["-c".into()];
+    for name in &target.names {
+        arguments.extend(["-f".into(), name.clone().into_os_string()]);
+    }
+    if let Some(peer) = &target.launch.local_peer {
+        arguments.extend(["-L".into(), peer.into()]);
+    }
+    let line = process.and_then(|process| process.arguments.as_deref());
+    let limits = line.and_then(CommandLine::parse).map(|line| line.limits()).unwrap_or_default();
+    arguments.extend(limits.into_iter().map(OsString::from));
+    let environment = target.launch.environment.iter().flatten();
+    let is_read = |name: &str| {
+        declared.variables.contains(name)
+            && !UNSAFE_VARIABLES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let environment = environment.filter(|(name, _)| is_read(name));
+    Job {
+        arguments,
+        directory: target.base.directory.clone(),
+        environment: environment.map(|(name, value)| (name.clone(), value.clone())).collect(),
+    }
+}
+
+/// Reads how it ended. Messages that come from the caller's lesser rights are no errors of the
+/// configuration.
+fn answer(outcome: &Outcome, unseen: &mut Vec<Unreadable>, path: &Path) -> Answer {
+    let is_root = rustix::process::geteuid().is_root();
+    let mut all = messages::messages(&outcome.output);
+    let accepted = outcome.code == Some(0);
+    if !accepted && !all.iter().any(|message| message.level == messages::Level::Alert) {
+        let last = outcome.output.lines().rfind(|line| !line.trim().is_empty());
+        let text = match (outcome.signal, last) {
+            (Some(signal), _) => format!("HAProxy was ended by signal {signal} while it read this"),
+            (None, Some(last)) => format!("HAProxy refuses this configuration: {last}"),
+            (None, None) => "HAProxy refuses this configuration, and does not say why".to_owned(),
+        };
+        all.push(messages::Message { level: messages::Level::Alert, place: None, text });
+    }
+    let (of_rights, messages): (Vec<_>, Vec<_>) = all.into_iter().partition(|message| {
+        let text = message.text.to_ascii_lowercase();
+        !is_root
+            && !accepted
+            && ["permission denied", "operation not permitted"].iter().any(|why| text.contains(why))
+    });
+    unseen.extend(of_rights.iter().map(|message| unasked(path, &message.text)));
+    Answer { accepted, messages }
+}
+
+fn unasked(path: &Path, reason: &str) -> Unreadable {
+    let subject = format!("the answer of {}", path.display());
+    Unreadable { what: What::Config, subject, reason: reason.to_owned() }
+}
