@@ -4,6 +4,7 @@ pub mod check;
 pub mod explain;
 pub mod inspect;
 mod journal;
+mod log_quota;
 pub mod manual;
 pub mod serve;
 

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::journal::Journal;
 use super::{Error, OK};
 use crate::cli::Serve;
+use crate::judge::changes::Follower;
 use crate::metrics::{Exporter, Limits, Renderer};
 use crate::sample::proc::own;
 use crate::watch::Watcher;
@@ -75,6 +76,7 @@ fn sample(
     pages: &watch::Sender<Option<Arc<Page>>>,
     orders: &mpsc::Receiver<Reloaded>,
 ) {
+    let mut follower = Follower::default();
     let mut journal = Journal::default();
     let mut renderer = Renderer::default();
     let mut exporter = Exporter {
@@ -85,7 +87,8 @@ fn sample(
     loop {
         let start = Instant::now();
         let verdict = watcher.look();
-        journal.write(&verdict);
+        let changes = follower.follow(&verdict);
+        journal.write(&verdict, &changes);
         exporter.own = own::own_process();
         let metrics = renderer.render(&verdict, &exporter, Limits::of(watcher.policy()));
         let page = Page::new(metrics, verdict, &settings.telemetry_path);
