@@ -13,6 +13,7 @@ use super::{Error, OK};
 use crate::cli::Serve;
 use crate::judge::changes::Follower;
 use crate::metrics::{Exporter, Limits, Renderer};
+use crate::report::events::{Event, Events};
 use crate::sample::proc::own;
 use crate::watch::Watcher;
 use crate::web::{self, Page, Reloaded, Security, Settings};
@@ -77,6 +78,7 @@ fn sample(
     orders: &mpsc::Receiver<Reloaded>,
 ) {
     let mut follower = Follower::default();
+    let mut events = Events::default();
     let mut journal = Journal::default();
     let mut renderer = Renderer::default();
     let mut exporter = Exporter {
@@ -89,9 +91,12 @@ fn sample(
         let verdict = watcher.look();
         let changes = follower.follow(&verdict);
         journal.write(&verdict, &changes);
+        for change in &changes {
+            events.add(Event::of(change, verdict.taken));
+        }
         exporter.own = own::own_process();
         let metrics = renderer.render(&verdict, &exporter, Limits::of(watcher.policy()));
-        let page = Page::new(metrics, verdict, &settings.telemetry_path);
+        let page = Page::new(metrics, verdict, events.clone(), &settings.telemetry_path);
         pages.send_replace(Some(Arc::new(page)));
         let left = settings.sample_interval.saturating_sub(start.elapsed());
         match orders.recv_timeout(left) {
@@ -99,9 +104,11 @@ fn sample(
             Err(RecvTimeoutError::Disconnected) => return,
             // The next sample is taken immediately and shows the change.
             Ok(reloaded) => {
+                let now = super::unix_now();
+                events.add(Event::configuration_read(reloaded.successful, now));
                 exporter.config_successful = reloaded.successful;
                 if reloaded.successful {
-                    exporter.config_success_timestamp = super::unix_now();
+                    exporter.config_success_timestamp = now;
                 }
                 if let Some(config) = reloaded.config {
                     watcher.reconfigure(*config);

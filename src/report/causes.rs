@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::ranges::{PortRanges, port_name, port_ranges};
-use super::text::{Paint, Tint, age, counted, lines, printable, wrap};
+use super::text::{Paint, Tint, age, counted, cut, lines, printable, wrap};
 use crate::judge::verdict::{Cause, ServiceVerdict, Verdict};
 use crate::policy::kind::{Kind, Severity};
 
@@ -198,15 +198,6 @@ fn about(service: &ServiceVerdict, cause: &Cause, now: f64) -> String {
         words.push("pending".to_owned());
     }
     words.join(", ")
-}
-
-/// Text cut to `width` characters.
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{kept}…")
 }
 
 /// The first lines; the last of them shows that there were more.

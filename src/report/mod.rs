@@ -3,6 +3,7 @@
 pub mod candidate;
 pub mod candidate_text;
 pub mod causes;
+pub mod events;
 pub mod expired;
 mod json;
 pub mod page;
