@@ -6,6 +6,7 @@ pub mod causes;
 pub mod events;
 pub mod expired;
 mod json;
+pub mod marks;
 pub mod page;
 pub mod port;
 mod ranges;
