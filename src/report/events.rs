@@ -98,7 +98,7 @@ fn words(change: &Change<'_>, time: UnixSeconds) -> String {
             let about = [Some(printable(&cause.subject)).filter(|s| !s.is_empty()), ports];
             let about: Vec<String> = about.into_iter().flatten().collect();
             let lasted = age(time - cause.since);
-            format!("began, and had lasted for {lasted} by then; {}", about.join(", "))
+            format!("began {lasted} earlier; {}", about.join(", "))
         }
         Change::Ended { cause, seconds } => {
             format!("ended after {}; {}", age(*seconds), printable(&cause.subject))
@@ -217,7 +217,7 @@ mod tests {
             (
                 1060.0,
                 vec![second(), third()],
-                &["began, and had lasted for 50s by then; haproxy stale pid 11, 3 ports: \
+                &["began 50s earlier; haproxy stale pid 11, 3 ports: \
                  tcp 0.0.0.0 80, 8080-8081"],
             ),
             (1070.0, vec![third()], &["ended after 1m 0s; haproxy stale pid 11"]),

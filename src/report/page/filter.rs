@@ -103,7 +103,7 @@ impl Filter {
             @if let Some(name) = kind.filter(|_| !is_kind) {
                 p { strong { "There is no such kind: " (repeated(name)) } "." }
             }
-            @if is_known && is_kind && kind.is_some() && !any { p { "There is no such problem." } }
+            @if is_known && is_kind && kind.is_some() && !any { p { "There is no such problem now." } }
         }
     }
 }

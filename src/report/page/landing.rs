@@ -337,8 +337,12 @@ mod tests {
                 &[a, stale, ports, own],
             ),
             ("kind=port_stale_listener", &[a, b, stale, "2 HAProxys, 2 problems."], &[idle]),
-            ("haproxy=a&kind=process_idle", &[a, "There is no such problem."], &[b, stale, idle]),
-            ("kind=port_split", &["There is no such problem."], &[a, b, "No HAProxy runs"]),
+            (
+                "haproxy=a&kind=process_idle",
+                &[a, "There is no such problem now."],
+                &[b, stale, idle],
+            ),
+            ("kind=port_split", &["There is no such problem now."], &[a, b, "No HAProxy runs"]),
             (
                 "haproxy=%3Cb%3E%07&kind=x",
                 &["There is no such service: &lt;b&gt;\\u{7}", "There is no such kind: x", note],
