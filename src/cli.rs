@@ -10,6 +10,7 @@ mod options;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -145,12 +146,33 @@ pub struct Check {
     /// Directory that relative paths start from, as HAProxy's -C.
     #[arg(short = 'C', value_name = "DIR", requires = "files")]
     pub directory: Option<PathBuf>,
+    /// Name of the local peer, as HAProxy's -L: it decides which lines of a peers section listen, and
+    /// the value of HAPROXY_LOCALPEER.
+    #[arg(short = 'L', value_name = "NAME", requires = "files")]
+    pub local_peer: Option<String>,
     /// HAProxy service whose policy and ports count, if it is not the one that runs these files.
     #[arg(long, value_name = "NAME")]
     pub haproxy: Option<String>,
-    /// Judge only the configuration, not whether this host would let it bind.
+    /// Report whether a new listener may be given these ports, written [tcp/|udp/][ADDR:]LO[-HI]: what
+    /// the policy says, and what declares or holds them on this host. Without tcp/ or udp/ both
+    /// protocols are meant, without an address all IPv4 addresses, as in a bind line.
+    #[arg(long, value_name = "PORTS")]
+    #[arg(conflicts_with_all = ["files", "free", "offline"])]
+    pub port: Option<String>,
+    /// Print the first N port numbers that a new listener may be given, one a line. It never prints a
+    /// number of the ephemeral range.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(conflicts_with_all = ["files", "offline"])]
+    pub free: Option<u16>,
+    /// The ports that --free chooses from, written as for --port.
+    #[arg(long, value_name = "PORTS", requires = "free")]
+    pub within: Option<String>,
+    /// Judge only the configuration: no socket of this host is looked at, and no host name looked up.
     #[arg(long)]
     pub offline: bool,
+    /// Give up after this time, with exit code 3.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = timeout)]
+    pub timeout: Duration,
     /// Treat warnings as errors.
     #[arg(long, help_heading = "Answer")]
     pub strict: bool,
@@ -178,6 +200,15 @@ pub enum Output {
     Table,
     /// JSON for programs.
     Json,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout =
+        humantime::parse_duration(text).map_err(|why| format!("{why}; write it like 30s or 2m"))?;
+    if timeout.is_zero() {
+        return Err("the time must be more than 0".to_owned());
+    }
+    Ok(timeout)
 }
 
 #[cfg(test)]

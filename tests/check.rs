@@ -5,7 +5,6 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 
 use serde_json::Value;
 use support::*;
@@ -31,28 +30,6 @@ listen waiting
     tcp-request content accept if WAIT_END
     server nobody 127.0.0.1:9
 ";
-
-fn check(bed: &Bed, arguments: &[&str]) -> (Output, String) {
-    let output = Exporter::command(bed, &[&["check"], arguments].concat());
-    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-    assert!(!said.contains("panicked"), "{said}");
-    (output, said)
-}
-
-#[track_caller]
-fn assert_exit(bed: &Bed, arguments: &[&str], code: i32, words: &[&str]) -> String {
-    let (output, said) = check(bed, arguments);
-    assert_eq!(output.status.code(), Some(code), "check {arguments:?}:\n{said}");
-    for word in words {
-        assert!(said.contains(word), "{word:?} is not in:\n{said}");
-    }
-    said
-}
-
-fn json(bed: &Bed, arguments: &[&str]) -> Value {
-    let (output, said) = check(bed, &[arguments, &["--output", "json"]].concat());
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
-}
 
 fn path(service: &Service<'_>) -> String {
     service.path("haproxy.cfg").display().to_string()
@@ -86,7 +63,7 @@ fn an_outgoing_connection_has_the_port(version: Version, manner: Manner) {
         &["error[port_blocked]", connection, &format!("this haproxy itself (pid {serving})")],
     );
     assert!(said.contains("bind :59044"), "the line is shown: {said}");
-    let report = json(&bed, &[]);
+    let report = check_json(&bed, &[]);
     let blocked: Vec<_> = report["anomalies"]
         .as_array()
         .unwrap()
@@ -323,7 +300,7 @@ fn without_rights() {
     service.configure(WAITING);
     service.start();
     let binary = bed.directory().join("exporter");
-    fs::copy(Exporter::binary(), &binary).unwrap();
+    copy_program(Exporter::binary(), &binary);
     let as_nobody = |arguments: &[&str]| {
         let mut command = bed.command(tool("setpriv"));
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&binary);
@@ -332,9 +309,11 @@ fn without_rights() {
         (output.status.code(), said)
     };
     let file = path(&service);
-    let (code, said) = as_nobody(&["-f", &file]);
-    assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("CAP_"), "{said}");
+    for arguments in [&["-f", file.as_str()][..], &["-f", &file, "--strict"]] {
+        let (code, said) = as_nobody(arguments);
+        assert_eq!(code, Some(3), "{arguments:?}: {said}");
+        assert!(said.contains("CAP_"), "{said}");
+    }
     let (code, said) = as_nobody(&[]);
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("CAP_"), "{said}");
@@ -353,13 +332,33 @@ fn without_rights() {
 fn a_host_without_haproxy() {
     let bed = Bed::new();
     assert_exit(&bed, &[], 0, &["no HAProxy runs on this host"]);
-    assert_eq!(json(&bed, &[])["listeners"], Value::Array(vec![]));
+    assert_eq!(check_json(&bed, &[])["listeners"], Value::Array(vec![]));
     let file = bed.write("a.cfg", "frontend a\n    bind :80-82\n    bind :::443 v6only\n");
-    let report = json(&bed, &["-f", &file.display().to_string()]);
+    let report = check_json(&bed, &["-f", &file.display().to_string()]);
     let listeners = report["listeners"].as_array().unwrap();
     assert_eq!(listeners.len(), 4, "{report:#}");
     assert_eq!(listeners[1]["port"], 81);
     assert_eq!(listeners[0]["address"], "0.0.0.0");
     assert_eq!((&listeners[3]["address"], &listeners[3]["line"]), (&"::".into(), &3.into()));
     assert_eq!(listeners[3]["section"], "frontend a");
+}
+
+/// The guard of a unit, as the README has it: it refuses a reload that would fail and a guard that does
+/// not work, and lets the rest be decided by HAProxy.
+#[test]
+fn the_guard_of_the_readme_fails_safe() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let begin = "ExecReload=/bin/sh -c '";
+    let line = readme.lines().find_map(|line| line.strip_prefix(begin)).unwrap();
+    let script = line.strip_suffix('\'').unwrap();
+    let bed = Bed::new();
+    let program = bed.write("haproxy-host-exporter", "");
+    let script = format!("PATH={}; {script}", bed.directory().display());
+    let run = || bed.run("/bin/sh", &["-c", &script]).status.code();
+    assert_eq!(run(), Some(1), "a guard that cannot be executed");
+    bed.shell(&format!("chmod 755 {}", program.display()));
+    for (code, passes) in [(0, true), (1, false), (2, false), (3, true), (101, false)] {
+        bed.write("haproxy-host-exporter", &format!("#!/bin/sh\nexit {code}\n"));
+        assert_eq!(run() == Some(0), passes, "exit code {code}");
+    }
 }

@@ -98,6 +98,19 @@ fn bad_flags() {
         (&["inspect", "--haproxy", "nobody"], &["nobody"]),
         (&["--web.telemetry-path", "metrics"], &["metrics"]),
         (&["--log.level", "loud"], &["loud"]),
+        (&["check", "--port", "0"], &["--port", "from 1 to 65535"]),
+        (&["check", "--port", "80-70"], &["--port", "write 70-80"]),
+        (&["check", "--port", "icmp/80"], &["--port", "icmp/80"]),
+        (&["check", "--port", "10.0.0.0/8:80"], &["--port", "one address"]),
+        (&["check", "--port", "80", "-f", "/etc/hosts"], &["--port", "-f"]),
+        (&["check", "--port", "80", "--offline"], &["--port", "--offline"]),
+        (&["check", "--port", "80", "--free", "1"], &["--port", "--free"]),
+        (&["check", "--free", "0"], &["--free"]),
+        (&["check", "--free", "1", "-f", "/etc/hosts"], &["--free", "-f"]),
+        (&["check", "--within", "80-90"], &["--free"]),
+        (&["check", "--free", "1", "--within", "90-80"], &["--within", "write 80-90"]),
+        (&["check", "--timeout", "soon"], &["--timeout", "soon"]),
+        (&["check", "--timeout", "0s"], &["--timeout", "more than 0"]),
     ];
     for (arguments, words) in table {
         assert_refused(&run(&bed, arguments), words);

@@ -54,7 +54,7 @@ const IMPURE: &[&str] = &[
     "tokio",
     "procfs::",
     "rustix",
-    "tracing",
+    "tracing::",
 ];
 
 /// Names that the code has left behind: one thing has one name.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use haproxy_host_exporter::model::{Gaps, ProcessId, Snapshot, SocketInode};
 use haproxy_host_exporter::sample::{Discovery, Paths, Sampler};
-use support::{await_true, tool};
+use support::{await_true, copy_program, tool};
 
 /// A process is young for 10 s, so most of the time most processes are not.
 const DURATION: Duration = Duration::from_secs(40);
@@ -81,7 +81,7 @@ impl Stage {
     fn actor_called(&mut self, name: &str) -> Actor {
         let program = self.directory.join(name);
         if !program.exists() {
-            fs::copy("/usr/bin/python3", &program).unwrap();
+            copy_program("/usr/bin/python3", &program);
         }
         let mut child = Command::new(program)
             .arg("-q")

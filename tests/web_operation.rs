@@ -237,7 +237,7 @@ fn sampling_gives_way_to_scrapes() {
 /// A binary that any user may execute.
 fn binary_for_all(bed: &Bed) -> PathBuf {
     let binary = bed.directory().join("exporter");
-    fs::copy(Exporter::binary(), &binary).unwrap();
+    copy_program(Exporter::binary(), &binary);
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(bed.directory(), fs::Permissions::from_mode(0o755)).unwrap();
     binary

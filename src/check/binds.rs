@@ -23,19 +23,40 @@ struct Occupied<'a> {
     uses: Vec<&'a Use>,
 }
 
+/// A socket that a bind overlaps with, and what it means for the bind.
+pub(super) struct Encounter<'a> {
+    pub(super) listener: &'a Listener,
+    pub(super) port: u16,
+    pub(super) network: &'a Network,
+    pub(super) used: &'a Use,
+    pub(super) obstacle: Obstacle,
+}
+
 /// Finds everything that is in the way of the listeners.
 #[must_use]
 pub fn find(declared: &Declared, facts: &Facts) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for occupied in occupied(declared, facts) {
-        let Occupied { listener, bind, network, .. } = &occupied;
+    let met = encounters(declared, facts);
+    met.filter_map(|Encounter { listener, port, network, used, obstacle }| {
+        obstacles::finding(listener, port, used, obstacle, network)
+    })
+    .collect()
+}
+
+/// Every socket that the listeners overlap with, those that are not in the way included. The
+/// outcomes of trial binds have settled what they could.
+pub(super) fn encounters<'a>(
+    declared: &'a Declared,
+    facts: &'a Facts,
+) -> impl Iterator<Item = Encounter<'a>> {
+    occupied(declared, facts).flat_map(|occupied| {
+        let Occupied { listener, bind, network, .. } = occupied;
         let trial = network.trials.get(&(bind.address, bind.port)).copied();
-        for (used, obstacle) in occupied.obstacles() {
+        let met = occupied.obstacles().map(|(used, obstacle)| {
             let obstacle = settle(obstacle, trial);
-            findings.extend(obstacles::finding(listener, bind.port, used, obstacle, network));
-        }
-    }
-    findings
+            Encounter { listener, port: bind.port, network, used, obstacle }
+        });
+        met.collect::<Vec<_>>()
+    })
 }
 
 /// The binds about which the tables leave a doubt that a trial can settle.

@@ -5,11 +5,15 @@
 //! already. A finding is an error if the reload would fail or the policy forbids it, and a warning
 //! if it is doubtful.
 
+pub mod allocation;
 pub mod binds;
+pub mod changes;
+pub mod declared_ports;
 pub mod duplicates;
 pub mod ephemeral;
 pub mod facts;
 pub mod finding;
+mod held_ports;
 mod obstacles;
 pub mod oracle;
 

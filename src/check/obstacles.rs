@@ -68,15 +68,21 @@ pub fn finding(
         help: help(used, network),
         unseen: used.owner == Owner::Unknown,
         endpoint: Some(endpoint),
-        holder: match used.socket.role {
-            PortRole::Connected(_) => format!("{} outgoing", used.owner.holder()),
-            _ => used.owner.holder(),
-        },
+        holder: holder_label(used),
         ..Finding::new(kind, severity, place, &what)
     })
 }
 
-fn holder(used: &Use) -> String {
+/// The holder as labels name it, which never has a pid or a remote address in it.
+pub(super) fn holder_label(used: &Use) -> String {
+    match used.socket.role {
+        PortRole::Connected(_) => format!("{} outgoing", used.owner.holder()),
+        _ => used.owner.holder(),
+    }
+}
+
+/// The process or the connection that holds the socket, as a person names it.
+pub(super) fn holder(used: &Use) -> String {
     let what = match used.socket.role {
         PortRole::Connected(_) => match used.socket.remote {
             Some((address, port)) => format!(
@@ -101,7 +107,8 @@ fn holder(used: &Use) -> String {
     what + &who
 }
 
-fn describe(held: &PortUse) -> String {
+/// The socket in one line: its addresses, its user and its inode.
+pub(super) fn describe(held: &PortUse) -> String {
     let local = socket(held.address, held.port);
     let identity = held.inode.map(|inode| format!(", inode {inode}")).unwrap_or_default();
     match (held.role, held.remote) {
@@ -115,7 +122,8 @@ fn describe(held: &PortUse) -> String {
     }
 }
 
-fn help(used: &Use, network: &Network) -> Vec<String> {
+/// What frees the port, as far as that can be known.
+pub(super) fn help(used: &Use, network: &Network) -> Vec<String> {
     let port = used.socket.port;
     let inside = match network.label.as_str() {
         "" => String::new(),

@@ -130,7 +130,7 @@ mod tests {
     fn judge(text: &str, answer: &Answer, notes: &[Note]) -> Vec<String> {
         let files = [SourceFile { path: "a.cfg".into(), text: text.as_bytes().to_vec() }];
         let declared = config::read(&files, &Launch::default());
-        let mut findings = check::judge(&declared, &Rules::default(), None);
+        let mut findings = check::judge(&declared, &Rules::default(), None, 0.0);
         add_answer(&mut findings, answer, &files);
         add_notes(&mut findings, notes, answer.accepted);
         let shown = findings.iter().map(|finding| {

@@ -31,10 +31,10 @@ enough to answer.";
 pub const CHECK: &str = "\
 Examples:
   haproxy-host-exporter check -f /etc/haproxy/haproxy.cfg
-  haproxy-host-exporter check --haproxy lbagent --output json
+  haproxy-host-exporter check --haproxy lbagent --free 3 --within 20000-29999
 
-Exit codes: 0 no errors; 1 errors, do not reload; 2 wrong usage or configuration; 3 could not read
-enough to answer.";
+Exit codes: 0 no errors, all ports free; 1 errors, do not reload, or some port is not free; 2 wrong
+usage or configuration; 3 could not see enough to answer, or not in time.";
 
 /// The end of the help of `explain`.
 pub const EXPLAIN: &str = "\

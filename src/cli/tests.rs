@@ -39,6 +39,20 @@ const SERVE: [&str; 8] = [
     "--config.check",
 ];
 
+const CHECK: [&str; 11] = [
+    "-f",
+    "-C",
+    "-L",
+    "--haproxy",
+    "--port",
+    "--free",
+    "--within",
+    "--offline",
+    "--timeout",
+    "--strict",
+    "--output",
+];
+
 #[test]
 fn the_definition_is_consistent() {
     Cli::shown().debug_assert();
@@ -54,7 +68,7 @@ fn a_flag_stands_only_in_the_help_of_the_commands_that_use_it() {
         ("", &[&SHARED, &SERVE, &["--version"]]),
         ("serve", &[&SHARED, &SERVE]),
         ("inspect", &[&SHARED, &["--haproxy", "--port", "--output", "--watch"]]),
-        ("check", &[&SHARED, &["-f", "-C", "--haproxy", "--offline", "--strict", "--output"]]),
+        ("check", &[&SHARED, &CHECK]),
         ("explain", &[]),
         ("completions", &[]),
         ("man", &[]),

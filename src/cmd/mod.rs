@@ -1,6 +1,7 @@
 //! The commands. Each one returns an exit code.
 
 pub mod check;
+mod deadline;
 pub mod explain;
 pub mod inspect;
 mod journal;
@@ -59,6 +60,14 @@ pub enum Error {
     NoSuchFile {
         /// The path that was given.
         path: std::path::PathBuf,
+    },
+    /// A flag names ports in a way that cannot be understood.
+    #[error("{flag}: {why}")]
+    Ports {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong with its value, and how to write it.
+        why: String,
     },
     /// `--config.check` was given without a file.
     #[error("--config.check needs --config.file or --web.config.file")]

@@ -128,6 +128,29 @@ impl<'a> Bind<'a> {
         }
     }
 
+    /// Whether a listener that some configuration declares would overlap with this bind on this port,
+    /// once it is bound. `None`: not known, as in [`Bind::overlaps`].
+    #[must_use]
+    pub fn overlaps_declared(&self, listener: &Listener, terms: Terms) -> Option<bool> {
+        let bound = Bind::of(listener, self.port, terms);
+        if !listener.ports.contains(self.port) {
+            return Some(false);
+        }
+        let udp = bound.protocol == Protocol::Udp;
+        self.overlaps(&PortUse {
+            protocol: bound.protocol,
+            role: if udp { PortRole::Peerless } else { PortRole::Listening },
+            address: bound.address,
+            port: bound.port,
+            remote: None,
+            v6only: bound.address.is_ipv6().then_some(bound.v6only),
+            interface: listener.interface.clone(),
+            inode: None,
+            uid: bound.uid.unwrap_or_default(),
+            receive_buffer_bytes: Some(u32::MAX),
+        })
+    }
+
     /// One of the two sockets would receive what is meant for the other. `None`: not known,
     /// because the tables show `IPV6_V6ONLY` of no connection, and `/proc/net` shows neither that
     /// nor interfaces.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::named::named;
 use super::socket::Protocol;
 
 /// A place in the configuration.
@@ -147,6 +148,34 @@ pub struct ConfigError {
     pub help: Option<&'static str>,
 }
 
+/// A host name in place of an address. HAProxy looks it up when it reads the line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName {
+    /// The name and the family.
+    pub query: HostQuery,
+    /// The place of its address.
+    pub place: Place,
+}
+
+/// What HAProxy asks the resolver for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostQuery {
+    /// The name.
+    pub name: String,
+    /// The family that a prefix such as `ipv6@` asks for; `None` for the first address of either.
+    pub family: Option<Family>,
+}
+
+named! {
+    /// The family of an internet address.
+    pub enum Family {
+        /// IPv4.
+        V4 = "ipv4",
+        /// IPv6.
+        V6 = "ipv6",
+    }
+}
+
 /// The settings of the `global` section that concern the process (configuration manual, section 3).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Globals {
@@ -178,6 +207,8 @@ pub struct Declared {
     pub errors: Vec<ConfigError>,
     /// The settings of the process.
     pub globals: Globals,
+    /// The host names in place of addresses, whether or not it is known what they stand for.
+    pub host_names: Vec<HostName>,
     /// The names of the environment variables that it reads.
     pub variables: BTreeSet<String>,
 }

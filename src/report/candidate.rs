@@ -1,10 +1,17 @@
 //! The result of `check` for one configuration, its JSON and its summary.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::changes;
 use super::text::printable;
+use crate::check::changes::Changes;
 use crate::check::{Finding, Kind, Severity};
-use crate::haproxy::config::{Declared, Place, SourceFile};
+use crate::haproxy::config::{Declared, HostName, HostQuery, Place, SourceFile};
 use crate::model::Unreadable;
 
 /// One judged configuration.
@@ -16,6 +23,10 @@ pub struct Candidate {
     pub files: Vec<SourceFile>,
     /// What the files declare.
     pub declared: Declared,
+    /// What its host names stand for, where they were looked up.
+    pub resolved: BTreeMap<HostQuery, Result<IpAddr, String>>,
+    /// What its reload would change. `None`: no service runs it, or HAProxy would refuse it.
+    pub changes: Option<Changes>,
     /// The findings.
     pub findings: Vec<Finding>,
     /// What could not be read, and which right is missing.
@@ -35,6 +46,12 @@ impl Candidate {
     #[must_use]
     pub fn warnings(&self) -> usize {
         self.count(Severity::Warning)
+    }
+
+    /// Each host name that stands for an address, with that address.
+    pub fn resolved(&self) -> impl Iterator<Item = (&HostName, IpAddr)> {
+        let names = self.declared.host_names.iter();
+        names.filter_map(|name| Some((name, *self.resolved.get(&name.query)?.as_ref().ok()?)))
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -59,6 +76,8 @@ pub fn json(candidates: &[Candidate]) -> Value {
         "listeners": each(listeners),
         "anomalies": each(anomalies),
         "uncertain": each(uncertain),
+        "resolved": each(resolved),
+        "changes": each(|candidate| candidate.changes.iter().map(changes::json).collect()),
         "unreadable": each(unreadable),
     })
 }
@@ -96,29 +115,52 @@ fn listeners(candidate: &Candidate) -> Vec<Value> {
 
 fn anomalies(candidate: &Candidate) -> Vec<Value> {
     let certain = candidate.findings.iter().filter(|finding| finding.kind != Kind::Uncertain);
-    certain
-        .map(|finding| {
-            let endpoint = finding.endpoint.as_ref();
-            let place = finding.place.as_ref();
-            json!({
-                "kind": finding.kind.as_str(),
-                "severity": finding.severity.as_str(),
-                "file": place.map(file),
-                "line": place.map(|place| place.line),
-                "column": place.map(|place| place.columns.start),
-                "protocol": endpoint.map(|e| e.protocol.as_str()),
-                "address": endpoint.map(|e| e.address.to_string()),
-                "port": endpoint.map(|e| *e.ports.start()),
-                "last_port": endpoint.map(|e| *e.ports.end()),
-                "interface": endpoint.map(|e| e.interface.clone().unwrap_or_default()),
-                "netns": endpoint.map(|e| e.namespace.as_deref().unwrap_or(&candidate.netns)),
-                "holder": finding.holder,
-                "what": finding.what,
-                "evidence": finding.why,
-                "advice": finding.help.join("; "),
-            })
-        })
-        .collect()
+    certain.map(|finding| json!(Anomaly::of(finding, &candidate.netns))).collect()
+}
+
+/// One finding as programs read it. A check of 10,000 ports may have as many, so that it borrows.
+#[derive(Serialize)]
+pub(super) struct Anomaly<'a> {
+    kind: &'static str,
+    severity: &'static str,
+    file: Option<Cow<'a, str>>,
+    line: Option<usize>,
+    column: Option<usize>,
+    protocol: Option<&'static str>,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    last_port: Option<u16>,
+    interface: Option<&'a str>,
+    netns: Option<&'a str>,
+    holder: &'a str,
+    what: &'a str,
+    evidence: &'a [String],
+    advice: String,
+}
+
+impl<'a> Anomaly<'a> {
+    /// `netns` is the label of the network namespace of binds that name none.
+    pub(super) fn of(finding: &'a Finding, netns: &'a str) -> Anomaly<'a> {
+        let endpoint = finding.endpoint.as_ref();
+        let place = finding.place.as_ref();
+        Anomaly {
+            kind: finding.kind.as_str(),
+            severity: finding.severity.as_str(),
+            file: place.map(|place| place.file.to_string_lossy()),
+            line: place.map(|place| place.line),
+            column: place.map(|place| place.columns.start),
+            protocol: endpoint.map(|e| e.protocol.as_str()),
+            address: endpoint.map(|e| e.address),
+            port: endpoint.map(|e| *e.ports.start()),
+            last_port: endpoint.map(|e| *e.ports.end()),
+            interface: endpoint.map(|e| e.interface.as_deref().unwrap_or_default()),
+            netns: endpoint.map(|e| e.namespace.as_deref().unwrap_or(netns)),
+            holder: &finding.holder,
+            what: &finding.what,
+            evidence: &finding.why,
+            advice: finding.help.join("; "),
+        }
+    }
 }
 
 fn uncertain(candidate: &Candidate) -> Vec<Value> {
@@ -128,11 +170,27 @@ fn uncertain(candidate: &Candidate) -> Vec<Value> {
         .collect()
 }
 
-fn unreadable(candidate: &Candidate) -> Vec<Value> {
-    let entries = candidate.unseen.iter();
-    entries
-        .map(|e| json!({"what": e.what.as_str(), "subject": e.subject, "reason": e.reason}))
+fn resolved(candidate: &Candidate) -> Vec<Value> {
+    let names = candidate.resolved();
+    names
+        .map(|(name, address)| {
+            json!({
+                "name": name.query.name,
+                "address": address.to_string(),
+                "file": file(&name.place),
+                "line": name.place.line,
+            })
+        })
         .collect()
+}
+
+fn unreadable(candidate: &Candidate) -> Vec<Value> {
+    candidate.unseen.iter().map(unreadable_entry).collect()
+}
+
+/// One thing that could not be read.
+pub(super) fn unreadable_entry(entry: &Unreadable) -> Value {
+    json!({"what": entry.what.as_str(), "subject": entry.subject, "reason": entry.reason})
 }
 
 /// Returns one line that sums a candidate up.

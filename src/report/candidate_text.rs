@@ -7,6 +7,7 @@ use std::path::Path;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::candidate::{Candidate, summary};
+use super::changes;
 use super::text::{excerpt, printable};
 use crate::check::{Finding, Severity};
 use crate::haproxy::config::{Place, SourceFile};
@@ -43,6 +44,9 @@ pub fn text(candidates: &[Candidate], colour: bool, width: usize) -> String {
                 push(&format!("{}[{}]: {more} more like these", severity.as_str(), kind.as_str()));
             }
         }
+        for line in resolved(candidate).into_iter().chain(changed(candidate)) {
+            push(&line);
+        }
         for entry in &candidate.unseen {
             let subject = printable(&entry.subject);
             push(&format!("could not read {subject}: {}", printable(&entry.reason)));
@@ -50,6 +54,32 @@ pub fn text(candidates: &[Candidate], colour: bool, width: usize) -> String {
         push(&summary(candidate));
     }
     text
+}
+
+/// What the host names stand for, each name and address once.
+fn resolved(candidate: &Candidate) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for (name, address) in candidate.resolved() {
+        let family = name.query.family.map(|family| format!("{}@", family.as_str()));
+        let name = printable(&name.query.name);
+        let line = format!("{}{name} resolves to {address}", family.unwrap_or_default());
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    if lines.len() > MAX_OF_A_KIND {
+        let more = lines.len() - MAX_OF_A_KIND;
+        lines.truncate(MAX_OF_A_KIND);
+        lines.push(format!("{more} more host names resolve"));
+    }
+    lines
+}
+
+/// What the reload changes, for the service that it is about.
+fn changed(candidate: &Candidate) -> Vec<String> {
+    let name = candidate.haproxy.as_deref().map(printable).unwrap_or_default();
+    let lines = candidate.changes.iter().flat_map(changes::lines);
+    lines.map(|line| format!("{name}: {line}")).collect()
 }
 
 /// The files that findings quote.

@@ -1,8 +1,10 @@
 //! Reports for people and programs: `inspect`, `check`, the page for a person.
 
+pub mod allocation;
 pub mod candidate;
 pub mod candidate_text;
 pub mod causes;
+mod changes;
 pub mod events;
 pub mod expired;
 mod json;

@@ -16,6 +16,9 @@ use crate::support::*;
 /// Ports a service may listen on.
 const PORTS: u16 = 6;
 
+/// How long a master may outlive its worker before it is killed too.
+const OUTLIVES: Duration = Duration::from_secs(20);
+
 /// How long an anomaly may outlive its reason: the grace, some samples and a busy machine.
 const AFTERMATH: f64 = 12.0;
 
@@ -284,7 +287,7 @@ impl<'b> Actor<'b> {
         let workers = master.map(|master| self.bed.children(master)).unwrap_or_default();
         self.bed.run("kill", &["-KILL", &pid.to_string()]);
         let gone = |pid: &i32| !self.bed.is_alive(*pid);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + OUTLIVES;
         while !(gone(&pid) && workers.iter().all(gone) && master.iter().all(gone)) {
             if Instant::now() > deadline {
                 // A master that outlives its worker by its own choice (no-exit-on-failure).

@@ -107,7 +107,7 @@ fn binary_outdated() {
     let bed = Bed::new();
     let mut service = Service::new(&bed, Version::V3_2, Manner::Master);
     service.binary = bed.directory().join("haproxy");
-    fs::copy(Version::V3_2.binary(), &service.binary).unwrap();
+    copy_program(Version::V3_2.binary(), &service.binary);
     service.configure(WAITING_ROOM);
     service.start();
     let exporter = Exporter::start(&bed);
@@ -115,7 +115,7 @@ fn binary_outdated() {
     exporter.await_samples(7);
     recorder.never("an anomaly", something_wrong);
     let upgrade = bed.directory().join("upgrade");
-    fs::copy(Version::V3_2.binary(), &upgrade).unwrap();
+    copy_program(Version::V3_2.binary(), &upgrade);
     fs::rename(&upgrade, &service.binary).unwrap();
     exporter.await_page("the old binary", |page| page.anomalies_are(&["binary_outdated"]));
     recorder.never("a haproxy down", something_down);

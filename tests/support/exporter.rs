@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::bed::text;
-use super::{Bed, PATIENCE, Page, Running, await_true, tool};
+use super::{Bed, PATIENCE, Page, Running, await_true, copy_program, tool};
 
 /// How often the exporter under test looks.
 pub const SAMPLE_INTERVAL: &str = "200ms";
@@ -82,7 +82,7 @@ impl<'b> Exporter<'b> {
     pub fn as_nobody(bed: &Bed) -> Command {
         let binary = bed.directory().join("exporter");
         if !binary.exists() {
-            std::fs::copy(Self::binary(), &binary).unwrap();
+            copy_program(Self::binary(), &binary);
         }
         let mut command = bed.command(tool("setpriv"));
         command

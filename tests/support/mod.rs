@@ -6,6 +6,7 @@ mod bed;
 mod clients;
 mod container;
 mod exporter;
+mod gate;
 mod haproxy;
 mod page;
 mod view;
@@ -14,15 +15,24 @@ pub use bed::{Bed, Running, text};
 pub use clients::{DeafServer, EchoServer, Flow, QuicFlow, Server, certificate, fetch};
 pub use container::Container;
 pub use exporter::{Exporter, Recorder, Response, SAMPLE_INTERVAL};
+pub use gate::{assert_exit, check, check_json};
 pub use haproxy::{Manner, Service, Version, ask};
 pub use page::{Page, Sample};
 pub use view::{Raised, Seen, SeenProcess, View};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Copies a program by a process of its own. While this one has the copy open for writing, a child that
+/// another thread is just forking has it open too, and the kernel refuses to execute it (`ETXTBSY`).
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let status = Command::new(tool("cp")).arg(from.as_ref()).arg(to.as_ref()).status().unwrap();
+    assert!(status.success(), "{} cannot be copied", from.as_ref().display());
+}
+
 /// Longest a condition is waited for. Far above what any of them takes, on a busy machine too.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Polls `condition` until it gives a value.
 ///

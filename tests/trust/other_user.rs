@@ -47,7 +47,7 @@ impl<'b> OtherUser<'b> {
         give(&home);
         let user = Self { bed, home, haproxy: version.binary() };
         fs::create_dir(user.path("fake")).unwrap();
-        fs::copy("/usr/bin/python3", user.fake()).unwrap();
+        copy_program("/usr/bin/python3", user.fake());
         user.write("fake/sitecustomize.py", WAITS);
         user
     }

@@ -1,9 +1,19 @@
 //! The host that a configuration is judged on, and the services that run there.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::check::changes::BoundPort;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
-use crate::judge::verdict::Verdict;
-use crate::model::{Process, ProcessId, Snapshot, Unreadable};
+use crate::haproxy::places::Places;
+use crate::judge::verdict::{Port, Verdict};
+use crate::model::{
+    Configuration, NamespaceId, Process, ProcessId, Protocol, Snapshot, Unreadable,
+};
+use crate::sample::discovery::root_view::own_pid;
+use crate::sample::proc::dir::ProcDir;
 use crate::sample::{Sampler, Source};
 
 /// A service that has living processes.
@@ -13,6 +23,12 @@ pub struct LiveService {
     pub name: String,
     /// The source of its configuration. `None`: no process shows it.
     pub source: Option<Source>,
+    /// Its configuration on disk, as far as it may be shown. `None`: no process shows it.
+    pub configuration: Option<Arc<Configuration>>,
+    /// What its serving generation listens on.
+    pub listens: BTreeSet<BoundPort>,
+    /// The protocols of which every listener is known.
+    pub protocols_known: BTreeSet<Protocol>,
     pub(super) processes: Vec<(ProcessId, Role, Generation)>,
 }
 
@@ -21,17 +37,36 @@ pub struct LiveService {
 pub struct Host {
     pub(super) snapshot: Snapshot,
     pub(super) services: Vec<LiveService>,
+    /// The mount namespace of this process.
+    own_mounts: Option<NamespaceId>,
+}
+
+fn listens(ports: &[Port]) -> BTreeSet<BoundPort> {
+    let current = ports.iter().filter(|port| port.generation == Generation::Current);
+    let bound = current.map(|port| BoundPort {
+        protocol: port.key.protocol,
+        address: port.key.address,
+        port: port.key.port,
+        interface: port.key.interface.to_string(),
+        netns: port.key.netns.to_string(),
+    });
+    bound.collect()
 }
 
 impl Host {
     /// Builds the host from a sample and its verdict.
-    pub fn new(snapshot: Snapshot, verdict: &Verdict, sampler: &Sampler) -> Host {
-        let mut host = Host { services: Vec::new(), snapshot };
+    pub fn new(procfs: &Path, snapshot: Snapshot, verdict: &Verdict, sampler: &Sampler) -> Host {
+        let own = own_pid(procfs).and_then(|pid| ProcDir::open(procfs, pid).ok());
+        let own_mounts = own.and_then(|own| own.namespace("mnt").ok());
+        let mut host = Host { services: Vec::new(), snapshot, own_mounts };
         for haproxy in verdict.services.iter().filter(|haproxy| !haproxy.is_gone()) {
             let processes = haproxy.processes.iter().map(|p| (p.id, p.role, p.generation));
             let mut running = LiveService {
                 name: haproxy.name.clone(),
                 source: None,
+                configuration: haproxy.configuration.clone(),
+                listens: listens(&haproxy.ports),
+                protocols_known: haproxy.protocols_known.clone(),
                 processes: processes.collect(),
             };
             let mut processes = host.processes(&running).into_iter();
@@ -49,6 +84,28 @@ impl Host {
     /// The service of this name.
     pub fn service(&self, name: &str) -> Option<&LiveService> {
         self.services.iter().find(|running| running.name == name)
+    }
+
+    /// The network namespaces that a service binds in, as its processes know them.
+    pub fn places(&self, running: &LiveService) -> Places {
+        let processes = self.processes(running);
+        let known = processes.iter().find(|process| process.net_namespace.is_some());
+        let mut places = known.map(|process| Places::of(process)).unwrap_or_default();
+        for process in processes {
+            places.learn(process);
+        }
+        places
+    }
+
+    /// Whether a service resolves host names as this process does: by the same files, over the same
+    /// network.
+    pub fn shares_resolver(&self, running: &LiveService) -> bool {
+        let processes = self.processes(running);
+        self.own_mounts.is_some()
+            && processes.iter().all(|process| {
+                process.mount_namespace == self.own_mounts
+                    && process.net_namespace == self.snapshot.own_network
+            })
     }
 
     /// What the sample could not read.

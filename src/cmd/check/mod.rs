@@ -1,32 +1,68 @@
-//! `check`: judges a configuration before a reload.
+//! `check`: judges a configuration before a reload, or a port number before it is handed out.
 //!
 //! | step | file |
 //! |---|---|
 //! | find the configurations | `target.rs` |
 //! | find the services of the host | `host.rs` |
+//! | look host names up | `names.rs` |
 //! | gather the state of its ports | `facts.rs` |
+//! | gather what its services declare | `claims.rs` |
+//! | gather what the reload changes | `changes.rs` |
 //! | judge | [`crate::check`] |
-//! | print | [`crate::report::candidate`] |
+//! | put the answer together | `answer.rs` |
+//! | print | [`crate::report::candidate`], [`crate::report::allocation`] |
 
+mod allocation;
+mod answer;
+mod changes;
+mod claims;
 mod facts;
 mod host;
+mod names;
 mod target;
 
 use std::io::{IsTerminal as _, Write as _};
 
+use self::answer::{Answer, unread_line, unreadable};
 use self::target::Target;
-use super::{ANOMALIES, BLIND, Error, OK};
+use super::{ANOMALIES, BLIND, Error, OK, deadline};
 use crate::check::{self, Finding, Kind, Severity};
 use crate::cli::{Check, CheckOutput, Options};
 use crate::haproxy::config;
-use crate::model::{Unreadable, What};
 use crate::report::candidate::{self, Candidate};
 use crate::report::candidate_text;
 use crate::sample::files::config_files;
 use crate::sample::files::problem::Problem;
 
-/// Judges every configuration and prints the answer.
+/// Answers within `--timeout`, or says that it could not.
 pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {
+    let (options, owned) = (options.clone(), arguments.clone());
+    let answered = deadline::within(arguments.timeout, move || judged(&options, &owned));
+    let Some(answer) = answered.transpose()? else {
+        eprintln!(
+            "haproxy-host-exporter: not finished after {}, so nothing is known; give it more time \
+             with --timeout",
+            humantime::format_duration(arguments.timeout)
+        );
+        return Ok(BLIND);
+    };
+    std::io::stdout().write_all(answer.text.as_bytes())?;
+    for note in &answer.notes {
+        eprintln!("haproxy-host-exporter: {note}");
+    }
+    Ok(answer.code)
+}
+
+fn judged(options: &Options, arguments: &Check) -> Result<Answer, Error> {
+    match (&arguments.port, arguments.free) {
+        (Some(ports), _) => allocation::port(options, arguments, ports),
+        (None, Some(count)) => allocation::free(options, arguments, count),
+        (None, None) => configurations(options, arguments),
+    }
+}
+
+/// Judges every configuration.
+fn configurations(options: &Options, arguments: &Check) -> Result<Answer, Error> {
     let targets = target::targets(options, arguments)?;
     let candidates: Vec<Candidate> = targets
         .list
@@ -34,15 +70,12 @@ pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {
         .map(|target| {
             let mut candidate = judge(options, arguments, target, &targets.host);
             if arguments.strict {
-                let is_warning = |finding: &&mut Finding| finding.severity == Severity::Warning;
-                for finding in candidate.findings.iter_mut().filter(is_warning) {
-                    finding.severity = Severity::Error;
-                }
+                raise(&mut candidate);
             }
             candidate
         })
         .collect();
-    let answer = match arguments.output {
+    let text = match arguments.output {
         CheckOutput::Json => format!("{:#}\n", candidate::json(&candidates)),
         CheckOutput::Text if candidates.is_empty() => "no HAProxy runs on this host\n".to_owned(),
         CheckOutput::Text => {
@@ -51,22 +84,38 @@ pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {
             candidate_text::text(&candidates, colour, super::terminal_width())
         }
     };
-    std::io::stdout().write_all(answer.as_bytes())?;
-    for entry in &targets.unseen {
-        eprintln!("could not read {} of {}: {}", entry.what.as_str(), entry.subject, entry.reason);
-    }
-    Ok(if candidates.iter().any(|candidate| candidate.errors() > 0) {
+    let code = if candidates.iter().any(|candidate| candidate.errors() > 0) {
         ANOMALIES
     } else if candidates.iter().any(Candidate::is_blind) || !targets.unseen.is_empty() {
         BLIND
     } else {
         OK
-    })
+    };
+    Ok(Answer { text, notes: targets.unseen.iter().map(unread_line).collect(), code })
+}
+
+/// Makes errors of the warnings, except where a missing right is the reason: more rights might show that
+/// nothing is wrong, so that the answer is "could not see enough".
+fn raise(candidate: &mut Candidate) {
+    let blind = candidate.is_blind();
+    let is_warning = |finding: &&mut Finding| finding.severity == Severity::Warning;
+    for finding in candidate.findings.iter_mut().filter(is_warning) {
+        let may_be_nothing = finding.unseen || (blind && finding.kind == Kind::Uncertain);
+        if !may_be_nothing {
+            finding.severity = Severity::Error;
+        }
+    }
 }
 
 fn judge(options: &Options, arguments: &Check, target: &Target, host: &host::Host) -> Candidate {
     let collected = config_files::collect(&target.names, &target.base);
-    let declared = config::read(&collected.files, &target.launch);
+    let mut declared = config::read(&collected.files, &target.launch);
+    let online = !arguments.offline;
+    let launch = online.then(|| names::looked_up(host, target, &declared)).flatten();
+    let resolved = launch.as_ref().map(|launch| launch.names.clone()).unwrap_or_default();
+    if let Some(launch) = launch {
+        declared = config::read(&collected.files, &launch);
+    }
     let mut unseen = target.unseen.clone();
     let mut findings = Vec::new();
     for problem in &collected.problems {
@@ -81,12 +130,17 @@ fn judge(options: &Options, arguments: &Check, target: &Target, host: &host::Hos
         unseen.append(&mut blanks);
         facts
     });
+    // What HAProxy refuses changes nothing.
+    let loads = collected.problems.is_empty() && declared.errors.is_empty();
+    let changes = (online && loads).then(|| host.changes(&options.procfs, target, &declared));
     findings.extend(check::judge(&declared, &target.rules, facts.as_ref(), super::unix_now()));
     let own = facts.as_ref().and_then(|facts| facts.networks.get(&None));
     Candidate {
         haproxy: target.service.clone(),
         files: collected.files,
         declared,
+        resolved,
+        changes: changes.flatten(),
         findings,
         unseen,
         netns: own.map(|network| network.label.clone()).unwrap_or_default(),
@@ -98,20 +152,4 @@ fn missing(problem: &Problem) -> Finding {
         label: "HAProxy stops here".to_owned(),
         ..Finding::of_file(Kind::ConfigInvalid, Severity::Error, &problem.to_string())
     }
-}
-
-fn unreadable(problem: &Problem) -> Unreadable {
-    let (subject, reason) = match problem {
-        Problem::Forbidden { path } => {
-            (path, "permission denied; needs CAP_DAC_READ_SEARCH".to_owned())
-        }
-        Problem::Missing { path }
-        | Problem::Unreadable { path, .. }
-        | Problem::NotAFile { path }
-        | Problem::Withheld { path }
-        | Problem::OverAllowance { path }
-        | Problem::TooLarge { path, .. }
-        | Problem::TooMany { path, .. } => (path, problem.to_string()),
-    };
-    Unreadable { what: What::Config, subject: subject.display().to_string(), reason }
 }

@@ -8,10 +8,12 @@ use super::host::{Host, LiveService};
 use crate::cli::{Check, Options};
 use crate::cmd::Error;
 use crate::haproxy::config::Launch;
+use crate::judge::verdict::Verdict;
 use crate::model::{Unreadable, What};
 use crate::policy::Policy;
 use crate::policy::Rules;
 use crate::sample::files::config_files::{self, Base};
+use crate::sample::paths::access::Reader;
 use crate::watch::Watcher;
 
 /// A configuration to judge.
@@ -42,10 +44,26 @@ pub struct Targets {
     pub unseen: Vec<Unreadable>,
 }
 
-/// Finds the configurations that the arguments ask for.
-pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
+/// Looks at the host once: the policy, the services that live, and all of which the host or the policy
+/// knows.
+///
+/// `--haproxy` must name one that runs or is configured.
+pub fn look(options: &Options, arguments: &Check) -> Result<(Policy, Host, Verdict), Error> {
     let config = crate::cmd::load(options.config_file.as_deref())?;
     let policy = config.policy.clone();
+    let mut watcher = Watcher::new(crate::cmd::paths(options), config)?;
+    let (snapshot, verdict) = watcher.observe();
+    let host = Host::new(&options.procfs, snapshot, &verdict, watcher.sampler());
+    let known = |name: &str| policy.is_configured(name) || host.service(name).is_some();
+    if let Some(name) = arguments.haproxy.as_deref().filter(|name| !known(name)) {
+        let names = verdict.services.iter().map(|haproxy| haproxy.name.clone()).collect();
+        return Err(Error::UnknownHaproxy { name: name.to_owned(), names });
+    }
+    Ok((policy, host, verdict))
+}
+
+/// Finds the configurations that the arguments ask for.
+pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
     let base = Base {
         directory: arguments.directory.clone().unwrap_or_else(|| PathBuf::from(".")),
         ..Base::default()
@@ -58,19 +76,13 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
         }
     }
     if arguments.offline && !arguments.files.is_empty() {
+        let policy = crate::cmd::load(options.config_file.as_deref())?.policy;
         let haproxy = configured_for(&policy, arguments, &base)?;
         let host = Host::default();
         let list = vec![given(&policy, arguments, base, haproxy, None)];
         return Ok(Targets { list, host, unseen: Vec::new() });
     }
-    let mut watcher = Watcher::new(crate::cmd::paths(options), config)?;
-    let (snapshot, verdict) = watcher.observe();
-    let host = Host::new(snapshot, &verdict, watcher.sampler());
-    let known = |name: &str| policy.is_configured(name) || host.service(name).is_some();
-    if let Some(name) = arguments.haproxy.as_deref().filter(|name| !known(name)) {
-        let names = verdict.services.iter().map(|haproxy| haproxy.name.clone()).collect();
-        return Err(Error::UnknownHaproxy { name: name.to_owned(), names });
-    }
+    let (policy, host, verdict) = look(options, arguments)?;
     if !arguments.files.is_empty() {
         let named = arguments.haproxy.clone();
         let haproxy = named.or_else(|| service_of(&host, arguments, &base));
@@ -113,12 +125,15 @@ fn given(
 ) -> Target {
     let rules = service.as_deref().map_or(&policy.defaults, |name| policy.rules(name)).clone();
     let source = running.and_then(|running| running.source.as_ref());
-    let launch = source.map_or_else(here, |source| source.launch.clone());
+    let mut launch = source.map_or_else(here, |source| source.launch.clone());
+    if let Some(name) = &arguments.local_peer {
+        launch.local_peer = Some(name.clone());
+    }
     Target { rules, service, names: arguments.files.clone(), base, launch, unseen: Vec::new() }
 }
 
 /// The launch of a HAProxy that this process would start.
-fn here() -> Launch {
+pub fn here() -> Launch {
     let variables = std::env::vars_os();
     let text = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -128,6 +143,17 @@ fn here() -> Launch {
         environment: Some(variables.filter_map(text).collect()),
         host_name,
         ..Launch::default()
+    }
+}
+
+/// The service was started by root or by the user who asks, so that its command line and its
+/// configuration are not the word of another user.
+pub fn is_trusted(running: &LiveService) -> bool {
+    let reader = running.source.as_ref().and_then(|source| source.base.reader.as_ref());
+    match reader {
+        Some(Reader::Root) => true,
+        Some(Reader::User { uid, .. }) => *uid == rustix::process::geteuid().as_raw(),
+        Some(Reader::Member(_) | Reader::Anyone) | None => false,
     }
 }
 

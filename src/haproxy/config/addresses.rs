@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::ports::{AddressError, error, read_ports};
 use super::version::Version;
 use crate::model::Protocol;
-use crate::model::declared::Ports;
+use crate::model::declared::{self, HostQuery, Ports};
 
 /// The kind of sockets that a keyword opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) enum Address {
     /// An IP address with its ports.
     Ip(Carrier, IpAddr, Ports),
     /// A host name, which HAProxy resolves when it starts.
-    Host(Carrier, String, Ports),
+    Host(Carrier, HostQuery, Ports),
     /// A unix socket's path, without `unix-bind prefix`.
     Unix(Vec<u8>),
     /// An abstract unix socket's name.
@@ -193,7 +193,14 @@ fn internet(
             _ => Ok(Address::Lenient(carrier, ports)),
         },
         Host::Ip(address) => Ok(Address::Ip(carrier, address, ports)),
-        Host::Name(name) => Ok(Address::Host(carrier, name, ports)),
+        Host::Name(name) => {
+            let family = match family {
+                Family::V4 => Some(declared::Family::V4),
+                Family::V6 => Some(declared::Family::V6),
+                _ => None,
+            };
+            Ok(Address::Host(carrier, HostQuery { name, family }, ports))
+        }
         Host::Invalid => error(format!("'{}' is not an address", host.escape_ascii()), FORMS),
     }
 }
@@ -260,7 +267,10 @@ mod tests {
                 };
                 format!("{kind} {address} {first}-{last}")
             }
-            Ok(Address::Host(_, name, Ports { first, .. })) => format!("host {name} {first}"),
+            Ok(Address::Host(_, HostQuery { name, family }, Ports { first, .. })) => {
+                let family = family.map(|family| format!("{} ", family.as_str()));
+                format!("{}host {name} {first}", family.unwrap_or_default())
+            }
             Ok(Address::Unix(path)) => format!("unix {}", path.escape_ascii()),
             Ok(Address::Abstract(name)) => format!("abns {}", name.escape_ascii()),
             Ok(Address::Descriptor(_, fd)) => format!("fd {fd}"),
@@ -295,6 +305,8 @@ mod tests {
             ("mptcp@:80", "mptcp 0.0.0.0 80-80"),
             ("mptcp6@:80", "mptcp :: 80-80"),
             ("localhost:80", "host localhost 80"),
+            ("ipv4@localhost:80", "ipv4 host localhost 80"),
+            ("quic6@localhost:80", "ipv6 host localhost 80"),
             ("127.1:80", "host 127.1 80"),
             ("/run/x.sock", "unix /run/x.sock"),
             ("unix@x.sock", "unix x.sock"),

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use super::addresses::{self, Accepts, Address, Carrier};
 use super::expansion::expand_again;
+use super::launch::Launch;
 use super::lexer::Word;
-use super::ports::AddressError;
+use super::ports::{AddressError, error};
 use super::variables::{Reason, Variables};
-use super::version::Version;
-use crate::model::declared::{Inherited, Listener, Place, Ports, Possible, UnixListener};
+use crate::model::declared::{
+    HostQuery, Inherited, Listener, Place, Ports, Possible, UnixListener,
+};
 
 /// Keywords of a `bind` line that take no value (`bind_kw_list` all over `src/`). All others take
 /// one, so that in `name interface` the second word is not read as a keyword.
@@ -96,6 +98,8 @@ pub(super) fn is_no_keyword(text: &[u8]) -> bool {
 pub(super) struct Bound {
     pub(super) place: Place,
     pub(super) outcome: Result<Address, AddressError>,
+    /// The host name in it.
+    pub(super) host: Option<HostQuery>,
     /// Why the address is not known at all.
     pub(super) doubt: Option<Reason>,
 }
@@ -103,7 +107,7 @@ pub(super) struct Bound {
 /// What the reading of an address depends on.
 pub(super) struct Setting<'a> {
     pub(super) variables: &'a Variables,
-    pub(super) version: Option<Version>,
+    pub(super) launch: &'a Launch,
     pub(super) accepts: Accepts,
     pub(super) file: &'a Arc<std::path::Path>,
     pub(super) line: usize,
@@ -120,6 +124,7 @@ pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<
         return vec![Bound {
             place: place(word.source.clone()),
             outcome: Ok(Address::None),
+            host: None,
             doubt: Some(Arc::clone(doubt)),
         }];
     }
@@ -141,21 +146,39 @@ pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<
             word.source.clone()
         };
         let (outcome, doubt) = match expand_again(piece, setting.variables, room) {
-            Ok(text) => (addresses::parse(&text, setting.accepts, setting.version), None),
+            Ok(text) => (addresses::parse(&text, setting.accepts, setting.launch.version), None),
             Err(reason) => (Ok(Address::None), Some(reason)),
         };
+        let host = match &outcome {
+            Ok(Address::Host(_, query, _)) => Some(query.clone()),
+            _ => None,
+        };
+        let outcome = outcome.and_then(|address| look_up(address, setting.launch));
         // HAProxy stops at the first address that it refuses, and one unknown address per word is
         // enough to report. Both bound the answer.
         let ends = outcome.is_err();
         if doubt.is_some() && std::mem::replace(&mut doubted, true) {
             continue;
         }
-        bound.push(Bound { place: place(columns), outcome, doubt });
+        bound.push(Bound { place: place(columns), outcome, host, doubt });
         if ends {
             break;
         }
     }
     bound
+}
+
+/// Replaces a host name by its address, where it was looked up.
+fn look_up(address: Address, launch: &Launch) -> Result<Address, AddressError> {
+    let Address::Host(carrier, query, ports) = &address else { return Ok(address) };
+    match launch.names.get(query) {
+        Some(Ok(found)) => Ok(Address::Ip(*carrier, *found, *ports)),
+        Some(Err(why)) => error(
+            format!("host name '{}' does not resolve: {why}", query.name),
+            "write an IP address, or make the name known in /etc/hosts or to the name server",
+        ),
+        None => Ok(address),
+    }
 }
 
 /// The section that the sockets of a line belong to.
@@ -196,9 +219,9 @@ pub(super) fn socket(bound: &Bound, options: &Options, owner: &Owner<'_>) -> Soc
                 None => Socket::Listener(listener),
             }
         }
-        Address::Host(carrier, name, ports) => Socket::Uncertain(
+        Address::Host(carrier, query, ports) => Socket::Uncertain(
             place,
-            format!("host name '{name}' is resolved when HAProxy starts").into(),
+            format!("host name '{}' is resolved when HAProxy starts", query.name).into(),
             Possible { protocol: Some(carrier.protocol), address: None, ports: Some(*ports) },
         ),
         Address::Lenient(carrier, ports) => Socket::Uncertain(

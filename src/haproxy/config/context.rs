@@ -9,6 +9,7 @@ use super::launch::Launch;
 use super::lexer::Word;
 use super::statement::Statement;
 use super::variables::{Dialect, Variables};
+use crate::model::declared::HostName;
 
 /// How far reading stops after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +48,19 @@ impl Context<'_> {
     ) -> Vec<Bound> {
         let setting = bind::Setting {
             variables: &self.variables,
-            version: self.launch.version,
+            launch: self.launch,
             accepts,
             file: line.file,
             line: line.number,
         };
-        bind::read(word, &setting, &mut self.room)
+        let bound = bind::read(word, &setting, &mut self.room);
+        for one in &bound {
+            if let Some(query) = one.host.clone() {
+                let name = HostName { query, place: one.place.clone() };
+                self.findings.declared.host_names.push(name);
+            }
+        }
+        bound
     }
 
     /// Reports an error after which HAProxy stops. The caller reads on if the line may not count.

@@ -1,12 +1,14 @@
 //! What the meaning of a configuration depends on besides its files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::version::Version;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::environment;
 use crate::model::Process;
+use crate::model::declared::HostQuery;
 
 /// The content of one configuration file. HAProxy reads files one after another: sections and `.if`
 /// blocks end with their file, variables and `defaults` remain in force.
@@ -34,6 +36,9 @@ pub struct Launch {
     pub master_sockets: Vec<String>,
     /// HAProxy is started with `-W` or `-Ws`.
     pub master_worker: bool,
+    /// The addresses of host names, or why they have none. A name that is absent was not looked up,
+    /// and makes its line uncertain.
+    pub names: BTreeMap<HostQuery, Result<IpAddr, String>>,
     /// The `-d…` switches without the dash: `dR`, `dS`, `de`, `dp`, `dG`, `dF`, `dV`.
     pub switches: BTreeSet<String>,
 }
@@ -58,6 +63,7 @@ impl Launch {
             local_peer: line.local_peer.clone(),
             master_sockets: line.master_socket.iter().cloned().collect(),
             master_worker: line.master_worker,
+            names: BTreeMap::new(),
             switches: line.switches.clone(),
         }
     }

@@ -38,8 +38,8 @@ mod version;
 mod walker;
 
 pub use crate::model::declared::{
-    ConfigError, Declared, Globals, Inherited, Listener, Place, Ports, Possible, Uncertain,
-    UnixListener,
+    ConfigError, Declared, Family, Globals, HostName, HostQuery, Inherited, Listener, Place, Ports,
+    Possible, Uncertain, UnixListener,
 };
 pub use launch::{Launch, SourceFile};
 pub use reader::{read, statements};

@@ -123,6 +123,7 @@ fn master_sockets(context: &mut Context<'_>) {
 mod tests {
     use super::super::version::Version;
     use super::*;
+    use crate::model::declared::{Family, HostQuery};
 
     fn launch() -> Launch {
         Launch {
@@ -273,6 +274,35 @@ mod tests {
         ] {
             assert_eq!(show(&read_text(text, &blind)), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn host_names_stand_for_the_addresses_that_were_found() {
+        let text = "frontend w\n bind web:80,ipv6@web:81\n bind gone:82\n bind new:83\n";
+        let query = |name: &str, family| HostQuery { name: name.to_owned(), family };
+        let mut launch = launch();
+        let asked = read_text(text, &launch).host_names;
+        let asked: Vec<HostQuery> = asked.into_iter().map(|name| name.query).collect();
+        let six = Some(Family::V6);
+        let expected =
+            [query("web", None), query("web", six), query("gone", None), query("new", None)];
+        assert_eq!(asked, expected);
+        launch.names = [
+            (query("web", None), Ok("10.0.0.1".parse().unwrap())),
+            (query("web", six), Ok("2001:db8::1".parse().unwrap())),
+            (query("gone", None), Err("unknown".to_owned())),
+        ]
+        .into();
+        let expected = [
+            "2:7..13 tcp 10.0.0.1:80-80 frontend w",
+            "2:14..25 tcp 2001:db8::1:81-81 frontend w",
+            "3:7..14 error",
+            "4:7..13 maybe [83]",
+        ];
+        let declared = read_text(text, &launch);
+        assert_eq!(show(&declared), expected);
+        assert_eq!(declared.errors[0].what, "host name 'gone' does not resolve: unknown");
+        assert_eq!(declared.host_names.len(), 4);
     }
 
     #[test]

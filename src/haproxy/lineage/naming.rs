@@ -69,10 +69,12 @@ pub fn assign(
         let hashed = std::iter::once_with(|| candidate.name(&format!("-{hash}")));
         let numbered = (2..).map(|count| candidate.name(&format!("-{hash}-{count}")));
         let mut all = std::iter::once(plain.clone()).chain(hashed).chain(numbered);
-        let is_anothers = |name: &String| {
-            let known_as = candidate.known_as.as_ref();
-            gone.contains(name.as_str()) && known_as.is_some_and(|own| own != name)
-        };
+        // What has come back and is linked to nothing is known by the hash of what it is.
+        let hashed_name = candidate.name(&format!("-{hash}"));
+        let come_back = gone.contains(hashed_name.as_str()).then_some(&hashed_name);
+        let known_as = candidate.known_as.as_ref().or(come_back);
+        let is_anothers =
+            |name: &String| gone.contains(name.as_str()) && known_as.is_some_and(|own| own != name);
         let free = all.find(|name| !taken.contains(name) && !is_anothers(name));
         *slot = free.unwrap_or(plain);
         taken.insert(slot.clone());
@@ -152,6 +154,26 @@ mod tests {
             assign(&[same.clone(), same.clone(), same], ["lb".to_owned()].into(), &BTreeSet::new());
         assert!(names.iter().all(|name| name.starts_with("lb-")), "{names:?}");
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 3);
+    }
+
+    /// The first is being restarted, and the second was reloaded twice between two samples, so that
+    /// nothing links its process to those that were seen.
+    #[test]
+    fn what_comes_back_does_not_take_the_name_of_another_that_is_gone() {
+        let first = candidate("twin", true, "/t.cfg", "1");
+        let second = candidate("twin", true, "/t.cfg", "2");
+        let both = assign(&[first, second.clone()], BTreeSet::new(), &BTreeSet::new());
+        let gone: BTreeSet<&str> = both.iter().map(String::as_str).collect();
+        assert_eq!(
+            assign(std::slice::from_ref(&second), BTreeSet::new(), &gone),
+            [both[1].as_str()]
+        );
+        let only_the_first: BTreeSet<&str> = [both[0].as_str()].into();
+        assert_eq!(
+            assign(&[second], BTreeSet::new(), &only_the_first),
+            [both[0].as_str()],
+            "a service that moved while it was down goes on"
+        );
     }
 
     #[test]

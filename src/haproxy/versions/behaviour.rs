@@ -1,7 +1,7 @@
 //! Defaults and behaviour that a version changed, where they bear on processes, ports, sockets and
 //! reloads. `haproxy -c` is silent about most of them.
 
-use super::Branch;
+use super::branch::Branch;
 use crate::haproxy::config::{Launch, Statement};
 use crate::model::declared::Place;
 
@@ -13,14 +13,25 @@ pub struct Setup<'s> {
     pub launch: &'s Launch,
 }
 
+/// What of a configuration a change concerns.
+#[derive(Debug, Clone, Copy)]
+pub enum Concern<'s> {
+    /// Nothing.
+    None,
+    /// The configuration, and no line more than another.
+    Whole,
+    /// A line.
+    Line(&'s Place),
+}
+
 /// One change.
 pub struct Behaviour {
     /// The branch that brought it.
     pub branch: Branch,
     /// HAProxy does not start any more.
     pub is_refused: bool,
-    /// Whether it concerns a configuration, and the line that it is about if there is one.
-    pub concerns: for<'s> fn(&Setup<'s>) -> Option<Option<&'s Place>>,
+    /// Whether it concerns a configuration.
+    pub concerns: for<'s> fn(&Setup<'s>) -> Concern<'s>,
     /// The change, as the end of "from HAProxy X on, …".
     pub what: &'static str,
     /// How to keep what was; empty: nothing is to be done.
@@ -64,13 +75,12 @@ impl<'s> Setup<'s> {
     }
 }
 
-/// It concerns every configuration for which `holds` is true, and no line more than another.
-fn whole<'s>(holds: bool) -> Option<Option<&'s Place>> {
-    holds.then_some(None)
+fn whole<'s>(holds: bool) -> Concern<'s> {
+    if holds { Concern::Whole } else { Concern::None }
 }
 
-fn at<'s>(statement: Option<&'s Statement>) -> Option<Option<&'s Place>> {
-    statement.map(|statement| Some(&statement.place))
+fn at(statement: Option<&Statement>) -> Concern<'_> {
+    statement.map_or(Concern::None, |statement| Concern::Line(&statement.place))
 }
 
 const fn branch(major: u64, minor: u64) -> Branch {

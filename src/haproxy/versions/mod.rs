@@ -2,38 +2,14 @@
 //! ports, sockets and reloads, or where the newer version refuses a line.
 
 pub mod behaviour;
+pub mod branch;
 pub mod keywords;
 
-use std::fmt;
-
-use self::behaviour::{BEHAVIOURS, Setup};
+use self::behaviour::{BEHAVIOURS, Concern, Setup};
+use self::branch::Branch;
 use self::keywords::KEYWORDS;
-use super::config::{Launch, Statement, Version};
+use super::config::{Launch, Statement};
 use crate::model::declared::Place;
-
-/// A branch of HAProxy, such as 2.8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Branch {
-    /// The first number.
-    pub major: u64,
-    /// The second number.
-    pub minor: u64,
-}
-
-impl Branch {
-    /// The branch that a version belongs to.
-    #[must_use]
-    pub fn of(version: &Version) -> Branch {
-        let (major, minor, _) = version.numbers();
-        Branch { major, minor }
-    }
-}
-
-impl fmt::Display for Branch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
 
 /// What a step from one version to another changes for one configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,10 +54,14 @@ pub fn notes(statements: &[Statement], launch: &Launch, from: Branch, to: Branch
     }
     let setup = Setup { statements, launch };
     for behaviour in BEHAVIOURS.iter().filter(|behaviour| crossed(behaviour.branch)) {
-        let Some(place) = (behaviour.concerns)(&setup) else { continue };
+        let place = match (behaviour.concerns)(&setup) {
+            Concern::None => continue,
+            Concern::Whole => None,
+            Concern::Line(place) => Some(place.clone()),
+        };
         let note = Note {
             is_removed: behaviour.is_refused,
-            place: place.cloned(),
+            place,
             what: format!("from HAProxy {} on, {}", behaviour.branch, behaviour.what),
             instead: behaviour.instead.to_owned(),
             source: behaviour.source,

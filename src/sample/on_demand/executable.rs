@@ -250,6 +250,13 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
+    /// Copies a program by a process of its own: a child that another test is just forking would have a
+    /// file open for writing, and the kernel executes no such file.
+    fn copy(from: &str, to: &Path) {
+        let from = fs::canonicalize(from).unwrap();
+        assert!(std::process::Command::new("cp").arg(from).arg(to).status().unwrap().success());
+    }
+
     fn job(arguments: &[&str]) -> Job {
         Job {
             arguments: arguments.iter().map(OsString::from).collect(),
@@ -316,12 +323,11 @@ mod tests {
     #[test]
     fn only_what_no_other_user_can_change_is_trusted() {
         let place = std::env::temp_dir().join(format!("planted-{}", std::process::id()));
-        let true_program = fs::canonicalize("/bin/true").unwrap();
         let plant = |name: &str, directory: (u32, u32), file: (u32, u32)| {
             let folder = place.join(name);
             let path = folder.join("haproxy");
             fs::create_dir_all(&folder).unwrap();
-            fs::copy(&true_program, &path).unwrap();
+            copy("/bin/true", &path);
             for (path, (owner, mode)) in [(&folder, directory), (&path, file)] {
                 chown(path, Some(owner), Some(owner)).unwrap();
                 fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -352,10 +358,10 @@ mod tests {
     fn what_was_opened_is_run_although_another_file_has_taken_its_place() {
         let place = std::env::temp_dir().join(format!("replaced-{}", std::process::id()));
         let _ = fs::remove_file(&place);
-        fs::copy(fs::canonicalize("/bin/true").unwrap(), &place).unwrap();
+        copy("/bin/true", &place);
         let opened = Executable::named(&place).unwrap();
         fs::remove_file(&place).unwrap();
-        fs::copy(fs::canonicalize("/bin/false").unwrap(), &place).unwrap();
+        copy("/bin/false", &place);
         let outcome = opened.run(&job(&[]), LONG).unwrap();
         assert_eq!(outcome.code, Some(0));
         fs::remove_file(&place).unwrap();

@@ -3,5 +3,7 @@
 pub mod bind_trial;
 pub mod connections;
 pub mod executable;
+pub mod executables;
+pub mod host_names;
 pub mod port_uses;
 pub mod programs;
