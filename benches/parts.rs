@@ -8,6 +8,7 @@ use std::time::Duration;
 use allocation_counter::measure;
 use haproxy_host_exporter::config::Config;
 use haproxy_host_exporter::metrics::{Exporter, Limits, Renderer};
+use haproxy_host_exporter::report::events::Events;
 use haproxy_host_exporter::sample::Paths;
 use haproxy_host_exporter::watch::Watcher;
 use haproxy_host_exporter::web::Page;
@@ -48,7 +49,7 @@ fn sample(watcher: &mut Watcher, renderer: &mut Renderer) -> [Part; 3] {
     let (verdict, look) = part("look and judge", || watcher.look());
     let (text, render) =
         part("metrics", || renderer.render(&verdict, &Exporter::default(), limits));
-    let (_, pages) = part("pages", || Page::new(text, verdict, "/metrics"));
+    let (_, pages) = part("pages", || Page::new(text, verdict, Events::default(), "/metrics"));
     [look, render, pages]
 }
 

@@ -146,7 +146,66 @@ fn watching_repaints_until_it_is_interrupted() {
     command.arg("--default-signal=INT").arg(Exporter::binary()).args(["inspect", "--watch"]);
     let running = bed.start(command, "watch.log");
     await_true("two looks", || running.log().matches("haproxy haproxy  up").count() >= 2);
+    assert!(!running.log().contains('\x1b'), "no terminal, no escapes: {}", running.log());
     running.signal(rustix::process::Signal::INT);
     let mut running = running;
     await_true("its end", || running.has_ended());
+}
+
+/// What `inspect --watch` writes to a terminal of 24 rows, with these variables.
+fn on_a_terminal(bed: &Bed, variables: &str, log: &str) -> Running {
+    let yaml = bed.write("exporter.yaml", "defaults: {stale_grace: 1s}\n");
+    let watch = format!(
+        "stty rows 24 cols 100; {variables} exec {} inspect --watch --config.file {}",
+        Exporter::binary().display(),
+        yaml.display()
+    );
+    let mut command = bed.command(tool("script"));
+    command.args(["--quiet", "--flush", "--command", &watch, "/dev/null"]);
+    bed.start(command, log)
+}
+
+/// A screen that is cleared flickers, and a change that is not marked is overlooked.
+#[test]
+fn a_terminal_is_drawn_over_and_changes_are_marked() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V2_6, Manner::Daemon);
+    service.configure(ECHO);
+    let first = service.start();
+    let coloured = on_a_terminal(&bed, "", "coloured.log");
+    let plain = on_a_terminal(&bed, "NO_COLOR=1", "plain.log");
+    let both = [&coloured, &plain];
+    for running in both {
+        await_true("two drawings", || {
+            running.log().matches("no problems on 1 haproxy").count() >= 2
+        });
+        assert!(!running.log().contains("* "), "nothing has changed: {}", running.log());
+    }
+    // Another process without orders leaves the first one stranded.
+    assert!(service.launch(&["-sf"]).status.success());
+    for running in both {
+        await_true("the new process to be marked", || {
+            running.log().contains(&format!("* {} ", service.serving()))
+        });
+        await_true("the cause", || running.log().contains("CRITICAL port_s"));
+    }
+    await_true("the cause to be marked", || plain.log().contains("\n* CRITICAL port_s"));
+    await_true("the mark to be painted", || {
+        coloured.log().contains("\x1b[1m* \x1b[0m\x1b[1;31mCRITICAL port_s")
+    });
+    bed.shell(&format!("kill -USR1 {first}"));
+    for running in both {
+        await_true("the end of the cause", || running.log().contains("ENDED port_s"));
+        await_true("two more drawings", || {
+            let log = running.log();
+            let (_, after) = log.rsplit_once("ENDED").unwrap();
+            after.matches("\x1b[H").count() >= 2
+        });
+        let log = running.log();
+        assert_eq!(log.matches("ENDED port_s").count(), 1, "{log}");
+        assert!(log.contains("\x1b[K\r\n") && !log.contains("\x1b[2J"), "{log}");
+        let tall = log.split("\x1b[H").find(|drawing| drawing.lines().count() > 24);
+        assert_eq!(tall, None, "it would scroll");
+    }
+    assert!(!plain.log().contains("\x1b[1") && coloured.log().contains("\x1b[1;31m"));
 }

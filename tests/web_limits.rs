@@ -57,6 +57,8 @@ fn only_so_many_requests_at_once() {
         exporter.get("/metrics").filter(|response| response.status == 503)
     });
     assert!(refused.body.contains("--web.max-requests"), "{}", refused.body);
+    let filtered = exporter.get("/?haproxy=a&kind=port_split").unwrap();
+    assert_eq!(filtered.status, 503, "it is rendered only within the limit: {}", filtered.body);
     assert!(refused.headers.contains("retry-after: 1"), "{}", refused.headers);
 
     fs::write(&configuration, "{}\n").unwrap();

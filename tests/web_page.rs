@@ -1,4 +1,4 @@
-//! The page for a person, in headless Chromium.
+//! The page for a person: its last events, its filter, and how headless Chromium shows it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;
@@ -7,6 +7,63 @@ use support::*;
 
 /// Names come from others: this one would run, were it not escaped.
 const HOSTILE: &str = "<img src=x onerror=console.log(7)>";
+
+/// What each filter shows, and what the page says of a reload, of a cause, and of the exporter.
+#[test]
+fn events_and_filters() {
+    let bed = Bed::new();
+    let service = Service::named(&bed, Version::V2_6, Manner::Daemon, "first");
+    let other = Service::named(&bed, Version::V2_6, Manner::Daemon, "second");
+    let listen = |ports: &[u16]| {
+        let binds: Vec<String> =
+            ports.iter().map(|port| format!("    bind 127.0.0.1:{port}\n")).collect();
+        let binds = binds.concat();
+        format!("listen one\n    mode tcp\n{binds}    server nobody 127.0.0.1:9\n")
+    };
+    service.configure(&listen(&[8001, 8002])).start();
+    other.configure(&listen(&[9001])).start();
+    let names = [("first", &service), ("second", &other)].map(|(name, service)| {
+        let pidfile = service.path("haproxy.pid");
+        format!("{{name: {name}, match: {{pidfile: {}}}}}", pidfile.display())
+    });
+    let names = names.join(", ");
+    let yaml = |allowed: &str| {
+        format!("defaults: {{stale_grace: 1s, allowed_ports: [{allowed}]}}\nhaproxys: [{names}]\n")
+    };
+    let exporter = Exporter::configured(&bed, &yaml(""));
+    exporter.await_page("anomalies", |page| page.sum("haproxy_host_anomalies", &[]) > 2.0);
+    let get = |address: &str| {
+        let response = exporter.get(address).unwrap();
+        assert_eq!(response.status, 200, "{address}");
+        response.body
+    };
+    service.configure(&listen(&[8001, 8003, 8004])).reload();
+    await_true("the reload on the page", || {
+        get("/").contains("reloaded; added tcp 127.0.0.1 8003-8004; dropped tcp 127.0.0.1 8002")
+    });
+    bed.write("exporter.yaml", &yaml("'1-65535'"));
+    exporter.running.signal(rustix::process::Signal::HUP);
+    await_true("the end of the causes on the page", || {
+        let page = get("/");
+        page.contains("the exporter read its own configuration again")
+            && page.matches("</a> ended after ").count() == 2
+    });
+    bed.write("exporter.yaml", "nonsense");
+    exporter.running.signal(rustix::process::Signal::HUP);
+    await_true("the bad configuration on the page", || {
+        get("/").contains("the exporter's own configuration is invalid")
+    });
+    let first = get("/?haproxy=first&x=y");
+    assert!(first.contains("reloaded; added") && !first.contains("second"), "{first}");
+    assert!(first.contains("<a href=\"/\">Show the whole page</a>"), "{first}");
+    let kind = get("/?kind=port_out_of_range");
+    assert_eq!(kind.matches("</a> ended after ").count(), 2, "{kind}");
+    assert!(!kind.contains("reloaded;") && !kind.contains("<h3>Ports</h3>"), "{kind}");
+    let none = get("/?haproxy=%3Cscript%3E");
+    assert!(none.contains("There is no such service: &lt;script&gt;"), "{none}");
+    let log = exporter.running.log();
+    assert_eq!(log.matches("anomaly is over").count(), 2, "{log}");
+}
 
 #[test]
 fn a_browser_shows_it() {
@@ -22,12 +79,37 @@ fn a_browser_shows_it() {
     );
     let exporter = Exporter::configured(&bed, &yaml);
     exporter.await_page("anomalies", |page| page.sum("haproxy_host_anomalies", &[]) > 1.0);
+    let dom = shown_by_chromium(&bed, "/");
+    for wanted in [
+        "&lt;img src=x onerror=console.log(7)&gt;</a></h2>",
+        // The row of ports, and one cause for two of them.
+        "tcp 127.0.0.1 8001-8003",
+        "<a href=\"/?kind=port_out_of_range\">port_out_of_range</a>",
+        "<a href=\"/runbooks/port_out_of_range\">Runbook</a>",
+        "Last events</h2>",
+        "2 ports: tcp 127.0.0.1 8002-8003",
+        &format!("<td class=\"number\">{}", service.serving()),
+        "href=\"/metrics\"",
+    ] {
+        assert!(dom.contains(wanted), "{wanted} is not in\n{dom}");
+    } // The link of its name leads to the page of this service alone.
+    let (_, link) = dom.split_once("<h2 id=\"haproxy-0\"><a href=\"").unwrap();
+    let (address, _) = link.split_once('"').unwrap();
+    let dom = shown_by_chromium(&bed, address);
+    for wanted in ["This page shows only the service <b>&lt;img", "tcp 127.0.0.1 8001-8003"] {
+        assert!(dom.contains(wanted), "{wanted} is not in\n{dom}");
+    }
+}
+
+/// The document as Chromium understands it. Nothing in it may run.
+fn shown_by_chromium(bed: &Bed, address: &str) -> String {
     let mut chromium = bed.command(tool("chromium"));
     chromium
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .arg(format!("--user-data-dir={}", bed.directory().join("profile").display()))
-        .args(["--enable-logging=stderr", "--v=0", "--dump-dom", "http://127.0.0.1:10101/"]);
+        .args(["--enable-logging=stderr", "--v=0", "--dump-dom"])
+        .arg(format!("http://127.0.0.1:10101{address}"));
     let output = chromium.output().unwrap();
     let (dom, log) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{log}");
@@ -35,15 +117,5 @@ fn a_browser_shows_it() {
     let of_the_page = |line: &&str| line.contains("CONSOLE") && !line.contains("source: chrome://");
     assert_eq!(log.lines().find(of_the_page), None, "{log}");
     assert!(!dom.contains("<img"), "{dom}");
-    for wanted in [
-        "&lt;img src=x onerror=console.log(7)&gt;</h2>",
-        // The row of ports, and one cause for two of them.
-        "tcp 127.0.0.1 8001-8003",
-        "<a href=\"/runbooks/port_out_of_range\">port_out_of_range</a>",
-        "2 ports: tcp 127.0.0.1 8002-8003",
-        &format!("<td class=\"number\">{}", service.serving()),
-        "href=\"/metrics\"",
-    ] {
-        assert!(dom.contains(wanted), "{wanted} is not in\n{dom}");
-    }
+    dom
 }

@@ -1,14 +1,16 @@
 //! What `serve` logs of its verdicts: each missing right and each unreadable source once, each cause when
-//! it begins and when it ends, and each `ignore` entry when it has expired.
+//! it begins and when it ends, and each `ignore` entry when it has expired. The lines about causes are
+//! limited in each minute.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tracing::{info, warn};
 
-use crate::judge::verdict::{Cause, ServiceVerdict, Verdict};
-use crate::model::UnixSeconds;
+use super::log_quota::LogQuota;
+use crate::judge::account::Account;
+use crate::judge::changes::{Change, KnownCause};
+use crate::judge::verdict::Verdict;
 use crate::policy::Ignore;
-use crate::policy::kind::Kind;
 use crate::report::causes::ports_of;
 use crate::report::expired;
 use crate::report::text::age;
@@ -23,24 +25,16 @@ const MOST_LOGGED: usize = 500;
 pub struct Journal {
     rights: bool,
     unreadable: BTreeSet<(&'static str, String)>,
-    /// The causes that fire, by their ids.
-    causes: BTreeMap<String, Logged>,
+    /// The lines about causes that may still be written in this minute.
+    quota: LogQuota,
     /// The `ignore` entries of the configuration in force that have expired.
     expired: Vec<Ignore>,
 }
 
-/// A cause that has been logged, as its end will name it.
-#[derive(Debug, Clone, PartialEq)]
-struct Logged {
-    haproxy: String,
-    kind: Kind,
-    subject: String,
-    since: UnixSeconds,
-}
-
 impl Journal {
-    /// Logs what this verdict shows for the first time, and what it shows to be over.
-    pub fn write(&mut self, verdict: &Verdict) {
+    /// Logs what this verdict shows for the first time, and what it shows to be over: `changes` are those
+    /// since the last verdict.
+    pub fn write(&mut self, verdict: &Verdict, changes: &[Change<'_>]) {
         self.write_unreadable(verdict);
         for ignore in self.newly_expired(verdict) {
             let haproxy = ignore.haproxy.as_deref().unwrap_or("defaults");
@@ -49,16 +43,19 @@ impl Journal {
             let reason = ignore.reason.as_deref();
             warn!(haproxy, ignores, until, reason, "an ignore entry has expired");
         }
-        let (begun, ended) = self.follow(verdict);
-        for (service, cause) in begun {
-            let (id, haproxy, kind) = (&cause.id, &service.name, cause.kind.as_str());
-            let (subject, ports, effect) = (&cause.subject, ports_of(cause), cause.effect());
-            let (evidence, advice) = (cause.evidence.join("; "), &cause.advice);
-            warn!(cause = id, haproxy, kind, subject, ports, effect, evidence, advice, "anomaly");
+        if let Some(left_out) = self.quota.begin(verdict.taken) {
+            let words = "more causes began or ended in the last minute; see the page";
+            warn!(left_out, "{left_out} {words}");
         }
-        for (id, Logged { haproxy, kind, subject, since }) in ended {
-            let (kind, lasted) = (kind.as_str(), age(verdict.taken - since));
-            info!(cause = id, haproxy, kind, subject, lasted, "anomaly is over");
+        changes.iter().filter(|change| self.may_log(change)).for_each(log);
+    }
+
+    /// Whether the log has room for a change. Only the causes that begin and end are logged.
+    fn may_log(&mut self, change: &Change<'_>) -> bool {
+        match change {
+            Change::Began { service, .. } => self.quota.take(&Account::of(service)),
+            Change::Ended { cause, .. } => self.quota.take(&cause.account),
+            Change::Reloaded { .. } | Change::ReloadFailed { .. } => false,
         }
     }
 
@@ -95,73 +92,64 @@ impl Journal {
             }
         }
     }
+}
 
-    /// The causes that began to fire with this verdict, and those that ended. A cause whose kind could
-    /// not be judged this time goes on: not seeing it does not end it.
-    fn follow<'v>(
-        &mut self,
-        verdict: &'v Verdict,
-    ) -> (Vec<(&'v ServiceVerdict, &'v Cause)>, BTreeMap<String, Logged>) {
-        let mut ended = std::mem::take(&mut self.causes);
-        let mut begun = Vec::new();
-        for service in &verdict.services {
-            for cause in service.causes.iter().filter(|cause| !cause.pending) {
-                let logged = ended.remove(&cause.id).unwrap_or_else(|| {
-                    begun.push((service, cause));
-                    Logged {
-                        haproxy: service.name.clone(),
-                        kind: cause.kind,
-                        subject: cause.subject.clone(),
-                        since: cause.since,
-                    }
-                });
-                self.causes.insert(cause.id.clone(), logged);
-            }
+fn log(change: &Change<'_>) {
+    match change {
+        Change::Began { service, cause } => {
+            let (id, haproxy, kind) = (&cause.id, &service.name, cause.kind.as_str());
+            let (subject, ports, effect) = (&cause.subject, ports_of(cause), cause.effect());
+            let (evidence, advice) = (cause.evidence.join("; "), &cause.advice);
+            warn!(cause = id, haproxy, kind, subject, ports, effect, evidence, advice, "anomaly");
         }
-        let goes_on = |logged: &Logged| {
-            let service = verdict.services.iter().find(|service| service.name == logged.haproxy);
-            service.is_some_and(|service| !service.judged.contains(&logged.kind))
-        };
-        let (unseen, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            ended.into_iter().partition(|(_, logged)| goes_on(logged));
-        self.causes.extend(unseen);
-        (begun, ended)
+        Change::Ended { cause: KnownCause { id, haproxy, kind, subject, .. }, seconds } => {
+            let (kind, lasted) = (kind.as_str(), age(*seconds));
+            info!(cause = id, haproxy, kind, subject, lasted, "anomaly is over");
+        }
+        Change::Reloaded { .. } | Change::ReloadFailed { .. } => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::changes::Follower;
     use crate::policy::{Policy, Until};
     use crate::stage::{Actor, Film, actor};
 
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
 
+    /// A service with 100 causes flaps. Another one has one cause, and each gets its share of lines.
     #[test]
-    fn a_cause_begins_once_and_ends_once() {
-        let old = || {
-            (0..300).fold(actor(10, 100, LINE), |old, n| old.tcp(20_000 + n, 1000 + u64::from(n)))
+    fn a_flapping_service_gets_no_more_than_its_share_of_the_log() {
+        let flapping = || {
+            let old = |n: u16| {
+                let pid = 10 + i32::from(n);
+                actor(pid, 100 + u32::from(n), LINE).tcp(1000 + n, 1000 + u64::from(n))
+            };
+            let new = actor(900, 500, &format!("{LINE} -sf 9")).tcp(80, 1);
+            (0..100).map(old).chain([new]).collect::<Vec<Actor>>()
         };
-        let new = || actor(11, 200, &format!("{LINE} -sf 9")).tcp(80, 1);
-        let hidden = || [old(), new()].map(Actor::unseen);
-        let mut film = Film::default();
+        let other = || {
+            let line = "haproxy -D -f /b.cfg -p /run/q";
+            let old = actor(1000, 100, line).tcp(81, 2001);
+            [old, actor(1001, 500, &format!("{line} -sf 9")).tcp(82, 2002)]
+        };
+        let (mut film, mut follower) = (Film::default(), Follower::default());
         let mut journal = Journal::default();
-        let mut see = |taken: f64, actors: &[Actor]| {
-            let verdict = film.see(taken, actors);
-            let (begun, ended) = journal.follow(&verdict);
-            let kind = |kind: Kind| kind.as_str();
-            (
-                begun.iter().map(|(_, cause)| kind(cause.kind)).collect::<Vec<_>>(),
-                ended.values().map(|logged| kind(logged.kind)).collect::<Vec<_>>(),
-            )
+        let mut see = |taken: f64, actors: Vec<Actor>| {
+            let verdict = film.see(taken, &actors);
+            let changes = follower.follow(&verdict);
+            let left_out = journal.quota.begin(taken);
+            let logged = changes.iter().filter(|change| journal.may_log(change)).count();
+            (changes.len(), logged, left_out)
         };
-        let none = (vec![], vec![]);
-        assert_eq!(see(1000.0, &[old(), new()]), none, "pending");
-        assert_eq!(see(1030.0, &[old(), new()]), (vec!["port_stale_listener"], vec![]));
-        assert_eq!(see(1035.0, &[old(), new()]), none);
-        assert_eq!(see(1040.0, &hidden()), none, "it could not be judged");
-        assert_eq!(see(1045.0, &[old(), new()]), none);
-        assert_eq!(see(1050.0, &[new()]), (vec![], vec!["port_stale_listener"]));
+        let both = || flapping().into_iter().chain(other()).collect();
+        assert_eq!(see(1000.0, both()), (0, 0, None));
+        assert_eq!(see(1030.0, both()), (101, 31, None));
+        assert_eq!(see(1060.0, other().into()), (100, 30, Some(70)));
+        assert_eq!(see(1120.0, other().into()), (0, 0, Some(70)));
+        assert_eq!(see(1180.0, other().into()), (0, 0, None));
     }
 
     #[test]

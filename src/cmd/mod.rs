@@ -5,6 +5,7 @@ mod deadline;
 pub mod explain;
 pub mod inspect;
 mod journal;
+mod log_quota;
 pub mod manual;
 pub mod serve;
 
@@ -120,4 +121,10 @@ fn unix_now() -> UnixSeconds {
 fn terminal_width() -> usize {
     let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map(|size| size.ws_col);
     columns.ok().filter(|&columns| columns > 0).map_or(100, usize::from).clamp(80, 160)
+}
+
+/// The rows of the terminal; `None` if standard output is not a terminal, or it does not know them.
+fn terminal_rows() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_row)).filter(|&rows| rows > 0)
 }

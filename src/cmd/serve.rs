@@ -11,7 +11,9 @@ use tracing::{info, warn};
 use super::journal::Journal;
 use super::{Error, OK};
 use crate::cli::Serve;
+use crate::judge::changes::Follower;
 use crate::metrics::{Exporter, Limits, Renderer};
+use crate::report::events::{Event, Events};
 use crate::sample::proc::own;
 use crate::watch::Watcher;
 use crate::web::{self, Page, Reloaded, Security, Settings};
@@ -75,6 +77,8 @@ fn sample(
     pages: &watch::Sender<Option<Arc<Page>>>,
     orders: &mpsc::Receiver<Reloaded>,
 ) {
+    let mut follower = Follower::default();
+    let mut events = Events::default();
     let mut journal = Journal::default();
     let mut renderer = Renderer::default();
     let mut exporter = Exporter {
@@ -85,10 +89,14 @@ fn sample(
     loop {
         let start = Instant::now();
         let verdict = watcher.look();
-        journal.write(&verdict);
+        let changes = follower.follow(&verdict);
+        journal.write(&verdict, &changes);
+        for change in &changes {
+            events.add(Event::of(change, verdict.taken));
+        }
         exporter.own = own::own_process();
         let metrics = renderer.render(&verdict, &exporter, Limits::of(watcher.policy()));
-        let page = Page::new(metrics, verdict, &settings.telemetry_path);
+        let page = Page::new(metrics, verdict, events.clone(), &settings.telemetry_path);
         pages.send_replace(Some(Arc::new(page)));
         let left = settings.sample_interval.saturating_sub(start.elapsed());
         match orders.recv_timeout(left) {
@@ -96,9 +104,11 @@ fn sample(
             Err(RecvTimeoutError::Disconnected) => return,
             // The next sample is taken immediately and shows the change.
             Ok(reloaded) => {
+                let now = super::unix_now();
+                events.add(Event::configuration_read(reloaded.successful, now));
                 exporter.config_successful = reloaded.successful;
                 if reloaded.successful {
-                    exporter.config_success_timestamp = super::unix_now();
+                    exporter.config_success_timestamp = now;
                 }
                 if let Some(config) = reloaded.config {
                     watcher.reconfigure(*config);

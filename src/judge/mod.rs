@@ -4,9 +4,11 @@
 //! has been wrong, the counters, and services that are gone live in the [`Memory`] that goes in and
 //! comes out.
 
+pub mod account;
 pub mod case;
 pub mod cases;
 pub mod cause;
+pub mod changes;
 pub mod finding;
 mod gone;
 pub mod hold;

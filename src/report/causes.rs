@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::marks::Marks;
 use super::ranges::{PortRanges, port_name, port_ranges};
-use super::text::{Paint, Tint, age, counted, lines, printable, wrap};
+use super::text::{Paint, Tint, age, counted, cut, lines, more, printable, wrap};
 use crate::judge::verdict::{Cause, ServiceVerdict, Verdict};
 use crate::policy::kind::{Kind, Severity};
 
@@ -12,6 +13,8 @@ use crate::policy::kind::{Kind, Severity};
 const MOST_LINES: usize = 6;
 /// The number of causes of one kind and service that are shown before the rest is counted.
 const MOST_ALIKE: usize = 5;
+/// The number of causes that are named when they have ended.
+const MOST_ENDED: usize = 10;
 /// The indent of the lines below the head of a cause.
 const INDENT: usize = 9;
 
@@ -97,15 +100,20 @@ fn remedy(advice: &str) -> &str {
     if clause.starts_with("kill ") { clause.split(": ").next().unwrap_or_default() } else { clause }
 }
 
-/// The causes, the worst first, each in at most six lines.
+/// The causes, the worst first, each in at most six lines. A `*` stands before those that are marked.
 #[must_use]
-pub fn causes(verdict: &Verdict, paint: Paint, width: usize) -> String {
+pub fn causes(verdict: &Verdict, marks: &Marks<'_>, paint: Paint, width: usize) -> String {
     let mut text = String::new();
     let mut alike: BTreeMap<(&str, Kind), usize> = BTreeMap::new();
     for (service, cause) in all(verdict) {
         let count = alike.entry((&service.name, cause.kind)).or_default();
         *count += 1;
         if *count <= MOST_ALIKE {
+            let mark = if marks.cause(service, cause) { "* " } else { "" };
+            if !mark.is_empty() {
+                text.push_str(&paint.tint(Tint::Head, mark));
+            }
+            let width = width.saturating_sub(mark.len());
             write_cause(&mut text, service, cause, verdict.taken, paint, width);
         }
     }
@@ -117,6 +125,23 @@ pub fn causes(verdict: &Verdict, paint: Paint, width: usize) -> String {
             printable(service)
         );
         lines(&mut text, "", &words, width);
+    }
+    text
+}
+
+/// The causes that have ended, one line each; many are counted.
+#[must_use]
+pub fn ended(marks: &Marks<'_>, paint: Paint, width: usize) -> String {
+    let mut text = String::new();
+    for (cause, seconds) in marks.ended.iter().take(MOST_ENDED) {
+        let words = [cause.haproxy.as_str(), cause.subject.as_str()];
+        let words = words.into_iter().filter(|word| !word.is_empty()).map(printable);
+        let words: Vec<String> = words.chain([format!("after {}", age(*seconds))]).collect();
+        let line = format!("ENDED {}  {}", cause.kind.as_str(), words.join(", "));
+        let _ = writeln!(text, "{}", paint.tint(Tint::Good, &cut(&line, width)));
+    }
+    if let Some(more) = more(marks.ended.len(), MOST_ENDED, "have ended") {
+        let _ = writeln!(text, "{more}");
     }
     text
 }
@@ -200,15 +225,6 @@ fn about(service: &ServiceVerdict, cause: &Cause, now: f64) -> String {
     words.join(", ")
 }
 
-/// Text cut to `width` characters.
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{kept}…")
-}
-
 /// The first lines; the last of them shows that there were more.
 fn at_most(mut lines: Vec<String>, limit: usize, width: usize) -> Vec<String> {
     if lines.len() > limit {
@@ -223,6 +239,7 @@ fn at_most(mut lines: Vec<String>, limit: usize, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::changes::Follower;
     use crate::model::PortRole;
     use crate::stage::{Actor, Film, actor, tcp_use};
 
@@ -250,7 +267,7 @@ mod tests {
         for ports in [1, 2, 31, 300] {
             for width in [80, 120] {
                 let verdict = pile_up(ports, 1);
-                let text = causes(&verdict, PLAIN, width);
+                let text = causes(&verdict, &Marks::default(), PLAIN, width);
                 assert!(text.starts_with("CRITICAL port_stale_listener"), "{text}");
                 assert!(text.lines().count() <= MOST_LINES, "{ports}, {width}:\n{text}");
                 assert!(text.contains("    →    kill -USR1 10"), "{text}");
@@ -294,14 +311,26 @@ mod tests {
         let (_, sentence) = headline(&verdict);
         assert!(sentence.starts_with("1 problem on 1 haproxy; p: declared ports"), "{sentence}");
         assert!(sentence.ends_with("First: kill -USR1 10"), "{sentence}");
-        let text = crate::report::table::table(&verdict, PLAIN, 80);
+        let text = crate::report::table::table(&verdict, &Marks::default(), PLAIN, 80);
         let above = text.lines().take_while(|line| !line.starts_with("haproxy p")).count();
         assert!(above <= 24, "{above} lines:\n{text}");
     }
 
     #[test]
+    fn many_causes_that_ended_are_counted() {
+        let mut follower = Follower::default();
+        follower.follow(&pile_up(1, 40));
+        let (nothing, before) =
+            (Verdict { taken: 2000.0, ..Verdict::default() }, Verdict::default());
+        let changes = follower.follow(&nothing);
+        let text = ended(&Marks::since(Some(&before), &changes), PLAIN, 80);
+        assert_eq!(text.matches("ENDED port_stale_listener  p, haproxy stale pid ").count(), 10);
+        assert!(text.ends_with("\nand 30 more have ended\n"), "{text}");
+    }
+
+    #[test]
     fn many_causes_of_one_kind_are_folded() {
-        let text = causes(&pile_up(1, 40), PLAIN, 80);
+        let text = causes(&pile_up(1, 40), &Marks::default(), PLAIN, 80);
         assert_eq!(text.matches("CRITICAL").count(), MOST_ALIKE, "{text}");
         let end = "and 35 more port_stale_listener of p (all: --output json)\n";
         assert!(text.ends_with(end), "{text}");

@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use super::causes::{causes, headline};
+use super::causes::{causes, ended, headline};
 use super::expired;
-use super::ranges::ranges_by;
+use super::marks::{Marks, port_rows};
 use super::text::{Paint, Tint, age, counted, lines, list, more, printable, wrap};
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::{PortKey, ProcessView, ServiceVerdict, StaleState, Verdict};
@@ -19,9 +19,10 @@ const MAX_PIDS: usize = 3;
 /// With more services than this, those that are well take one line each.
 const MOST_IN_FULL: usize = 10;
 
-/// The whole report, in lines of at most `width` characters unless a word is longer.
+/// The whole report, in lines of at most `width` characters unless a word is longer. A `*` stands before
+/// the lines that are marked.
 #[must_use]
-pub fn table(verdict: &Verdict, paint: Paint, width: usize) -> String {
+pub fn table(verdict: &Verdict, marks: &Marks<'_>, paint: Paint, width: usize) -> String {
     let mut text = String::new();
     if verdict.services.is_empty() {
         text.push_str("no HAProxy runs on this host\n");
@@ -30,10 +31,13 @@ pub fn table(verdict: &Verdict, paint: Paint, width: usize) -> String {
         for line in wrap(&sentence, width) {
             let _ = writeln!(text, "{}", paint.tint(tint, &line));
         }
-        let causes = causes(verdict, paint, width);
+        let causes = causes(verdict, marks, paint, width);
         if !causes.is_empty() {
             let _ = write!(text, "\n{causes}");
         }
+    }
+    if !marks.ended.is_empty() {
+        let _ = write!(text, "\n{}", ended(marks, paint, width));
     }
     let is_well = |one: &ServiceVerdict| one.up == Some(true) && one.causes.is_empty();
     let folds = verdict.services.len() > MOST_IN_FULL;
@@ -41,7 +45,7 @@ pub fn table(verdict: &Verdict, paint: Paint, width: usize) -> String {
         verdict.services.iter().partition(|one| folds && is_well(one));
     for one in ill {
         text.push('\n');
-        service(&mut text, one, verdict.taken, paint, width);
+        service(&mut text, one, (marks, verdict.taken), paint, width);
     }
     if !well.is_empty() {
         let count = counted(well.len(), "haproxy is well", "haproxys are well");
@@ -54,7 +58,13 @@ pub fn table(verdict: &Verdict, paint: Paint, width: usize) -> String {
     text
 }
 
-fn service(text: &mut String, service: &ServiceVerdict, now: f64, paint: Paint, width: usize) {
+fn service(
+    text: &mut String,
+    service: &ServiceVerdict,
+    (marks, now): (&Marks<'_>, f64),
+    paint: Paint,
+    width: usize,
+) {
     let (up, tint) = match service.up {
         Some(true) => ("up", Tint::Good),
         Some(false) => ("down", Tint::Bad),
@@ -73,11 +83,17 @@ fn service(text: &mut String, service: &ServiceVerdict, now: f64, paint: Paint, 
     if !words.is_empty() {
         lines(text, "  ", &words.join(", "), width);
     }
-    processes(text, service, now, paint, width);
-    ports(text, service, width, paint);
+    processes(text, service, (marks, now), paint, width);
+    ports(text, service, marks, paint, width);
 }
 
-fn processes(text: &mut String, service: &ServiceVerdict, now: f64, paint: Paint, width: usize) {
+fn processes(
+    text: &mut String,
+    service: &ServiceVerdict,
+    (marks, now): (&Marks<'_>, f64),
+    paint: Paint,
+    width: usize,
+) {
     let mut shown: Vec<&ProcessView> = service.processes.iter().collect();
     shown.sort_by_key(|process| (process.generation, process.role, process.id));
     let rows = shown.iter().take(MAX_ROWS).map(|process| {
@@ -104,19 +120,32 @@ fn processes(text: &mut String, service: &ServiceVerdict, now: f64, paint: Paint
             age(now - process.started),
             [superseded, connections].into_iter().flatten().collect::<Vec<_>>().join(", "),
         ];
-        (tint, cells)
+        (marks.process(service, process), tint, cells)
     });
     if !shown.is_empty() {
-        columns(text, &["PID", "ROLE", "GENERATION", "STATE", "AGE", ""], rows, paint, width);
+        marked_columns(
+            text,
+            &["PID", "ROLE", "GENERATION", "STATE", "AGE", ""],
+            rows,
+            paint,
+            width,
+        );
     }
     count_rest(text, shown.len(), MAX_ROWS, "processes");
 }
 
-fn ports(text: &mut String, service: &ServiceVerdict, width: usize, paint: Paint) {
-    // Ports that differ only in their number share a row.
-    let groups = ranges_by(service.ports.iter().map(|p| (&p.key, (p.generation, &p.pids))));
+fn ports(
+    text: &mut String,
+    service: &ServiceVerdict,
+    marks: &Marks<'_>,
+    paint: Paint,
+    width: usize,
+) {
+    let before = marks.port_rows(service);
+    let groups = port_rows(service);
     let count = groups.len();
     let rows = groups.into_iter().take(MAX_ROWS).map(|group| {
+        let is_marked = before.as_ref().is_some_and(|before| !before.contains(&group));
         let PortKey { protocol, address, interface, netns, .. } = group.first;
         let (generation, pids) = group.common;
         let mut place = address.to_string();
@@ -135,10 +164,16 @@ fn ports(text: &mut String, service: &ServiceVerdict, width: usize, paint: Paint
             shortened(pids),
             numbers,
         ];
-        (stale.then_some(Tint::Bad), cells)
+        (is_marked, stale.then_some(Tint::Bad), cells)
     });
     if count > 0 {
-        columns(text, &["PROTO", "ADDRESS", "GENERATION", "PIDS", "PORTS"], rows, paint, width);
+        marked_columns(
+            text,
+            &["PROTO", "ADDRESS", "GENERATION", "PIDS", "PORTS"],
+            rows,
+            paint,
+            width,
+        );
     }
     count_rest(text, count, MAX_ROWS, "groups of ports");
 }
@@ -188,10 +223,22 @@ pub(super) fn columns(
     paint: Paint,
     width: usize,
 ) {
+    let rows = rows.map(|(tint, cells)| (false, tint, cells));
+    marked_columns(text, heads, rows, paint, width);
+}
+
+/// The same, with a `*` before the rows that are marked.
+fn marked_columns(
+    text: &mut String,
+    heads: &[&str],
+    rows: impl Iterator<Item = (bool, Option<Tint>, Vec<String>)>,
+    paint: Paint,
+    width: usize,
+) {
     let heads = heads.iter().map(|head| (*head).to_owned()).collect();
-    let rows: Vec<_> = std::iter::once((Some(Tint::Faint), heads)).chain(rows).collect();
+    let rows: Vec<_> = std::iter::once((false, Some(Tint::Faint), heads)).chain(rows).collect();
     let mut widths: Vec<usize> = Vec::new();
-    for (_, cells) in &rows {
+    for (.., cells) in &rows {
         for (index, cell) in cells.iter().enumerate() {
             let wide = cell.chars().count();
             match widths.get_mut(index) {
@@ -200,9 +247,9 @@ pub(super) fn columns(
             }
         }
     }
-    for (tint, cells) in rows {
+    for (is_marked, tint, cells) in rows {
         let Some((last, firsts)) = cells.split_last() else { continue };
-        let mut line = String::from("  ");
+        let mut line = String::from(if is_marked { "* " } else { "  " });
         for (cell, width) in firsts.iter().zip(&widths) {
             let _ = write!(line, "{cell:width$}  ");
         }
@@ -230,9 +277,10 @@ const BELOW: usize = 9;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::changes::Follower;
     use crate::model::ConnectionState::Established;
     use crate::policy::{Ignore, Policy, Until};
-    use crate::stage::{Film, actor};
+    use crate::stage::{Actor, Film, actor};
 
     const PLAIN: Paint = Paint { colour: false };
 
@@ -246,7 +294,7 @@ mod tests {
         film.see(1000.0, &[draining(), stranded(), new()]);
         let verdict = film.see(1100.0, &[draining(), stranded(), new()]);
         for width in [80, 120] {
-            let text = table(&verdict, PLAIN, width);
+            let text = table(&verdict, &Marks::default(), PLAIN, width);
             assert!(text.starts_with("1 problem on 1 haproxy; p: "), "{text}");
             assert!(text.contains("\n\nCRITICAL port_s"), "{text}");
             assert!(text.contains("    →    kill -USR1 10"), "{text}");
@@ -257,13 +305,48 @@ mod tests {
             }
             assert!(!text.contains('\x1b'));
         }
-        assert!(table(&verdict, Paint { colour: true }, 80).contains("\x1b[1;31mCRITICAL"));
+        assert!(
+            table(&verdict, &Marks::default(), Paint { colour: true }, 80)
+                .contains("\x1b[1;31mCRITICAL")
+        );
+    }
+
+    #[test]
+    fn a_star_stands_before_what_changed_and_an_ended_cause_is_shown_once() {
+        let line = "haproxy -D -f /a.cfg -p /run/p";
+        let old = || actor(10, 100, line).tcp(80, 1);
+        let new = || actor(11, 200, &format!("{line} -sf 9")).tcp(81, 2);
+        let (mut film, mut follower) = (Film::default(), Follower::with_pending());
+        let mut before: Option<Verdict> = None;
+        let mut draw = |taken: f64, actors: &[Actor]| {
+            let verdict = film.see(taken, actors);
+            let changes = follower.follow(&verdict);
+            let text = table(&verdict, &Marks::since(before.as_ref(), &changes), PLAIN, 80);
+            before = Some(verdict);
+            text
+        };
+        let starred = |text: &str| {
+            let lines = text.lines().filter(|line| line.starts_with('*'));
+            lines.map(|line| line.split_whitespace().nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(starred(&draw(1000.0, &[old(), new()])), none);
+        let fires = draw(1001.0, &[old(), new()]);
+        assert_eq!(starred(&fires), ["CRITICAL"], "{fires}");
+        assert!(!fires.contains("ENDED"), "{fires}");
+        assert_eq!(starred(&draw(1030.0, &[old(), new()])), none);
+        let ended = draw(1040.0, &[new(), actor(12, 1035, line).tcp(81, 2)]);
+        let line = "ENDED port_stale_listener  p, haproxy stale pid 10, after 14m 0s\n";
+        assert!(ended.contains(&format!("\n\n{line}\n")), "{ended}");
+        assert!(starred(&ended).contains(&"12".to_owned()), "{ended}");
+        assert!(ended.contains("\n* tcp "), "{ended}");
+        assert!(!draw(1041.0, &[new()]).contains("ENDED"));
     }
 
     #[test]
     fn an_empty_host_has_one_line() {
         let verdict = Film::default().see(1000.0, &[]);
-        assert_eq!(table(&verdict, PLAIN, 80), "no HAProxy runs on this host\n");
+        assert_eq!(table(&verdict, &Marks::default(), PLAIN, 80), "no HAProxy runs on this host\n");
     }
 
     #[test]
@@ -272,8 +355,8 @@ mod tests {
         let mut policy = Policy::default();
         policy.defaults.ignore = vec![Ignore { until, ..Ignore::default() }];
         let mut film = Film::with(policy);
-        assert!(!table(&film.see(999.0, &[]), PLAIN, 100).contains("expired"));
-        let text = table(&film.see(1004.0, &[]), PLAIN, 100);
+        assert!(!table(&film.see(999.0, &[]), &Marks::default(), PLAIN, 100).contains("expired"));
+        let text = table(&film.see(1004.0, &[]), &Marks::default(), PLAIN, 100);
         let line =
             "an ignore entry of defaults has expired: every kind, until 2027-03-01 (4s ago)\n";
         assert!(text.ends_with(&format!("\n\n{line}")), "{text}");

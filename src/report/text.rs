@@ -103,6 +103,16 @@ pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
+/// Text cut to `width` characters.
+#[must_use]
+pub fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
 /// Breaks text at spaces into lines of at most `width` characters. A longer word stays whole.
 #[must_use]
 pub fn wrap(text: &str, width: usize) -> Vec<String> {

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 
 use crate::judge::verdict::Verdict;
 use crate::metrics::Exposition;
+use crate::report::events::Events;
 use crate::report::inspect_json;
+use crate::report::page::filter::Filter;
 use crate::report::page::landing;
 
 /// The pages of one sample.
@@ -24,6 +26,7 @@ pub struct Page {
     /// When the page was made, to know the age of the sample.
     pub rendered: Instant,
     verdict: Verdict,
+    events: Events,
     telemetry_path: String,
     metrics_gzip: OnceLock<Bytes>,
     person: OnceLock<Markup>,
@@ -34,11 +37,17 @@ impl Page {
     /// Takes the results of a sample. Each other form of the page is rendered at the first request
     /// for it and kept for the next ones, because most samples are never asked for all forms.
     #[must_use]
-    pub fn new(metrics: Exposition, verdict: Verdict, telemetry_path: &str) -> Page {
+    pub fn new(
+        metrics: Exposition,
+        verdict: Verdict,
+        events: Events,
+        telemetry_path: &str,
+    ) -> Page {
         Page {
             metrics: metrics.metrics,
             rendered: Instant::now(),
             verdict,
+            events,
             telemetry_path: telemetry_path.to_owned(),
             metrics_gzip: OnceLock::new(),
             person: OnceLock::new(),
@@ -53,7 +62,13 @@ impl Page {
 
     /// Returns the content of the page for a person, without the age of the sample.
     pub fn person(&self) -> &Markup {
-        self.person.get_or_init(|| landing::content(&self.verdict, &self.telemetry_path))
+        self.person.get_or_init(|| self.filtered(&Filter::default()))
+    }
+
+    /// Renders the part of the page for a person that the filter takes. Nothing of it is kept, because
+    /// a client can name filters without end.
+    pub fn filtered(&self, filter: &Filter) -> Markup {
+        landing::content(&self.verdict, &self.events, filter, &self.telemetry_path)
     }
 
     /// Returns the state as JSON, in the form of `inspect --output json`.

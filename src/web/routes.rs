@@ -10,6 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::body::Chunks;
 use super::page::{Page, Settings};
+use crate::report::page::filter::Filter;
 use crate::report::page::landing;
 use crate::report::runbooks;
 
@@ -63,7 +64,7 @@ pub fn answer<B>(
         return respond(StatusCode::OK, TEXT, [Bytes::from_static(runbook.as_bytes())]);
     }
     match path {
-        "/" => person(settings, page),
+        "/" => person(settings, page, &Filter::from_query(request.uri().query())),
         HEALTHY => text(StatusCode::OK, "healthy\n"),
         READY => ready(settings, page),
         STATE => match page {
@@ -114,13 +115,14 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     best.unwrap_or(false)
 }
 
-/// The page for a person. The age of the sample is computed for each request; the content is
-/// rendered once.
-fn person(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
+/// The page for a person. The age of the sample is computed for each request; the whole content is
+/// rendered once, and a part of it for each request.
+fn person(settings: &Settings, page: Option<&Page>, filter: &Filter) -> Response<Chunks> {
     let age = page.map(|page| page.rendered.elapsed());
     let late = age.is_some_and(|age| age > settings.late_after());
     let document = match page {
-        Some(page) => landing::document(age, late, page.person()),
+        Some(page) if filter.is_empty() => landing::document(age, late, page.person()),
+        Some(page) => landing::document(age, late, &page.filtered(filter)),
         None => landing::document(None, false, &landing::no_content(&settings.telemetry_path)),
     };
     let mut response = respond(StatusCode::OK, HTML, [document.into()]);
@@ -182,6 +184,7 @@ mod tests {
     use super::*;
     use crate::judge::verdict::Verdict;
     use crate::metrics::Exposition;
+    use crate::report::events::Events;
     use flate2::read::GzDecoder;
     use std::io::Read as _;
     use std::time::{Duration, Instant};
@@ -198,7 +201,7 @@ mod tests {
 
     fn page(age: u64) -> Page {
         let metrics = Exposition { metrics: vec!["a 1\n".into()] };
-        let mut page = Page::new(metrics, Verdict::default(), "/metrics");
+        let mut page = Page::new(metrics, Verdict::default(), Events::default(), "/metrics");
         page.rendered = Instant::now().checked_sub(Duration::from_secs(age)).unwrap();
         page
     }
@@ -217,6 +220,9 @@ mod tests {
             (Method::GET, "/metrics", None, 503),
             (Method::POST, "/metrics", Some(&fresh), 405),
             (Method::GET, "/", None, 200),
+            (Method::GET, "/?haproxy=lb&kind=%ff", None, 200),
+            (Method::GET, "/?haproxy=no+such&kind=none", Some(&fresh), 200),
+            (Method::POST, "/?haproxy=lb", Some(&fresh), 405),
             (Method::GET, "/state.json", None, 503),
             (Method::GET, "/state.json", Some(&fresh), 200),
             (Method::GET, "/runbooks/port_blocked", None, 200),
@@ -271,7 +277,7 @@ mod tests {
     fn the_compressed_page_is_the_page() {
         let parts = ["a 1\n".repeat(100_000), "b{x=\"ü\"} 2\n".to_owned()];
         let metrics = Exposition { metrics: parts.iter().cloned().map(Bytes::from).collect() };
-        let page = Page::new(metrics, Verdict::default(), "/metrics");
+        let page = Page::new(metrics, Verdict::default(), Events::default(), "/metrics");
         let packed = page.metrics_gzip();
         let mut text = String::new();
         GzDecoder::new(packed.as_ref()).read_to_string(&mut text).unwrap();

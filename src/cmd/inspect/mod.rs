@@ -1,6 +1,7 @@
 //! `inspect`: the state of this host, once or repeatedly.
 
 mod port;
+mod screen;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::thread;
@@ -9,36 +10,39 @@ use std::time::Duration;
 use super::{ANOMALIES, BLIND, Error, OK};
 use crate::cli::{Inspect, Options, Output};
 use crate::judge::cause;
+use crate::judge::changes::Follower;
 use crate::judge::verdict::Verdict;
 use crate::model::Snapshot;
 use crate::policy::Ignore;
+use crate::report::marks::Marks;
 use crate::report::text::Paint;
 use crate::report::{self, causes, table};
 use crate::watch::Watcher;
 
 /// The time between the two samples that an anomaly must be in.
 const BETWEEN_SAMPLES: Duration = Duration::from_secs(1);
-/// Moves the cursor home and clears the screen below it.
-const REPAINT: &str = "\x1b[H\x1b[2J";
 
-/// Samples twice and prints the state; with `--watch` it repeats that until it is interrupted.
+/// Samples twice and prints the state; with `--watch` it repeats that until it is interrupted. On a
+/// terminal it then draws each state over the last one and marks what has changed.
 pub fn run(options: &Options, inspect: &Inspect) -> Result<u8, Error> {
     let config = super::load(options.config_file.as_deref())?;
     let mut watcher = Watcher::new(super::paths(options), config)?;
     watcher.look();
-    let terminal = std::io::stdout().is_terminal();
+    let redraws = inspect.watch && std::io::stdout().is_terminal();
+    let (mut follower, mut drawn) = (Follower::with_pending(), None);
     loop {
         thread::sleep(BETWEEN_SAMPLES);
         let (snapshot, mut verdict) = watcher.observe();
         choose(inspect, &mut verdict)?;
-        let (mut answer, blind) = answer(options, inspect, &mut watcher, &snapshot, &verdict);
-        if inspect.watch && terminal {
-            answer.insert_str(0, REPAINT);
-        }
+        let changes = follower.follow(&verdict);
+        let marks = if redraws { Marks::since(drawn.as_ref(), &changes) } else { Marks::default() };
+        let (answer, blind) = answer(options, inspect, &mut watcher, (&snapshot, &verdict), &marks);
+        let answer = if redraws { screen::redraw(&answer, rows(inspect)) } else { answer };
         let mut stdout = std::io::stdout();
         stdout.write_all(answer.as_bytes())?;
         stdout.flush()?;
         if inspect.watch {
+            drawn = Some(verdict);
             continue;
         }
         if inspect.output == Output::Json {
@@ -79,31 +83,39 @@ fn choose(inspect: &Inspect, verdict: &mut Verdict) -> Result<(), Error> {
     Ok(())
 }
 
+/// The rows to draw a table in: those of the terminal. JSON is never cut.
+fn rows(inspect: &Inspect) -> Option<usize> {
+    super::terminal_rows().filter(|_| inspect.output == Output::Table)
+}
+
 /// Returns the answer, and whether a use of the port could not be read.
 fn answer(
     options: &Options,
     inspect: &Inspect,
     watcher: &mut Watcher,
-    snapshot: &Snapshot,
-    verdict: &Verdict,
+    (snapshot, verdict): (&Snapshot, &Verdict),
+    marks: &Marks<'_>,
 ) -> (String, bool) {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let (paint, width) = (Paint { colour }, super::terminal_width());
+    // A line that fills the last column could not be cleared behind its end.
+    let (paint, width) = (Paint { colour }, super::terminal_width() - usize::from(inspect.watch));
     if let Some(number) = inspect.port {
         let report = port::report(options, watcher, snapshot, verdict, number);
         let blind = !report.unseen.is_empty();
         let text = match inspect.output {
             Output::Json => format!("{:#}\n", report::port::json(&report)),
             Output::Table => {
-                let causes = causes::causes(verdict, paint, width);
-                causes + &report::port::text(&report, paint, width)
+                let causes = causes::causes(verdict, marks, paint, width);
+                causes
+                    + &causes::ended(marks, paint, width)
+                    + &report::port::text(&report, paint, width)
             }
         };
         return (text, blind);
     }
     let text = match inspect.output {
         Output::Json => format!("{:#}\n", report::inspect_json(verdict)),
-        Output::Table => table::table(verdict, paint, width),
+        Output::Table => table::table(verdict, marks, paint, width),
     };
     (text, false)
 }

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::filter::{Filter, kind_link};
 use super::times::ago;
 use crate::judge::verdict::Cause;
 use crate::report::causes::ports_of;
@@ -10,12 +11,13 @@ use crate::report::text::{counted, more, printable};
 /// The number of causes of a service that the page shows before it counts the rest.
 const MOST_CAUSES: usize = 50;
 
-/// Renders the causes of a service.
-pub fn causes(causes: &[Cause], now: f64) -> Markup {
+/// Renders the causes of a service that the filter takes.
+pub fn causes(causes: &[Cause], filter: &Filter, now: f64) -> Markup {
+    let causes: Vec<&Cause> = causes.iter().filter(|cause| filter.takes_cause(cause)).collect();
     html! {
         h3 { "Problems" }
         @if causes.is_empty() { p { "None." } }
-        @for cause in causes.iter().take(MOST_CAUSES) { (article(cause, now)) }
+        @for cause in causes.iter().copied().take(MOST_CAUSES) { (article(cause, now)) }
         @if let Some(more) = more(causes.len(), MOST_CAUSES, "problems; inspect --output json lists them all") {
             p { (more) }
         }
@@ -23,13 +25,12 @@ pub fn causes(causes: &[Cause], now: f64) -> Markup {
 }
 
 fn article(cause: &Cause, now: f64) -> Markup {
-    let others = cause.kinds.iter().filter(|kind| **kind != cause.kind);
-    let others: Vec<&str> = others.map(|kind| kind.as_str()).collect();
+    let others: Vec<_> = cause.kinds.iter().filter(|kind| **kind != cause.kind).collect();
     html! {
         article class=(cause.severity.as_str()) id={ "cause-" (cause.id) } {
             h4 {
                 span.severity { (cause.severity.as_str()) }
-                " " a href={ "/runbooks/" (cause.kind.as_str()) } { (cause.kind.as_str()) }
+                " " (kind_link(cause.kind))
                 @if !cause.subject.is_empty() { ": " (printable(&cause.subject)) }
             }
             p {
@@ -42,9 +43,18 @@ fn article(cause: &Cause, now: f64) -> Markup {
             }
             ul {
                 @for fact in &cause.evidence { li { (printable(fact)) } }
-                @if !others.is_empty() { li { "also " (others.join(", ")) } }
+                @if !others.is_empty() {
+                    li {
+                        "also "
+                        @for (place, kind) in others.iter().enumerate() {
+                            @if place > 0 { ", " }
+                            (kind_link(**kind))
+                        }
+                    }
+                }
             }
             p { b { "Do:" } " " (printable(&cause.advice)) }
+            p { a href={ "/runbooks/" (cause.kind.as_str()) } { "Runbook" } }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `/`: the page for a person. Problems first, then processes and ports; no script, nothing
-//! fetched.
+//! `/`: the page for a person. Problems first, then processes and ports, the last events at the foot; no
+//! script, nothing fetched.
 //!
 //! maud checks the templates at compile time and escapes every value. Control characters are left
 //! to [`printable`], because a process may have any name.
@@ -9,24 +9,25 @@ use std::time::Duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::causes::causes;
+use super::events::events;
+use super::filter::{Filter, haproxy_link};
+use super::tables::{ports, processes};
 use super::times::ago;
 use crate::build_info;
 use crate::haproxy::lineage::identity::Shown;
-use crate::judge::verdict::{Port, ProcessView, ServiceVerdict, Verdict};
+use crate::judge::verdict::{ServiceVerdict, Verdict};
+use crate::report::events::Events;
 use crate::report::expired;
-use crate::report::ranges::ranges_by;
-use crate::report::text::{age, counted, list, more, printable};
+use crate::report::text::{age, counted, printable};
 
 const STYLE: &str = include_str!("landing.css");
 
 /// The page's content security policy: it permits the page's own style sheet, by its hash, and
 /// nothing else.
 pub const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-tCndADzIvyOvdwLG3PQPOr6PZRGF/28aY535p5pXhFA='; \
+    style-src 'sha256-IO8xsu8PWbIMXeO7YrbVweDUDpe7NL9trxw0DIQCDMw='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The longest table of ports that a person would read.
-const MAX_PORT_ROWS: usize = 500;
 /// The longest list of what could not be read.
 const MAX_UNREADABLE: usize = 100;
 
@@ -77,25 +78,33 @@ pub fn no_content(telemetry_path: &str) -> Markup {
     }
 }
 
-/// The content of the page.
+/// The content of the page, or of the part of it that the filter takes.
 #[must_use]
-pub fn content(verdict: &Verdict, telemetry_path: &str) -> Markup {
-    let services = worst_first(verdict);
+pub fn content(
+    verdict: &Verdict,
+    last_events: &Events,
+    filter: &Filter,
+    telemetry_path: &str,
+) -> Markup {
+    let services = worst_first(verdict, filter);
     html! {
         main {
-            (summary(&services))
-            (expired_ignores(verdict))
+            @if !filter.is_empty() { (filter.note(verdict)) }
+            @if filter.is_empty() || !services.is_empty() { (summary(&services, filter)) }
+            (expired_ignores(verdict, filter))
             (unreadable(verdict))
             @for (number, one) in services.iter().enumerate() {
-                (service(one, number, verdict.taken))
+                (service(one, number, filter, verdict.taken))
             }
+            (events(last_events, filter, verdict.taken))
         }
         (footer(telemetry_path))
     }
 }
 
-fn worst_first(verdict: &Verdict) -> Vec<&ServiceVerdict> {
-    let mut services: Vec<_> = verdict.services.iter().collect();
+fn worst_first<'v>(verdict: &'v Verdict, filter: &Filter) -> Vec<&'v ServiceVerdict> {
+    let mut services: Vec<_> =
+        verdict.services.iter().filter(|service| filter.takes(service)).collect();
     services.sort_by_key(|service| {
         let severities = service.causes.iter().filter(|c| !c.pending).map(|cause| cause.severity);
         severities.min().map_or(u8::MAX, |worst| worst as u8)
@@ -121,10 +130,10 @@ fn footer(telemetry_path: &str) -> Markup {
     }
 }
 
-fn summary(services: &[&ServiceVerdict]) -> Markup {
+fn summary(services: &[&ServiceVerdict], filter: &Filter) -> Markup {
+    let firing = |service| counts(service, filter).0;
     let all_firing: usize = services.iter().map(|service| firing(service)).sum();
-    let all: usize = services.iter().map(|service| service.causes.len()).sum();
-    let pending = all - all_firing;
+    let pending: usize = services.iter().map(|service| counts(service, filter).1).sum();
     html! {
         p {
             @if services.is_empty() {
@@ -151,9 +160,10 @@ fn summary(services: &[&ServiceVerdict]) -> Markup {
     }
 }
 
-fn expired_ignores(verdict: &Verdict) -> Markup {
+fn expired_ignores(verdict: &Verdict, filter: &Filter) -> Markup {
+    let ignores = verdict.expired_ignores.iter();
     html! {
-        @for ignore in &verdict.expired_ignores {
+        @for ignore in ignores.filter(|ignore| filter.takes_haproxy(ignore.haproxy.as_deref())) {
             p { strong { (expired::line(ignore, verdict.taken)) } "." }
         }
     }
@@ -181,15 +191,17 @@ fn unreadable(verdict: &Verdict) -> Markup {
     }
 }
 
-fn service(service: &ServiceVerdict, number: usize, now: f64) -> Markup {
+fn service(service: &ServiceVerdict, number: usize, filter: &Filter, now: f64) -> Markup {
     let id = format!("haproxy-{number}");
     html! {
         section aria-labelledby=(id) {
-            h2 id=(id) { (printable(&service.name)) }
+            h2 id=(id) { (haproxy_link(&service.name)) }
             (facts(service, now))
-            (causes(&service.causes, now))
-            (processes(&service.processes, now))
-            (ports(&service.ports))
+            (causes(&service.causes, filter, now))
+            @if !filter.has_kind() {
+                (processes(&service.processes, now))
+                (ports(&service.ports))
+            }
         }
     }
 }
@@ -224,110 +236,26 @@ fn facts(service: &ServiceVerdict, now: f64) -> Markup {
     }
 }
 
-fn processes(processes: &[ProcessView], now: f64) -> Markup {
-    html! {
-        h3 { "Processes" }
-        @if processes.is_empty() {
-            p { "None: it is gone." }
-        } @else {
-            div.wide role="region" aria-label="Processes" tabindex="0" {
-                table {
-                    thead {
-                        tr {
-                            th.number scope="col" { "pid" }
-                            th scope="col" { "role" }
-                            th scope="col" { "generation" }
-                            th scope="col" { "age" }
-                            th scope="col" { "stale for" }
-                            th scope="col" { "connections" }
-                            th.number scope="col" { "descriptors" }
-                            th.number scope="col" { "memory" }
-                        }
-                    }
-                    tbody {
-                        @for process in processes { (process_row(process, now)) }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn process_row(process: &ProcessView, now: f64) -> Markup {
-    let connections = process.connections.map(|connections| {
-        let named = connections.named().into_iter().filter(|(_, count)| *count > 0);
-        let named: Vec<_> = named.map(|(state, count)| format!("{count} {state}")).collect();
-        if named.is_empty() { "none".to_owned() } else { named.join(", ") }
-    });
-    html! {
-        tr {
-            td.number { (process.id.pid) }
-            td { (process.role.as_str()) }
-            td {
-                (process.generation.as_str())
-                @if let Some(state) = process.state { ", " (state.as_str()) }
-            }
-            td { (ago(process.started, now)) }
-            td { @if let Some(how) = process.superseded { (ago(how.since, now)) } }
-            td { @if let Some(connections) = connections { (connections) } }
-            td.number {
-                @if let Some(open) = process.open_fds {
-                    (open)
-                    @if let Some(max) = process.max_fds { " of " (max) }
-                }
-            }
-            td.number {
-                @if let Some(bytes) = process.anonymous_memory_bytes { (bytes >> 20) " MiB" }
-            }
-        }
-    }
-}
-
-fn ports(ports: &[Port]) -> Markup {
-    let rows = ranges_by(ports.iter().map(|port| (&port.key, (port.generation, &port.pids))));
-    html! {
-        h3 { "Ports" }
-        @if rows.is_empty() {
-            p { "None." }
-        } @else {
-            div.wide role="region" aria-label="Ports" tabindex="0" {
-                table {
-                    thead {
-                        tr {
-                            th scope="col" { "listens on" }
-                            th scope="col" { "generation" }
-                            th scope="col" { "pids" }
-                        }
-                    }
-                    tbody {
-                        @for row in rows.iter().take(MAX_PORT_ROWS) {
-                            tr {
-                                td { (row.to_string()) }
-                                td { (row.common.0.as_str()) }
-                                td { (list(row.common.1, " ")) }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        @if let Some(more) = more(rows.len(), MAX_PORT_ROWS, "rows; inspect lists them all") {
-            p { (more) }
-        }
-    }
-}
-
-/// The number of causes that are not pending.
-fn firing(service: &ServiceVerdict) -> usize {
-    service.causes.iter().filter(|cause| !cause.pending).count()
+/// The number of causes that fire and that are pending, among those that the filter takes.
+fn counts(service: &ServiceVerdict, filter: &Filter) -> (usize, usize) {
+    let taken = service.causes.iter().filter(|cause| filter.takes_cause(cause));
+    let (pending, firing): (Vec<_>, Vec<_>) = taken.partition(|cause| cause.pending);
+    (firing.len(), pending.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::changes::Follower;
     use crate::model::{Unreadable, What};
     use crate::policy::{Ignore, Until};
+    use crate::report::events::Event;
+    use crate::stage::{Film, actor};
     use base64::prelude::{BASE64_STANDARD, Engine as _};
+
+    fn whole(verdict: &Verdict, telemetry_path: &str) -> Markup {
+        content(verdict, &Events::default(), &Filter::default(), telemetry_path)
+    }
 
     #[test]
     fn the_policy_names_the_hash_of_the_style_sheet() {
@@ -343,7 +271,7 @@ mod tests {
             subject: "<script>\u{7}".to_owned(),
             reason: "needs CAP_SYS_PTRACE".to_owned(),
         }];
-        let content = content(&Verdict { unreadable, ..Verdict::default() }, "/m&\"m");
+        let content = whole(&Verdict { unreadable, ..Verdict::default() }, "/m&\"m");
         let page = document(None, false, &content);
         assert!(
             page.contains("descriptors of &lt;script&gt;\\u{7}: needs CAP_SYS_PTRACE"),
@@ -356,12 +284,103 @@ mod tests {
         );
     }
 
+    /// Two services with a stale listener each; one of them has an idle process too.
+    fn two_services() -> (Verdict, Events) {
+        let line = |name: &str| format!("haproxy -D -f /{name}.cfg -p /run/{name}");
+        let old =
+            |pid, name: &str| actor(pid, 100, &line(name)).tcp(8000, u64::from(pid.unsigned_abs()));
+        let new = |pid, name: &str, port| {
+            actor(pid, 500, &format!("{} -sf 9", line(name))).tcp(port, u64::from(port))
+        };
+        let actors = || {
+            [old(10, "a"), new(11, "a", 8001), old(20, "b&<b>"), new(21, "b&<b>", 8002)]
+                .into_iter()
+                .chain([actor(19, 50, &line("b&<b>"))])
+                .collect::<Vec<_>>()
+        };
+        let (mut film, mut follower) = (Film::default(), Follower::default());
+        let mut events = Events::default();
+        let mut see = |taken: f64| {
+            let verdict = film.see(taken, &actors());
+            let changes = follower.follow(&verdict);
+            for change in &changes {
+                events.add(Event::of(change, taken));
+            }
+            verdict
+        };
+        see(1000.0);
+        let verdict = see(1030.0);
+        events.add(Event::configuration_read(false, 1031.0));
+        (verdict, events)
+    }
+
+    #[test]
+    fn an_address_shows_a_part_of_the_page() {
+        let (verdict, events) = two_services();
+        let note = "This page shows only ";
+        let (a, b) = ("haproxy=a\">a</a></h2>", ">b&amp;&lt;b&gt;</a></h2>");
+        let stale = "/runbooks/port_stale_listener\"";
+        let idle = "/runbooks/process_idle\"";
+        let (ports, own) = ("<h3>Ports</h3>", "own configuration is invalid");
+        // Each row has a query, what the page shows, and what it does not show.
+        let table: [(&str, &[&str], &[&str]); 8] = [
+            ("", &[a, b, stale, idle, ports, own, "2 HAProxys, 3 problems."], &[note]),
+            (
+                "haproxy=a",
+                &[a, stale, ports, "the service <b>a</b>. <a href=\"/\">", "1 HAProxy, 1 problem."],
+                &[b, idle, own, "There is no"],
+            ),
+            ("haproxy=b%26%3Cb%3E", &[b, stale, idle, "<b>b&amp;&lt;b&gt;</b>"], &[a, own]),
+            (
+                "kind=process_idle",
+                &[b, idle, "of the kind <b>process_idle</b>", "1 HAProxy, 1 problem."],
+                &[a, stale, ports, own],
+            ),
+            ("kind=port_stale_listener", &[a, b, stale, "2 HAProxys, 2 problems."], &[idle]),
+            (
+                "haproxy=a&kind=process_idle",
+                &[a, "There is no such problem now."],
+                &[b, stale, idle],
+            ),
+            ("kind=port_split", &["There is no such problem now."], &[a, b, "No HAProxy runs"]),
+            (
+                "haproxy=%3Cb%3E%07&kind=x",
+                &["There is no such service: &lt;b&gt;\\u{7}", "There is no such kind: x", note],
+                &[a, b, "<b>\u{7}", "No HAProxy runs"],
+            ),
+        ];
+        for (query, shown, hidden) in table {
+            let filter = Filter::from_query(Some(query));
+            let page = content(&verdict, &events, &filter, "/metrics").into_string();
+            for wanted in shown {
+                assert!(page.contains(wanted), "{query}: {wanted} is not in\n{page}");
+            }
+            for unwanted in hidden {
+                assert!(!page.contains(unwanted), "{query}: {unwanted} is in\n{page}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_events_are_at_the_foot_newest_first() {
+        let (verdict, events) = two_services();
+        let page = content(&verdict, &events, &Filter::default(), "/metrics").into_string();
+        let (_, foot) = page.split_once("Last events</h2>").unwrap();
+        let newest = "1970-01-01 00:17:11 UTC</time> (0s ago): the exporter";
+        let began = ">a</a>: <a href=\"/?kind=port_stale_listener\">port_stale_listener</a> began";
+        let places = [newest, began, "</main>"].map(|words| foot.find(words));
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in\n{foot}");
+        assert_eq!(foot.matches("<li>").count(), 4, "{foot}");
+        let none = whole(&Verdict::default(), "/metrics").into_string();
+        assert!(none.contains("None since the exporter was started."), "{none}");
+    }
+
     #[test]
     fn an_expired_ignore_entry_is_shown() {
         let until = Some(Until { end: 1000.0, written: "2027-03-01".to_owned() });
         let expired_ignores = vec![Ignore { until, ..Ignore::default() }];
         let verdict = Verdict { taken: 1004.0, expired_ignores, ..Verdict::default() };
-        let page = content(&verdict, "/metrics").into_string();
+        let page = whole(&verdict, "/metrics").into_string();
         let line = "an ignore entry of defaults has expired: every kind, until 2027-03-01 (4s ago)";
         assert_eq!(page.matches(line).count(), 1, "{page}");
     }

@@ -1,5 +1,8 @@
 //! The page for a person.
 
 mod causes;
+mod events;
+pub mod filter;
 pub mod landing;
+mod tables;
 mod times;
