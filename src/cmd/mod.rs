@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::cli::{Options, Serve};
 use crate::config::{self, Config};
 use crate::model::UnixSeconds;
+use crate::sample::on_demand::executable::Unusable;
 use crate::sample::{self, Paths};
 use crate::web::Security;
 
@@ -69,9 +70,12 @@ pub enum Error {
         /// What is wrong with its value, and how to write it.
         why: String,
     },
-    /// `--binary` names something that is no usable HAProxy.
-    #[error(transparent)]
-    Program(#[from] check::BadProgram),
+    /// `--binary` names something that cannot be run.
+    #[error("--binary: {0}")]
+    Unusable(#[from] Unusable),
+    /// `--binary` names a program that does not answer `-v` as HAProxy does.
+    #[error("--binary: {0}")]
+    NoHaproxy(String),
     /// `--config.check` was given without a file.
     #[error("--config.check needs --config.file or --web.config.file")]
     NothingToCheck,

@@ -25,7 +25,6 @@ mod target;
 use std::io::{IsTerminal as _, Write as _};
 
 use self::answer::{Answer, unread_line, unreadable};
-pub use self::program::BadProgram;
 use self::program::Choice;
 use self::target::Target;
 use super::{ANOMALIES, BLIND, Error, OK, deadline};

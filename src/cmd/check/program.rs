@@ -12,13 +12,14 @@ use super::target::Target;
 use crate::check::Finding;
 use crate::check::oracle::{self, Answer};
 use crate::cli::{Check, Options};
+use crate::cmd::Error;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Declared, SourceFile, Version};
 use crate::haproxy::messages;
 use crate::haproxy::versions::{self, branch::Branch};
 use crate::model::{Process, Unreadable, What};
 use crate::report::candidate::Asked;
-use crate::sample::on_demand::executable::{self, Executable, Job, Outcome, Unusable};
+use crate::sample::on_demand::executable::{self, Executable, Job, Outcome};
 use crate::sample::on_demand::executables::{self, OnDisk};
 use crate::sample::paths::access::Reader;
 
@@ -48,24 +49,13 @@ pub enum Choice {
     NotWanted,
 }
 
-/// What is wrong with the executable that the caller named.
-#[derive(Debug, thiserror::Error)]
-pub enum BadProgram {
-    /// It cannot be run.
-    #[error("--binary: {0}")]
-    Unusable(#[from] Unusable),
-    /// It does not answer `-v` as HAProxy does.
-    #[error("--binary: {0}")]
-    NoHaproxy(String),
-}
-
 /// Chooses the HAProxy to ask about one configuration.
 pub fn choose(
     options: &Options,
     arguments: &Check,
     target: &Target,
     (host, files): (&Host, &[SourceFile]),
-) -> Result<Choice, BadProgram> {
+) -> Result<Choice, Error> {
     let caller = rustix::process::geteuid().as_raw();
     let running = target.service.as_deref().and_then(|name| host.service(name));
     let process = running.and_then(|running| host.processes(running).into_iter().next());
@@ -73,7 +63,7 @@ pub fn choose(
     let foreign = running.filter(|running| !is_callers(running, caller));
     if let Some(path) = &arguments.binary {
         let executable = Executable::named(path)?;
-        let version = ask_version(&executable, allowed).map_err(BadProgram::NoHaproxy)?;
+        let version = ask_version(&executable, allowed).map_err(Error::NoHaproxy)?;
         if let Some(foreign) = foreign {
             return Ok(Choice::LeftOut(format!("another user runs {}", foreign.name)));
         }
