@@ -241,6 +241,22 @@ mod tests {
         assert_eq!(verdict.services.len(), 2, "the process is shown under a name of its own");
     }
 
+    /// It holds listeners already, or not: nobody has looked yet.
+    #[test]
+    fn a_launcher_is_no_service_of_its_own() {
+        let line = "haproxy -D -f /a.cfg -p /run/p";
+        let serving = || actor(10, 1, line).tcp(80, 1);
+        let launcher = actor(20, 999, "haproxy -D -f /b.cfg -p /run/q").change(|process| {
+            process.session = 5;
+            process.sockets = None;
+        });
+        let mut film = Film::default();
+        film.see(990.0, &[serving()]);
+        let verdict = film.see(1000.0, &[serving(), launcher]);
+        let names: Vec<&str> = verdict.services.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["p"]);
+    }
+
     /// Between the end of the old daemon and the detaching of the new one, a sample may show neither.
     #[test]
     fn a_service_that_a_torn_sample_misses_is_not_down() {

@@ -287,7 +287,9 @@ impl<'a> Census<'a> {
             return members().any(stays);
         }
         let mut living = members().filter(|member| member.lives());
-        let unseen = generations.up.is_none();
+        // What a launcher holds may be unseen, but its child will be the service.
+        let launches = members().filter(|member| member.lives()).all(|member| member.launching);
+        let unseen = generations.up.is_none() && !launches;
         generations.up == Some(true) || unseen || living.all(stays)
     }
 

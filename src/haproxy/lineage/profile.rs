@@ -104,17 +104,15 @@ impl<'m, 'a> Profile<'m, 'a> {
         namespaces(self) == namespaces(other) && self.shares_view(other)
     }
 
-    /// Their pidfile is one file.
+    /// Their pidfile is one file. HAProxy removes it and makes it anew when it starts, so one path may have
+    /// been read as two files.
     fn shares_pidfile(&self, other: &Profile<'_, '_>) -> bool {
         let file = |profile: &Profile<'_, '_>| {
             profile.process().pidfile.as_ref().and_then(|pidfile| pidfile.file)
         };
         let (Some(own), Some(others)) = (&self.pidfile, &other.pidfile) else { return false };
         let named_alike = own == others && self.shares_view(other);
-        match (file(self), file(other)) {
-            (Some(one), Some(two)) => one == two,
-            _ => named_alike,
-        }
+        named_alike || (file(self).is_some() && file(self) == file(other))
     }
 
     /// They read the same files, and mean the same local peer.

@@ -164,6 +164,17 @@ mod tests {
                 TWO,
             ),
             (
+                "the second was making its pidfile anew while they were read",
+                each(pair(absolute, &bare(absolute)), |actor, name| {
+                    actor.change(|process| {
+                        let file = Some((1, u64::from(name.as_bytes()[0])));
+                        process.pidfile =
+                            Some(Pidfile { file, ..Pidfile::unread("/lb.pid".into()) });
+                    })
+                }),
+                ONE,
+            ),
+            (
                 "another session's cgroup",
                 each(pair(absolute, &bare(absolute)), |actor, name| {
                     actor.in_cgroup(&format!("/{name}"))
