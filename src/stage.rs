@@ -54,7 +54,6 @@ pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
             environment: Some(Environment::default()),
             cgroup: Some("/".to_owned()),
             users: Some(UserIds::all(0)),
-            is_unit_main: false,
             pid_namespace: Some(HERE),
             net_namespace: Some(HERE),
             other_networks: OtherNetworks {

@@ -51,8 +51,6 @@ pub struct Process {
     pub cgroup: Option<String>,
     /// Its user ids, as numbered in the reader's user namespace.
     pub users: Option<UserIds>,
-    /// Whether systemd runs it as the main process of one of root's units.
-    pub is_unit_main: bool,
     /// Its pid namespace.
     pub pid_namespace: Option<NamespaceId>,
     /// Its network namespace.

@@ -7,8 +7,8 @@ use crate::model::{PidfileContent, Process};
 const SLACK_SECONDS: f64 = 1.0;
 const ROOT: u32 = 0;
 
-/// The starter of a process that has no master: root where root's own pidfile or root's unit names
-/// it, or where it was once seen to be root's; else the user it runs as. A worker's is its master's.
+/// The starter of a process that has no master: root where root's own pidfile names it, or where it was
+/// once seen to be root's; else the user it runs as. A worker's is its master's.
 ///
 /// The real user id counts: the effective one of a set-uid program is another's. Neither a parent
 /// of pid 1 nor the creator of its sockets proves anything: any user's daemon has the first, and
@@ -16,7 +16,7 @@ const ROOT: u32 = 0;
 #[must_use]
 pub fn starter(process: &Process, past: Option<&Past>) -> Option<u32> {
     let was_roots = past.is_some_and(|past| past.starter == Some(ROOT));
-    if was_roots || process.is_unit_main || is_named_by_root(process) {
+    if was_roots || is_named_by_root(process) {
         return Some(ROOT);
     }
     process.users.map(|users| users.real)

@@ -252,7 +252,6 @@ impl Reader<'_> {
             cgroup: if alive { facts.cgroups.name() } else { facts.cgroups.name_of_dead() }
                 .map(str::to_owned),
             users: Some(status.users),
-            is_unit_main: false,
             pid_namespace: facts.pid_namespace,
             net_namespace: facts.net_namespace,
             other_networks: OtherNetworks::default(),
