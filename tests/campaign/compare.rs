@@ -40,7 +40,9 @@ pub fn compare(look: &Look<'_>, actors: &[Actor<'_>], truth: &Truth, bed: &Bed, 
             serves(look, serving, &say);
             justified(look, serving.pid, actor, &say);
         }
-        for (place, old) in generations.iter().enumerate() {
+        // Of thousands most have ended; what follows looks into the tables of each.
+        let living = generations.iter().enumerate().filter(|(_, old)| bed.is_alive(old.pid));
+        for (place, old) in living {
             let next = generations.get(place + 1);
             // Only an exporter that saw both serve was shown what the successor was told.
             let watched = look.epoch.is_some_and(|epoch| {
