@@ -12,6 +12,18 @@ use support::*;
 const WAITING: &str = "defaults\n    mode tcp\n    timeout client 1h\n    timeout connect 1s\n    \
     timeout server 1h\nfrontend f\n    bind 127.0.0.1:8001\n";
 
+/// The HAProxys that are just asked. Their names are the numbers of a descriptor.
+fn asked(bed: &Bed) -> Vec<i32> {
+    let pids = fs::read_dir(bed.procfs()).unwrap();
+    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_asked = |pid: &i32| {
+        let line = bed.process_file(*pid, "cmdline").unwrap_or_default();
+        line.split('\0').next().is_some_and(|name| name.ends_with("/haproxy"))
+            && line.contains("\0-c\0")
+    };
+    pids.filter(is_asked).collect()
+}
+
 fn path(service: &Service<'_>) -> String {
     service.path("haproxy.cfg").display().to_string()
 }
@@ -165,7 +177,7 @@ fn what_hangs_is_no_verdict() {
     let (file, binary) = (file.display().to_string(), Version::V3_0.binary().display().to_string());
     let arguments = ["-f", &file, "--binary", &binary, "--timeout", "2s"];
     assert_exit(&bed, &arguments, 3, &["did not end within"]);
-    await_true("the end of what hung", || bed.pids_of("haproxy").is_empty());
+    await_true("the end of what hung", || asked(&bed).is_empty());
 }
 
 #[test]
@@ -182,4 +194,91 @@ fn an_executable_that_is_none() {
     for (binary, words) in table {
         assert_exit(&bed, &["-f", &file, "--binary", binary], 2, &[words, "--binary"]);
     }
+}
+
+/// Root's HAProxy starts where another user may write: a script could require what is put there.
+#[test]
+fn what_another_user_can_put_in_the_way_is_not_executed() {
+    let bed = Bed::new();
+    let marker = bed.directory().join("marker");
+    let helper = bed.directory().join("home/helper.lua");
+    fs::create_dir(helper.parent().unwrap()).unwrap();
+    let script = format!("io.open('{}', 'w'):close()\n", marker.display());
+    let config = |lua: &Path| format!("global\n    lua-load {}\n{WAITING}", lua.display());
+    let mut service = Service::new(&bed, Version::V3_0, Manner::Daemon);
+    let requires = bed.write("requires.lua", "pcall(require, 'helper')\n");
+    service.configure_raw(&config(&requires));
+    service.wrapper =
+        ["env".to_owned(), format!("--chdir={}", bed.directory().join("home").display())].to_vec();
+    service.start();
+    let file = path(&service);
+    assert_exit(&bed, &["-f", &file], 0, &["accepts this configuration"]);
+    fs::write(&helper, &script).unwrap();
+    let put_there = |owner| std::os::unix::fs::chown(helper.parent().unwrap(), Some(owner), None);
+    put_there(65534).unwrap();
+    let words = ["not asked: another user can change", "/home, where it would start"];
+    assert_exit(&bed, &["-f", &file], 0, &words);
+    assert_exit(&bed, &[], 0, &words);
+    put_there(0).unwrap();
+    std::os::unix::fs::chown(&helper, Some(65534), None).unwrap();
+    service.configure_raw(&config(&helper));
+    let words = ["not asked: another user can change", "/home/helper.lua"];
+    assert_exit(&bed, &["-f", &file], 0, &words);
+    assert!(!marker.exists(), "another user's script ran");
+    let binary = service.binary.display().to_string();
+    assert_exit(&bed, &["-f", &file, "--binary", &binary], 0, &["accepts this configuration"]);
+    assert!(marker.exists(), "the caller's own word");
+}
+
+/// Any user could add a file to a directory like /tmp between the look and HAProxy's own.
+#[test]
+fn a_configuration_directory_to_which_others_can_add_is_not_executed() {
+    let bed = Bed::new();
+    let parts = bed.directory().join("conf.d");
+    fs::create_dir(&parts).unwrap();
+    fs::write(parts.join("a.cfg"), WAITING).unwrap();
+    let mut service = Service::new(&bed, Version::V3_0, Manner::Daemon);
+    let pidfile = service.pidfile().display().to_string();
+    let parts_name = parts.display().to_string();
+    service.arguments = ["-p", &pidfile, "-f", &parts_name].map(str::to_owned).to_vec();
+    service.start();
+    let own = Exporter::command(&bed, &["check"]);
+    assert!(text(&own.stdout).contains("accepts this configuration"), "{}", text(&own.stdout));
+    fs::set_permissions(&parts, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    assert_exit(&bed, &[], 0, &["not asked: another user can change", "/conf.d"]);
+}
+
+/// The time is that of the whole check: what would still run at its end would stay behind.
+#[test]
+fn several_that_hang_all_end() {
+    let bed = Bed::new();
+    let endless = bed.write("endless.lua", "while true do end\n");
+    for (name, port) in [("one", "8001"), ("two", "8002")] {
+        let service = Service::named(&bed, Version::V3_0, Manner::Daemon, name);
+        let proxies = WAITING.replace("8001", port);
+        service.configure_raw(&proxies);
+        service.start();
+        service.configure_raw(&format!("global\n    lua-load {}\n{proxies}", endless.display()));
+    }
+    assert_exit(&bed, &["--timeout", "4s"], 3, &["did not end within"]);
+    await_true("the end of what hung", || asked(&bed).is_empty());
+}
+
+#[test]
+fn what_loops_ends_although_check_was_killed() {
+    let bed = Bed::new();
+    let endless = bed.write("endless.lua", "while true do end\n");
+    let file = bed.write("endless.cfg", &format!("global\n    lua-load {}\n", endless.display()));
+    let mut check = bed.command(Exporter::binary());
+    check.args(["check", "--timeout", "3s", "-f"]).arg(&file);
+    check.arg("--binary").arg(Version::V3_0.binary());
+    let mut check = bed.start(check, "check.log");
+    let looping = await_some("HAProxy", || asked(&bed).pop());
+    let checking = bed.pids_of("haproxy-host-ex");
+    assert!(!checking.is_empty());
+    for pid in checking {
+        bed.kill("KILL", pid);
+    }
+    check.exit_code();
+    await_true("the end of what looped", || !bed.is_alive(looping));
 }

@@ -5,8 +5,9 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::changeable::changeable;
 use super::host::{Host, LiveService};
 use super::target::Target;
 use crate::check::Finding;
@@ -19,15 +20,12 @@ use crate::haproxy::messages;
 use crate::haproxy::versions::{self, branch::Branch};
 use crate::model::{Process, Unreadable, What};
 use crate::report::candidate::Asked;
-use crate::sample::on_demand::executable::{self, Executable, Job, Outcome};
+use crate::sample::on_demand::executable::{Executable, Job, Outcome, RunError};
 use crate::sample::on_demand::executables::{self, OnDisk};
 use crate::sample::paths::access::Reader;
 
 /// Variables that change what the loader, the C library or OpenSSL do begin like this.
 const UNSAFE_VARIABLES: [&str; 5] = ["LD_", "OPENSSL_", "GLIBC_", "GCONV_", "MALLOC_"];
-
-/// Of the time that the whole check may take, HAProxy gets so much.
-const SHARE: f64 = 0.8;
 
 /// A HAProxy that can be asked.
 pub struct Program {
@@ -36,7 +34,8 @@ pub struct Program {
     pub version: Version,
     /// The version that runs the service now, where it is another file.
     running: Option<Version>,
-    allowed: Duration,
+    /// When its time is over.
+    until: Instant,
 }
 
 /// The HAProxy that judges a configuration, or why there is none.
@@ -45,48 +44,64 @@ pub enum Choice {
     Program(Program),
     /// None, for a reason that is worth saying.
     LeftOut(String),
+    /// None, because it did not answer in time.
+    Unanswered(Unreadable),
     /// None, because none was wanted.
     NotWanted,
 }
 
-/// Chooses the HAProxy to ask about one configuration.
+/// Why an executable names no version.
+enum NoVersion {
+    TimedOut(String),
+    Other(String),
+}
+
+/// Chooses the HAProxy to ask about one configuration, which has to end at `until`.
 pub fn choose(
     options: &Options,
-    arguments: &Check,
+    (arguments, until): (&Check, Instant),
     target: &Target,
     (host, files): (&Host, &[SourceFile]),
 ) -> Result<Choice, Error> {
     let caller = rustix::process::geteuid().as_raw();
     let running = target.service.as_deref().and_then(|name| host.service(name));
     let process = running.and_then(|running| host.processes(running).into_iter().next());
-    let allowed = arguments.timeout.mul_f64(SHARE);
     let foreign = running.filter(|running| !is_callers(running, caller));
-    if let Some(path) = &arguments.binary {
-        let executable = Executable::named(path)?;
-        let version = ask_version(&executable, allowed).map_err(Error::NoHaproxy)?;
-        if let Some(foreign) = foreign {
-            return Ok(Choice::LeftOut(format!("another user runs {}", foreign.name)));
-        }
-        let runs = |process| running_version(options, target, process, &executable);
-        let running = process.and_then(runs);
-        return Ok(Choice::Program(Program { executable, version, running, allowed }));
-    }
-    if arguments.no_binary || arguments.offline {
+    let executable = if let Some(path) = &arguments.binary {
+        Executable::named(path)?
+    } else if arguments.no_binary || arguments.offline {
         return Ok(Choice::NotWanted);
-    }
-    let Some(process) = process else {
-        let why = "no service runs these files; name an executable with --binary";
-        return Ok(Choice::LeftOut(why.to_owned()));
-    };
-    let chosen = own_executable(host, process, foreign, caller).and_then(|executable| {
-        if let Some(file) = files.iter().find(|file| !is_ours(target, &file.path, caller)) {
-            return Err(format!("another user can change {}", file.path.display()));
+    } else {
+        let chosen = process.map_or_else(
+            || Err("no service runs these files; name an executable with --binary".to_owned()),
+            |process| own_executable(host, process, foreign, caller),
+        );
+        let changeable = || changeable(target, files, caller).map_or(Ok(()), Err);
+        match chosen.and_then(|executable| changeable().map(|()| executable)) {
+            Ok(executable) => executable,
+            Err(why) => return Ok(Choice::LeftOut(why)),
         }
-        let version = ask_version(&executable, allowed)?;
-        let running = running_version(options, target, process, &executable);
-        Ok(Program { executable, version, running, allowed })
-    });
-    Ok(chosen.map_or_else(Choice::LeftOut, Choice::Program))
+    };
+    let version = match ask_version(&executable, until) {
+        Ok(version) => version,
+        Err(NoVersion::TimedOut(why)) => {
+            return Ok(Choice::Unanswered(unasked(executable.path(), &why)));
+        }
+        Err(NoVersion::Other(why)) if arguments.binary.is_some() => {
+            return Err(Error::NoHaproxy(why));
+        }
+        Err(NoVersion::Other(why)) => return Ok(Choice::LeftOut(why)),
+    };
+    if let Some(foreign) = foreign {
+        return Ok(Choice::LeftOut(another_runs(foreign)));
+    }
+    let running =
+        process.and_then(|process| running_version(options, target, process, &executable));
+    Ok(Choice::Program(Program { executable, version, running, until }))
+}
+
+fn another_runs(foreign: &LiveService) -> String {
+    format!("another user runs {}", foreign.name)
 }
 
 /// The executable that a service of the caller's own runs, in the same view of the file systems.
@@ -97,7 +112,7 @@ fn own_executable(
     caller: u32,
 ) -> Result<Executable, String> {
     if let Some(foreign) = foreign {
-        return Err(format!("another user runs {}", foreign.name));
+        return Err(another_runs(foreign));
     }
     if !host.shares_files(process) {
         return Err("it runs in another mount namespace or root directory".to_owned());
@@ -117,16 +132,22 @@ fn is_callers(running: &LiveService, caller: u32) -> bool {
     }
 }
 
-fn is_ours(target: &Target, file: &Path, caller: u32) -> bool {
-    executable::is_only_of(&target.base.directory.join(file), caller)
+fn ask_version(executable: &Executable, until: Instant) -> Result<Version, NoVersion> {
+    let job = Job { arguments: vec!["-v".into()], directory: "/".into(), ..Job::default() };
+    let outcome = executable.run(&job, left(until)).map_err(|why| match why {
+        RunError::TimedOut { .. } => NoVersion::TimedOut(why.to_string()),
+        RunError::NotStarted { .. } => NoVersion::Other(why.to_string()),
+    })?;
+    messages::version(&outcome.output).ok_or_else(|| {
+        let path = executable.path().display();
+        NoVersion::Other(format!("{path} is not HAProxy: -v names no version"))
+    })
 }
 
-fn ask_version(executable: &Executable, allowed: Duration) -> Result<Version, String> {
-    let job = Job { arguments: vec!["-v".into()], directory: "/".into(), ..Job::default() };
-    let outcome = executable.run(&job, allowed).map_err(|why| why.to_string())?;
-    messages::version(&outcome.output).ok_or_else(|| {
-        format!("{} is not HAProxy: -v names no version", executable.path().display())
-    })
+/// The time that is left, in whole milliseconds for the reader of a message.
+fn left(until: Instant) -> Duration {
+    let left = until.saturating_duration_since(Instant::now());
+    Duration::new(left.as_secs(), left.subsec_millis() * 1_000_000)
 }
 
 /// The version of the process that runs, unless it executes the same file.
@@ -170,7 +191,7 @@ impl Program {
             accepted,
             left_out: None,
         };
-        let answer = match self.executable.run(&job(target, process, declared), self.allowed) {
+        let answer = match self.executable.run(&job(target, process, declared), left(self.until)) {
             Ok(outcome) => answer(&outcome, unseen, self.executable.path()),
             Err(why) => {
                 unseen.push(unasked(self.executable.path(), &why.to_string()));

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use process_wrap::std::{ChildWrapper, CommandWrap, ProcessSession};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit};
 
 use crate::sample::paths::route;
 use crate::sample::paths::writers::sole_writer;
@@ -115,15 +115,6 @@ pub struct Outcome {
     pub output: String,
 }
 
-/// Whether only root and `caller` can change what a path leads to.
-#[must_use]
-pub fn is_only_of(path: &Path, caller: u32) -> bool {
-    let Ok(path) = std::path::absolute(path) else { return false };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(root) = rustix::fs::open("/", flags, Mode::empty()) else { return false };
-    route::follow(&root, &path).is_ok_and(|route| is_of(&route.steps, caller))
-}
-
 fn is_of(steps: &[route::Step], caller: u32) -> bool {
     sole_writer(steps, false).is_some_and(|writer| writer == 0 || writer == caller)
 }
@@ -188,6 +179,7 @@ impl Executable {
         let mut child = command.wrap(ProcessSession).spawn().map_err(not_started)?;
         let errors = child.stderr().take().map(keep);
         let answers = child.stdout().take().map(keep);
+        let _ = limit_cpu(child.id(), allowed);
         if !has_ended(child.id(), deadline).map_err(not_started)? {
             let _ = child.kill();
             return Err(RunError::TimedOut { path: self.path.clone(), allowed });
@@ -202,6 +194,18 @@ impl Executable {
     }
 }
 
+/// Limits the processor time of a process. If this one is killed, a child that loops must still end.
+fn limit_cpu(pid: u32, allowed: Duration) -> io::Result<()> {
+    let seconds = Some(allowed.as_secs().saturating_add(1));
+    prlimit(Some(process(pid)?), Resource::Cpu, Rlimit { current: seconds, maximum: seconds })?;
+    Ok(())
+}
+
+fn process(pid: u32) -> io::Result<Pid> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    Ok(pid.ok_or(io::ErrorKind::NotFound)?)
+}
+
 /// Ends what is left of the process group, so that nothing of it stays behind.
 fn end(child: &mut dyn ChildWrapper) -> io::Result<ExitStatus> {
     let status = child.inner_mut().wait()?;
@@ -211,9 +215,7 @@ fn end(child: &mut dyn ChildWrapper) -> io::Result<ExitStatus> {
 
 /// Waits until a process has ended or the time is over.
 fn has_ended(pid: u32, deadline: Instant) -> io::Result<bool> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let process = pidfd_open(process(pid)?, PidfdFlags::empty())?;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).map_err(io::Error::other)?;
