@@ -70,7 +70,7 @@ pub fn add_notes(findings: &mut Vec<Finding>, notes: &[Note], accepted: bool) {
 }
 
 fn instead(note: &Note) -> Option<String> {
-    (!note.instead.is_empty()).then(|| format!("write {}", note.instead))
+    (!note.instead.is_empty()).then(|| note.instead.clone())
 }
 
 fn is_refusal(finding: &Finding) -> bool {
@@ -178,7 +178,7 @@ mod tests {
             is_removed,
             place,
             what: "HAProxy 2.7 refuses 'bind-process'".to_owned(),
-            instead: "thread".to_owned(),
+            instead: "use thread".to_owned(),
             source: "src",
         };
         let text = "frontend a\n bind-process 1\n";
