@@ -188,6 +188,7 @@ fn an_executable_that_is_none() {
     let table = [
         ("/nonexistent", "No such file or directory"),
         ("/usr", "/usr is not a file"),
+        ("/proc/self/exe", "/proc/self/exe lies on procfs, sysfs or FUSE; name the file itself"),
         (&script, "is not a program; name HAProxy's own executable"),
         ("/bin/true", "is not HAProxy: -v names no version"),
     ];
@@ -281,4 +282,57 @@ fn what_loops_ends_although_check_was_killed() {
     }
     check.exit_code();
     await_true("the end of what looped", || !bed.is_alive(looping));
+}
+
+/// A reload uses these switches, and what they accept is no error.
+#[test]
+fn what_the_service_accepts_by_its_switches_is_accepted() {
+    let bed = Bed::new();
+    let server = "    default_backend b\nbackend b\n    server s nonexistent.invalid:80\n";
+    let mut resolves = Service::named(&bed, Version::V3_0, Manner::Daemon, "resolves");
+    resolves.configure(&format!("{WAITING}{server}"));
+    resolves.arguments.push("-dr".to_owned());
+    resolves.start();
+    assert_exit(&bed, &["-f", &path(&resolves)], 0, &["accepts this configuration"]);
+    for version in [Version::V2_6, Version::V3_0] {
+        let programs = Service::named(&bed, version, Manner::Master, version.name());
+        let proxies =
+            WAITING.replace("8001", if version == Version::V2_6 { "8002" } else { "8003" });
+        programs.configure_raw(&format!("{proxies}program p\n    command sleep 1000\n"));
+        programs.start();
+        assert_exit(&bed, &["-f", &path(&programs)], 0, &["accepts this configuration"]);
+    }
+}
+
+#[test]
+fn a_refusal_without_a_reason_is_said_to_have_none() {
+    let bed = Bed::new();
+    let file = bed.write("a.cfg", &format!("{WAITING}program p\n    command sleep 1\n"));
+    let (file, binary) = (file.display().to_string(), Version::V3_2.binary().display().to_string());
+    let words = ["HAProxy refuses this configuration, and does not say why"];
+    let said = assert_exit(&bed, &["-f", &file, "--binary", &binary], 1, &words);
+    assert!(!said.contains("[ALERT]"), "{said}");
+}
+
+/// A certificate that the caller may not read is not a wrong one.
+#[test]
+fn what_the_caller_may_not_read_is_no_error_of_the_configuration() {
+    let bed = Bed::new();
+    let secret = bed.write("secret.pem", "");
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let text = WAITING.replace(":8001", &format!(":8001 ssl crt {}", secret.display()));
+    let file = bed.write("a.cfg", &text);
+    for version in Version::ALL {
+        let mut command = bed.command(tool("setpriv"));
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(Exporter::binary());
+        command.args(["check", "--offline", "-f"]).arg(&file);
+        let output = command.arg("--binary").arg(version.binary()).output().unwrap();
+        let said = text_of(&output);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains("secret.pem") && said.contains("gave no answer"), "{said}");
+    }
+}
+
+fn text_of(output: &std::process::Output) -> String {
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
 }

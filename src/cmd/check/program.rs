@@ -7,6 +7,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::fs::Access;
+use rustix::io::Errno;
+
 use super::changeable::changeable;
 use super::host::{Host, LiveService};
 use super::target::Target;
@@ -16,7 +19,7 @@ use crate::cli::{Check, Options};
 use crate::cmd::Error;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Declared, SourceFile, Version};
-use crate::haproxy::messages;
+use crate::haproxy::messages::{self, Level};
 use crate::haproxy::versions::{self, branch::Branch};
 use crate::model::{Process, Unreadable, What};
 use crate::report::candidate::Asked;
@@ -26,6 +29,10 @@ use crate::sample::paths::access::Reader;
 
 /// Variables that change what the loader, the C library or OpenSSL do begin like this.
 const UNSAFE_VARIABLES: [&str; 5] = ["LD_", "OPENSSL_", "GLIBC_", "GCONV_", "MALLOC_"];
+
+/// Switches that decide what HAProxy accepts: `dG` and `dr` how it resolves names and whether servers'
+/// names must resolve, `dW` that a warning counts as an error.
+const SWITCHES: [&str; 3] = ["dG", "dW", "dr"];
 
 /// A HAProxy that can be asked.
 pub struct Program {
@@ -192,7 +199,10 @@ impl Program {
             left_out: None,
         };
         let answer = match self.executable.run(&job(target, process, declared), left(self.until)) {
-            Ok(outcome) => answer(&outcome, unseen, self.executable.path()),
+            Ok(outcome) => {
+                let directory = &target.base.directory;
+                answer(&outcome, unseen, (self.executable.path(), directory))
+            }
             Err(why) => {
                 unseen.push(unasked(self.executable.path(), &why.to_string()));
                 return asked(None);
@@ -205,7 +215,9 @@ impl Program {
             let notes = versions::notes(&statements, &target.launch, from, to);
             oracle::add_notes(findings, &notes, answer.accepted);
         }
-        asked(Some(answer.accepted))
+        let refuses = answer.messages.iter().any(|message| message.level == Level::Alert);
+        // Where every refusal is due to the caller's lesser rights, there is no answer.
+        asked((answer.accepted || refuses).then_some(answer.accepted))
     }
 }
 
@@ -213,6 +225,13 @@ impl Program {
 /// the configuration is read.
 fn job(target: &Target, process: Option<&Process>, declared: &Declared) -> Job {
     let mut arguments: Vec<OsString> = vec!["-c".into()];
+    // A 'program' section is refused without a master. Where no service runs yet, HAProxy is taken for a
+    // master, as distributions run it.
+    if target.launch.master_worker || process.is_none() {
+        arguments.push("-W".into());
+    }
+    let switches = SWITCHES.iter().filter(|switch| target.launch.switches.contains(**switch));
+    arguments.extend(switches.map(|switch| OsString::from(format!("-{switch}"))));
     for name in &target.names {
         arguments.extend(["-f".into(), name.clone().into_os_string()]);
     }
@@ -237,27 +256,41 @@ fn job(target: &Target, process: Option<&Process>, declared: &Declared) -> Job {
 
 /// Reads how it ended. Messages that come from the caller's lesser rights are no errors of the
 /// configuration.
-fn answer(outcome: &Outcome, unseen: &mut Vec<Unreadable>, path: &Path) -> Answer {
+fn answer(
+    outcome: &Outcome,
+    unseen: &mut Vec<Unreadable>,
+    (path, directory): (&Path, &Path),
+) -> Answer {
     let is_root = rustix::process::geteuid().is_root();
     let mut all = messages::messages(&outcome.output);
     let accepted = outcome.code == Some(0);
-    if !accepted && !all.iter().any(|message| message.level == messages::Level::Alert) {
-        let last = outcome.output.lines().rfind(|line| !line.trim().is_empty());
+    if !accepted && !all.iter().any(|message| message.level == Level::Alert) {
+        // A line with a level only says that there were errors, or it is a message of its own.
+        let is_said = |line: &&str| !line.trim().is_empty() && !line.starts_with('[');
+        let last = outcome.output.lines().rfind(is_said);
         let text = match (outcome.signal, last) {
             (Some(signal), _) => format!("HAProxy was ended by signal {signal} while it read this"),
             (None, Some(last)) => format!("HAProxy refuses this configuration: {last}"),
             (None, None) => "HAProxy refuses this configuration, and does not say why".to_owned(),
         };
-        all.push(messages::Message { level: messages::Level::Alert, place: None, text });
+        all.push(messages::Message { level: Level::Alert, place: None, text });
     }
-    let (of_rights, messages): (Vec<_>, Vec<_>) = all.into_iter().partition(|message| {
-        let text = message.text.to_ascii_lowercase();
-        !is_root
-            && !accepted
-            && ["permission denied", "operation not permitted"].iter().any(|why| text.contains(why))
-    });
+    let (of_rights, messages): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|message| !is_root && !accepted && is_of_rights(&message.text, directory));
     unseen.extend(of_rights.iter().map(|message| unasked(path, &message.text)));
     Answer { accepted, messages }
+}
+
+/// The message says that a right is missing, or names a file that the caller may not read: of some files
+/// HAProxy only says that it cannot open them.
+fn is_of_rights(text: &str, directory: &Path) -> bool {
+    let said = text.to_ascii_lowercase();
+    let mut quoted = text.split('\'').skip(1).step_by(2).filter(|word| word.contains('/'));
+    ["permission denied", "operation not permitted"].iter().any(|why| said.contains(why))
+        || quoted.any(|path| {
+            rustix::fs::access(directory.join(path), Access::READ_OK) == Err(Errno::ACCESS)
+        })
 }
 
 fn unasked(path: &Path, reason: &str) -> Unreadable {

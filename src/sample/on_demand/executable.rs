@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use process_wrap::std::{ChildWrapper, CommandWrap, ProcessSession};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit};
 
 use crate::sample::paths::route;
@@ -44,6 +45,12 @@ pub enum Unusable {
         path: PathBuf,
         /// What the kernel said.
         error: io::Error,
+    },
+    /// It lies on procfs, sysfs or FUSE.
+    #[error("{} lies on procfs, sysfs or FUSE; name the file itself", path.display())]
+    Refused {
+        /// Its path.
+        path: PathBuf,
     },
     /// It is a directory, a device or the like.
     #[error("{} is not a file", path.display())]
@@ -136,13 +143,14 @@ impl Executable {
         is_trusted: impl Fn(&[route::Step]) -> bool,
     ) -> Result<Executable, Unusable> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let unopened = |error: rustix::io::Errno| Unusable::Unopened {
-            path: path.clone(),
-            error: io::Error::from(error),
-        };
+        let unopened =
+            |error: Errno| Unusable::Unopened { path: path.clone(), error: io::Error::from(error) };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).map_err(unopened)?;
-        let route = route::follow(&root, &path).map_err(|dead| unopened(dead.errno))?;
+        let route = route::follow(&root, &path).map_err(|dead| match dead.errno {
+            Errno::XDEV => Unusable::Refused { path: path.clone() },
+            errno => unopened(errno),
+        })?;
         if FileType::from_raw_mode(route.stat.st_mode) != FileType::RegularFile {
             return Err(Unusable::NotAFile { path });
         }
@@ -223,7 +231,7 @@ fn has_ended(pid: u32, deadline: Instant) -> io::Result<bool> {
         match poll(&mut watched, Some(&left)) {
             Ok(0) => return Ok(false),
             Ok(_) => return Ok(true),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
