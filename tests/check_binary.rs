@@ -159,8 +159,13 @@ fn the_environment_is_that_of_the_service_without_what_is_dangerous() {
     let mut service = Service::new(&bed, Version::V3_0, Manner::Daemon);
     let text = marking(&bed, &marker)
         .replace("127.0.0.1:8001", "\"127.0.0.1:${PORT}\" name \"x${LD_PRELOAD}\"");
-    service.configure(&text);
-    service.wrapper = ["env", "PORT=8001", "LD_PRELOAD=/nowhere.so"].map(str::to_owned).to_vec();
+    let needs =
+        bed.write("needs.lua", "assert(os.getenv('TOKEN') and not os.getenv(\"OTH\" .. \"ER\"))\n");
+    service.configure(
+        &text.replace("global\n", &format!("global\n    lua-load {}\n", needs.display())),
+    );
+    service.wrapper =
+        ["env", "TOKEN=1", "PORT=8001", "LD_PRELOAD=/nowhere.so"].map(str::to_owned).to_vec();
     service.start();
     assert!(fs::read_to_string(&marker).unwrap().starts_with("/nowhere.so"));
     fs::write(&marker, "").unwrap();

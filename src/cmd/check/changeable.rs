@@ -6,8 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::scripts::{global_keyword, loaded};
 use super::target::Target;
-use crate::haproxy::config::{self, SourceFile, Statement};
+use crate::haproxy::config::{self, SourceFile};
 use crate::sample::paths::writers::is_only_of;
 
 /// Names the first path that a user other than root and `caller` can change. `None`: there is none.
@@ -23,8 +24,7 @@ pub fn changeable(target: &Target, files: &[SourceFile], caller: u32) -> Option<
         return Some(format!("{}, where it would start", said(directory)));
     }
     let statements = config::statements(files, &target.launch);
-    let is_moved =
-        statements.iter().any(|line| is_global(line) && starts_with(line, "default-path"));
+    let is_moved = statements.iter().any(|line| global_keyword(line) == Some("default-path"));
     for path in statements.iter().filter_map(loaded) {
         if is_moved && path.is_relative() {
             let path = path.display();
@@ -35,28 +35,4 @@ pub fn changeable(target: &Target, files: &[SourceFile], caller: u32) -> Option<
         }
     }
     None
-}
-
-fn is_global(statement: &Statement) -> bool {
-    statement.section == "global"
-}
-
-fn starts_with(statement: &Statement, keyword: &str) -> bool {
-    statement.words.first().is_some_and(|word| word == keyword)
-}
-
-/// The file or directory that a line lets HAProxy run code from.
-fn loaded(statement: &Statement) -> Option<PathBuf> {
-    let [keyword, path, ..] = statement.words.as_slice() else { return None };
-    match keyword.as_str() {
-        "lua-load" | "lua-load-per-thread" | "ssl-provider-path" if is_global(statement) => {
-            Some(path.into())
-        }
-        // Question marks stand for the name of the module.
-        "lua-prepend-path" if is_global(statement) => {
-            let fixed = path.split('?').next().unwrap_or_default();
-            Some(fixed.rsplit_once('/').map_or_else(PathBuf::new, |(above, _)| above.into()))
-        }
-        _ => None,
-    }
 }

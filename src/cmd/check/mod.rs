@@ -23,6 +23,7 @@ mod facts;
 mod host;
 mod names;
 mod program;
+mod scripts;
 mod target;
 
 use std::io::{IsTerminal as _, Write as _};

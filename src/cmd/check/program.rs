@@ -12,13 +12,14 @@ use rustix::io::Errno;
 
 use super::changeable::changeable;
 use super::host::{Host, LiveService};
+use super::scripts;
 use super::target::Target;
 use crate::check::Finding;
 use crate::check::oracle::{self, Answer};
 use crate::cli::{Check, Options};
 use crate::cmd::Error;
 use crate::haproxy::command_line::CommandLine;
-use crate::haproxy::config::{self, Declared, SourceFile, Version};
+use crate::haproxy::config::{self, Declared, SourceFile, Statement, Version};
 use crate::haproxy::messages::{self, Level};
 use crate::haproxy::versions::{self, branch::Branch};
 use crate::model::{Process, Unreadable, What};
@@ -198,7 +199,11 @@ impl Program {
             accepted,
             left_out: None,
         };
-        let answer = match self.executable.run(&job(target, process, declared), left(self.until)) {
+        let statements = config::statements(files, &target.launch);
+        let answer = match self
+            .executable
+            .run(&job(target, process, (declared, &statements)), left(self.until))
+        {
             Ok(outcome) => {
                 let directory = &target.base.directory;
                 answer(&outcome, unseen, (self.executable.path(), directory))
@@ -211,7 +216,6 @@ impl Program {
         oracle::add_answer(findings, &answer, files);
         if let Some(running) = &self.running {
             let (from, to) = (Branch::of(running), Branch::of(&self.version));
-            let statements = config::statements(files, &target.launch);
             let notes = versions::notes(&statements, &target.launch, from, to);
             oracle::add_notes(findings, &notes, answer.accepted);
         }
@@ -223,7 +227,11 @@ impl Program {
 
 /// Its arguments, directory and environment: as the service is started, but only with what decides how
 /// the configuration is read.
-fn job(target: &Target, process: Option<&Process>, declared: &Declared) -> Job {
+fn job(
+    target: &Target,
+    process: Option<&Process>,
+    (declared, statements): (&Declared, &[Statement]),
+) -> Job {
     let mut arguments: Vec<OsString> = vec!["-c".into()];
     // A 'program' section is refused without a master. Where no service runs yet, HAProxy is taken for a
     // master, as distributions run it.
@@ -242,8 +250,9 @@ fn job(target: &Target, process: Option<&Process>, declared: &Declared) -> Job {
     let limits = line.and_then(CommandLine::parse).map(|line| line.limits()).unwrap_or_default();
     arguments.extend(limits.into_iter().map(OsString::from));
     let environment = target.launch.environment.iter().flatten();
+    let by_scripts = scripts::variables(statements, &target.base.directory);
     let is_read = |name: &str| {
-        declared.variables.contains(name)
+        (declared.variables.contains(name) || by_scripts.contains(name))
             && !UNSAFE_VARIABLES.iter().any(|prefix| name.starts_with(prefix))
     };
     let environment = environment.filter(|(name, _)| is_read(name));
