@@ -181,7 +181,7 @@ fn what_hangs_is_no_verdict() {
     let file = bed.write("endless.cfg", &format!("global\n    lua-load {}\n", script.display()));
     let (file, binary) = (file.display().to_string(), Version::V3_0.binary().display().to_string());
     let arguments = ["-f", &file, "--binary", &binary, "--timeout", "2s"];
-    assert_exit(&bed, &arguments, 3, &["did not end within"]);
+    assert_exit(&bed, &arguments, 3, &["/haproxy: it did not end within 1s"]);
     await_true("the end of what hung", || asked(&bed).is_empty());
 }
 

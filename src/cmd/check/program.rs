@@ -152,10 +152,10 @@ fn ask_version(executable: &Executable, until: Instant) -> Result<Version, NoVer
     })
 }
 
-/// The time that is left, in whole milliseconds for the reader of a message.
+/// The time that is left, in tenths of a second for the reader of a message.
 fn left(until: Instant) -> Duration {
     let left = until.saturating_duration_since(Instant::now());
-    Duration::new(left.as_secs(), left.subsec_millis() * 1_000_000)
+    Duration::new(left.as_secs(), left.subsec_millis() / 100 * 100_000_000)
 }
 
 /// The version of the process that runs, unless it executes the same file.

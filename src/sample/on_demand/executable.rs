@@ -84,10 +84,8 @@ pub enum RunError {
         error: io::Error,
     },
     /// It did not end in time, and was killed.
-    #[error("{} did not end within {}", path.display(), humantime::format_duration(*allowed))]
+    #[error("it did not end within {}; give it more time with --timeout", humantime::format_duration(*allowed))]
     TimedOut {
-        /// Its path.
-        path: PathBuf,
         /// The time that it was given.
         allowed: Duration,
     },
@@ -190,7 +188,7 @@ impl Executable {
         let _ = limit_cpu(child.id(), allowed);
         if !has_ended(child.id(), deadline).map_err(not_started)? {
             let _ = child.kill();
-            return Err(RunError::TimedOut { path: self.path.clone(), allowed });
+            return Err(RunError::TimedOut { allowed });
         }
         let status = end(&mut *child).map_err(not_started)?;
         let mut output = String::new();
