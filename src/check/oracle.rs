@@ -17,6 +17,10 @@ pub struct Answer {
     pub messages: Vec<Message>,
 }
 
+/// What an error in a Lua script may come from.
+const SCRIPTS_SEE_LESS: &str = "a script sees only the environment variables that the configuration or a \
+    loaded script names; LUA_PATH is given only where one of them names it";
+
 /// Adds HAProxy's messages to what was found without it. HAProxy knows best: what it accepts is no
 /// error, and what it refuses is one.
 pub fn add_answer(findings: &mut Vec<Finding>, answer: &Answer, files: &[SourceFile]) {
@@ -70,7 +74,7 @@ pub fn add_notes(findings: &mut Vec<Finding>, notes: &[Note], accepted: bool) {
 }
 
 fn instead(note: &Note) -> Option<String> {
-    (!note.instead.is_empty()).then(|| format!("write {}", note.instead))
+    (!note.instead.is_empty()).then(|| note.instead.clone())
 }
 
 fn is_refusal(finding: &Finding) -> bool {
@@ -96,13 +100,16 @@ fn finding(message: &Message, files: &[SourceFile]) -> Finding {
         Level::Warning => (Kind::ConfigWarning, Severity::Warning, "HAProxy warns about this line"),
     };
     let place = message.place.as_ref().map(|(file, line)| whole_line(file, *line, files));
-    match place {
+    let bare = match place {
         Some(place) => Finding {
             label: label.to_owned(),
             ..Finding::new(kind, severity, place, &message.text)
         },
         None => Finding::of_file(kind, severity, &message.text),
-    }
+    };
+    let is_of_script = message.level == Level::Alert && message.text.starts_with("Lua ");
+    let why = is_of_script.then(|| SCRIPTS_SEE_LESS.to_owned());
+    Finding { why: why.into_iter().collect(), ..bare }
 }
 
 /// The place of a line as a whole, without the space around its words.
@@ -164,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_a_script_says_what_it_could_not_see() {
+        let text = "Lua runtime error: no TOKEN";
+        let refused = Answer { accepted: false, messages: vec![message(Level::Alert, 1, text)] };
+        let shown = judge("frontend a\n", &refused, &[]);
+        assert!(shown[0].contains(SCRIPTS_SEE_LESS), "{shown:?}");
+    }
+
+    #[test]
     fn what_haproxy_accepts_is_no_error() {
         let accepted = Answer { accepted: true, messages: Vec::new() };
         let shown = judge("frontend a\n bind :x\n", &accepted, &[]);
@@ -178,7 +193,7 @@ mod tests {
             is_removed,
             place,
             what: "HAProxy 2.7 refuses 'bind-process'".to_owned(),
-            instead: "thread".to_owned(),
+            instead: "use thread".to_owned(),
             source: "src",
         };
         let text = "frontend a\n bind-process 1\n";

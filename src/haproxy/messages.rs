@@ -41,7 +41,7 @@ pub fn messages(output: &str) -> Vec<Message> {
     for line in output.lines() {
         let Some((level, rest)) = level(line) else {
             if let Some(last) = messages.last_mut().filter(|_| continues) {
-                let more = line.trim();
+                let more = line.trim().trim_start_matches('|').trim_start();
                 last.text.push_str(if more.is_empty() { "" } else { " " });
                 last.text.push_str(more);
             }
@@ -50,15 +50,18 @@ pub fn messages(output: &str) -> Vec<Message> {
         let message = level.map(|level| {
             let text = rest.strip_prefix("config : ").unwrap_or(rest);
             let (place, text) = place(text);
-            Message { level, place, text: text.trim().trim_end_matches('.').to_owned() }
+            Message { level, place, text: text.trim().to_owned() }
         });
         let message = message.filter(|message| {
             let is_summary = SUMMARIES.iter().any(|summary| message.text.starts_with(summary));
             // Up to 3.0 a file with errors also counts as one that could not be opened.
-            !is_summary && !message.text.ends_with(" : Success")
+            !is_summary && !message.text.trim_end_matches('.').ends_with(" : Success")
         });
         continues = message.is_some();
         messages.extend(message);
+    }
+    for message in &mut messages {
+        message.text.truncate(message.text.trim_end_matches('.').len());
     }
     messages
 }
@@ -119,6 +122,9 @@ mod tests {
 [ALERT]    (7) : config : parsing [/a.cfg:9] : unknown keyword 'foo' in 'global' section; did you mean 'bar' maybe ?
 [ALERT] 123/101112 (7) : parsing [/b:c.cfg:2]: 'server a' : invalid address: 'x'
   in 'x'
+[WARNING]  (7) : missing timeouts for frontend 'f'.
+   | While not properly invalid, set
+   | 'client'.
 [ALERT]    (7) : config : Proxy 'f': unable to find required use_backend: 'b'.
 [ALERT]    (7) : config : [/a.cfg:12] missing.
 [ALERT]    (7) : config : Error(s) found in configuration file : /a.cfg
@@ -136,6 +142,7 @@ nothing
             "Warning /a.cfg:4 'bind-process' is deprecated",
             "Alert /a.cfg:9 unknown keyword 'foo' in 'global' section; did you mean 'bar' maybe ?",
             "Alert /b:c.cfg:2 'server a' : invalid address: 'x' in 'x'",
+            "Warning  missing timeouts for frontend 'f'. While not properly invalid, set 'client'",
             "Alert  Proxy 'f': unable to find required use_backend: 'b'",
             "Alert /a.cfg:12 missing",
         ];

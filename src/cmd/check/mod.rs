@@ -8,21 +8,26 @@
 //! | gather the state of its ports | `facts.rs` |
 //! | gather what its services declare | `claims.rs` |
 //! | gather what the reload changes | `changes.rs` |
+//! | see whether another user can change what HAProxy would read | `changeable.rs` |
+//! | ask HAProxy itself | `program.rs` |
 //! | judge | [`crate::check`] |
 //! | put the answer together | `answer.rs` |
 //! | print | [`crate::report::candidate`], [`crate::report::allocation`] |
 
 mod allocation;
 mod answer;
+mod changeable;
 mod changes;
 mod claims;
 mod facts;
 mod host;
 mod names;
 mod program;
+mod scripts;
 mod target;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::time::Instant;
 
 use self::answer::{Answer, unread_line, unreadable};
 use self::program::Choice;
@@ -35,6 +40,10 @@ use crate::report::candidate::{self, Asked, Candidate};
 use crate::report::candidate_text;
 use crate::sample::files::config_files;
 use crate::sample::files::problem::Problem;
+
+/// Of the time that the whole check may take, all runs of HAProxy together end within so much: what
+/// still ran when this process ends would stay behind.
+const SHARE: f64 = 0.8;
 
 /// Answers within `--timeout`, or says that it could not.
 pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {
@@ -65,12 +74,13 @@ fn judged(options: &Options, arguments: &Check) -> Result<Answer, Error> {
 
 /// Judges every configuration.
 fn configurations(options: &Options, arguments: &Check) -> Result<Answer, Error> {
+    let until = Instant::now() + arguments.timeout.mul_f64(SHARE);
     let targets = target::targets(options, arguments)?;
     let candidates: Vec<Candidate> = targets
         .list
         .iter()
         .map(|target| {
-            let mut candidate = judge(options, arguments, target, &targets.host)?;
+            let mut candidate = judge(options, (arguments, until), target, &targets.host)?;
             if arguments.strict {
                 raise(&mut candidate);
             }
@@ -111,12 +121,12 @@ fn raise(candidate: &mut Candidate) {
 
 fn judge(
     options: &Options,
-    arguments: &Check,
+    (arguments, until): (&Check, Instant),
     target: &Target,
     host: &host::Host,
 ) -> Result<Candidate, Error> {
     let collected = config_files::collect(&target.names, &target.base);
-    let choice = program::choose(options, arguments, target, (host, &collected.files))?;
+    let choice = program::choose(options, (arguments, until), target, (host, &collected.files))?;
     let target = &choice.reading(target);
     let mut declared = config::read(&collected.files, &target.launch);
     let online = !arguments.offline;
@@ -150,6 +160,10 @@ fn judge(
             Some(program.ask((target, process), read, &mut findings, &mut unseen))
         }
         Choice::LeftOut(why) => Some(Asked { left_out: Some(why), ..Asked::default() }),
+        Choice::Unanswered(what) => {
+            unseen.push(what);
+            None
+        }
         Choice::NotWanted => None,
     };
     let refused = asked.as_ref().is_some_and(|asked| asked.accepted == Some(false));

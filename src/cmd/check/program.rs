@@ -5,29 +5,35 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::fs::Access;
+use rustix::io::Errno;
+
+use super::changeable::changeable;
 use super::host::{Host, LiveService};
+use super::scripts;
 use super::target::Target;
 use crate::check::Finding;
 use crate::check::oracle::{self, Answer};
 use crate::cli::{Check, Options};
 use crate::cmd::Error;
 use crate::haproxy::command_line::CommandLine;
-use crate::haproxy::config::{self, Declared, SourceFile, Version};
-use crate::haproxy::messages;
+use crate::haproxy::config::{self, Declared, SourceFile, Statement, Version};
+use crate::haproxy::messages::{self, Level};
 use crate::haproxy::versions::{self, branch::Branch};
 use crate::model::{Process, Unreadable, What};
 use crate::report::candidate::Asked;
-use crate::sample::on_demand::executable::{self, Executable, Job, Outcome};
+use crate::sample::on_demand::executable::{Executable, Job, Outcome, RunError};
 use crate::sample::on_demand::executables::{self, OnDisk};
 use crate::sample::paths::access::Reader;
 
 /// Variables that change what the loader, the C library or OpenSSL do begin like this.
 const UNSAFE_VARIABLES: [&str; 5] = ["LD_", "OPENSSL_", "GLIBC_", "GCONV_", "MALLOC_"];
 
-/// Of the time that the whole check may take, HAProxy gets so much.
-const SHARE: f64 = 0.8;
+/// Switches that decide what HAProxy accepts: `dG` and `dr` how it resolves names and whether servers'
+/// names must resolve, `dW` that a warning counts as an error.
+const SWITCHES: [&str; 3] = ["dG", "dW", "dr"];
 
 /// A HAProxy that can be asked.
 pub struct Program {
@@ -36,7 +42,8 @@ pub struct Program {
     pub version: Version,
     /// The version that runs the service now, where it is another file.
     running: Option<Version>,
-    allowed: Duration,
+    /// When its time is over.
+    until: Instant,
 }
 
 /// The HAProxy that judges a configuration, or why there is none.
@@ -45,48 +52,64 @@ pub enum Choice {
     Program(Program),
     /// None, for a reason that is worth saying.
     LeftOut(String),
+    /// None, because it did not answer in time.
+    Unanswered(Unreadable),
     /// None, because none was wanted.
     NotWanted,
 }
 
-/// Chooses the HAProxy to ask about one configuration.
+/// Why an executable names no version.
+enum NoVersion {
+    TimedOut(String),
+    Other(String),
+}
+
+/// Chooses the HAProxy to ask about one configuration, which has to end at `until`.
 pub fn choose(
     options: &Options,
-    arguments: &Check,
+    (arguments, until): (&Check, Instant),
     target: &Target,
     (host, files): (&Host, &[SourceFile]),
 ) -> Result<Choice, Error> {
     let caller = rustix::process::geteuid().as_raw();
     let running = target.service.as_deref().and_then(|name| host.service(name));
     let process = running.and_then(|running| host.processes(running).into_iter().next());
-    let allowed = arguments.timeout.mul_f64(SHARE);
     let foreign = running.filter(|running| !is_callers(running, caller));
-    if let Some(path) = &arguments.binary {
-        let executable = Executable::named(path)?;
-        let version = ask_version(&executable, allowed).map_err(Error::NoHaproxy)?;
-        if let Some(foreign) = foreign {
-            return Ok(Choice::LeftOut(format!("another user runs {}", foreign.name)));
-        }
-        let runs = |process| running_version(options, target, process, &executable);
-        let running = process.and_then(runs);
-        return Ok(Choice::Program(Program { executable, version, running, allowed }));
-    }
-    if arguments.no_binary || arguments.offline {
+    let executable = if let Some(path) = &arguments.binary {
+        Executable::named(path)?
+    } else if arguments.no_binary || arguments.offline {
         return Ok(Choice::NotWanted);
-    }
-    let Some(process) = process else {
-        let why = "no service runs these files; name an executable with --binary";
-        return Ok(Choice::LeftOut(why.to_owned()));
-    };
-    let chosen = own_executable(host, process, foreign, caller).and_then(|executable| {
-        if let Some(file) = files.iter().find(|file| !is_ours(target, &file.path, caller)) {
-            return Err(format!("another user can change {}", file.path.display()));
+    } else {
+        let chosen = process.map_or_else(
+            || Err("no service runs these files; name an executable with --binary".to_owned()),
+            |process| own_executable(host, process, foreign, caller),
+        );
+        let changeable = || changeable(target, files, caller).map_or(Ok(()), Err);
+        match chosen.and_then(|executable| changeable().map(|()| executable)) {
+            Ok(executable) => executable,
+            Err(why) => return Ok(Choice::LeftOut(why)),
         }
-        let version = ask_version(&executable, allowed)?;
-        let running = running_version(options, target, process, &executable);
-        Ok(Program { executable, version, running, allowed })
-    });
-    Ok(chosen.map_or_else(Choice::LeftOut, Choice::Program))
+    };
+    let version = match ask_version(&executable, until) {
+        Ok(version) => version,
+        Err(NoVersion::TimedOut(why)) => {
+            return Ok(Choice::Unanswered(unasked(executable.path(), &why)));
+        }
+        Err(NoVersion::Other(why)) if arguments.binary.is_some() => {
+            return Err(Error::NoHaproxy(why));
+        }
+        Err(NoVersion::Other(why)) => return Ok(Choice::LeftOut(why)),
+    };
+    if let Some(foreign) = foreign {
+        return Ok(Choice::LeftOut(another_runs(foreign)));
+    }
+    let running =
+        process.and_then(|process| running_version(options, target, process, &executable));
+    Ok(Choice::Program(Program { executable, version, running, until }))
+}
+
+fn another_runs(foreign: &LiveService) -> String {
+    format!("another user runs {}", foreign.name)
 }
 
 /// The executable that a service of the caller's own runs, in the same view of the file systems.
@@ -97,7 +120,7 @@ fn own_executable(
     caller: u32,
 ) -> Result<Executable, String> {
     if let Some(foreign) = foreign {
-        return Err(format!("another user runs {}", foreign.name));
+        return Err(another_runs(foreign));
     }
     if !host.shares_files(process) {
         return Err("it runs in another mount namespace or root directory".to_owned());
@@ -117,16 +140,22 @@ fn is_callers(running: &LiveService, caller: u32) -> bool {
     }
 }
 
-fn is_ours(target: &Target, file: &Path, caller: u32) -> bool {
-    executable::is_only_of(&target.base.directory.join(file), caller)
+fn ask_version(executable: &Executable, until: Instant) -> Result<Version, NoVersion> {
+    let job = Job { arguments: vec!["-v".into()], directory: "/".into(), ..Job::default() };
+    let outcome = executable.run(&job, left(until)).map_err(|why| match why {
+        RunError::TimedOut { .. } => NoVersion::TimedOut(why.to_string()),
+        RunError::NotStarted { .. } => NoVersion::Other(why.to_string()),
+    })?;
+    messages::version(&outcome.output).ok_or_else(|| {
+        let path = executable.path().display();
+        NoVersion::Other(format!("{path} is not HAProxy: -v names no version"))
+    })
 }
 
-fn ask_version(executable: &Executable, allowed: Duration) -> Result<Version, String> {
-    let job = Job { arguments: vec!["-v".into()], directory: "/".into(), ..Job::default() };
-    let outcome = executable.run(&job, allowed).map_err(|why| why.to_string())?;
-    messages::version(&outcome.output).ok_or_else(|| {
-        format!("{} is not HAProxy: -v names no version", executable.path().display())
-    })
+/// The time that is left, in tenths of a second for the reader of a message.
+fn left(until: Instant) -> Duration {
+    let left = until.saturating_duration_since(Instant::now());
+    Duration::new(left.as_secs(), left.subsec_millis() / 100 * 100_000_000)
 }
 
 /// The version of the process that runs, unless it executes the same file.
@@ -170,8 +199,15 @@ impl Program {
             accepted,
             left_out: None,
         };
-        let answer = match self.executable.run(&job(target, process, declared), self.allowed) {
-            Ok(outcome) => answer(&outcome, unseen, self.executable.path()),
+        let statements = config::statements(files, &target.launch);
+        let answer = match self
+            .executable
+            .run(&job(target, process, (declared, &statements)), left(self.until))
+        {
+            Ok(outcome) => {
+                let directory = &target.base.directory;
+                answer(&outcome, unseen, (self.executable.path(), directory))
+            }
             Err(why) => {
                 unseen.push(unasked(self.executable.path(), &why.to_string()));
                 return asked(None);
@@ -180,18 +216,30 @@ impl Program {
         oracle::add_answer(findings, &answer, files);
         if let Some(running) = &self.running {
             let (from, to) = (Branch::of(running), Branch::of(&self.version));
-            let statements = config::statements(files, &target.launch);
             let notes = versions::notes(&statements, &target.launch, from, to);
             oracle::add_notes(findings, &notes, answer.accepted);
         }
-        asked(Some(answer.accepted))
+        let refuses = answer.messages.iter().any(|message| message.level == Level::Alert);
+        // Where every refusal is due to the caller's lesser rights, there is no answer.
+        asked((answer.accepted || refuses).then_some(answer.accepted))
     }
 }
 
 /// Its arguments, directory and environment: as the service is started, but only with what decides how
 /// the configuration is read.
-fn job(target: &Target, process: Option<&Process>, declared: &Declared) -> Job {
+fn job(
+    target: &Target,
+    process: Option<&Process>,
+    (declared, statements): (&Declared, &[Statement]),
+) -> Job {
     let mut arguments: Vec<OsString> = vec!["-c".into()];
+    // A 'program' section is refused without a master. Where no service runs yet, HAProxy is taken for a
+    // master, as distributions run it.
+    if target.launch.master_worker || process.is_none() {
+        arguments.push("-W".into());
+    }
+    let switches = SWITCHES.iter().filter(|switch| target.launch.switches.contains(**switch));
+    arguments.extend(switches.map(|switch| OsString::from(format!("-{switch}"))));
     for name in &target.names {
         arguments.extend(["-f".into(), name.clone().into_os_string()]);
     }
@@ -202,8 +250,9 @@ fn job(target: &Target, process: Option<&Process>, declared: &Declared) -> Job {
     let limits = line.and_then(CommandLine::parse).map(|line| line.limits()).unwrap_or_default();
     arguments.extend(limits.into_iter().map(OsString::from));
     let environment = target.launch.environment.iter().flatten();
+    let by_scripts = scripts::variables(statements, &target.base.directory);
     let is_read = |name: &str| {
-        declared.variables.contains(name)
+        (declared.variables.contains(name) || by_scripts.contains(name))
             && !UNSAFE_VARIABLES.iter().any(|prefix| name.starts_with(prefix))
     };
     let environment = environment.filter(|(name, _)| is_read(name));
@@ -216,27 +265,41 @@ fn job(target: &Target, process: Option<&Process>, declared: &Declared) -> Job {
 
 /// Reads how it ended. Messages that come from the caller's lesser rights are no errors of the
 /// configuration.
-fn answer(outcome: &Outcome, unseen: &mut Vec<Unreadable>, path: &Path) -> Answer {
+fn answer(
+    outcome: &Outcome,
+    unseen: &mut Vec<Unreadable>,
+    (path, directory): (&Path, &Path),
+) -> Answer {
     let is_root = rustix::process::geteuid().is_root();
     let mut all = messages::messages(&outcome.output);
     let accepted = outcome.code == Some(0);
-    if !accepted && !all.iter().any(|message| message.level == messages::Level::Alert) {
-        let last = outcome.output.lines().rfind(|line| !line.trim().is_empty());
+    if !accepted && !all.iter().any(|message| message.level == Level::Alert) {
+        // A line with a level only says that there were errors, or it is a message of its own.
+        let is_said = |line: &&str| !line.trim().is_empty() && !line.starts_with('[');
+        let last = outcome.output.lines().rfind(is_said);
         let text = match (outcome.signal, last) {
             (Some(signal), _) => format!("HAProxy was ended by signal {signal} while it read this"),
             (None, Some(last)) => format!("HAProxy refuses this configuration: {last}"),
             (None, None) => "HAProxy refuses this configuration, and does not say why".to_owned(),
         };
-        all.push(messages::Message { level: messages::Level::Alert, place: None, text });
+        all.push(messages::Message { level: Level::Alert, place: None, text });
     }
-    let (of_rights, messages): (Vec<_>, Vec<_>) = all.into_iter().partition(|message| {
-        let text = message.text.to_ascii_lowercase();
-        !is_root
-            && !accepted
-            && ["permission denied", "operation not permitted"].iter().any(|why| text.contains(why))
-    });
+    let (of_rights, messages): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|message| !is_root && !accepted && is_of_rights(&message.text, directory));
     unseen.extend(of_rights.iter().map(|message| unasked(path, &message.text)));
     Answer { accepted, messages }
+}
+
+/// The message says that a right is missing, or names a file that the caller may not read: of some files
+/// HAProxy only says that it cannot open them.
+fn is_of_rights(text: &str, directory: &Path) -> bool {
+    let said = text.to_ascii_lowercase();
+    let mut quoted = text.split('\'').skip(1).step_by(2).filter(|word| word.contains('/'));
+    ["permission denied", "operation not permitted"].iter().any(|why| said.contains(why))
+        || quoted.any(|path| {
+            rustix::fs::access(directory.join(path), Access::READ_OK) == Err(Errno::ACCESS)
+        })
 }
 
 fn unasked(path: &Path, reason: &str) -> Unreadable {

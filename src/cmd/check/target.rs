@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use super::host::{Host, LiveService};
 use crate::cli::{Check, Options};
@@ -12,6 +13,7 @@ use crate::judge::verdict::Verdict;
 use crate::model::{Unreadable, What};
 use crate::policy::Policy;
 use crate::policy::Rules;
+use crate::sample::Source;
 use crate::sample::files::config_files::{self, Base};
 use crate::sample::paths::access::Reader;
 use crate::watch::Watcher;
@@ -129,7 +131,24 @@ fn given(
     if let Some(name) = &arguments.local_peer {
         launch.local_peer = Some(name.clone());
     }
+    let base = source.map_or(base.clone(), |source| started_in(base, arguments, source));
     Target { rules, service, names: arguments.files.clone(), base, launch, unseen: Vec::new() }
+}
+
+/// The directory that the service was started in decides what relative names in the configuration mean,
+/// except where the caller names a directory, or relative files.
+fn started_in(base: Base, arguments: &Check, source: &Source) -> Base {
+    let own = &source.base;
+    let is_named = arguments.directory.is_some() || arguments.files.iter().any(|f| f.is_relative());
+    let below_root = own.directory.strip_prefix("/").unwrap_or(&own.directory);
+    let here = directory_identity(&own.directory);
+    let is_here = here.is_some() && here == directory_identity(&own.root.join(below_root));
+    if is_named || !is_here { base } else { Base { directory: own.directory.clone(), ..base } }
+}
+
+fn directory_identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir)?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// The launch of a HAProxy that this process would start.

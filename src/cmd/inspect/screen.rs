@@ -18,7 +18,7 @@ pub fn redraw(text: &str, rows: Option<usize>) -> String {
     let room = rows.map_or(usize::MAX, |rows| rows.saturating_sub(1).max(1));
     let shown = if lines.len() > room { room - 1 } else { lines.len() };
     let rest = lines.len() - shown;
-    let more = format!("… {rest} more lines; a higher window or --haproxy NAME shows them");
+    let more = format!("… {rest} more lines; a taller window or --haproxy NAME shows them");
     let lines = lines.into_iter().take(shown).chain((rest > 0).then_some(more.as_str()));
     let mut drawing = String::from(HOME);
     for line in lines {
@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn a_text_is_drawn_over_the_former_one() {
         let more = |count| {
-            format!("… {count} more lines; a higher window or --haproxy NAME shows them\x1b[K\n")
+            format!("… {count} more lines; a taller window or --haproxy NAME shows them\x1b[K\n")
         };
         let table = [
             ("", None, String::new()),

@@ -34,7 +34,7 @@ pub struct Behaviour {
     pub concerns: for<'s> fn(&Setup<'s>) -> Concern<'s>,
     /// The change, as the end of "from HAProxy X on, …".
     pub what: &'static str,
-    /// How to keep what was; empty: nothing is to be done.
+    /// What to do about it, as a sentence without a full stop; empty: nothing is to be done.
     pub instead: &'static str,
     /// Where HAProxy documents it.
     pub source: &'static str,
@@ -114,7 +114,7 @@ pub const BEHAVIOURS: &[Behaviour] = &[
             at(map.filter(|map| map.words.get(1).is_some_and(by_process)))
         },
         what: "the first number of 'cpu-map' is a group of threads, no longer a process",
-        instead: "cpu-map GROUP/THREADS CPUS",
+        instead: "write cpu-map GROUP/THREADS CPUS",
         source: "2.7.0 src/cfgparse-global.c:1054",
     },
     Behaviour {
@@ -127,7 +127,7 @@ pub const BEHAVIOURS: &[Behaviour] = &[
             at(groups.filter(|_| !setup.is_set("tune.listener.default-shards")))
         },
         what: "each port has one listening socket for each group of threads",
-        instead: "tune.listener.default-shards by-process",
+        instead: "to keep it as it was, write tune.listener.default-shards by-process",
         source: "commit 0e875cf29",
     },
     Behaviour {
@@ -135,7 +135,7 @@ pub const BEHAVIOURS: &[Behaviour] = &[
         is_refused: false,
         concerns: |setup| at(setup.quic().filter(|_| !setup.is_set("tune.quic.socket-owner"))),
         what: "each QUIC connection has a UDP socket of its own",
-        instead: "tune.quic.socket-owner listener",
+        instead: "to keep it as it was, write tune.quic.socket-owner listener",
         source: "CHANGELOG 2.8-dev1",
     },
     Behaviour {
@@ -153,7 +153,7 @@ pub const BEHAVIOURS: &[Behaviour] = &[
             at(setup.quic().filter(|_| !setup.is_set("harden.reject-privileged-ports.quic")))
         },
         what: "QUIC clients whose source port is below 1024 are refused",
-        instead: "harden.reject-privileged-ports.quic off",
+        instead: "to keep it as it was, write harden.reject-privileged-ports.quic off",
         source: "CHANGELOG 3.0-dev13",
     },
     Behaviour {
@@ -170,7 +170,7 @@ pub const BEHAVIOURS: &[Behaviour] = &[
         is_refused: false,
         concerns: |setup| whole(!setup.is_set("fd-hard-limit") && !setup.is_set("maxconn")),
         what: "the limit of open files that maxconn is computed from is at most 1,048,576",
-        instead: "fd-hard-limit NUMBER",
+        instead: "to keep it as it was, write fd-hard-limit NUMBER",
         source: "commit 41275a691",
     },
     Behaviour {
@@ -179,7 +179,7 @@ pub const BEHAVIOURS: &[Behaviour] = &[
         concerns: |setup| whole(setup.groups_are_left_open()),
         what: "HAProxy uses all cores in several groups of threads, so a port may have several \
             listening sockets",
-        instead: "cpu-policy first-usable-node",
+        instead: "to keep it as it was, write cpu-policy first-usable-node",
         source: "commit b74336984",
     },
     Behaviour {
@@ -187,7 +187,7 @@ pub const BEHAVIOURS: &[Behaviour] = &[
         is_refused: false,
         concerns: |setup| whole(setup.is_master() && !setup.is_set("mworker-max-reloads")),
         what: "a master ends a worker that has outlived 50 reloads, and cuts its connections",
-        instead: "mworker-max-reloads NUMBER",
+        instead: "to keep it as it was, write mworker-max-reloads NUMBER",
         source: "commit 036722737; src/mworker.c:48",
     },
     Behaviour {
@@ -197,7 +197,7 @@ pub const BEHAVIOURS: &[Behaviour] = &[
             whole(setup.groups_are_left_open() && !setup.is_set("max-threads-per-group"))
         },
         what: "a group has at most 16 threads instead of 64, so a port may have several listening sockets",
-        instead: "max-threads-per-group 64",
+        instead: "to keep it as it was, write max-threads-per-group 64",
         source: "commit 0af603f46",
     },
 ];

@@ -7,7 +7,7 @@ pub mod keywords;
 
 use self::behaviour::{BEHAVIOURS, Concern, Setup};
 use self::branch::Branch;
-use self::keywords::KEYWORDS;
+use self::keywords::{KEYWORDS, Keyword};
 use super::config::{Launch, Statement};
 use crate::model::declared::Place;
 
@@ -20,7 +20,7 @@ pub struct Note {
     pub place: Option<Place>,
     /// What changes, in one sentence without a full stop.
     pub what: String,
-    /// What to write instead, or how to keep what was; empty: nothing is to be done.
+    /// What to do about it, as a sentence without a full stop; empty: nothing is to be done.
     pub instead: String,
     /// Where HAProxy documents it.
     pub source: &'static str,
@@ -46,7 +46,7 @@ pub fn notes(statements: &[Statement], launch: &Launch, from: Branch, to: Branch
                 is_removed: removed.is_some() && statement.is_certain,
                 place: Some(statement.place.clone()),
                 what: format!("HAProxy {branch} {verb} '{}'", keyword.words),
-                instead: keyword.instead.to_owned(),
+                instead: instead(keyword),
                 source: keyword.source,
             };
             notes.push((branch, note));
@@ -70,6 +70,10 @@ pub fn notes(statements: &[Statement], launch: &Launch, from: Branch, to: Branch
     }
     notes.sort_by_key(|(branch, _)| *branch);
     notes.into_iter().map(|(_, note)| note).collect()
+}
+
+fn instead(keyword: &Keyword) -> String {
+    if keyword.instead.is_empty() { String::new() } else { format!("use {}", keyword.instead) }
 }
 
 #[cfg(test)]
@@ -132,5 +136,27 @@ mod tests {
             notes.iter().any(|note| note.starts_with("!0:") && note.contains("-S")),
             "{notes:?}"
         );
+    }
+
+    #[test]
+    fn what_to_do_is_a_sentence() {
+        let file = SourceFile {
+            path: "f".into(),
+            text: b"global\n  nbproc 2\n  thread-groups 2\nlisten a\n  bind-process 1\n".to_vec(),
+        };
+        let launch = Launch { master_sockets: vec!["/run/m".to_owned()], ..Launch::default() };
+        let branch = |minor| Branch { major: 2, minor };
+        let statements = config::statements(&[file], &launch);
+        let notes = notes(&statements, &launch, branch(2), branch(9));
+        let mut done: Vec<&str> = notes.iter().map(|note| note.instead.as_str()).collect();
+        done.retain(|words| !words.is_empty());
+        let expected = [
+            "raise LimitNOFILE of its unit, or write 'no strict-limits'",
+            "use nbthread (automatic)",
+            "use bind … thread",
+            "to keep it as it was, write tune.listener.default-shards by-process",
+            "add -W or -Ws to its arguments, or drop -S",
+        ];
+        assert_eq!(done, expected);
     }
 }

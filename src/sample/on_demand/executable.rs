@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 use process_wrap::std::{ChildWrapper, CommandWrap, ProcessSession};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit};
 
 use crate::sample::paths::route;
 use crate::sample::paths::writers::sole_writer;
@@ -44,6 +45,12 @@ pub enum Unusable {
         path: PathBuf,
         /// What the kernel said.
         error: io::Error,
+    },
+    /// It lies on procfs, sysfs or FUSE.
+    #[error("{} lies on procfs, sysfs or FUSE; name the file itself", path.display())]
+    Refused {
+        /// Its path.
+        path: PathBuf,
     },
     /// It is a directory, a device or the like.
     #[error("{} is not a file", path.display())]
@@ -77,10 +84,8 @@ pub enum RunError {
         error: io::Error,
     },
     /// It did not end in time, and was killed.
-    #[error("{} did not end within {}", path.display(), humantime::format_duration(*allowed))]
+    #[error("it did not end within {}; give it more time with --timeout", humantime::format_duration(*allowed))]
     TimedOut {
-        /// Its path.
-        path: PathBuf,
         /// The time that it was given.
         allowed: Duration,
     },
@@ -115,15 +120,6 @@ pub struct Outcome {
     pub output: String,
 }
 
-/// Whether only root and `caller` can change what a path leads to.
-#[must_use]
-pub fn is_only_of(path: &Path, caller: u32) -> bool {
-    let Ok(path) = std::path::absolute(path) else { return false };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(root) = rustix::fs::open("/", flags, Mode::empty()) else { return false };
-    route::follow(&root, &path).is_ok_and(|route| is_of(&route.steps, caller))
-}
-
 fn is_of(steps: &[route::Step], caller: u32) -> bool {
     sole_writer(steps, false).is_some_and(|writer| writer == 0 || writer == caller)
 }
@@ -145,13 +141,14 @@ impl Executable {
         is_trusted: impl Fn(&[route::Step]) -> bool,
     ) -> Result<Executable, Unusable> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let unopened = |error: rustix::io::Errno| Unusable::Unopened {
-            path: path.clone(),
-            error: io::Error::from(error),
-        };
+        let unopened =
+            |error: Errno| Unusable::Unopened { path: path.clone(), error: io::Error::from(error) };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).map_err(unopened)?;
-        let route = route::follow(&root, &path).map_err(|dead| unopened(dead.errno))?;
+        let route = route::follow(&root, &path).map_err(|dead| match dead.errno {
+            Errno::XDEV => Unusable::Refused { path: path.clone() },
+            errno => unopened(errno),
+        })?;
         if FileType::from_raw_mode(route.stat.st_mode) != FileType::RegularFile {
             return Err(Unusable::NotAFile { path });
         }
@@ -188,9 +185,10 @@ impl Executable {
         let mut child = command.wrap(ProcessSession).spawn().map_err(not_started)?;
         let errors = child.stderr().take().map(keep);
         let answers = child.stdout().take().map(keep);
+        let _ = limit_cpu(child.id(), allowed);
         if !has_ended(child.id(), deadline).map_err(not_started)? {
             let _ = child.kill();
-            return Err(RunError::TimedOut { path: self.path.clone(), allowed });
+            return Err(RunError::TimedOut { allowed });
         }
         let status = end(&mut *child).map_err(not_started)?;
         let mut output = String::new();
@@ -202,6 +200,18 @@ impl Executable {
     }
 }
 
+/// Limits the processor time of a process. If this one is killed, a child that loops must still end.
+fn limit_cpu(pid: u32, allowed: Duration) -> io::Result<()> {
+    let seconds = Some(allowed.as_secs().saturating_add(1));
+    prlimit(Some(process(pid)?), Resource::Cpu, Rlimit { current: seconds, maximum: seconds })?;
+    Ok(())
+}
+
+fn process(pid: u32) -> io::Result<Pid> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    Ok(pid.ok_or(io::ErrorKind::NotFound)?)
+}
+
 /// Ends what is left of the process group, so that nothing of it stays behind.
 fn end(child: &mut dyn ChildWrapper) -> io::Result<ExitStatus> {
     let status = child.inner_mut().wait()?;
@@ -211,9 +221,7 @@ fn end(child: &mut dyn ChildWrapper) -> io::Result<ExitStatus> {
 
 /// Waits until a process has ended or the time is over.
 fn has_ended(pid: u32, deadline: Instant) -> io::Result<bool> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let process = pidfd_open(process(pid)?, PidfdFlags::empty())?;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).map_err(io::Error::other)?;
@@ -221,7 +229,7 @@ fn has_ended(pid: u32, deadline: Instant) -> io::Result<bool> {
         match poll(&mut watched, Some(&left)) {
             Ok(0) => return Ok(false),
             Ok(_) => return Ok(true),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,6 +1,11 @@
 //! Who can change where a path leads: the owners of the file and of every directory on the way.
 
-use super::route::{Step, StepKind};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::route::{self, Step, StepKind};
 
 /// Bits of a mode: writable for the group, writable for others, and the sticky bit, with which a
 /// directory lets each user remove only what is that user's.
@@ -10,7 +15,8 @@ const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
 /// The one user who, besides root, can change what the path of `steps` leads to: 0 when root alone
-/// can. `None`: several users can. `end_missing`: the last step is the directory that lacks the file.
+/// can. `None`: several users can. `end_missing`: the last step is a directory, and it counts who can
+/// create a file there.
 #[must_use]
 pub fn sole_writer(steps: &[Step], end_missing: bool) -> Option<u32> {
     let mut writer = ROOT;
@@ -37,11 +43,27 @@ pub fn sole_writer(steps: &[Step], end_missing: bool) -> Option<u32> {
     (!(end_missing && shared)).then_some(writer)
 }
 
+/// Whether only root and `user` can change what a path leads to: the file, and what a directory holds.
+/// Nothing else may be able to create a file that is missing.
+#[must_use]
+pub fn is_only_of(path: &Path, user: u32) -> bool {
+    let Ok(path) = std::path::absolute(path) else { return false };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(root) = rustix::fs::open("/", flags, Mode::empty()) else { return false };
+    let (steps, may_grow) = match route::follow(&root, &path) {
+        Ok(route) => {
+            let is_file = route.steps.last().is_some_and(|step| step.kind == StepKind::End);
+            (route.steps, !is_file)
+        }
+        Err(dead) if dead.errno == Errno::NOENT => (dead.steps, true),
+        Err(_) => return false,
+    };
+    sole_writer(&steps, may_grow).is_some_and(|writer| writer == ROOT || writer == user)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::paths::route;
-    use rustix::fs::{Mode, OFlags};
     use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
     use std::path::Path;
     use std::{env, fs};
@@ -98,6 +120,22 @@ mod tests {
             };
             assert_eq!(writer, expected, "{path}");
         }
+        let table = [
+            ("roots", true),
+            ("roots/a", true),
+            ("roots/none/a", true),
+            ("roots/theirs", false),
+            ("users", false),
+            ("users/none", false),
+            ("sticky/a", true),
+            ("sticky/roots", true),
+            ("sticky/none", false),
+            ("sticky", false),
+        ];
+        for (path, expected) in table {
+            assert_eq!(is_only_of(&place.join(path), 0), expected, "{path}");
+        }
+        assert!(is_only_of(&place.join("users/a"), 1000));
         fs::remove_dir_all(&place).unwrap();
     }
 }
