@@ -1,6 +1,6 @@
 //! The proxies the scenarios configure.
 
-use crate::support::Page;
+use super::Page;
 
 /// Takes TCP connections on port 8001 and keeps them: one socket for each, nothing behind it.
 pub const WAITING_ROOM: &str = "

@@ -1,0 +1,96 @@
+//! Brings a service into a state that the exporter calls an anomaly. What the tests expect of it is theirs.
+
+use std::fs;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::proxies::{WAITING_ROOM, WAITING_ROOM_ADDRESS, listeners};
+use super::{Bed, Flow, Service, await_true};
+
+/// Stops the old process of a reload after its soft stop. It keeps the one connection that is returned,
+/// and is idle when that is reset.
+pub fn stop_while_draining(bed: &Bed, service: &Service<'_>) -> (i32, Flow) {
+    let old = service.serving();
+    let flow = Flow::held_by(bed, WAITING_ROOM_ADDRESS, old);
+    service.reload();
+    await_true("the old one's soft stop", || !bed.listens(old));
+    bed.kill("STOP", old);
+    (old, flow)
+}
+
+/// Closes the descriptor of a connection behind the back of the process, which will so never see its end.
+pub fn lose_a_connection(bed: &Bed, service: &Service<'_>) -> Flow {
+    let flow = Flow::held_by(bed, WAITING_ROOM_ADDRESS, service.serving());
+    let sockets = bed.shell("ss -Htnp state established 'sport = :8001'");
+    let descriptor = sockets.split("fd=").nth(1).unwrap().split(')').next().unwrap();
+    let close = format!("expert-mode on; debug dev close {descriptor}");
+    service.ask("admin.sock", &close).expect("an answer");
+    await_true("the connection closed", || bed.connections(service.serving()) == 0);
+    flow
+}
+
+/// Reloads twice in a bed whose pid 1 reaps nobody.
+pub fn leave_two_zombies(bed: &Bed, service: &Service<'_>) {
+    for which in ["a first zombie", "a second zombie"] {
+        let old = service.serving();
+        service.reload();
+        await_true(which, || bed.state(old) == Some('Z'));
+    }
+}
+
+/// Stops the worker and kills its master, so that the worker cannot notice.
+pub fn orphan_the_worker(bed: &Bed, service: &Service<'_>) -> i32 {
+    let worker = service.serving();
+    bed.kill("STOP", worker);
+    bed.kill("KILL", service.master());
+    worker
+}
+
+/// Starts a daemon with arguments that do not name the `old` one, which so keeps its listeners.
+pub fn leave_behind(bed: &Bed, service: &Service<'_>, old: i32, arguments: &[&str]) {
+    assert!(service.launch(arguments).status.success());
+    assert!(bed.listens(old), "the first was never told to stop");
+}
+
+/// Serves more ports than the file on disk declares, which is as old as it was before they were added.
+pub fn serve_with_an_older_file(bed: &Bed, service: &Service<'_>) {
+    service.configure(&listeners(&[8011]));
+    let (file, backup) = (service.path("haproxy.cfg"), service.path("backup"));
+    bed.shell(&format!(
+        "touch -d '1 hour ago' {file} && cp -p {file} {backup}",
+        file = file.display(),
+        backup = backup.display()
+    ));
+    service.configure(&listeners(&[8011, 8012])).start();
+    fs::rename(&backup, &file).unwrap();
+}
+
+/// Serves three ports, and disables the frontend of two of them.
+pub fn disable_a_frontend(service: &Service<'_>) {
+    service.ask("admin.sock", "disable frontend many").expect("an answer");
+}
+
+/// What [`disable_a_frontend`] needs.
+pub fn two_frontends() -> String {
+    format!("{WAITING_ROOM}{}", listeners(&[8011, 8012]))
+}
+
+/// A listener whose accept queue holds three connections.
+pub fn short_queue() -> String {
+    WAITING_ROOM.replace(WAITING_ROOM_ADDRESS, "127.0.0.1:8001 backlog 3")
+}
+
+/// Connects until the queue of [`short_queue`] is full, and keeps the connections.
+pub fn fill_the_queue(bed: &Bed) -> Vec<TcpStream> {
+    let address = WAITING_ROOM_ADDRESS.parse().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok();
+    let waiting: Vec<_> = bed.inside(|| (0..8).filter_map(|_| connect()).collect());
+    assert!((3..8).contains(&waiting.len()), "{} connections are waiting", waiting.len());
+    waiting
+}
+
+/// Replaces the executable of a service, as the upgrade of a package does.
+pub fn replace_the_binary(bed: &Bed, service: &Service<'_>) {
+    let binary = service.binary.display();
+    bed.shell(&format!("cp {binary} {binary}.new && mv {binary}.new {binary}"));
+}
