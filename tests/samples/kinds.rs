@@ -4,7 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use super::stage::{age_the_file, lbagent, sample, with_own_binary};
-use super::support::proxies::{BROKEN, ECHO, WAITING_ROOM, WAITING_ROOM_ADDRESS, listeners};
+use super::support::proxies::{
+    BROKEN, PATIENT_ECHO, WAITING_ROOM, WAITING_ROOM_ADDRESS, listeners,
+};
 use super::support::{Bed, EchoServer, Flow, Manner, await_true, scenes};
 
 /// Stages a kind and gives its sample.
@@ -72,19 +74,9 @@ fn blocked(kind: &str) -> String {
     let bed = Bed::new();
     let _echo = EchoServer::start(&bed, "127.0.0.1:9000");
     let service = lbagent(&bed, Manner::Daemon);
-    service.configure(ECHO).start();
-    // For a moment the kernel has but one number to give.
-    bed.sysctl("ipv4/ip_local_port_range", "59044 59045");
-    bed.sysctl("ipv4/ip_local_reserved_ports", "59045");
-    let server = "ss -Htn state established 'sport = :59044 and dport = :9000'";
-    let mut flow = None;
-    await_true("the connection from 59044", || {
-        flow = Some(Flow::echoing(&bed, "127.0.0.1:8002"));
-        !bed.shell(server).is_empty()
-    });
-    bed.sysctl("ipv4/ip_local_port_range", "32768 60999");
-    bed.shell("echo >/proc/sys/net/ipv4/ip_local_reserved_ports");
-    service.configure(&format!("{ECHO}{}", listeners(&[59044])));
+    let serving = service.configure(PATIENT_ECHO).start();
+    let _flow = scenes::connect_from_59044(&bed, serving, "32768 60999");
+    service.configure(&format!("{PATIENT_ECHO}{}", listeners(&[59044])));
     age_the_file(&bed);
     sample(&bed, kind, "")
 }

@@ -23,6 +23,17 @@ listen echo
     server echo 127.0.0.1:9000
 ";
 
+/// Connects to the echo server only when the client has sent something.
+pub const PATIENT_ECHO: &str = "
+listen echo
+    mode tcp
+    bind 127.0.0.1:8002
+    option nolinger
+    tcp-request inspect-delay 1h
+    tcp-request content accept if { req.len gt 0 }
+    server echo 127.0.0.1:9000
+";
+
 /// Waits on port 8003 for the bodies of HTTP requests.
 pub const HTTP_WAITING_ROOM: &str = "
 frontend http-waiting-room

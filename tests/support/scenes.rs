@@ -89,6 +89,20 @@ pub fn fill_the_queue(bed: &Bed) -> Vec<TcpStream> {
     waiting
 }
 
+/// Lets the connection of the serving process to the server of `PATIENT_ECHO` have 59044 as its source port,
+/// and gives the kernel a range of ports and no reserved ones afterwards.
+pub fn connect_from_59044(bed: &Bed, serving: i32, range_afterwards: &str) -> Flow {
+    let mut flow = Flow::held_by(bed, "127.0.0.1:8002", serving);
+    // For a moment the kernel has but one number to give.
+    bed.sysctl("ipv4/ip_local_port_range", "59044 59045");
+    bed.sysctl("ipv4/ip_local_reserved_ports", "59045");
+    flow.prove();
+    await_true("the connection from 59044", || bed.connections(serving) == 2);
+    bed.sysctl("ipv4/ip_local_port_range", range_afterwards);
+    bed.shell("echo >/proc/sys/net/ipv4/ip_local_reserved_ports");
+    flow
+}
+
 /// Replaces the executable of a service, as the upgrade of a package does.
 pub fn replace_the_binary(bed: &Bed, service: &Service<'_>) {
     let binary = service.binary.display();
