@@ -91,7 +91,7 @@ fn backlog(kind: &str) -> String {
     sample(&bed, kind, "")
 }
 
-/// HAProxy has lost count of its connections, and waits for one that is gone.
+/// The old process waits for a session whose connection is gone.
 fn idle(kind: &str) -> String {
     let bed = Bed::new();
     let service = lbagent(&bed, Manner::Daemon);

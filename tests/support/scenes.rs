@@ -18,7 +18,8 @@ pub fn stop_while_draining(bed: &Bed, service: &Service<'_>) -> (i32, Flow) {
     (old, flow)
 }
 
-/// Closes the descriptor of a connection behind the back of the process, which will so never see its end.
+/// Closes the descriptor of a connection without ending the session, so that HAProxy waits for it in vain, as
+/// after a leaked job.
 pub fn lose_a_connection(bed: &Bed, service: &Service<'_>) -> Flow {
     let flow = Flow::held_by(bed, WAITING_ROOM_ADDRESS, service.serving());
     let sockets = bed.shell("ss -Htnp state established 'sport = :8001'");
@@ -65,12 +66,12 @@ pub fn serve_with_an_older_file(bed: &Bed, service: &Service<'_>) {
     fs::rename(&backup, &file).unwrap();
 }
 
-/// Serves three ports, and disables the frontend of two of them.
+/// Disables the frontend of two of the three ports of [`two_frontends`].
 pub fn disable_a_frontend(service: &Service<'_>) {
     service.ask("admin.sock", "disable frontend many").expect("an answer");
 }
 
-/// What [`disable_a_frontend`] needs.
+/// One proxy on one port and one on two, for [`disable_a_frontend`].
 pub fn two_frontends() -> String {
     format!("{WAITING_ROOM}{}", listeners(&[8011, 8012]))
 }
