@@ -70,9 +70,13 @@ fn cause(
 
 /// What the action acts on, in words.
 fn subject(target: &Target, anomalies: &[&Anomaly]) -> String {
-    let holder =
-        anomalies.first().map(|anomaly| anomaly.subject.holder.as_str()).unwrap_or_default();
+    let first = anomalies.first();
+    let holder = first.map(|anomaly| anomaly.subject.holder.as_str()).unwrap_or_default();
     match target {
+        // Its holder is the parent, and the pid is that of the worker.
+        Target::Process(id) if first.is_some_and(|a| a.kind == Kind::ProcessOrphan) => {
+            format!("worker pid {}", id.pid)
+        }
         Target::Service => String::new(),
         Target::Process(id) if holder.is_empty() => format!("pid {}", id.pid),
         Target::Process(id) => format!("{holder} pid {}", id.pid),

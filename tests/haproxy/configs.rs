@@ -125,15 +125,7 @@ fn not_loaded(version: Version, manner: Manner) {
 fn undeclared(version: Version) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, Manner::Daemon);
-    service.configure(&listeners(&[8011]));
-    let (file, backup) = (service.path("haproxy.cfg"), service.path("backup"));
-    bed.shell(&format!(
-        "touch -d '1 hour ago' {file} && cp -p {file} {backup}",
-        file = file.display(),
-        backup = backup.display()
-    ));
-    service.configure(&listeners(&[8011, 8012])).start();
-    fs::rename(&backup, &file).unwrap();
+    scenes::serve_with_an_older_file(&bed, &service);
 
     let exporter = Exporter::configured(&bed, GRACES);
     let recorder = exporter.record();
@@ -153,13 +145,13 @@ fn undeclared(version: Version) {
 fn missing(version: Version) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, Manner::Daemon);
-    service.configure(&format!("{WAITING_ROOM}{}", listeners(&[8011, 8012]))).start();
+    service.configure(&scenes::two_frontends()).start();
     let exporter = Exporter::configured(&bed, GRACES);
     let recorder = exporter.record();
     exporter.await_samples(SAMPLES_OF_GRACES);
     recorder.never("an anomaly", something_wrong);
 
-    service.ask("admin.sock", "disable frontend many").expect("an answer");
+    scenes::disable_a_frontend(&service);
     let page =
         exporter.await_page("the missing ports", |page| page.anomalies_are(&["port_missing"]));
     assert_eq!(anomalous(&page, "port_missing"), ["tcp 127.0.0.1 8011", "tcp 127.0.0.1 8012"]);

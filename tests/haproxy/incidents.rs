@@ -212,8 +212,7 @@ fn bare_sf(version: Version, manner: Manner, kind: &str) {
     exporter.await_samples(8);
     recorder.never("an anomaly", something_wrong);
 
-    assert!(service.launch(&["-sf"]).status.success());
-    assert!(bed.listens(first), "the first was never told to stop");
+    scenes::leave_behind(&bed, &service, first, &["-sf"]);
     let page = exporter.await_page(kind, |page| page.anomalies_are(&[kind]));
     assert_eq!(page.stale("listening"), 1.0);
     assert_eq!(page.value("haproxy_host_up", &[]), Some(1.0));

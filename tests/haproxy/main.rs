@@ -16,7 +16,8 @@ mod ordinary_day;
 mod pages;
 mod ports;
 mod processes;
-mod proxies;
 mod reloads;
 mod rights;
 mod sources;
+
+use support::proxies;

@@ -1,8 +1,5 @@
 //! Ports out of place: outside the allowed, in two hands, in the kernel's range, with a full queue.
 
-use std::net::TcpStream;
-use std::time::Duration;
-
 use super::proxies::{WAITING_ROOM, listeners, something_down, something_wrong, stale};
 use crate::support::*;
 
@@ -124,17 +121,14 @@ fn ephemeral() {
 fn backlog(version: Version) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, Manner::Daemon);
-    service.configure(&WAITING_ROOM.replace("127.0.0.1:8001", "127.0.0.1:8001 backlog 3"));
+    service.configure(&scenes::short_queue());
     let serving = service.start();
     let exporter = Exporter::start(&bed);
     let recorder = exporter.record();
     exporter.await_samples(3);
     recorder.never("an anomaly", something_wrong);
     bed.kill("STOP", serving);
-    let address = "127.0.0.1:8001".parse().unwrap();
-    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok();
-    let waiting: Vec<_> = bed.inside(|| (0..8).filter_map(|_| connect()).collect());
-    assert!((3..8).contains(&waiting.len()), "{} connections are waiting", waiting.len());
+    let _waiting = scenes::fill_the_queue(&bed);
     let page = exporter.await_page("the full queue", |page| page.anomalies_are(&["port_backlog"]));
     let length = page.value("haproxy_host_listen_queue_length", &[("port", "8001")]).unwrap();
     let limit = page.value("haproxy_host_listen_queue_limit", &[("port", "8001")]).unwrap();

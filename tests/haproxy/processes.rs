@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::proxies::{WAITING_ROOM, WAITING_ROOM_ADDRESS, something_down, something_wrong, stale};
+use super::proxies::{WAITING_ROOM, something_down, something_wrong, stale};
 use crate::support::*;
 
 for_each_version! {
@@ -17,14 +17,10 @@ for_each_version! {
 fn idle(version: Version) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, Manner::Daemon);
-    service.configure(WAITING_ROOM);
-    let old = service.start();
+    service.configure(WAITING_ROOM).start();
     let exporter = Exporter::start(&bed);
     let recorder = exporter.record();
-    let flow = Flow::held_by(&bed, WAITING_ROOM_ADDRESS, old);
-    service.reload();
-    await_true("the old one's soft stop", || !bed.listens(old));
-    bed.kill("STOP", old);
+    let (old, flow) = scenes::stop_while_draining(&bed, &service);
     exporter.await_page("one draining", |page| page.stale("draining") == 1.0);
     exporter.await_samples(7);
     recorder.never("an anomaly", something_wrong);
@@ -42,13 +38,9 @@ fn idle(version: Version) {
 fn zombies(version: Version) {
     let bed = Bed::without_reaper();
     let service = Service::new(&bed, version, Manner::Daemon);
-    service.configure(WAITING_ROOM);
-    let first = service.start();
+    service.configure(WAITING_ROOM).start();
     let exporter = Exporter::start(&bed);
-    let second = service.reload();
-    await_true("a first zombie", || bed.state(first) == Some('Z'));
-    service.reload();
-    await_true("a second zombie", || bed.state(second) == Some('Z'));
+    scenes::leave_two_zombies(&bed, &service);
     let page = exporter.await_page("the zombies", |page| {
         page.anomalies_are(&["process_zombie"]) && page.stale("zombie") == 2.0
     });
@@ -62,14 +54,12 @@ fn zombies(version: Version) {
 fn orphaned_worker(version: Version) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, Manner::Master);
-    service.configure(WAITING_ROOM);
-    let worker = service.start();
+    service.configure(WAITING_ROOM).start();
     let exporter = Exporter::start(&bed);
     let recorder = exporter.record();
     exporter.await_samples(7);
     recorder.never("an anomaly", something_wrong);
-    bed.kill("STOP", worker);
-    bed.kill("KILL", service.master());
+    let worker = scenes::orphan_the_worker(&bed, &service);
     exporter.await_page("the orphan", |page| page.anomalies().contains("process_orphan"));
     bed.kill("CONT", worker);
     exporter.await_page("its end", |page| {
@@ -114,9 +104,7 @@ fn binary_outdated() {
     let recorder = exporter.record();
     exporter.await_samples(7);
     recorder.never("an anomaly", something_wrong);
-    let upgrade = bed.directory().join("upgrade");
-    copy_program(Version::V3_2.binary(), &upgrade);
-    fs::rename(&upgrade, &service.binary).unwrap();
+    scenes::replace_the_binary(&bed, &service);
     exporter.await_page("the old binary", |page| page.anomalies_are(&["binary_outdated"]));
     recorder.never("a haproxy down", something_down);
     recorder.never("a second haproxy", |page| page.haproxys().len() != 1);

@@ -2,9 +2,9 @@
 //! configuration, Alertmanager with the shipped routing, and a receiver that keeps what it was told.
 //! All of it as shipped, but [`FACTOR`] times faster and with receivers that can be read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,21 +15,28 @@ use serde_json::Value;
 use serde_yaml::Value as Yaml;
 
 use super::faster::faster;
+use super::receiver::{Notification, TEXT, Told, receive};
 use super::support::*;
 
 /// What every duration is divided by: 5 minutes are 7.5 seconds.
-const FACTOR: u64 = 40;
+pub const FACTOR: u64 = 40;
 /// Longest a notification is waited for: far above the longest wait of a rule and its route.
 const PATIENCE: Duration = Duration::from_secs(100);
 /// Where the shipped configuration sends pages; the other receivers are pointed at the same host.
 const WEBHOOK: &str = "127.0.0.1:9099";
 
-fn shipped(path: &str) -> PathBuf {
+pub fn shipped(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
+}
+
+/// A time of Prometheus's API in seconds since the epoch.
+fn seconds(time: &str) -> f64 {
+    let time: jiff::Timestamp = time.parse().unwrap();
+    time.as_duration().as_secs_f64()
 }
 
 fn yaml(text: &str) -> Yaml {
@@ -63,74 +70,11 @@ impl Programs {
     }
 }
 
-/// One alert as somebody was told of it.
-#[derive(Debug, Clone)]
-pub struct Told {
-    /// Which receiver was told.
-    pub receiver: String,
-    /// `firing` or `resolved`.
-    pub status: String,
-    pub labels: BTreeMap<String, String>,
-    pub annotations: BTreeMap<String, String>,
-}
-
-impl Told {
-    pub fn name(&self) -> &str {
-        &self.labels["alertname"]
-    }
-
-    fn from(receiver: &str, alert: &Value) -> Self {
-        let map = |key: &str| serde_json::from_value(alert[key].clone()).unwrap();
-        Self {
-            receiver: receiver.to_owned(),
-            status: alert["status"].as_str().unwrap().to_owned(),
-            labels: map("labels"),
-            annotations: map("annotations"),
-        }
-    }
-
-    /// The labels are these and those every alert has.
-    #[track_caller]
-    pub fn assert_labels(&self, own: &[(&str, &str)]) {
-        let every =
-            [("cluster", "eu1"), ("instance", "localhost"), ("job", "haproxy-host-exporter")];
-        let wanted: BTreeMap<&str, &str> = every.iter().chain(own).copied().collect();
-        let found: BTreeMap<&str, &str> = self
-            .labels
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .filter(|(name, _)| *name != "alertname")
-            .collect();
-        assert_eq!(found, wanted, "{}", self.name());
-    }
-
-    /// The four annotations: those of its rule, filled in, with links that lead to its runbook and
-    /// to the host.
-    #[track_caller]
-    pub fn assert_annotations(&self, dashboard: &str, description: &[&str]) {
-        let name = self.name();
-        let names: Vec<&str> = self.annotations.keys().map(String::as_str).collect();
-        assert_eq!(names, ["dashboard_url", "description", "runbook_url", "summary"], "{name}");
-        let runbook = format!("alerts/runbooks/{name}.md");
-        assert!(self.annotations["runbook_url"].ends_with(&runbook), "{name}");
-        assert!(shipped(&runbook).exists(), "{runbook}");
-        assert_eq!(self.annotations["dashboard_url"], dashboard, "{name}");
-        for text in self.annotations.values() {
-            for leftover in ["{{", "<no value>", "<error", "%!"] {
-                assert!(!text.contains(leftover), "{name}: {leftover} in {text}");
-            }
-        }
-        for part in description {
-            let text = &self.annotations["description"];
-            assert!(text.contains(part), "{name}: {part:?} is not in\n{text}");
-        }
-    }
-}
-
 /// Prometheus, Alertmanager and the receiver, in a bed with an exporter.
 pub struct Chain<'b> {
     bed: &'b Bed,
     told: Arc<Mutex<Vec<Told>>>,
+    texts: Arc<Mutex<Vec<Notification>>>,
     _receiver: Server,
     prometheus: Running,
     alertmanager: Running,
@@ -141,10 +85,11 @@ impl<'b> Chain<'b> {
     #[track_caller]
     pub fn start(bed: &'b Bed, programs: &Programs) -> Self {
         let told: Arc<Mutex<Vec<Told>>> = Arc::default();
+        let texts: Arc<Mutex<Vec<Notification>>> = Arc::default();
         let receiver = Server::start(bed, WEBHOOK, {
-            let told = told.clone();
+            let (told, texts) = (told.clone(), texts.clone());
             move |stream| {
-                receive(stream, &told);
+                receive(stream, &told, &texts);
             }
         });
         let prometheus = configure_prometheus(bed);
@@ -152,6 +97,7 @@ impl<'b> Chain<'b> {
         let chain = Self {
             bed,
             told,
+            texts,
             _receiver: receiver,
             alertmanager: start(bed, &programs.alertmanager, &alertmanager, "9093", |command| {
                 command.args(["--cluster.listen-address=", "--storage.path"])
@@ -168,6 +114,24 @@ impl<'b> Chain<'b> {
             answer.contains("\"instance\":\"localhost\"").then_some(())
         });
         chain
+    }
+
+    /// Every notification so far, in the words of the shipped templates.
+    pub fn texts(&self) -> Vec<Notification> {
+        self.texts.lock().unwrap().clone()
+    }
+
+    /// When Prometheus first saw the condition of an alert, in seconds since the epoch, and whether it is
+    /// `pending` or `firing`.
+    #[track_caller]
+    pub fn await_alert(&self, alert: &str) -> (f64, String) {
+        await_some(alert, || {
+            let answer = self.bed.inside(|| get("127.0.0.1:9090", "/api/v1/alerts"))?;
+            let answer: Value = serde_json::from_str(&answer).ok()?;
+            let alerts = answer["data"]["alerts"].as_array()?;
+            let found = alerts.iter().find(|one| one["labels"]["alertname"] == alert)?;
+            Some((seconds(found["activeAt"].as_str()?), found["state"].as_str()?.to_owned()))
+        })
     }
 
     /// Waits until somebody was told this of an alert of this name.
@@ -232,34 +196,6 @@ fn get(address: &str, path: &str) -> Option<String> {
     head.lines().next()?.contains(" 200 ").then(|| body.to_owned())
 }
 
-/// Takes one notification: Alertmanager's JSON, posted to a path that says which receiver it is for.
-fn receive(stream: TcpStream, told: &Mutex<Vec<Told>>) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).ok()?;
-    let receiver = line.split(' ').nth(1)?.trim_start_matches('/').to_owned();
-    let mut length = 0;
-    loop {
-        line.clear();
-        reader.read_line(&mut line).ok()?;
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().ok()?;
-        }
-        if line.trim().is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    let json: Value = serde_json::from_slice(&body).ok()?;
-    let alerts = json["alerts"].as_array()?.iter().map(|alert| Told::from(&receiver, alert));
-    told.lock().unwrap().extend(alerts);
-    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    reader.get_mut().write_all(answer).ok()
-}
-
 /// `deploy/prometheus` with the rules of `alerts/` where it looks for them, and the host of this bed as
 /// its one target.
 fn configure_prometheus(bed: &Bed) -> PathBuf {
@@ -315,8 +251,13 @@ fn configure_alertmanager(bed: &Bed) -> PathBuf {
         }
     }
     assert_eq!(left, right);
+    right = yaml(&text);
+    for receiver in right["receivers"].as_sequence_mut().unwrap() {
+        let name = receiver["name"].as_str().unwrap().to_owned();
+        receiver["slack_configs"] = in_words(&yaml(&fast), &name);
+    }
     let config = directory.join("alertmanager.yaml");
-    fs::write(&config, text).unwrap();
+    fs::write(&config, serde_yaml::to_string(&right).unwrap()).unwrap();
     config
 }
 
@@ -348,6 +289,15 @@ fn readable(config: &Yaml) -> Yaml {
         ));
     }
     config
+}
+
+/// The shipped chat, with its templates, posted to a path of its own for a receiver.
+fn in_words(shipped: &Yaml, receiver: &str) -> Yaml {
+    let receivers = shipped["receivers"].as_sequence().unwrap();
+    let chat = receivers.iter().find(|one| one.get("slack_configs").is_some()).unwrap();
+    let mut chat = chat["slack_configs"].clone();
+    chat[0]["api_url"] = yaml(&format!("http://{WEBHOOK}/{TEXT}{receiver}"));
+    chat
 }
 
 /// Durations of rules by rule and key, for a count that does not rest on the code under test.

@@ -7,5 +7,7 @@ mod support;
 
 mod chain;
 mod faster;
+mod founding;
 mod notifications;
+mod receiver;
 mod scrape;

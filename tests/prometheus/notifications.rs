@@ -2,29 +2,9 @@
 //! are told when it is over, and nobody is told anything else.
 
 use super::chain::{Chain, Programs};
+use super::support::proxies::{PATIENT_ECHO, WAITING_ROOM};
 use super::support::*;
 
-/// Takes TCP connections on port 8001 and keeps them.
-const WAITING_ROOM: &str = "
-listen waiting-room
-    mode tcp
-    bind 127.0.0.1:8001
-    tcp-request inspect-delay 1h
-    tcp-request content accept if WAIT_END
-    server nobody 127.0.0.1:9
-";
-/// Connects to the echo server only when the client has sent something.
-const PATIENT_ECHO: &str = "
-listen echo
-    mode tcp
-    bind 127.0.0.1:8002
-    option tcplog
-    option nolinger
-    log global
-    tcp-request inspect-delay 1h
-    tcp-request content accept if { req.len gt 0 }
-    server echo 127.0.0.1:9000
-";
 const HOST: &str = "/d/haproxy-host-host?var-instance=localhost";
 const LBAGENT: &str = "/d/haproxy-host-host?var-instance=localhost&var-haproxy=lbagent";
 
@@ -68,7 +48,8 @@ fn founding(programs: &Programs) {
     service.arguments =
         ["-p", &pidfile, "-C", &directory, "-f", &directory].map(str::to_owned).to_vec();
     let log = "    log 127.0.0.1:514 local0\n";
-    service.configure_with(log, PATIENT_ECHO).start();
+    let echo = format!("{PATIENT_ECHO}    option tcplog\n    log global\n");
+    service.configure_with(log, &echo).start();
     let exporter = Exporter::configured(&bed, &lbagent(&service));
     let chain = Chain::start(&bed, programs);
 
@@ -84,15 +65,8 @@ fn founding(programs: &Programs) {
     }
     chain.assert_told(&[]);
     let serving = service.serving();
-    let mut flow = Flow::held_by(&bed, "127.0.0.1:8002", serving);
-    // For a moment the kernel has but one number to give.
-    bed.sysctl("ipv4/ip_local_port_range", "59044 59045");
-    bed.sysctl("ipv4/ip_local_reserved_ports", "59045");
-    flow.prove();
-    await_true("the connection from 59044", || bed.connections(serving) == 2);
-    bed.sysctl("ipv4/ip_local_port_range", "59000 59999");
-    bed.shell("echo >/proc/sys/net/ipv4/ip_local_reserved_ports");
-    service.configure_with(log, &format!("{PATIENT_ECHO}{}", listener(59044)));
+    let flow = scenes::connect_from_59044(&bed, serving, "59000 59999");
+    service.configure_with(log, &format!("{echo}{}", listener(59044)));
     assert!(!service.try_reload().status.success(), "the number is taken");
 
     let told = chain.await_told("firing", "HAProxyPortBlocked");

@@ -9,6 +9,8 @@ mod exporter;
 mod gate;
 mod haproxy;
 mod page;
+pub mod proxies;
+pub mod scenes;
 mod view;
 
 pub use bed::{Bed, Running, text};

@@ -21,8 +21,8 @@ pub fn port_undeclared(input: &RuleInput<'_>) -> Judgement {
             "{} listens there, and no configuration file declares it",
             pids(holders)
         )],
-        advice: "something bound it at run time, or the files named on the command line are not \
-                 those it was started with: compare, then reload"
+        advice: "compare the files that its command line names with those it was started with, \
+                 or find what bound the port at run time; then reload"
             .to_owned(),
         ..Finding::default()
     });

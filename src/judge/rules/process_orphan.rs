@@ -26,9 +26,7 @@ pub fn process_orphan(input: &RuleInput<'_>) -> Judgement {
             since: None,
             grace_seconds: None,
             evidence,
-            advice: format!(
-                "its master is dead and no reload reaches it: start the service again, then kill -USR1 {pid}"
-            ),
+            advice: format!("start the service again, then {}", explain::how_to_end(member)),
         }
     });
     Judgement::of(findings.collect())
@@ -47,6 +45,7 @@ mod tests {
         assert!(with_master.one().findings().is_empty());
         let orphan = Film::default().settle(1000.0, &[worker(1)]);
         assert_eq!(orphan.one().findings(), ["process_orphan init"]);
+        assert_eq!(orphan.one().causes[0].subject, "worker pid 20");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The proxies the scenarios configure.
 
-use crate::support::Page;
+use super::Page;
 
 /// Takes TCP connections on port 8001 and keeps them: one socket for each, nothing behind it.
 pub const WAITING_ROOM: &str = "
@@ -20,6 +20,17 @@ pub const ECHO: &str = "
 listen echo
     mode tcp
     bind 127.0.0.1:8002
+    server echo 127.0.0.1:9000
+";
+
+/// Connects to the echo server only when the client has sent something.
+pub const PATIENT_ECHO: &str = "
+listen echo
+    mode tcp
+    bind 127.0.0.1:8002
+    option nolinger
+    tcp-request inspect-delay 1h
+    tcp-request content accept if { req.len gt 0 }
     server echo 127.0.0.1:9000
 ";
 
