@@ -39,20 +39,16 @@ pub fn add_answer(findings: &mut Vec<Finding>, answer: &Answer, files: &[SourceF
     }
 }
 
-/// Adds what changes from the version that runs to the one that was asked. A line that HAProxy refused
-/// already is explained there.
+/// Adds what changes from the version that runs to the one that was asked. A line that HAProxy refused or
+/// warned about already is explained there.
 pub fn add_notes(findings: &mut Vec<Finding>, notes: &[Note], accepted: bool) {
     for note in notes {
-        let place = note.place.as_ref();
-        let refused = findings.iter_mut().find(|finding| {
-            is_refusal(finding)
-                && place.is_some_and(|place| {
-                    stands_at(finding, &(place.file.to_path_buf(), place.line))
-                })
-        });
-        if let (Some(finding), true) = (refused, note.is_removed) {
-            finding.kind = Kind::UpgradeRemoved;
-            finding.why.push(format!("{} ({})", note.what, note.source));
+        let source = format!("see HAProxy's {}", note.source);
+        if let Some(finding) = findings.iter_mut().find(|finding| is_about(finding, note)) {
+            if is_refusal(finding) {
+                finding.kind = Kind::UpgradeRemoved;
+            }
+            finding.why.push(format!("{}; {source}", note.what));
             finding.help.extend(instead(note));
             continue;
         }
@@ -61,16 +57,24 @@ pub fn add_notes(findings: &mut Vec<Finding>, notes: &[Note], accepted: bool) {
         } else {
             (Kind::UpgradeNote, Severity::Info)
         };
-        let bare = match place {
+        let bare = match &note.place {
             Some(place) => Finding::new(kind, severity, place.clone(), &note.what),
             None => Finding::of_file(kind, severity, &note.what),
         };
         findings.push(Finding {
-            why: vec![format!("source: {}", note.source)],
+            why: vec![source],
             help: instead(note).into_iter().collect(),
             ..bare
         });
     }
+}
+
+/// HAProxy said of the same line what the note says: that it refuses it, or that it warns about it.
+fn is_about(finding: &Finding, note: &Note) -> bool {
+    let says =
+        if note.is_removed { is_refusal(finding) } else { finding.kind == Kind::ConfigWarning };
+    let place = note.place.as_ref().map(|place| (place.file.to_path_buf(), place.line));
+    says && place.is_some_and(|place| stands_at(finding, &place))
 }
 
 fn instead(note: &Note) -> Option<String> {
@@ -206,10 +210,18 @@ mod tests {
             shown,
             [
                 "error upgrade_removed 2:2..16: not supported any more \
-                 [HAProxy 2.7 refuses 'bind-process' (src)]",
-                "info upgrade_note: HAProxy 2.7 refuses 'bind-process' [source: src]",
+                 [HAProxy 2.7 refuses 'bind-process'; see HAProxy's src]",
+                "info upgrade_note: HAProxy 2.7 refuses 'bind-process' [see HAProxy's src]",
             ]
         );
+        let warned = Answer {
+            accepted: true,
+            messages: vec![message(Level::Warning, 2, "it is deprecated")],
+        };
+        let shown = judge(text, &warned, &[note(false, Some(place.clone()))]);
+        assert_eq!(shown.len(), 1, "the warning and the note are one: {shown:?}");
+        assert!(shown[0].starts_with("warning config_warning 2:2..16: it is"), "{shown:?}");
+        assert!(shown[0].ends_with("see HAProxy's src]"), "{shown:?}");
         let accepted = Answer { accepted: true, messages: Vec::new() };
         let shown = judge(text, &accepted, &[note(true, Some(place))]);
         assert!(shown[0].starts_with("info upgrade_note 2:2..14"), "the binary wins: {shown:?}");

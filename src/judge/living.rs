@@ -41,7 +41,7 @@ pub fn judge(
         first_seen: before.map_or(now, |before| before.first_seen),
         last_seen: now,
         has_served: before.is_some_and(|before| before.has_served)
-            || case.generations.up != Some(false)
+            || case.generations.up == Some(true)
             || !case.generations.superseded.is_empty(),
         anomaly_states: outcome.states,
         observed: observed.clone(),

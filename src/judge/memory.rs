@@ -34,7 +34,7 @@ pub(super) struct ServiceMemory {
     pub identity: Identity,
     pub first_seen: UnixSeconds,
     pub last_seen: UnixSeconds,
-    /// Something of it has served, or may have where that could not be seen.
+    /// Something of it has been seen serving, or was superseded.
     pub has_served: bool,
     pub anomaly_states: AnomalyStates,
     pub observed: BTreeMap<Kind, u64>,

@@ -38,7 +38,7 @@ pub struct Past {
     pub listeners: Arc<BTreeSet<SocketInode>>,
     /// It has been current at some time.
     pub has_served: bool,
-    /// Something of its haproxy has served, so it is bound to that name.
+    /// Something of its haproxy has been seen serving, so it is bound to that name.
     pub belongs: bool,
     /// How a later process came to serve in its stead.
     pub superseded: Option<Superseded>,

@@ -348,6 +348,14 @@ mod tests {
         let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
         casts.sort();
         assert_eq!(casts, ["11 stale, 13 current", "20 current"]);
+        // On a busy machine nobody has looked yet which sockets 13 holds.
+        let mut film = Film::default();
+        let unseen = || starting().change(|process| process.sockets = None);
+        film.see(1000.0, &[drains(), unseen(), other()]);
+        let verdict = film.see(1004.0, &actors());
+        let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
+        casts.sort();
+        assert_eq!(casts, ["11 stale, 13 current", "20 current"]);
     }
 
     #[test]
