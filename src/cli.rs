@@ -153,6 +153,7 @@ pub struct Check {
     /// HAProxy service whose policy and ports count, if it is not the one that runs these files.
     #[arg(long, value_name = "NAME")]
     pub haproxy: Option<String>,
+    #[allow(rustdoc::broken_intra_doc_links)] // the brackets of the help
     /// Report whether a new listener may be given these ports, written [tcp/|udp/][ADDR:]LO[-HI]: what
     /// the policy says, and what declares or holds them on this host. Without tcp/ or udp/ both
     /// protocols are meant, without an address all IPv4 addresses, as in a bind line.
