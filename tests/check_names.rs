@@ -13,8 +13,7 @@ fn path(service: &Service<'_>) -> String {
 /// `check` and HAProxy understand a host name and a local peer's name alike.
 fn names(version: Version) {
     let bed = Bed::new();
-    let hosts = bed.write("hosts", "127.0.0.1 both web\n::1 both web6\n127.0.0.3 web\n");
-    bed.shell(&format!("mount --bind {} /etc/hosts", hosts.display()));
+    bed.replace_in_etc("hosts", "127.0.0.1 both web\n::1 both web6\n127.0.0.3 web\n");
     let table = [
         ("bind web:9053", Some("127.0.0.1"), "web resolves to 127.0.0.1"),
         ("bind ipv4@both:9053", Some("127.0.0.1"), "ipv4@both resolves to 127.0.0.1"),
@@ -70,8 +69,7 @@ fn bracketed(address: &str) -> String {
 #[test]
 fn a_check_that_takes_too_long_is_no_verdict() {
     let bed = Bed::new();
-    let resolv = bed.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
-    bed.shell(&format!("mount --bind {} /etc/resolv.conf", resolv.display()));
+    bed.replace_in_etc("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
     let _silent = bed.inside(|| std::net::UdpSocket::bind("127.0.0.1:53")).unwrap();
     let file = bed.write("a.cfg", "frontend a\n    bind slow.example:80\n").display().to_string();
     let begun = std::time::Instant::now();
@@ -88,8 +86,7 @@ fn a_check_that_takes_too_long_is_no_verdict() {
 fn names_of_another_user_are_not_looked_up() {
     let bed = Bed::new();
     let service = Service::new(&bed, Version::V3_0, Manner::Daemon);
-    let hosts = bed.write("hosts", "127.0.0.1 web\n");
-    bed.shell(&format!("mount --bind {} /etc/hosts", hosts.display()));
+    bed.replace_in_etc("hosts", "127.0.0.1 web\n");
     service.configure_raw(
         "defaults\n    mode tcp\n    timeout client 1h\nfrontend a\n    bind web:9053\n",
     );

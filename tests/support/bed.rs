@@ -143,6 +143,16 @@ impl Bed {
         text(&output.stdout)
     }
 
+    /// Gives the bed a file of its own below `/etc`, where the machine need not have one.
+    pub fn replace_in_etc(&self, name: &str, content: &str) {
+        let (file, etc) = (self.write(name, content), self.directory.join("etc"));
+        let (file, etc) = (file.display(), etc.display());
+        self.shell(&format!(
+            "[ -e /etc/{name} ] || {{ cp -a /etc {etc} && touch {etc}/{name} && mount --bind {etc} /etc; }}
+             mount --bind {file} /etc/{name}"
+        ));
+    }
+
     /// Runs a command of this bed to its end.
     pub fn run(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Output {
         self.command(program).args(arguments).output().unwrap()

@@ -65,7 +65,7 @@ pub fn group<'a>(
 
 #[cfg(test)]
 mod tests {
-    use crate::judge::verdict::ServiceVerdict;
+    use crate::judge::verdict::{ServiceVerdict, Verdict};
     use crate::model::ConnectionState::Established;
     use crate::model::Pidfile;
     use crate::stage::{Actor, Film, actor};
@@ -77,7 +77,10 @@ mod tests {
 
     /// What the actors are, a service each: `10 stale, 11 current`.
     fn casts(film: &mut Film, actors: &[Actor]) -> Vec<String> {
-        let verdict = film.settle(1000.0, actors);
+        casts_of(&film.settle(1000.0, actors))
+    }
+
+    fn casts_of(verdict: &Verdict) -> Vec<String> {
         let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
         casts.sort();
         casts
@@ -322,9 +325,7 @@ mod tests {
         let serving = || second.clone().tcp(81, 3);
         film.settle(900.0, &[first.clone(), serving(), other.clone()]);
         let verdict = film.see(940.0, &[first, second, other, last]);
-        let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
-        casts.sort();
-        assert_eq!(casts, table);
+        assert_eq!(casts_of(&verdict), table);
         assert!(verdict.services.iter().all(|service| service.up == Some(true)));
     }
 
@@ -345,17 +346,13 @@ mod tests {
         let actors = || [drains(), starting().tcp(81, 1), other()];
         film.see(1004.0, &actors());
         let verdict = film.see(1006.0, &actors());
-        let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
-        casts.sort();
-        assert_eq!(casts, ["11 stale, 13 current", "20 current"]);
+        assert_eq!(casts_of(&verdict), ["11 stale, 13 current", "20 current"]);
         // On a busy machine it may not be known yet which sockets they hold.
         let mut film = Film::default();
         let unseen = |actor: Actor| actor.change(|process| process.sockets = None);
         film.see(1000.0, &[unseen(drains()), unseen(starting()), other()]);
         let verdict = film.see(1004.0, &actors());
-        let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
-        casts.sort();
-        assert_eq!(casts, ["11 stale, 13 current", "20 current"]);
+        assert_eq!(casts_of(&verdict), ["11 stale, 13 current", "20 current"]);
     }
 
     #[test]

@@ -29,8 +29,8 @@ mod tests {
     }
 
     #[test]
-    fn names_and_short_addresses_resolve() {
-        assert_eq!(of("localhost", Some(Family::V4)), Ok("127.0.0.1".parse().unwrap()));
+    fn short_addresses_resolve() {
+        assert_eq!(of("127.0.0.1", Some(Family::V4)), Ok("127.0.0.1".parse().unwrap()));
         assert_eq!(of("127.1", None), Ok("127.0.0.1".parse().unwrap()));
         assert_eq!(of("127.1", Some(Family::V6)), Err("it has no ipv6 address".to_owned()));
         assert!(of("a name with blanks", None).is_err());
