@@ -92,6 +92,8 @@ impl<'b> Chain<'b> {
                 receive(stream, &told, &texts);
             }
         });
+        // The target's name, which the machine need not know.
+        bed.replace_in_etc("hosts", "127.0.0.1 localhost\n");
         let prometheus = configure_prometheus(bed);
         let alertmanager = configure_alertmanager(bed);
         let chain = Self {
