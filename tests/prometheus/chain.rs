@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -70,6 +70,32 @@ impl Programs {
     }
 }
 
+/// So many chains run at a time: their clocks run faster than a busy machine can follow.
+const MOST_CHAINS: usize = 4;
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+/// The right of a chain to run.
+struct Turn;
+
+impl Turn {
+    fn wait() -> Self {
+        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = ENDED
+            .wait_while(running, |running| *running >= MOST_CHAINS)
+            .unwrap_or_else(PoisonError::into_inner);
+        *free += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ENDED.notify_one();
+    }
+}
+
 /// Prometheus, Alertmanager and the receiver, in a bed with an exporter.
 pub struct Chain<'b> {
     bed: &'b Bed,
@@ -78,12 +104,14 @@ pub struct Chain<'b> {
     _receiver: Server,
     prometheus: Running,
     alertmanager: Running,
+    _turn: Turn,
 }
 
 impl<'b> Chain<'b> {
     /// Starts it and waits until Prometheus has the exporter's page and Alertmanager is ready.
     #[track_caller]
     pub fn start(bed: &'b Bed, programs: &Programs) -> Self {
+        let turn = Turn::wait();
         let told: Arc<Mutex<Vec<Told>>> = Arc::default();
         let texts: Arc<Mutex<Vec<Notification>>> = Arc::default();
         let receiver = Server::start(bed, WEBHOOK, {
@@ -100,6 +128,7 @@ impl<'b> Chain<'b> {
             bed,
             told,
             texts,
+            _turn: turn,
             _receiver: receiver,
             alertmanager: start(bed, &programs.alertmanager, &alertmanager, "9093", |command| {
                 command.args(["--cluster.listen-address=", "--storage.path"])
