@@ -7,19 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use support::proxies::PATIENT_ECHO;
 use support::*;
-
-/// Takes connections on port 8002 and passes them to port 9000 once the client has sent a byte, and
-/// leaves no TIME_WAIT behind.
-const PATIENT_ECHO: &str = "
-listen echo
-    mode tcp
-    bind 127.0.0.1:8002
-    option nolinger
-    tcp-request inspect-delay 1h
-    tcp-request content accept if { req.len gt 0 }
-    server echo 127.0.0.1:9000
-";
 
 /// Takes connections on port 8001 and keeps them.
 const WAITING: &str = "

@@ -166,19 +166,13 @@ impl Answers {
                 continue;
             }
             let Some(refusal) = rules.refusal(protocol, address, port) else { continue };
-            let (what, help) = match refusal {
-                Refusal::NotAllowed => (
-                    "not in allowed_ports".to_owned(),
-                    "choose a port that is allowed, or add this one to allowed_ports in --config.file",
-                ),
-                Refusal::Reserved { name, .. } => (
-                    format!("reserved for {name}"),
-                    "choose a port outside reserved_ports of --config.file",
-                ),
+            let what = match refusal {
+                Refusal::NotAllowed => "not in allowed_ports".to_owned(),
+                Refusal::Reserved { name, .. } => format!("reserved for {name}"),
             };
             answer.push(Finding {
                 why: vec![refusal.reason()],
-                help: vec![help.to_owned()],
+                help: vec![refusal.advice().to_owned()],
                 ..Finding::of_file(Kind::PortOutOfRange, Severity::Error, &what)
             });
         }
@@ -210,7 +204,7 @@ impl Answers {
         let command = network.ephemeral().reserve_command(&network.label, ports);
         for answer in &mut self.list {
             if network.local.get(&answer.address) == Some(&false) {
-                answer.push(not_local(answer.address, network));
+                answer.push(network.lacks(answer.address));
             }
             if exposed(answer)
                 && let Some(finding) = ephemeral(network, &command)
@@ -218,15 +212,6 @@ impl Answers {
                 answer.push(finding);
             }
         }
-    }
-}
-
-fn not_local(address: IpAddr, network: &Network) -> Finding {
-    let what = format!("{address} is not an address of this host{}", network.suffix());
-    Finding {
-        why: vec!["no interface has it, and no local route leads to it".to_owned()],
-        help: vec![format!("ip address add {address} dev INTERFACE")],
-        ..Finding::of_file(Kind::AddressNotLocal, Severity::Error, &what)
     }
 }
 

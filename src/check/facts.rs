@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use super::finding::{Finding, Kind, Severity};
 use crate::haproxy::binding::Ephemeral;
 use crate::model::{PortUse, Program};
 
@@ -41,6 +42,24 @@ impl Network {
     #[must_use]
     pub fn ephemeral(&self) -> Ephemeral<'_> {
         Ephemeral { range: self.ephemeral.as_ref(), reserved: &self.reserved }
+    }
+
+    /// The finding that this address is not here, about no line of a configuration.
+    #[must_use]
+    pub fn lacks(&self, address: IpAddr) -> Finding {
+        let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+        let what = format!("{address} is not an address of this host{}", self.suffix());
+        Finding {
+            why: vec!["no interface has it, and no local route leads to it".to_owned()],
+            help: vec![
+                format!("ip address add {address} dev INTERFACE"),
+                format!(
+                    "if the address comes and goes, as with keepalived: \
+                     sysctl -w net.{family}.ip_nonlocal_bind=1, or the keyword transparent"
+                ),
+            ],
+            ..Finding::of_file(Kind::AddressNotLocal, Severity::Error, &what)
+        }
     }
 
     /// The words ` in network namespace X`, or nothing for the exporter's own.

@@ -98,22 +98,14 @@ fn refused_ports(listener: &Listener, refusal: &Refusal<'_>, ports: Vec<u16>) ->
     let outside = numbers::runs(ports);
     let endpoint = Endpoint::of(listener, outside.first()?.clone());
     let ports = numbers::list(&outside);
-    let (what, why, help) = match refusal {
-        Refusal::NotAllowed => (
-            format!("port {ports} is not allowed"),
-            "allowed_ports does not include it".to_owned(),
-            "choose a port that is allowed, or add this one to allowed_ports in --config.file",
-        ),
-        Refusal::Reserved { name, .. } => (
-            format!("port {ports} is reserved for {name}"),
-            refusal.reason(),
-            "choose a port that is not in reserved_ports of --config.file",
-        ),
+    let what = match refusal {
+        Refusal::NotAllowed => format!("port {ports} is not allowed"),
+        Refusal::Reserved { name, .. } => format!("port {ports} is reserved for {name}"),
     };
     Some(Finding {
         label: format!("{} {} would listen here", listener.section, endpoint),
-        why: vec![why],
-        help: vec![help.to_owned()],
+        why: vec![refusal.reason()],
+        help: vec![refusal.advice().to_owned()],
         endpoint: Some(endpoint),
         ..Finding::new(Kind::PortOutOfRange, Severity::Error, listener.place.clone(), &what)
     })
@@ -124,21 +116,12 @@ fn not_local(listener: &Listener, facts: &Facts) -> Option<Finding> {
     if listener.transparent || network.local.get(&listener.address) != Some(&false) {
         return None;
     }
-    let family = if listener.address.is_ipv4() { "ipv4" } else { "ipv6" };
-    let what = format!("{} is not an address of this host{}", listener.address, network.suffix());
     let ports = listener.ports.first..=listener.ports.last;
     Some(Finding {
+        place: Some(listener.place.clone()),
         label: "Cannot assign requested address".to_owned(),
-        why: vec!["no interface has it, and no local route leads to it".to_owned()],
-        help: vec![
-            format!("ip address add {} dev INTERFACE", listener.address),
-            format!(
-                "if the address comes and goes, as with keepalived: \
-                 sysctl -w net.{family}.ip_nonlocal_bind=1, or the keyword transparent"
-            ),
-        ],
         endpoint: Some(Endpoint::of(listener, ports)),
-        ..Finding::new(Kind::AddressNotLocal, Severity::Error, listener.place.clone(), &what)
+        ..network.lacks(listener.address)
     })
 }
 
@@ -185,7 +168,7 @@ mod tests {
         let findings = judge(&declared, &rules, None, 0.0);
         let shown: Vec<_> = findings.iter().map(|f| (f.what.as_str(), f.why.join(";"))).collect();
         let expected = [
-            ("port 29999 is not allowed", "allowed_ports does not include it".to_owned()),
+            ("port 29999 is not allowed", "allowed_ports has no entry for it".to_owned()),
             (
                 "port 30000-30001 is reserved for Kubernetes NodePort",
                 "30000-32767 is reserved for Kubernetes NodePort".to_owned(),

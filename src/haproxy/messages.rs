@@ -152,7 +152,7 @@ nothing
     #[test]
     fn versions() {
         let table = [
-            ("HAProxy version 3.0.11-1+deb13u1 2025/06/03 - https://haproxy.org/\n", Some((3, 0))),
+            ("HAProxy version 3.0.11-1+deb13u1 2025/06/03\n", Some((3, 0))),
             ("HA-Proxy version 2.2.9-2+deb11u6 2023/09/09\n", Some((2, 2))),
             ("HAProxy version 3.5-dev5-f6818d-20 2026/11/01\n", Some((3, 5))),
             ("nginx version: nginx/1.22.1\n", None),

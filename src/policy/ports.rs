@@ -83,6 +83,19 @@ impl Refusal<'_> {
             }
         }
     }
+
+    /// What a person who asked for the port can do.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Refusal::NotAllowed => {
+                "choose a port that is allowed, or add this one to allowed_ports in --config.file"
+            }
+            Refusal::Reserved { .. } => {
+                "choose a port that is not in reserved_ports of --config.file"
+            }
+        }
+    }
 }
 
 /// The number of distinct port numbers that the policy allows at some address. `allowed`: `None`

@@ -176,7 +176,7 @@ mod tests {
 2 |     bind :80
   |          ^^^ frontend a tcp 0.0.0.0:80 would listen here
   |
-  = note: allowed_ports does not include it
+  = note: allowed_ports has no entry for it
   = help: choose a port that is allowed, or add this one to allowed_ports in --config.file
 
 1 port in 1 file: 1 error

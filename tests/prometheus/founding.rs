@@ -11,6 +11,8 @@ const MOST_LINES: usize = 15;
 const COLUMNS: usize = 100;
 /// `for` of the alert, as the chain runs it.
 const WAIT: Duration = Duration::from_millis(60_000 / FACTOR);
+/// How long after that a notification may take: evaluations, `group_wait`, and a busy machine.
+const SLACK: Duration = Duration::from_secs(30);
 
 #[test]
 fn with_300_ports_on_the_oldest() {
@@ -52,7 +54,7 @@ fn one_notification(programs: &Programs) {
     chain.await_told("firing", "HAProxyPortBlocked");
     let told = await_some("the text", || chain.texts().first().cloned());
     let after = Duration::from_secs_f64(told.at - since);
-    assert!(after >= WAIT, "{after:?} after the first sight");
+    assert!((WAIT..WAIT + SLACK).contains(&after), "{after:?} after the first sight");
     assert_eq!(told.title, "[FIRING 1] HAProxyPortBlocked: lbagent in eu1", "{}", told.text);
     let shown: Vec<String> = told
         .text

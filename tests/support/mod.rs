@@ -34,7 +34,7 @@ pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
 }
 
 /// Longest a condition is waited for. Far above what any of them takes, on a busy machine too.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Polls `condition` until it gives a value.
 ///

@@ -49,8 +49,8 @@ fn versions() -> Vec<Version> {
 /// Anomalies fire after the grace of one second and two samples; before that the page may still change.
 const SETTLING: Duration = Duration::from_secs(3);
 
-/// How long every view may take to be right after the last reload: a bound for the case that none is.
-const ALLOWED: Duration = Duration::from_secs(120);
+/// How long every view may take to be right after the last reload.
+const ALLOWED: Duration = Duration::from_secs(30);
 
 fn every_way_on(version: Version) {
     let rows = row::table(version);

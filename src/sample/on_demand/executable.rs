@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit};
 
 use crate::sample::paths::route;
-use crate::sample::paths::writers::sole_writer;
+use crate::sample::paths::writers::are_only_of;
 
 /// So much of what it prints is kept; the rest is read and thrown away.
 const MOST_OUTPUT: usize = 256 * 1024;
@@ -120,10 +120,6 @@ pub struct Outcome {
     pub output: String,
 }
 
-fn is_of(steps: &[route::Step], caller: u32) -> bool {
-    sole_writer(steps, false).is_some_and(|writer| writer == 0 || writer == caller)
-}
-
 impl Executable {
     /// Opens the executable that the caller has named.
     pub fn named(path: &Path) -> Result<Executable, Unusable> {
@@ -133,7 +129,7 @@ impl Executable {
     /// Opens an executable that only root and `caller` can have put there: it and every directory and
     /// link on the way is theirs, and writable by no one else.
     pub fn trusted(path: &Path, caller: u32) -> Result<Executable, Unusable> {
-        Executable::open(path, |steps| is_of(steps, caller))
+        Executable::open(path, |steps| are_only_of(steps, false, caller))
     }
 
     fn open(

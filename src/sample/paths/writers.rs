@@ -58,7 +58,13 @@ pub fn is_only_of(path: &Path, user: u32) -> bool {
         Err(dead) if dead.errno == Errno::NOENT => (dead.steps, true),
         Err(_) => return false,
     };
-    sole_writer(&steps, may_grow).is_some_and(|writer| writer == ROOT || writer == user)
+    are_only_of(&steps, may_grow, user)
+}
+
+/// The same for the steps of a path that was followed; `may_grow`: as `end_missing` of [`sole_writer`].
+#[must_use]
+pub fn are_only_of(steps: &[Step], may_grow: bool, user: u32) -> bool {
+    sole_writer(steps, may_grow).is_some_and(|writer| writer == ROOT || writer == user)
 }
 
 #[cfg(test)]
