@@ -7,6 +7,7 @@
 mod arguments;
 mod examples;
 mod options;
+mod reap;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,11 +16,12 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub use self::options::{LogFormat, LogLevel, Options, Serve};
+pub use self::options::{CheckOutput, LogFormat, LogLevel, Options, Serve};
+pub use self::reap::Reap;
 use crate::build_info;
 
 /// The names of the commands.
-const COMMANDS: [&str; 6] = ["serve", "inspect", "check", "explain", "completions", "man"];
+const COMMANDS: [&str; 7] = ["serve", "inspect", "check", "reap", "explain", "completions", "man"];
 
 /// Watches HAProxy from the host: its processes by generation, its bound ports, and anomalies in both.
 #[derive(Debug, Parser)]
@@ -79,6 +81,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Judge a HAProxy configuration before a reload: would it succeed, and is it allowed?
     Check(Check),
+    /// End the stale processes that the policy permits to end. Without --execute it only says which.
+    Reap(Reap),
     /// Print the runbook about a kind of anomaly or an alert: what it means and what to do.
     #[command(after_help = examples::EXPLAIN)]
     Explain {
@@ -109,6 +113,7 @@ impl Command {
             Command::Serve(serve) => Some(&serve.options),
             Command::Inspect(inspect) => Some(&inspect.options),
             Command::Check(check) => Some(&check.options),
+            Command::Reap(reap) => Some(&reap.options),
             Command::Explain { .. } | Command::Completions { .. } | Command::Man { .. } => None,
         }
     }
@@ -192,15 +197,6 @@ pub struct Check {
     /// The flags that it shares with other commands.
     #[command(flatten)]
     pub options: Options,
-}
-
-/// The format of the answer of `check`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CheckOutput {
-    /// Text for a person.
-    Text,
-    /// JSON for programs.
-    Json,
 }
 
 /// The format of the answer of `inspect`.

@@ -3,6 +3,7 @@
 mod documents;
 mod error;
 mod raw;
+mod reap;
 mod values;
 
 use std::collections::BTreeMap;

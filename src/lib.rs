@@ -13,6 +13,7 @@ pub mod judge;
 pub mod metrics;
 pub mod model;
 pub mod policy;
+pub mod reap;
 pub mod report;
 pub mod rights;
 pub mod sample;

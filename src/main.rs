@@ -15,9 +15,12 @@ fn main() -> ExitCode {
         start_log(options);
     }
     // Before any file is opened, and before there is a second thread.
-    if matches!(command, Command::Serve(_) | Command::Inspect(_))
-        && let Err(error) = rights::keep_for_watching()
-    {
+    let kept = match command {
+        Command::Serve(_) | Command::Inspect(_) => rights::keep_for_watching(),
+        Command::Reap(_) => rights::keep_for_reaping(),
+        _ => Ok(()),
+    };
+    if let Err(error) = kept {
         tracing::warn!(%error, "capabilities that are not needed could not be dropped");
     }
     let result = match &command {
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => cmd::serve::run(serve),
         Command::Inspect(inspect) => cmd::inspect::run(&inspect.options, inspect),
         Command::Check(check) => cmd::check::run(&check.options, check),
+        Command::Reap(reap) => cmd::reap::run(&reap.options, reap),
         Command::Explain { name } => cmd::explain::run(name),
         Command::Completions { shell } => cmd::manual::completions(*shell),
         Command::Man { command } => cmd::manual::man(command.as_deref()),

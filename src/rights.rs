@@ -29,22 +29,30 @@ const NEEDS: [(CapabilitySet, &str, &str); 2] = [
 ];
 
 /// Drops every capability that watching does not need, permanently.
-///
-/// A capability that the kernel refuses to drop was not held, or is dropped by the next step.
 pub fn keep_for_watching() -> io::Result<()> {
+    keep(WATCHING)
+}
+
+/// Drops every capability that watching and signalling do not need, permanently.
+pub fn keep_for_reaping() -> io::Result<()> {
+    keep(WATCHING.union(CapabilitySet::KILL))
+}
+
+/// A capability that the kernel refuses to drop was not held, or is dropped by the next step.
+fn keep(needed: CapabilitySet) -> io::Result<()> {
     // For programs that this one might execute; `serve` and `inspect` execute none.
     set_no_new_privs(true)?;
     let held = capabilities(None)?;
     // This needs CAP_SETPCAP and so comes first. Without it the set matters only for execve(2).
-    for right in CapabilitySet::all().difference(WATCHING).iter() {
+    for right in CapabilitySet::all().difference(needed).iter() {
         let _ = remove_capability_from_bounding_set(right);
     }
     let _ = clear_ambient_capability_set();
     // Under the unit nothing is left to drop, and its filter of system calls forbids capset(2).
-    if WATCHING.contains(held.permitted) {
+    if needed.contains(held.permitted) {
         return Ok(());
     }
-    let keep = held.permitted.intersection(WATCHING);
+    let keep = held.permitted.intersection(needed);
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: keep, permitted: keep, inheritable: none })
 }

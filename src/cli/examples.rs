@@ -36,6 +36,15 @@ Examples:
 Exit codes: 0 no errors, all ports free; 1 errors, do not reload, or some port is not free;
 2 wrong usage or configuration; 3 could not see enough to answer, or not in time.";
 
+/// The end of the help of `reap`.
+pub const REAP: &str = "\
+Examples:
+  haproxy-host-exporter reap --haproxy lbagent
+  haproxy-host-exporter reap --haproxy lbagent --execute --audit-log /var/log/haproxy-reap.log
+
+Exit codes: 0 nothing left to end; 1 steps proposed, held back or without effect; 2 wrong usage
+or configuration; 3 could not see enough, could not keep its records, or lacks the right to signal.";
+
 /// The end of the help of `explain`.
 pub const EXPLAIN: &str = "\
 Examples:

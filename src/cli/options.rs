@@ -8,6 +8,9 @@ use clap::{Args, ValueEnum};
 
 use super::examples;
 
+/// Where `reap` keeps its state, and `serve` looks for it.
+pub const REAP_STATE_FILE: &str = "/run/haproxy-host-reap/reap.json";
+
 /// The flags of every command that looks at the host.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
@@ -81,6 +84,11 @@ pub struct Serve {
     #[arg(env = "HAPROXY_HOST_EXPORTER_SAMPLE_INTERVAL")]
     #[arg(value_parser = sample_interval)]
     pub sample_interval: Duration,
+    /// File in which `reap` keeps its state, shown as metrics.
+    #[arg(help_heading = "Sampling")]
+    #[arg(long = "reap.state-file", value_name = "FILE", default_value = REAP_STATE_FILE)]
+    #[arg(env = "HAPROXY_HOST_EXPORTER_REAP_STATE_FILE")]
+    pub reap_state_file: PathBuf,
     /// Check the configuration files and exit.
     #[arg(help_heading = "Configuration")]
     #[arg(long = "config.check", env = "HAPROXY_HOST_EXPORTER_CONFIG_CHECK")]
@@ -88,6 +96,15 @@ pub struct Serve {
     /// The flags that it shares with other commands.
     #[command(flatten)]
     pub options: Options,
+}
+
+/// The format of the answer of `check` and of `reap`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckOutput {
+    /// Text for a person.
+    Text,
+    /// JSON for programs.
+    Json,
 }
 
 /// The lowest severity to log.
@@ -110,7 +127,8 @@ pub enum LogFormat {
     Json,
 }
 
-fn sample_interval(text: &str) -> Result<Duration, String> {
+/// Reads the time between two samples.
+pub fn sample_interval(text: &str) -> Result<Duration, String> {
     let interval = humantime::parse_duration(text)
         .map_err(|why| format!("{why}; write it like 5s or 500ms"))?;
     if interval < Duration::from_millis(100) {

@@ -28,7 +28,19 @@ fn flags_in(help: &str) -> BTreeSet<&str> {
 
 const SHARED: [&str; 5] =
     ["--config.file", "--path.procfs", "--path.sysfs", "--log.level", "--log.format"];
-const SERVE: [&str; 8] = [
+const REAP: [&str; 9] = [
+    "--haproxy",
+    "--pid",
+    "--execute",
+    "--watch",
+    "--sample.interval",
+    "--audit-log",
+    "--reap.state-file",
+    "--reap.off-file",
+    "--output",
+];
+
+const SERVE: [&str; 9] = [
     "--web.listen-address",
     "--web.telemetry-path",
     "--web.config.file",
@@ -36,6 +48,7 @@ const SERVE: [&str; 8] = [
     "--web.max-requests",
     "--web.enable-lifecycle",
     "--sample.interval",
+    "--reap.state-file",
     "--config.check",
 ];
 
@@ -66,11 +79,12 @@ fn the_definition_is_consistent() {
 
 #[test]
 fn a_flag_stands_only_in_the_help_of_the_commands_that_use_it() {
-    let table: [(&str, &[&[&str]]); 7] = [
+    let table: [(&str, &[&[&str]]); 8] = [
         ("", &[&SHARED, &SERVE, &["--version"]]),
         ("serve", &[&SHARED, &SERVE]),
         ("inspect", &[&SHARED, &["--haproxy", "--port", "--output", "--watch"]]),
         ("check", &[&SHARED, &CHECK]),
+        ("reap", &[&SHARED, &REAP]),
         ("explain", &[]),
         ("completions", &[]),
         ("man", &[]),
@@ -112,6 +126,7 @@ fn name_of(command: &Command) -> &'static str {
         Command::Serve(_) => "serve",
         Command::Inspect(_) => "inspect",
         Command::Check(_) => "check",
+        Command::Reap(_) => "reap",
         Command::Explain { .. } => "explain",
         Command::Completions { .. } => "completions",
         Command::Man { .. } => "man",
@@ -120,10 +135,11 @@ fn name_of(command: &Command) -> &'static str {
 
 #[test]
 fn every_flag_stands_below_a_heading() {
-    let table: [(&str, &[&str]); 3] = [
+    let table: [(&str, &[&str]); 4] = [
         ("serve", &["Configuration", "Host", "Log", "Sampling", "Web"]),
         ("inspect", &["Answer", "Configuration", "Host", "Log", "What to show"]),
         ("check", &["Answer", "Configuration", "Host", "Log", "What to judge"]),
+        ("reap", &["Answer", "Configuration", "Host", "Log", "Records", "What to end"]),
     ];
     let shown = Cli::shown();
     for (command, expected) in table {

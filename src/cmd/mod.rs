@@ -7,6 +7,7 @@ pub mod inspect;
 mod journal;
 mod log_quota;
 pub mod manual;
+pub mod reap;
 pub mod serve;
 
 use std::path::{Path, PathBuf};
@@ -79,6 +80,40 @@ pub enum Error {
     /// `--config.check` was given without a file.
     #[error("--config.check needs --config.file or --web.config.file")]
     NothingToCheck,
+    /// `--path.procfs` shows other pids than the ones that signals are sent to.
+    #[error(
+        "{}: it belongs to another pid namespace, so its pids are not the ones that signals reach; run reap in \
+         the pid namespace of the host",
+        procfs.display()
+    )]
+    ForeignPids {
+        /// The procfs.
+        procfs: PathBuf,
+    },
+    /// `--pid` names a process that is no HAProxy.
+    #[error("--pid: no HAProxy process has the pid {pid}")]
+    NoHaproxyProcess {
+        /// The pid.
+        pid: i32,
+    },
+    /// `--pid` names a process that is not stale.
+    #[error("--pid: pid {pid} of {haproxy} is {generation}, not stale")]
+    NotStale {
+        /// The pid.
+        pid: i32,
+        /// The service.
+        haproxy: String,
+        /// Its generation.
+        generation: &'static str,
+    },
+    /// The file of `--audit-log` cannot be opened.
+    #[error("--audit-log: {}: {error}", path.display())]
+    AuditLog {
+        /// The file.
+        path: PathBuf,
+        /// The answer of the system.
+        error: std::io::Error,
+    },
     /// The answer could not be written.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),

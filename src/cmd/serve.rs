@@ -1,5 +1,6 @@
 //! `serve`: samples in the background and serves the pages of the last sample.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -13,6 +14,7 @@ use super::{Error, OK};
 use crate::cli::Serve;
 use crate::judge::changes::Follower;
 use crate::metrics::{Exporter, Limits, Renderer};
+use crate::reap::store;
 use crate::report::events::{Event, Events};
 use crate::sample::proc::own;
 use crate::watch::Watcher;
@@ -49,10 +51,10 @@ pub fn run(serve: &Serve) -> Result<u8, Error> {
         enable_lifecycle: serve.enable_lifecycle,
         config_file: options.config_file.clone(),
     };
-    let own = settings.clone();
+    let (own, reap_state) = (settings.clone(), serve.reap_state_file.clone());
     let sampling = thread::spawn(move || {
         lower_priority();
-        sample(watcher, &own, &pages, &orders);
+        sample(watcher, &own, &reap_state, &pages, &orders);
     });
     // When it returns, the sender of orders is gone, which ends the sampling thread.
     web::serve(listeners, settings, security, page, reloaded)?;
@@ -74,6 +76,7 @@ fn lower_priority() {
 fn sample(
     mut watcher: Watcher,
     settings: &Settings,
+    reap_state: &Path,
     pages: &watch::Sender<Option<Arc<Page>>>,
     orders: &mpsc::Receiver<Reloaded>,
 ) {
@@ -85,6 +88,7 @@ fn sample(
         own: None,
         config_successful: true,
         config_success_timestamp: super::unix_now(),
+        reap: None,
     };
     loop {
         let start = Instant::now();
@@ -95,6 +99,7 @@ fn sample(
             events.add(Event::of(change, verdict.taken));
         }
         exporter.own = own::own_process();
+        exporter.reap = store::shown(reap_state);
         let metrics = renderer.render(&verdict, &exporter, Limits::of(watcher.policy()));
         let page = Page::new(metrics, verdict, events.clone(), &settings.telemetry_path);
         pages.send_replace(Some(Arc::new(page)));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::reap::RawReap;
 use super::values::{Address, Glob, Label, Pattern, PortNumber, Seconds};
 use crate::policy::kind::Kind;
 use crate::policy::{
@@ -69,6 +70,7 @@ pub struct RawService {
     #[serde(default)]
     thresholds: RawThresholds,
     ignore: Option<Vec<RawIgnore>>,
+    reap: Option<RawReap>,
 }
 
 /// The rules of `defaults`.
@@ -83,6 +85,7 @@ pub struct RawRules {
     #[serde(default)]
     thresholds: RawThresholds,
     ignore: Option<Vec<RawIgnore>>,
+    reap: Option<RawReap>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -145,6 +148,7 @@ impl RawService {
             forget_after: self.forget_after,
             thresholds: self.thresholds,
             ignore: self.ignore,
+            reap: self.reap,
         };
         let rules = rules.over(defaults, Some(&self.name));
         Ok(Configured { name: self.name, matching, rules })
@@ -177,6 +181,10 @@ impl RawRules {
                 || defaults.ignore.clone(),
                 |list| list.into_iter().map(|entry| entry.check(haproxy)).collect(),
             ),
+            reap: match self.reap {
+                Some(own) => Some(own.over(defaults.reap.clone().unwrap_or_default())),
+                None => defaults.reap.clone(),
+            },
         }
     }
 }

@@ -341,6 +341,7 @@ impl<'a> Case<'a> {
                 anonymous_memory_bytes: member.process.anonymous_memory_bytes,
                 open_fds: member.process.open_fds,
                 max_fds: member.process.max_fds,
+                ending: None,
             }
         };
         self.service.members.iter().map(view).collect()

@@ -7,7 +7,7 @@ use super::memory::ServiceMemory;
 use super::owners::Owners;
 use super::rules::input::RuleInput;
 use super::verdict::ServiceVerdict;
-use super::{cause, hold, queues, reload_count, rules};
+use super::{cause, ending, hold, queues, reload_count, rules};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::model::{Configuration, Headroom, Protocol};
@@ -60,7 +60,7 @@ pub fn judge(
         origin: case.origin,
         identity: case.identity.clone(),
         up: case.generations.up,
-        processes: case.processes(),
+        processes: ending::with_endings(case, ports),
         generations: known.then_some(case.generations.count),
         generation_start: serving().map(|member| member.process.started).reduce(f64::min),
         configuration: case.configuration.clone(),
@@ -76,6 +76,7 @@ pub fn judge(
         anomalies: outcome.anomalies,
         judged,
         observed,
+        reloading: ending::reload_under_way(case, &reloads.seen),
         reloads: reloads.seen,
         headroom: headroom(case),
         ..ServiceVerdict::absent(&case.name, case.rules)

@@ -9,6 +9,7 @@ pub mod case;
 pub mod cases;
 pub mod cause;
 pub mod changes;
+mod ending;
 pub mod finding;
 mod gone;
 pub mod hold;

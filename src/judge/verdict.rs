@@ -130,6 +130,25 @@ impl ConnectionCounts {
     }
 }
 
+/// What speaks against ending a stale process, or for waiting. Only `reap` asks for it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ending {
+    /// One of its sockets is in no table that could be read.
+    pub has_hidden_sockets: bool,
+    /// Its listeners that no serving process has, although the configuration which the serving processes
+    /// loaded declares them: then something about this judgement is wrong.
+    pub needed: Vec<PortKey>,
+    /// The process that superseded it has its configuration path, its pidfile or one of its addresses. If
+    /// that process has ended, the same is asked of the ones that serve.
+    pub has_common_ground: bool,
+    /// HAProxy's own `grace`, which it has loaded; 0 if it has none, or that is not known.
+    pub own_grace_seconds: f64,
+    /// The `hard-stop-after` that it has loaded, if that is known.
+    pub hard_stop_after_seconds: Option<f64>,
+    /// The `mworker-max-reloads` that its master has loaded, if that is known.
+    pub max_reloads: Option<u32>,
+}
+
 /// A process of a service, as the verdict shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessView {
@@ -153,6 +172,8 @@ pub struct ProcessView {
     pub open_fds: Option<u64>,
     /// The limit on its open descriptors (`RLIMIT_NOFILE`).
     pub max_fds: Option<u64>,
+    /// What bears on ending it; `None` unless it is stale and alive.
+    pub ending: Option<Ending>,
 }
 
 /// A port on which one generation of a service listens.
@@ -232,6 +253,8 @@ pub struct ServiceVerdict {
     pub observed: BTreeMap<Kind, u64>,
     /// Its reloads.
     pub reloads: Reloads,
+    /// The sign that a reload is under way; `None` if there is none.
+    pub reloading: Option<&'static str>,
     /// The memory and pids that are left to it.
     pub headroom: Headroom,
     /// Its thresholds for the alerts.
@@ -262,6 +285,7 @@ impl ServiceVerdict {
             judged: Kind::ALL.into_iter().filter(|kind| *kind != Kind::PortBlocked).collect(),
             observed: BTreeMap::new(),
             reloads: Reloads::default(),
+            reloading: None,
             headroom: Headroom::default(),
             thresholds: rules.thresholds,
             allowed_ports: both.into_iter().map(|p| (p, rules.allowed_count(p))).collect(),

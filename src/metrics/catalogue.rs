@@ -116,6 +116,16 @@ catalogue! {
     CONFIG_RELOAD_TIMESTAMP: GAUGE
         "haproxy_host_exporter_config_last_reload_success_timestamp_seconds" []
         "When the exporter's own configuration was last read without error.";
+    REAP_STEPS: COUNTER "haproxy_host_reap_steps_total" ["haproxy", "signal", "state", "result"]
+        "Signals that reap sent, and what came of them; absent without a state file of reap.";
+    REAP_PORTS_RELEASED: COUNTER "haproxy_host_reap_ports_released_total" ["haproxy"]
+        "Listeners that stale processes released after a signal of reap; absent without a state file.";
+    REAP_PENDING: GAUGE "haproxy_host_reap_pending" ["haproxy"]
+        "Steps the reap policy allows and a dry run, a cap, a quiet time or a missing right holds back.";
+    REAP_LAST_RUN_TIMESTAMP: GAUGE "haproxy_host_reap_last_run_timestamp_seconds" []
+        "When reap last ended a run or a round of --watch; absent without a state file.";
+    REAP_LAST_RUN_SUCCESS: GAUGE "haproxy_host_reap_last_run_success" []
+        "1 when reap's last run saw everything and had the right to signal.";
     PROCESS_CPU: COUNTER "process_cpu_seconds_total" []
         "User and system CPU time the exporter has used.";
     PROCESS_OPEN_FDS: GAUGE "process_open_fds" []

@@ -4,6 +4,7 @@ mod bound;
 pub mod catalogue;
 mod families;
 mod family;
+mod reap;
 mod services;
 
 pub use self::bound::Limits;
@@ -13,6 +14,7 @@ use self::families::{Families, count, number};
 use crate::build_info;
 use crate::judge::verdict::Verdict;
 use crate::model::{OwnProcess, UnixSeconds, What};
+use crate::reap::state::State;
 
 /// Facts about the exporter itself.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,8 @@ pub struct Exporter {
     pub config_successful: bool,
     /// When its configuration was last read successfully.
     pub config_success_timestamp: UnixSeconds,
+    /// The state of `reap`; `None` if there is none that can be trusted.
+    pub reap: Option<State>,
 }
 
 /// Renders page after page and reuses the text that two pages have in common.
@@ -58,6 +62,9 @@ fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, limits: Lim
         page.add(&row::SAMPLE_SUCCESS, &[run.collector], f64::from(u8::from(run.success)));
     }
     page.add(&row::SAMPLE_TIMESTAMP, &[], verdict.taken);
+    if let Some(state) = &exporter.reap {
+        reap::add(page, state);
+    }
     add_exporter(page, exporter);
 }
 

@@ -183,6 +183,10 @@ pub struct Globals {
     pub pidfile: Option<String>,
     /// How long listeners stay open after a soft stop (`grace`).
     pub grace: Option<Duration>,
+    /// How long after a soft stop HAProxy cuts the connections that are left (`hard-stop-after`).
+    pub hard_stop_after: Option<Duration>,
+    /// How many reloads a worker survives before its master ends it (`mworker-max-reloads`).
+    pub max_reloads: Option<u32>,
     /// `daemon`.
     pub daemon: bool,
     /// `master-worker`.

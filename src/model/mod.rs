@@ -16,7 +16,8 @@ mod process;
 pub mod shortened;
 mod snapshot;
 mod socket;
-mod time;
+pub mod time;
+mod traffic;
 mod unreadable;
 
 pub use self::configuration::Configuration;
@@ -31,4 +32,5 @@ pub use self::process::{
 pub use self::snapshot::{CollectorRun, Details, Snapshot};
 pub use self::socket::{BoundSocket, Connection, ConnectionState, Protocol, SocketInode};
 pub use self::time::UnixSeconds;
+pub use self::traffic::Traffic;
 pub use self::unreadable::{Unreadable, What};

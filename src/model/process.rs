@@ -61,8 +61,10 @@ pub struct Process {
     pub mount_namespace: Option<NamespaceId>,
     /// Its pid in each pid namespace, from the reader's to its own (`NSpid`).
     pub namespace_pids: Vec<i32>,
-    /// Its pending and blocked signals.
+    /// Its pending, blocked and caught signals.
     pub signals: Option<Signals>,
+    /// The pid of the process that traces it (ptrace(2)); 0 if it is not traced (`TracerPid`).
+    pub tracer: i32,
     /// Its anonymous resident memory (`RssAnon`).
     pub anonymous_memory_bytes: Option<u64>,
     /// The number of its open descriptors.
@@ -167,6 +169,8 @@ pub struct Signals {
     pub pending: u64,
     /// The blocked signals (`SigBlk`).
     pub blocked: u64,
+    /// The signals that have a handler (`SigCgt`). Most others end the process.
+    pub caught: u64,
 }
 
 impl Signals {

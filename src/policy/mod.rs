@@ -3,6 +3,7 @@
 mod ignore;
 pub mod kind;
 mod ports;
+pub mod reap;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -13,6 +14,7 @@ use regex::Regex;
 pub use self::ignore::{Ignore, Until};
 use self::kind::Kind;
 pub use self::ports::{AllowedPort, Refusal, ReservedPorts, ReservedRange};
+use self::reap::ReapPolicy;
 use crate::model::{Protocol, UnixSeconds};
 
 /// The policy for all services of the host.
@@ -108,6 +110,8 @@ pub struct Rules {
     pub thresholds: Thresholds,
     /// The anomalies that the operator accepts.
     pub ignore: Vec<Ignore>,
+    /// What `reap` may do; `None` if it may look at nothing that is not named to it.
+    pub reap: Option<ReapPolicy>,
 }
 
 impl Default for Rules {
@@ -120,6 +124,7 @@ impl Default for Rules {
             forget_after_seconds: 900.0,
             thresholds: Thresholds::default(),
             ignore: Vec::new(),
+            reap: None,
         }
     }
 }

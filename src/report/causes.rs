@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::marks::Marks;
-use super::ranges::{PortRanges, port_name, port_ranges};
+use super::ranges::{self, port_name};
 use super::text::{Paint, Tint, age, counted, cut, lines, more, printable, wrap};
 use crate::judge::verdict::{Cause, ServiceVerdict, Verdict};
 use crate::policy::kind::{Kind, Severity};
@@ -203,8 +203,7 @@ fn facts(cause: &Cause, mut left: usize, width: usize) -> Vec<Vec<String>> {
 /// The ports of a cause, as ranges.
 #[must_use]
 pub fn ports_of(cause: &Cause) -> String {
-    let ports: Vec<String> = port_ranges(&cause.ports).iter().map(PortRanges::shortened).collect();
-    ports.join("; ")
+    ranges::in_words(&cause.ports)
 }
 
 /// What the cause is about: the service, what is acted on, the port, and since when.

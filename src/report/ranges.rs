@@ -28,6 +28,13 @@ pub fn port_ranges<'a>(ports: impl IntoIterator<Item = &'a PortKey>) -> Vec<Port
     ranges_by(ports.into_iter().map(|key| (key, ())))
 }
 
+/// The ports in words, as ranges.
+#[must_use]
+pub fn in_words<'a>(ports: impl IntoIterator<Item = &'a PortKey>) -> String {
+    let groups: Vec<String> = port_ranges(ports).iter().map(PortRanges::shortened).collect();
+    groups.join("; ")
+}
+
 /// Groups ports that differ only in their number and have the same `T`, which sorts first.
 #[must_use]
 pub fn ranges_by<'a, T: Ord>(

@@ -3,6 +3,8 @@
 use std::fmt::{Display, Write as _};
 use std::ops::Range;
 
+pub use crate::model::time::age;
+
 /// Paints words for a terminal, or leaves them plain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paint {
@@ -66,21 +68,6 @@ fn is_hostile(character: char) -> bool {
             character,
             '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
         )
-}
-
-/// A duration in its two largest units, such as `3d 4h` or `5m 6s`; a negative one is `0s`.
-#[must_use]
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // an age is small and not negative
-pub fn age(seconds: f64) -> String {
-    let seconds = seconds.max(0.0) as u64;
-    let (days, hours) = (seconds / 86400, seconds / 3600 % 24);
-    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{rest}s"),
-        (0, 0, _) => format!("{minutes}m {rest}s"),
-        (0, ..) => format!("{hours}h {minutes}m"),
-        _ => format!("{days}d {hours}h"),
-    }
 }
 
 /// Joins values, such as pids, with a separator.

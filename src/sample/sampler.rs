@@ -11,7 +11,7 @@ use rustix::fs::PROC_SUPER_MAGIC;
 
 use crate::model::{
     CollectorRun, Configuration, Details, NamespaceId, PortUse, ProcessId, Protocol, Snapshot,
-    SocketInode, Unreadable, What,
+    SocketInode, Traffic, Unreadable, What,
 };
 use crate::sample::clock::{Clock, boot_time, now};
 use crate::sample::discovery::by_pidfile::NamedByPidfile;
@@ -28,6 +28,7 @@ use crate::sample::network::tables;
 use crate::sample::network::uses::NetworkUses;
 use crate::sample::on_demand::connections::Connections;
 use crate::sample::on_demand::port_uses::PortUses;
+use crate::sample::on_demand::traffic;
 use crate::sample::ownership::wanted::WantedSet;
 use crate::sample::ownership::{Outcome, Ownership};
 use crate::sample::proc::dir::ProcDir;
@@ -154,6 +155,20 @@ impl Sampler {
             self.ownership.suspect(id);
         }
         details
+    }
+
+    /// What moves on the connections of these processes of a sample.
+    pub fn traffic(
+        &mut self,
+        snapshot: &Snapshot,
+        of: &BTreeSet<ProcessId>,
+    ) -> BTreeMap<ProcessId, Traffic> {
+        traffic::read(&self.paths.procfs, &mut self.networks, snapshot, of)
+    }
+
+    /// From now on, reads the connections of stale processes in each sample, whatever that costs.
+    pub fn insist_on_connections(&mut self) {
+        self.connections.insist();
     }
 
     /// The sockets that use `port` in each network namespace of the last sample.

@@ -39,7 +39,7 @@ fn one_notification(programs: &Programs) {
     );
     assert!(!service.try_reload().status.success(), "the old one has the port");
     let lbagent = format!(
-        "defaults: {{stale_grace: 1s}}\nhaproxys: [{{name: lbagent, match: {{pidfile: {}}}}}]\n",
+        "defaults: {{stale_grace: 1s, reap: {{listening: 1s}}}}\nhaproxys: [{{name: lbagent, match: {{pidfile: {}}}}}]\n",
         service.pidfile().display()
     );
     let exporter = Exporter::configured(&bed, &lbagent);
@@ -73,8 +73,21 @@ fn one_notification(programs: &Programs) {
         assert!(told.text.contains(part), "{part:?} is not in\n{}", told.text);
     }
 
-    // What inspect advises is one command, and it ends all of it.
-    bed.kill("USR1", old);
+    // One command ends all of it: the ports are given back, and the next reload succeeds.
+    let place = bed.shell("mktemp -d -p /run reap.XXXXXX");
+    let reaped = bed
+        .command(Exporter::binary())
+        .args(["reap", "--haproxy", "lbagent", "--execute"])
+        .arg("--config.file")
+        .arg(bed.directory().join("exporter.yaml"))
+        .arg("--reap.state-file")
+        .arg(format!("{}/state/reap.json", place.trim()))
+        .output()
+        .unwrap();
+    let said = text(&reaped.stdout) + &text(&reaped.stderr);
+    assert!(reaped.status.success(), "{said}");
+    assert!(said.contains("tcp 127.0.0.1:20299: can be bound"), "{said}");
+    bed.shell(&format!("rm -r {place}"));
     await_true("the reload", || service.try_reload().status.success());
     chain.await_told("resolved", "HAProxyPortBlocked");
     let texts =

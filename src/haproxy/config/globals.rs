@@ -138,6 +138,7 @@ fn setting(line: &Line<'_>, context: &mut Context<'_>) {
     let globals = &mut context.findings.declared.globals;
     match line.text(0) {
         b"daemon" => globals.daemon = true,
+        b"mworker-max-reloads" => globals.max_reloads = line.string(1).parse().ok(),
         b"master-worker" => globals.master_worker = true,
         b"noreuseport" => {
             globals.noreuseport = true;
@@ -175,6 +176,8 @@ fn setting(line: &Line<'_>, context: &mut Context<'_>) {
             };
             if keyword == b"grace" {
                 globals.grace = Some(duration);
+            } else {
+                globals.hard_stop_after = Some(duration);
             }
         }
         _ => {}

@@ -318,12 +318,14 @@ mod tests {
     #[test]
     fn globals() {
         let text = "global\n pidfile /run/a\n pidfile /run/b\n grace 10s\n hard-stop-after 1h\n \
-                    daemon\n noreuseport\n stats socket /run/s\n unix-bind prefix /p\n\
+                    daemon\n mworker-max-reloads 7\n noreuseport\n stats socket /run/s\n unix-bind prefix /p\n\
                     frontend a\n bind /b\n";
         let declared = read_text(text, &launch());
         let globals = declared.globals;
         assert_eq!(globals.pidfile.as_deref(), Some("/run/a"));
         assert_eq!(globals.grace, Some(std::time::Duration::from_secs(10)));
+        assert_eq!(globals.hard_stop_after, Some(std::time::Duration::from_secs(3600)));
+        assert_eq!(globals.max_reloads, Some(7));
         assert!(globals.daemon && globals.noreuseport && !globals.master_worker);
         let paths: Vec<_> = declared.unix.iter().map(|unix| unix.path.as_str()).collect();
         assert_eq!(paths, ["/run/s", "/p/b"], "a stats socket has no prefix");

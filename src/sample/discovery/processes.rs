@@ -262,6 +262,7 @@ impl Reader<'_> {
                 status.namespace_pids
             },
             signals: Some(status.signals),
+            tracer: status.tracer,
             anonymous_memory_bytes: status.anonymous_memory_bytes,
             open_fds: None,
             max_fds: facts.max_fds,

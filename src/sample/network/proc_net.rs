@@ -31,6 +31,7 @@ pub fn proc_inet_line(line: &str) -> Option<InetSocket> {
         receive_buffer: None,
         drops: None,
         v6only: None,
+        moved_bytes: None,
     })
 }
 

@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 use super::proc_net;
-use super::wire::{self, InetSocket, Message, Transport, UnixSocket, state};
+use super::wire::{self, Extension, InetSocket, Message, Transport, UnixSocket, state};
 use crate::model::{BoundSocket, Connection, ConnectionState, Protocol, SocketInode};
 
 /// The size of the receive buffer: the datagrams of a dump have at most 32,448 bytes
@@ -249,10 +249,28 @@ impl Netlink {
         local_port: u16,
         mut each: impl FnMut(InetSocket),
     ) -> io::Result<()> {
+        self.inet_with(transport, (states, local_port), Extension::Memory, &mut each)
+    }
+
+    /// Shows every TCP socket to `each`, with the bytes that it has moved.
+    pub(in crate::sample) fn traffic(
+        &mut self,
+        mut each: impl FnMut(InetSocket),
+    ) -> io::Result<()> {
+        self.inet_with(Transport::Tcp, (u32::MAX, 0), Extension::Traffic, &mut each)
+    }
+
+    fn inet_with(
+        &mut self,
+        transport: Transport,
+        sockets: (u32, u16),
+        extension: Extension,
+        each: &mut dyn FnMut(InetSocket),
+    ) -> io::Result<()> {
         for family in [wire::INET, wire::INET6] {
             self.dump(
-                |sequence| wire::inet_request(sequence, family, transport, states, local_port),
-                |payload| wire::inet_socket(payload).map(&mut each),
+                |sequence| wire::inet_request(sequence, family, transport, sockets, extension),
+                |payload| wire::inet_socket(payload).map(&mut *each),
             )?;
         }
         Ok(())

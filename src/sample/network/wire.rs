@@ -26,7 +26,9 @@ const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const HEADER: usize = 16;
 
-const INET_DIAG_MEMINFO_EXTENSION: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
+const INET_DIAG_INFO: u16 = 2;
+/// The offset of `tcpi_bytes_acked` in `struct tcp_info` (`linux/tcp.h`); `tcpi_bytes_received` follows.
+const BYTES_ACKED: usize = 120;
 const INET_DIAG_SKMEMINFO: u16 = 7;
 const INET_DIAG_SKV6ONLY: u16 = 11;
 const INET_DIAG_REQ_PROTOCOL: u16 = 3;
@@ -74,6 +76,22 @@ pub enum Transport {
     Mptcp,
 }
 
+/// What a reply is to have besides the socket itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extension {
+    /// Its memory and its drops.
+    Memory,
+    /// The bytes that a TCP connection has moved.
+    Traffic,
+}
+
+impl Extension {
+    /// The bit of `idiag_ext`.
+    fn bit(self) -> u8 {
+        1 << (if self == Extension::Memory { INET_DIAG_SKMEMINFO } else { INET_DIAG_INFO } - 1)
+    }
+}
+
 /// Encodes a request for the internet sockets of one family and transport that are in one of these
 /// states and have this local port; 0 stands for any port.
 #[must_use]
@@ -81,15 +99,15 @@ pub fn inet_request(
     seq: u32,
     family: u8,
     transport: Transport,
-    states: u32,
-    local_port: u16,
+    (states, local_port): (u32, u16),
+    extension: Extension,
 ) -> Vec<u8> {
     let protocol = match transport {
         Transport::Tcp => TCP,
         Transport::Udp => UDP,
         Transport::Mptcp => 255, // IPPROTO_RAW: overridden by the attribute
     };
-    let mut body = vec![family, protocol, INET_DIAG_MEMINFO_EXTENSION, 0];
+    let mut body = vec![family, protocol, extension.bit(), 0];
     body.extend_from_slice(&states.to_ne_bytes());
     body.extend_from_slice(&local_port.to_be_bytes());
     body.extend_from_slice(&[0; 38]); // no remote port, no address, no interface
@@ -205,6 +223,9 @@ pub struct InetSocket {
     pub drops: Option<u32>,
     /// Whether an IPv6 socket leaves IPv4 alone; known of listeners and of sockets without a peer.
     pub v6only: Option<bool>,
+    /// The bytes that a TCP connection has received, and sent and seen acknowledged, where the reply has
+    /// them.
+    pub moved_bytes: Option<u64>,
 }
 
 /// Decodes the payload of a [`Message::Socket`] that answers an [`inet_request`].
@@ -236,6 +257,11 @@ pub fn inet_socket(payload: &[u8]) -> Option<InetSocket> {
         drops: memory_field(SK_MEMINFO_DROPS),
         v6only: attribute(attributes, INET_DIAG_SKV6ONLY)
             .and_then(|value| value.first().map(|&byte| byte != 0)),
+        moved_bytes: attribute(attributes, INET_DIAG_INFO).and_then(|info| {
+            let (acked, received) =
+                (read_u64(info, BYTES_ACKED)?, read_u64(info, BYTES_ACKED + 8)?);
+            Some(acked.saturating_add(received))
+        }),
     })
 }
 
@@ -290,6 +316,10 @@ fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
 
 fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn read_u64(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
 #[cfg(test)]

@@ -24,9 +24,16 @@ pub struct Connections {
     known: BTreeMap<ProcessId, Vec<Connection>>,
     listed: BTreeMap<ProcessId, Listed>,
     budget: CpuBudget,
+    /// Each reading is made anew, whatever it costs.
+    insists: bool,
 }
 
 impl Connections {
+    /// From now on, makes each reading anew.
+    pub fn insist(&mut self) {
+        self.insists = true;
+    }
+
     /// Adds the connections of these processes to the details. A process whose connections have not
     /// been read is absent there.
     pub fn read(
@@ -40,8 +47,8 @@ impl Connections {
         self.known.retain(|id, _| of.contains(id));
         self.listed.retain(|id, _| of.contains(id));
         let share = if of.len() == self.known.len() { SHARE } else { FIRST_SHARE };
-        if !of.is_empty() && self.budget.allows(share) {
-            let Self { known, listed, budget } = self;
+        if !of.is_empty() && (self.insists || self.budget.allows(share)) {
+            let Self { known, listed, budget, .. } = self;
             *known = budget.spend(|| dump(procfs, networks, snapshot, of, listed, details));
         }
         details.connections.clone_from(&self.known);

@@ -7,3 +7,4 @@ pub mod executables;
 pub mod host_names;
 pub mod port_uses;
 pub mod programs;
+pub mod traffic;

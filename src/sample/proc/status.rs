@@ -13,8 +13,10 @@ pub struct Status {
     /// Its pid in each pid namespace, from the exporter's to its own (`NSpid`); empty before Linux
     /// 4.1.
     pub namespace_pids: Vec<i32>,
-    /// Its pending signals (`SigPnd`, `ShdPnd`) and its blocked signals (`SigBlk`).
+    /// Its pending (`SigPnd`, `ShdPnd`), blocked (`SigBlk`) and caught (`SigCgt`) signals.
     pub signals: Signals,
+    /// The pid of the process that traces it, or 0 (`TracerPid`).
+    pub tracer: i32,
     /// Its anonymous resident memory (`RssAnon`); a zombie has none.
     pub anonymous_memory_bytes: Option<u64>,
 }
@@ -40,6 +42,8 @@ impl Status {
                 }
                 b"SigPnd" | b"ShdPnd" => status.signals.pending |= mask()?,
                 b"SigBlk" => status.signals.blocked = mask()?,
+                b"SigCgt" => status.signals.caught = mask()?,
+                b"TracerPid" => status.tracer = value()?.trim().parse().ok()?,
                 b"NSpid" => {
                     let pids = value()?.split_ascii_whitespace();
                     status.namespace_pids =
@@ -55,7 +59,7 @@ impl Status {
             }
             found += 1;
         }
-        (found == 5).then_some(status)
+        (found == 7).then_some(status)
     }
 }
 
@@ -78,7 +82,7 @@ mod tests {
     use super::*;
     use procfs::FromRead as _;
 
-    const TEXT: &str = "Name:\tha\\nUid:\t7\\n\nUmask:\t0022\nState:\tS (sleeping)\nPid:\t4711\n\
+    const TEXT: &str = "Name:\tha\\nUid:\t7\\n\nUmask:\t0022\nState:\tS (sleeping)\nPid:\t4711\nTracerPid:\t99\n\
                         Uid:\t0\t107\t107\t107\nGid:\t0\t0\t0\t0\nNSpid:\t4711\t12\nVmRSS:\t  9000 kB\n\
                         RssAnon:\t    8192 kB\nSigPnd:\t0000000000000200\nShdPnd:\t0000000000000800\n\
                         SigBlk:\t0000000000000001\nSigCgt:\tffff\n";
@@ -86,7 +90,8 @@ mod tests {
     #[test]
     fn fields_are_taken_from_their_lines() {
         let status = Status::parse(TEXT.as_bytes()).unwrap();
-        let signals = Signals { pending: Signals::SIGUSR1 | Signals::SIGUSR2, blocked: 1 };
+        let pending = Signals::SIGUSR1 | Signals::SIGUSR2;
+        let signals = Signals { pending, blocked: 1, caught: 0xffff };
         assert_eq!(
             status,
             Status {
@@ -94,13 +99,15 @@ mod tests {
                 users: UserIds { real: 0, effective: 107, saved: 107 },
                 namespace_pids: vec![4711, 12],
                 signals,
+                tracer: 99,
                 anonymous_memory_bytes: Some(8 << 20),
             }
         );
         let zombie: Vec<&str> = TEXT.lines().filter(|line| !line.starts_with("Rss")).collect();
         let zombie = Status::parse(zombie.join("\n").as_bytes()).unwrap();
         assert_eq!(zombie.anonymous_memory_bytes, None);
-        for needed in ["State:", "Uid:", "SigPnd:", "ShdPnd:", "SigBlk:"] {
+        let fields = ["State:", "Uid:", "TracerPid:", "SigPnd:", "ShdPnd:", "SigBlk:", "SigCgt:"];
+        for needed in fields {
             let without: Vec<&str> = TEXT.lines().filter(|l| !l.starts_with(needed)).collect();
             assert_eq!(Status::parse(without.join("\n").as_bytes()), None, "{needed}");
         }
@@ -124,6 +131,7 @@ mod tests {
         assert_eq!((status.users.real, status.users.effective), (known.ruid, known.euid));
         assert_eq!(Some(status.namespace_pids), known.nspid);
         assert_eq!(status.signals.blocked, known.sigblk);
+        assert_eq!((status.signals.caught, status.tracer), (known.sigcgt, known.tracerpid));
         assert!(status.anonymous_memory_bytes.is_some());
     }
 }

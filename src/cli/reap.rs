@@ -1,0 +1,54 @@
+//! The flags of `reap`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::examples;
+use super::options::{CheckOutput, Options, REAP_STATE_FILE, sample_interval};
+
+/// The options of `reap`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What to end", after_help = examples::REAP)]
+pub struct Reap {
+    /// Look only at this HAProxy service, also where the configuration has no `reap` section for it.
+    #[arg(long, value_name = "NAME")]
+    pub haproxy: Option<String>,
+    /// Look only at this process. Who names it vouches that it was superseded; every other condition still
+    /// holds.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// Send the signals. Without this flag nothing is signalled.
+    #[arg(long)]
+    pub execute: bool,
+    /// Go on until stopped: judge once each --sample.interval, and wait for nothing.
+    #[arg(long)]
+    pub watch: bool,
+    /// Time between two rounds of --watch.
+    #[arg(long = "sample.interval", value_name = "DURATION", default_value = "5s")]
+    #[arg(env = "HAPROXY_HOST_EXPORTER_SAMPLE_INTERVAL", value_parser = sample_interval)]
+    pub sample_interval: Duration,
+    /// File to append one JSON line to before each signal and one after it. A signal that cannot be
+    /// recorded there is not sent.
+    #[arg(long = "audit-log", value_name = "FILE", help_heading = "Records")]
+    #[arg(env = "HAPROXY_HOST_EXPORTER_AUDIT_LOG")]
+    pub audit_log: Option<PathBuf>,
+    /// File that keeps what was done, over separate runs. `serve` shows it as metrics.
+    #[arg(long = "reap.state-file", value_name = "FILE", help_heading = "Records")]
+    #[arg(default_value = REAP_STATE_FILE)]
+    #[arg(env = "HAPROXY_HOST_EXPORTER_REAP_STATE_FILE")]
+    pub state_file: PathBuf,
+    /// While this file exists, nothing is signalled.
+    #[arg(long = "reap.off-file", value_name = "FILE", help_heading = "Records")]
+    #[arg(default_value = "/etc/haproxy-host-exporter/reap.off")]
+    #[arg(env = "HAPROXY_HOST_EXPORTER_REAP_OFF_FILE")]
+    pub off_file: PathBuf,
+    /// Format of the answer.
+    #[arg(long, value_name = "FORM", default_value = "text", help_heading = "Answer")]
+    #[arg(conflicts_with = "watch")]
+    pub output: CheckOutput,
+    /// The flags that it shares with other commands.
+    #[command(flatten)]
+    pub options: Options,
+}

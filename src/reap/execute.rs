@@ -1,0 +1,141 @@
+//! Sends one signal to one process, and to no other.
+//!
+//! A pid may name another process at any moment. A pidfd does not: it is opened first, and only then is
+//! the process behind the pid compared with the one that was meant. Had the pid been given away before, the
+//! comparison fails; is it given away later, the signal reaches no process.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::model::ProcessId;
+use crate::policy::reap::StopSignal;
+use crate::sample::proc::dir::ProcDir;
+
+/// What the kernel appends to the path of a program that was replaced on disk.
+const DELETED: &str = " (deleted)";
+
+/// A process that a signal can be sent to.
+#[derive(Debug)]
+pub struct Handle {
+    pidfd: OwnedFd,
+    pid: Pid,
+}
+
+impl Handle {
+    /// Opens the process. `None`: it is gone, or the pid names another process, or another program.
+    #[must_use]
+    pub fn open(procfs: &Path, id: ProcessId, executable: &Path) -> Option<Handle> {
+        let pid = Pid::from_raw(id.pid)?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let directory = ProcDir::of(procfs, id).ok()?;
+        let program = directory.link("exe").ok()?;
+        (without_suffix(&program) == executable).then_some(Handle { pidfd, pid })
+    }
+
+    /// Whether this process may signal it (kill(2) with signal 0).
+    #[must_use]
+    pub fn may_signal(&self) -> bool {
+        rustix::process::test_kill_process(self.pid) != Err(Errno::PERM)
+    }
+
+    /// Sends the signal.
+    pub fn send(&self, signal: StopSignal) -> Result<(), Errno> {
+        let signal = match signal {
+            StopSignal::Usr1 => Signal::USR1,
+            StopSignal::Term => Signal::TERM,
+            StopSignal::Kill => Signal::KILL,
+        };
+        rustix::process::pidfd_send_signal(&self.pidfd, signal)
+    }
+}
+
+fn without_suffix(path: &Path) -> PathBuf {
+    let text = path.as_os_str().as_encoded_bytes();
+    match text.strip_suffix(DELETED.as_bytes()) {
+        Some(rest) => {
+            use std::os::unix::ffi::OsStrExt as _;
+            PathBuf::from(std::ffi::OsStr::from_bytes(rest))
+        }
+        None => path.to_owned(),
+    }
+}
+
+/// Whether the pids of a procfs are those to which this process sends signals: both belong to one pid
+/// namespace.
+#[must_use]
+pub fn shares_pids(procfs: &Path) -> bool {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let seen = rustix::fs::readlink(procfs.join("self"), Vec::new());
+    seen.is_ok_and(|seen| seen.as_bytes() == own.to_string().as_bytes())
+}
+
+/// Whether the file that switches `reap` off is there. Anything but "there is no such file" is off.
+#[must_use]
+pub fn is_off(off_file: &Path) -> bool {
+    !matches!(rustix::fs::lstat(off_file), Err(Errno::NOENT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command};
+
+    /// A program that sleeps, once it has executed: until then it is a copy of this test.
+    fn sleeper() -> (Child, ProcessId, PathBuf) {
+        let child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let directory = ProcDir::open(Path::new("/proc"), pid).unwrap();
+        let own = std::env::current_exe().unwrap();
+        while directory.link("exe").unwrap() == own {
+            std::thread::yield_now();
+        }
+        let (stat, program) = (directory.stat().unwrap(), directory.link("exe").unwrap());
+        (child, ProcessId { start_ticks: stat.starttime, pid }, program)
+    }
+
+    #[test]
+    fn only_the_process_that_was_meant_is_opened() {
+        let (mut child, id, program) = sleeper();
+        let procfs = Path::new("/proc");
+        assert!(Handle::open(procfs, id, &program).is_some());
+        let earlier = ProcessId { start_ticks: id.start_ticks - 1, ..id };
+        assert!(Handle::open(procfs, earlier, &program).is_none(), "its pid was another's");
+        assert!(Handle::open(procfs, id, Path::new("/bin/haproxy")).is_none());
+        let handle = Handle::open(procfs, id, &program).unwrap();
+        handle.send(StopSignal::Term).unwrap();
+        child.wait().unwrap();
+        assert_eq!(handle.send(StopSignal::Term), Err(Errno::SRCH), "it has ended");
+        assert!(Handle::open(procfs, id, &program).is_none());
+    }
+
+    #[test]
+    fn the_kernels_suffix_is_no_part_of_a_path() {
+        let table = [("/a/haproxy", "/a/haproxy"), ("/a/haproxy (deleted)", "/a/haproxy")];
+        for (shown, path) in table {
+            assert_eq!(without_suffix(Path::new(shown)), Path::new(path));
+        }
+    }
+
+    #[test]
+    fn the_switch_is_off_unless_it_is_surely_absent() {
+        let place = std::env::temp_dir().join(format!("reap-off-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&place);
+        assert!(!is_off(&place.join("off")), "no such directory");
+        std::fs::create_dir(&place).unwrap();
+        assert!(!is_off(&place.join("off")));
+        std::os::unix::fs::symlink("nowhere", place.join("off")).unwrap();
+        assert!(is_off(&place.join("off")), "a link that leads nowhere");
+        std::fs::write(place.join("file"), "").unwrap();
+        assert!(is_off(&place.join("file/off")), "not a directory");
+        std::fs::remove_dir_all(place).unwrap();
+    }
+
+    #[test]
+    fn pids_are_shared_with_the_own_procfs() {
+        assert!(shares_pids(Path::new("/proc")));
+        assert!(!shares_pids(Path::new("/sys")));
+    }
+}
