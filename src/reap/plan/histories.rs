@@ -104,7 +104,7 @@ impl Host {
         host
     }
 
-    fn spawn(&mut self, line: &str, port: u16, user: u32, listens: bool, part: Part) -> i32 {
+    fn spawn(&mut self, line: &str, port: u16, user: u32, listens: bool, role: Part) -> i32 {
         let pid = self.next;
         self.next += 1;
         let inode = u64::try_from(pid).unwrap() * 100;
@@ -118,7 +118,7 @@ impl Host {
             inode,
             listens,
             clients: Vec::new(),
-            part,
+            part: role,
         });
         pid
     }
