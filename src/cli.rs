@@ -5,6 +5,7 @@
 //! the command; `arguments.rs` moves it behind the command before anything is parsed.
 
 mod arguments;
+mod backup;
 mod examples;
 mod options;
 
@@ -15,11 +16,14 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub use self::options::{LogFormat, LogLevel, Options, Serve};
+pub use self::backup::{Backup, BackupCreate, BackupDiff, BackupList, BackupRestore, BackupVerify};
+use self::options::timeout;
+pub use self::options::{CheckOutput, LogFormat, LogLevel, Options, Serve};
 use crate::build_info;
 
 /// The names of the commands.
-const COMMANDS: [&str; 6] = ["serve", "inspect", "check", "explain", "completions", "man"];
+const COMMANDS: [&str; 7] =
+    ["serve", "inspect", "check", "backup", "explain", "completions", "man"];
 
 /// Watches HAProxy from the host: its processes by generation, its bound ports, and anomalies in both.
 #[derive(Debug, Parser)]
@@ -79,6 +83,9 @@ pub enum Command {
     Inspect(Inspect),
     /// Judge a HAProxy configuration before a reload: would it succeed, and is it allowed?
     Check(Check),
+    /// Keep the configuration of HAProxy, prove that a version accepts it, and restore it.
+    #[command(subcommand, after_help = examples::BACKUP)]
+    Backup(Backup),
     /// Print the runbook about a kind of anomaly or an alert: what it means and what to do.
     #[command(after_help = examples::EXPLAIN)]
     Explain {
@@ -109,6 +116,7 @@ impl Command {
             Command::Serve(serve) => Some(&serve.options),
             Command::Inspect(inspect) => Some(&inspect.options),
             Command::Check(check) => Some(&check.options),
+            Command::Backup(backup) => Some(backup.options()),
             Command::Explain { .. } | Command::Completions { .. } | Command::Man { .. } => None,
         }
     }
@@ -194,15 +202,6 @@ pub struct Check {
     pub options: Options,
 }
 
-/// The format of the answer of `check`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CheckOutput {
-    /// Text for a person.
-    Text,
-    /// JSON for programs.
-    Json,
-}
-
 /// The format of the answer of `inspect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -210,15 +209,6 @@ pub enum Output {
     Table,
     /// JSON for programs.
     Json,
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
-    let timeout =
-        humantime::parse_duration(text).map_err(|why| format!("{why}; write it like 30s or 2m"))?;
-    if timeout.is_zero() {
-        return Err("the time must be more than 0".to_owned());
-    }
-    Ok(timeout)
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["model", "policy", "sample", "yaml"]),
     ("judge", &["model", "policy", "haproxy"]),
     ("check", &["model", "policy", "haproxy"]),
+    ("backup", &["model", "haproxy"]),
+    ("backup/disk", &["model", "haproxy", "sample", "backup"]),
     ("watch", &["model", "policy", "haproxy", "sample", "judge", "config"]),
     ("metrics", &["build_info", "model", "policy", "haproxy", "judge"]),
     ("report", &["build_info", "model", "policy", "haproxy", "judge", "check"]),
@@ -33,15 +35,32 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cmd",
         &[
-            "cli", "config", "model", "policy", "haproxy", "sample", "judge", "check", "watch",
-            "metrics", "report", "web", "rights",
+            "cli",
+            "config",
+            "model",
+            "policy",
+            "haproxy",
+            "sample",
+            "judge",
+            "check",
+            "watch",
+            "metrics",
+            "report",
+            "web",
+            "rights",
+            "backup",
+            "backup/disk",
         ],
     ),
     ("main", &["cli", "cmd", "rights"]),
 ];
 
 /// Rooms without I/O, clock and log.
-const PURE: &[&str] = &["model", "policy", "haproxy", "judge", "check", "metrics", "report"];
+const PURE: &[&str] =
+    &["model", "policy", "haproxy", "judge", "check", "backup", "metrics", "report"];
+
+/// Folders that are rooms of their own inside of another: the executor of what that one decides.
+const EXECUTORS: &[&str] = &["backup/disk"];
 
 /// What a pure room may not name.
 const IMPURE: &[&str] = &[
@@ -381,8 +400,11 @@ fn reach<'a>(arrows: &'a BTreeSet<(PathBuf, PathBuf)>, from: &'a PathBuf) -> BTr
     reached
 }
 
-/// The first folder of a file, or its own stem.
+/// The first folder of a file, or its own stem; for the files of an executor, that.
 fn room_of(path: &Path) -> String {
+    if let Some(executor) = EXECUTORS.iter().find(|executor| path.starts_with(executor)) {
+        return (*executor).to_owned();
+    }
     module_of(path).first().map_or_else(|| "lib".to_owned(), Clone::clone)
 }
 

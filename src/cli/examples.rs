@@ -36,6 +36,15 @@ Examples:
 Exit codes: 0 no errors, all ports free; 1 errors, do not reload, or some port is not free;
 2 wrong usage or configuration; 3 could not see enough to answer, or not in time.";
 
+/// The end of the help of `backup`.
+pub const BACKUP: &str = "\
+Examples:
+  haproxy-host-exporter backup create --to /var/backups/haproxy
+  haproxy-host-exporter backup restore latest --to /var/backups/haproxy
+
+Exit codes: 0 done, the same, or verified; 1 differs, does not verify, or not done; 2 wrong usage or
+configuration; 3 could not read enough. What is not done whole is not done at all.";
+
 /// The end of the help of `explain`.
 pub const EXPLAIN: &str = "\
 Examples:

@@ -110,6 +110,25 @@ pub enum LogFormat {
     Json,
 }
 
+/// The format of the answer of `check` and `backup`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckOutput {
+    /// Text for a person.
+    Text,
+    /// JSON for programs.
+    Json,
+}
+
+/// Reads the value of `--timeout`.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout =
+        humantime::parse_duration(text).map_err(|why| format!("{why}; write it like 30s or 2m"))?;
+    if timeout.is_zero() {
+        return Err("the time must be more than 0".to_owned());
+    }
+    Ok(timeout)
+}
+
 fn sample_interval(text: &str) -> Result<Duration, String> {
     let interval = humantime::parse_duration(text)
         .map_err(|why| format!("{why}; write it like 5s or 500ms"))?;

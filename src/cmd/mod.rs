@@ -1,5 +1,6 @@
 //! The commands. Each one returns an exit code.
 
+pub mod backup;
 pub mod check;
 mod deadline;
 pub mod explain;
@@ -76,6 +77,12 @@ pub enum Error {
     /// `--binary` names a program that does not answer `-v` as HAProxy does.
     #[error("--binary: {0}")]
     NoHaproxy(String),
+    /// No directory of backups is known.
+    #[error("no directory of backups; give --to DIR, or backup.directory in the configuration")]
+    NoBackupDirectory,
+    /// A name on the command line of `backup` means nothing, or several things.
+    #[error("{0}")]
+    BackupName(String),
     /// `--config.check` was given without a file.
     #[error("--config.check needs --config.file or --web.config.file")]
     NothingToCheck,
