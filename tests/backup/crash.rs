@@ -62,7 +62,10 @@ impl<'b> Tree<'b> {
     /// Runs it under strace.
     fn traced(&self, strace: &[&str], arguments: &[&str]) -> Command {
         let mut command = self.bed.command(tool("strace"));
-        command.args(["-f", "-qq", "-o"]).arg(self.bed.directory().join("strace.log")).args(strace);
+        command
+            .args(["-f", "--seccomp-bpf", "-qq", "-o"])
+            .arg(self.bed.directory().join("strace.log"))
+            .args(strace);
         command.arg(Exporter::binary()).args(self.arguments(arguments));
         command
     }

@@ -134,7 +134,14 @@ fn plant(place: &Path, things: &[(u8, OsString, Thing)]) -> Vec<PathBuf> {
                 fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
                 touch(&path, *time);
             }
-            Thing::Link { target } => symlink(target, &path).unwrap(),
+            Thing::Link { target } => {
+                // Two links to each other lead nowhere, and no HAProxy reads them.
+                let target = Some(target).filter(|target| {
+                    target.as_bytes().contains(&b'/') || directory.join(target).is_file()
+                });
+                let target = target.map_or("../../outside".as_ref(), |target| target.as_os_str());
+                symlink(target, &path).unwrap();
+            }
             Thing::HardLink { of } => {
                 let files: Vec<_> = planted
                     .iter()
@@ -258,7 +265,7 @@ fn place(name: &str) -> PathBuf {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_restored_is_as_it_was(
