@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("backup", &["model", "haproxy"]),
     ("backup/disk", &["model", "haproxy", "sample", "backup"]),
     ("watch", &["model", "policy", "haproxy", "sample", "judge", "config"]),
-    ("metrics", &["build_info", "model", "policy", "haproxy", "judge"]),
+    ("metrics", &["build_info", "model", "policy", "haproxy", "judge", "backup"]),
     ("report", &["build_info", "model", "policy", "haproxy", "judge", "check"]),
     ("web", &["config", "model", "judge", "metrics", "report", "yaml"]),
     ("cli", &["build_info", "sample"]),

@@ -10,6 +10,7 @@
 //! | what differs from the disk, and what a restore would do | `differences.rs` |
 //! | which lines differ, and what of a line may be shown | `lines.rs`, `mask.rs` |
 //! | which backups are removed | `retention.rs` |
+//! | what the metrics say | `state.rs` |
 
 pub mod bases;
 pub mod crt_list;
@@ -23,3 +24,4 @@ pub mod names;
 pub mod references;
 pub mod retention;
 pub mod scripts;
+pub mod state;

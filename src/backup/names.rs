@@ -1,5 +1,7 @@
 //! The names of backups, `<haproxy>-<UTC as 20261129T012233Z>`.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -18,7 +20,7 @@ pub fn name(haproxy: &str, taken: i64) -> String {
         if plain(byte) && !(at == 0 && byte == b'.') {
             name.push(char::from(byte));
         } else {
-            name.push_str(&format!("%{byte:02x}"));
+            let _ = write!(name, "%{byte:02x}");
         }
     }
     format!("{name}-{}", stamp(taken))

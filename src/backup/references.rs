@@ -65,7 +65,7 @@ pub fn of(statements: &[Statement], directory: &Path) -> Named {
     let mut named = Named::default();
     for line in statements {
         bases.learn(line);
-        let mut reader = Line { line, bases: &bases, named: &mut named };
+        let mut reader = Line { statement: line, bases: &bases, named: &mut named };
         if line.words.iter().any(|word| word.contains('\u{fffd}')) {
             reader.named.unreadable.push(reader.place());
             continue;
@@ -96,24 +96,24 @@ pub(super) fn with_companions(path: PathBuf, role: Role, named_by: &str) -> Vec<
 
 /// One line, while it is read.
 struct Line<'a> {
-    line: &'a Statement,
+    statement: &'a Statement,
     bases: &'a Bases,
     named: &'a mut Named,
 }
 
 impl Line<'_> {
     fn place(&self) -> String {
-        format!("{}:{}", self.line.place.file.display(), self.line.place.line)
+        format!("{}:{}", self.statement.place.file.display(), self.statement.place.line)
     }
 
     fn name(&mut self, base: Option<&PathBuf>, name: &str, role: Role, required: bool) {
-        let path = self.bases.join(base, name, Some(&self.line.place.file));
+        let path = self.bases.join(base, name, Some(&self.statement.place.file));
         let named_by = self.place();
         if role == Role::Certificate {
             self.named.references.extend(with_companions(path, role, &named_by));
         } else {
             // A condition that could not be decided may rule the line out.
-            let required = required && self.line.is_certain;
+            let required = required && self.statement.is_certain;
             self.named.references.push(Reference { path, role, required, named_by });
         }
     }
@@ -131,13 +131,13 @@ impl Line<'_> {
     }
 
     fn not_taken(&mut self, path: &str, why: &'static str) {
-        let path = self.bases.join(None, path, Some(&self.line.place.file));
+        let path = self.bases.join(None, path, Some(&self.statement.place.file));
         self.named.not_taken.push(NotTaken { path, why });
     }
 
     fn read(&mut self) {
-        let words: Vec<&str> = self.line.words.iter().map(String::as_str).collect();
-        let section = self.line.section.as_str();
+        let words: Vec<&str> = self.statement.words.iter().map(String::as_str).collect();
+        let section = self.statement.section.as_str();
         match (section, words.as_slice()) {
             ("global", ["lua-load" | "lua-load-per-thread", path, ..]) => {
                 self.name(None, path, Role::Script, true);
@@ -163,10 +163,7 @@ impl Line<'_> {
             }
             ("global", ["stats-file", path, ..]) => self.name(None, path, Role::State, false),
             ("acme", ["account-key", path, ..]) => self.name(None, path, Role::Key, false),
-            ("program", ["command", path, ..]) => {
-                self.not_taken(path, "a program that HAProxy runs; no part of its configuration");
-            }
-            (_, ["external-check", "command", path, ..]) => {
+            ("program", ["command", path, ..]) | (_, ["external-check", "command", path, ..]) => {
                 self.not_taken(path, "a program that HAProxy runs; no part of its configuration");
             }
             ("resolvers", ["parse-resolv-conf", ..]) => {
@@ -211,7 +208,9 @@ impl Line<'_> {
             _ => {}
         }
         self.patterns(&words);
-        words.iter().for_each(|word| self.calls(word));
+        for word in &words {
+            self.calls(word);
+        }
     }
 
     /// The options of a bind or server line.

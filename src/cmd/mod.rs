@@ -9,6 +9,7 @@ mod journal;
 mod log_quota;
 pub mod manual;
 pub mod serve;
+mod survey;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,5 +1,6 @@
 //! `serve`: samples in the background and serves the pages of the last sample.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::journal::Journal;
+use super::survey::Surveyor;
 use super::{Error, OK};
 use crate::cli::Serve;
 use crate::judge::changes::Follower;
@@ -64,7 +66,7 @@ pub fn run(serve: &Serve) -> Result<u8, Error> {
 }
 
 /// Lowers the priority of the calling thread; Linux has a nice value for each thread.
-fn lower_priority() {
+pub(super) fn lower_priority() {
     let raise = |nice| rustix::process::setpriority_process(None, nice + NICE_INCREMENT);
     if let Err(error) = rustix::process::getpriority_process(None).and_then(raise) {
         warn!(%error, "the sampling thread keeps its full priority");
@@ -81,10 +83,12 @@ fn sample(
     let mut events = Events::default();
     let mut journal = Journal::default();
     let mut renderer = Renderer::default();
+    let mut surveyor = Surveyor::start(settings.sample_interval);
     let mut exporter = Exporter {
         own: None,
         config_successful: true,
         config_success_timestamp: super::unix_now(),
+        backups: BTreeMap::new(),
     };
     loop {
         let start = Instant::now();
@@ -95,6 +99,7 @@ fn sample(
             events.add(Event::of(change, verdict.taken));
         }
         exporter.own = own::own_process();
+        exporter.backups = surveyor.states(watcher.policy(), &verdict);
         let metrics = renderer.render(&verdict, &exporter, Limits::of(watcher.policy()));
         let page = Page::new(metrics, verdict, events.clone(), &settings.telemetry_path);
         pages.send_replace(Some(Arc::new(page)));

@@ -5,9 +5,11 @@
 mod support;
 
 mod crash;
+mod metrics;
 mod proof;
 mod restore;
 mod round_trip;
 mod secrets;
 mod site;
 mod trust;
+mod upgrade;

@@ -125,9 +125,9 @@ impl Gatherer<'_> {
             Err(dead) => {
                 let known = may_be_followed(self.request.reader.clone(), &dead.steps);
                 if known {
-                    self.refused(path, dead.errno)
+                    self.refused(path, dead.errno);
                 } else {
-                    self.withheld(path)
+                    self.withheld(path);
                 }
                 return;
             }

@@ -110,15 +110,14 @@ fn blocked_by(root: &OwnedFd, path: &Path) -> Option<String> {
     let mut here = tree::enter(root, ".").ok()?;
     for name in tree::steps(path) {
         so_far.push(name);
-        match tree::enter(&here, name) {
-            Ok(next) => here = next,
-            Err(_) => {
-                let stat = fs::statat(&here, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-                let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-                let what = if is_link { "a link now" } else { "no directory now" };
-                return Some(format!("{} is {what}", so_far.display()));
-            }
+        if let Ok(next) = tree::enter(&here, name) {
+            here = next;
+            continue;
         }
+        let stat = fs::statat(&here, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        let what = if is_link { "a link now" } else { "no directory now" };
+        return Some(format!("{} is {what}", so_far.display()));
     }
     None
 }

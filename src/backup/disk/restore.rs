@@ -21,7 +21,7 @@ use super::error::{Error, failed};
 use super::layout::FILES;
 use super::tree;
 use crate::backup::differences::{Aspect, Difference, Disk, What, restored, restored_mode};
-use crate::backup::manifest::{Entry, Kind};
+use crate::backup::manifest::{Entry, Kind, PathText};
 
 /// Restores below one root from the files of one backup.
 #[derive(Debug)]
@@ -118,12 +118,12 @@ impl<'a> Restorer<'a> {
     fn file(&self, entry: &Entry, disk: &Disk) -> Result<(), Error> {
         let Kind::File { sha256, same_as, .. } = &entry.kind else { return Ok(()) };
         let path = entry.path.path();
-        if let Some(other) = same_as.as_ref().map(|other| other.path())
+        if let Some(other) = same_as.as_ref().map(PathText::path)
             && self.is_as_recorded(other, sha256)
         {
             return self.hard_link(entry, other).map_err(failed("cannot restore", path));
         }
-        let kept = same_as.as_ref().map_or(path, |other| other.path());
+        let kept = same_as.as_ref().map_or(path, PathText::path);
         let from = tree::enter(self.backup, FILES)
             .and_then(|files| tree::parent(&files, kept))
             .and_then(|(parent, name)| tree::open_file(&parent, name));

@@ -84,11 +84,11 @@ pub enum Error {
     LeftOut(Vec<PathText>),
 }
 
-/// Does the work on a thread that sees the backup. `visible`: a further directory that it may see of the
+/// Does the work on a thread that sees the backup. `visible`: further directories that it may see of the
 /// disk. Also answers which files were left out of the backup and were taken from the disk.
 pub fn inside<T: Send>(
     backup: &Backup,
-    visible: &Path,
+    visible: &BTreeSet<PathBuf>,
     work: impl FnOnce() -> T + Send,
 ) -> Result<(T, Vec<PathText>), Error> {
     thread::scope(|scope| {
@@ -100,7 +100,7 @@ pub fn inside<T: Send>(
     })
 }
 
-fn enter(backup: &Backup, visible: &Path) -> Result<Vec<PathText>, Error> {
+fn enter(backup: &Backup, visible: &BTreeSet<PathBuf>) -> Result<Vec<PathText>, Error> {
     let kept = left_out(&backup.manifest)?;
     // It takes no memory away from another thread: this one has neither shared descriptors nor handlers to
     // lose, only its view of the file systems.
@@ -132,7 +132,11 @@ fn left_out(manifest: &Manifest) -> Result<BTreeMap<PathBuf, Vec<u8>>, Error> {
     if missing.is_empty() { Ok(kept) } else { Err(Error::LeftOut(missing)) }
 }
 
-fn build(backup: &Backup, visible: &Path, kept: &BTreeMap<PathBuf, Vec<u8>>) -> io::Result<()> {
+fn build(
+    backup: &Backup,
+    visible: &BTreeSet<PathBuf>,
+    kept: &BTreeMap<PathBuf, Vec<u8>>,
+) -> io::Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private)?;
     // Opened in the new namespace, because mounts of another one cannot be bound.
@@ -148,7 +152,7 @@ fn build(backup: &Backup, visible: &Path, kept: &BTreeMap<PathBuf, Vec<u8>>) -> 
         children: BTreeMap::new(),
         copies: BTreeSet::new(),
     };
-    builder.system.push(visible.to_owned());
+    builder.system.extend(visible.iter().cloned());
     builder.learn();
     let inside = builder.at(Path::new(INSIDE));
     fs::create_dir(&inside)?;
@@ -225,14 +229,14 @@ impl Builder<'_> {
         match self.manifest.entry(path).map(|entry| &entry.kind) {
             Some(Kind::Link { target }) => symlink(target.path(), to),
             Some(Kind::File { same_as, .. }) => {
-                let kept = same_as.as_ref().map_or(path, |other| other.path());
+                let kept = same_as.as_ref().map_or(path, PathText::path);
                 let inside = Path::new(INSIDE).join(kept.strip_prefix("/").unwrap_or(kept));
                 symlink(inside, to)
             }
             Some(Kind::Directory { .. })
                 if self.is_of_system(path) && !self.copies.contains(path) =>
             {
-                self.show(path, &to)
+                show(path, &to)
             }
             Some(Kind::Directory { .. }) => {
                 fs::create_dir(&to)?;
@@ -242,25 +246,25 @@ impl Builder<'_> {
                 fs::create_dir(&to)?;
                 self.directory(path)
             }
-            None => self.show(path, &to),
+            None => show(path, &to),
         }
     }
+}
 
-    /// Shows what the disk has here.
-    fn show(&self, path: &Path, to: &Path) -> io::Result<()> {
-        let found = match fs::symlink_metadata(path) {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if found.is_symlink() {
-            return symlink(fs::read_link(path)?, to);
-        }
-        if found.is_dir() {
-            fs::create_dir(to)?;
-        } else {
-            fs::File::create_new(to)?;
-        }
-        Ok(mount_bind_recursive(path, to)?)
+/// Shows what the disk has here.
+fn show(path: &Path, to: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if found.is_symlink() {
+        return symlink(fs::read_link(path)?, to);
     }
+    if found.is_dir() {
+        fs::create_dir(to)?;
+    } else {
+        fs::File::create_new(to)?;
+    }
+    Ok(mount_bind_recursive(path, to)?)
 }

@@ -54,7 +54,9 @@ fn compare(
     for difference in differences::of(&backup.manifest, &disk).iter().filter(|one| one.matters()) {
         answer.line(&title(difference, &disk));
         let shown = content(&backup, &root, difference, arguments.show_secrets);
-        shown.iter().for_each(|line| answer.line(&line.shown()));
+        for line in &shown {
+            answer.line(&line.shown());
+        }
         all.push(as_json(difference, &disk, &shown));
     }
     others(answer, &backup.manifest, &disk);

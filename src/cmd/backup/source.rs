@@ -100,23 +100,22 @@ pub fn of(
     }
     let by_scripts = scripts::variables(&statements, directory);
     let is_read = |name: &str| declared.variables.contains(name) || by_scripts.contains(name);
-    let variables: BTreeMap<String, String> = match &target.launch.environment {
-        Some(environment) => environment
-            .iter()
-            .filter(|(name, _)| {
-                is_read(name) && is_safe(name) && !environment::is_own_variable(name)
-            })
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
-        None => {
-            gathered.problems.push(Problem {
-                path: PathBuf::from(format!("the environment of {}", running.name)),
-                why: "cannot be read (needs root, or CAP_SYS_PTRACE)".to_owned(),
-                of_rights: true,
-            });
-            BTreeMap::new()
-        }
-    };
+    let is_kept =
+        |name: &str| is_read(name) && is_safe(name) && !environment::is_own_variable(name);
+    let environment = target.launch.environment.as_ref();
+    let variables: BTreeMap<String, String> = environment
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| is_kept(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if environment.is_none() {
+        gathered.problems.push(Problem {
+            path: PathBuf::from(format!("the environment of {}", running.name)),
+            why: "cannot be read (needs root, or CAP_SYS_PTRACE)".to_owned(),
+            of_rights: true,
+        });
+    }
     let arguments = process.and_then(|process| process.arguments.clone()).unwrap_or_default();
     let command = Command {
         arguments,

@@ -14,6 +14,7 @@ use super::answer::{Answer, now};
 use super::lookup::{self, Latest, named};
 use crate::backup::disk::error::Error as DiskError;
 use crate::backup::disk::layout::FILES;
+use crate::backup::disk::libraries;
 use crate::backup::disk::sandbox;
 use crate::backup::disk::store::{Backup, Store};
 use crate::backup::disk::tree;
@@ -106,7 +107,7 @@ pub fn integrity(backup: &Backup) -> Vec<String> {
             Ok(digest) if digest.sha256 == *sha256 && digest.size == *size => {}
             Ok(_) => faults.push(format!("the copy of {} was changed", entry.path)),
             Err(error) => {
-                faults.push(format!("the copy of {} cannot be read: {error}", entry.path))
+                faults.push(format!("the copy of {} cannot be read: {error}", entry.path));
             }
         }
     }
@@ -180,9 +181,8 @@ fn prove(
             return Ok(None);
         }
     };
-    let place = executable.path().canonicalize().unwrap_or_else(|_| executable.path().to_owned());
-    let beside = place.parent().unwrap_or(Path::new("/")).to_owned();
-    let judged = sandbox::inside(backup, &beside, || {
+    let libraries = libraries::directories(executable.path());
+    let judged = sandbox::inside(backup, &libraries, || {
         judge(&target, &line, &executable, (version, manifest), until)
     });
     let (judged, from_disk) = match judged {
