@@ -19,7 +19,7 @@ static SECRETS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r"(?i)([\w-]*pass(?:word|wd|phrase)[\w-]*['\x22]?)\s*[\s=:,(]\s*\S",
         r"(?i)(\bca-sign-pass)\s+\S",
         r"(?i)([\w-]*(?:secret|token|credential|api[-_]?key|private[-_]?key)[\w-]*['\x22]?)\s*[\s=:,(]\s*\S",
-        r"(?i)(\b(?:proxy-)?authorization\b['\x22]?)\s*\S",
+        r"(?i)((?:proxy-)?authorization\b['\x22]?)\s*\S",
         r"(?i)(\b(?:basic|bearer)(?:\\?\s)+)\S",
         r"(?i)(\b(?:tcp|http)-check\s+(?:send|send-binary|send-lf|send-binary-lf)\b)\s*\S",
         r"(?i)(\bhttp-(?:request|response|after-response)\s+(?:set|add)-header\s+(?:authorization|x-[\w-]*(?:auth|key)[\w-]*))\s+\S",

@@ -90,7 +90,7 @@ pub struct BackupList {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Which backup")]
 pub struct BackupVerify {
-    /// Name of the backup, or latest for the newest.
+    /// Name of the backup, or latest for the newest of each service.
     pub name: String,
     /// The HAProxy service that latest means, if the directory has backups of several.
     #[arg(long, value_name = "NAME")]

@@ -8,6 +8,7 @@ pub mod inspect;
 mod journal;
 mod log_quota;
 pub mod manual;
+mod priority;
 pub mod serve;
 mod survey;
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::journal::Journal;
+use super::priority::lower_priority;
 use super::survey::Surveyor;
 use super::{Error, OK};
 use crate::cli::Serve;
@@ -19,10 +20,6 @@ use crate::report::events::{Event, Events};
 use crate::sample::proc::own;
 use crate::watch::Watcher;
 use crate::web::{self, Page, Reloaded, Security, Settings};
-
-/// Added to the sampling thread's nice value, so that scrapes and HAProxy itself run first. Under
-/// contention the thread gets about a tenth of a processor.
-const NICE_INCREMENT: i32 = 10;
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(serve: &Serve) -> Result<u8, Error> {
@@ -63,14 +60,6 @@ pub fn run(serve: &Serve) -> Result<u8, Error> {
     }
     info!("stopped");
     Ok(OK)
-}
-
-/// Lowers the priority of the calling thread; Linux has a nice value for each thread.
-pub(super) fn lower_priority() {
-    let raise = |nice| rustix::process::setpriority_process(None, nice + NICE_INCREMENT);
-    if let Err(error) = rustix::process::getpriority_process(None).and_then(raise) {
-        warn!(%error, "the sampling thread keeps its full priority");
-    }
 }
 
 fn sample(

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use super::priority::lower_priority;
 use crate::backup::disk::present::Hashes;
 use crate::backup::disk::survey::survey;
 use crate::backup::state::State;
@@ -42,7 +43,7 @@ impl Surveyor {
         let (orders, received) = mpsc::sync_channel::<Order>(1);
         let shared = Arc::clone(&states);
         thread::spawn(move || {
-            super::serve::lower_priority();
+            lower_priority();
             let mut hashes = Hashes::default();
             let mut said = None;
             while let Ok((directory, services)) = received.recv() {

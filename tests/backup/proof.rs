@@ -226,10 +226,33 @@ fn a_backup_is_whole_or_not_there() {
     site.backup(&["verify", &elsewhere], 0, &[]);
     fs::write(site.file("hosts.map"), "a.example one\n".repeat(20_000)).unwrap();
     site.backup(&["create"], 1, &["bytes free, the backup needs"]);
-    assert_eq!(site.names(), [elsewhere.clone()]);
+    assert_eq!(site.names(), std::slice::from_ref(&elsewhere));
     bed.shell(&format!("mount -o remount,ro {}", mount.display()));
     site.backup(&["create"], 1, &["Read-only file system"]);
     site.backup(&["list"], 0, &[&elsewhere]);
     site.store = own;
     site.backup(&["verify", &first], 0, &[]);
+}
+
+/// The daily timer verifies the newest backup of each service.
+#[test]
+fn latest_is_that_of_each_service() {
+    let bed = Bed::new();
+    let site = Site::new(&bed, Version::V3_2);
+    let mut other = Service::named(&bed, Version::V3_0, Manner::Daemon, "other");
+    let pidfile = other.path("other.pid").display().to_string();
+    let file = other.path("haproxy.cfg").display().to_string();
+    other.arguments = ["-p", &pidfile, "-f", &file].map(str::to_owned).to_vec();
+    other.configure("listen l\n    bind 127.0.0.1:8011\n");
+    assert!(other.launch(&[]).status.success());
+    site.backup(&["create"], 0, &["haproxy-", "other-"]);
+    assert_eq!(site.names().len(), 2);
+    let said = site.backup(&["verify", "latest"], 0, &[]);
+    assert_eq!(said.matches("verifies: it is whole").count(), 2, "{said}");
+    site.backup(
+        &["diff", "latest"],
+        2,
+        &["latest could be a backup of haproxy, other; give --haproxy"],
+    );
+    site.backup(&["diff", "latest", "--haproxy", "other"], 0, &["the same"]);
 }

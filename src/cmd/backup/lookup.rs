@@ -1,5 +1,6 @@
 //! Finds the directory of backups, and the backup that a name means.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::backup::disk::error::Error as DiskError;
@@ -66,4 +67,13 @@ pub fn named(
             },
         }),
     })
+}
+
+/// The services that have backups.
+pub fn services(store: &Store) -> Result<Vec<String>, DiskError> {
+    let all = store.list()?;
+    let manifests = all.iter().filter_map(|stored| stored.manifest.as_ref().ok());
+    let whole = manifests.filter(|manifest| !manifest.safety);
+    let services: BTreeSet<String> = whole.map(|manifest| manifest.haproxy.clone()).collect();
+    Ok(services.into_iter().collect())
 }

@@ -33,56 +33,71 @@ use crate::report::candidate_text;
 use crate::sample::files::config_files::{self, Base};
 use crate::sample::on_demand::executable::{Executable, RunError};
 
-/// Verifies one backup.
+/// Verifies one backup; `latest` without `--haproxy` means the newest of each service.
 pub fn run(arguments: &BackupVerify) -> Result<Answer, Error> {
     let directory = lookup::directory(&arguments.options, arguments.to.as_deref())?;
     let mut answer = Answer::default();
-    if let Some(Err(error)) = outcome(arguments, &directory, &mut answer)? {
-        answer.failed(&error);
+    let opened = Store::open(&directory, false).and_then(|store| {
+        let lock = store.lock()?;
+        let services = lookup::services(&store)?;
+        Ok((store, lock, services))
+    });
+    let (store, lock, services) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            answer.failed(&error);
+            return Ok(answer);
+        }
+    };
+    let each = arguments.name == "latest" && arguments.haproxy.is_none() && services.len() > 1;
+    let wanted: Vec<Option<&str>> = if each {
+        services.iter().map(|service| Some(service.as_str())).collect()
+    } else {
+        vec![arguments.haproxy.as_deref()]
+    };
+    let mut all = Vec::new();
+    for haproxy in wanted {
+        let name = named(&store, &arguments.name, haproxy, Latest::Complete)?;
+        match name.and_then(|name| store.backup(&name)) {
+            Ok(backup) => {
+                if let Some(Err(error)) = verify(arguments, (&store, &backup), &mut answer)? {
+                    answer.failed(&error);
+                }
+            }
+            Err(error) => answer.failed(&error),
+        }
+        all.push(std::mem::take(&mut answer.json));
     }
+    drop(lock);
+    answer.json = match all.len() {
+        1 => all.remove(0),
+        _ => json!({"version": 1, "backups": all}),
+    };
     Ok(answer)
 }
 
 /// `None`: it does not verify, and the answer says why.
-fn outcome(
+fn verify(
     arguments: &BackupVerify,
-    directory: &Path,
+    (store, backup): (&Store, &Backup),
     answer: &mut Answer,
 ) -> Result<Option<Result<(), DiskError>>, Error> {
-    let store = match Store::open(directory, false) {
-        Ok(store) => store,
-        Err(error) => return Ok(Some(Err(error))),
-    };
-    let lock = match store.lock() {
-        Ok(lock) => lock,
-        Err(error) => return Ok(Some(Err(error))),
-    };
-    let name = match named(&store, &arguments.name, arguments.haproxy.as_deref(), Latest::Complete)?
-    {
-        Ok(name) => name,
-        Err(error) => return Ok(Some(Err(error))),
-    };
-    let backup = match store.backup(&name) {
-        Ok(backup) => backup,
-        Err(error) => return Ok(Some(Err(error))),
-    };
+    let name = &backup.manifest.name;
     if backup.manifest.safety {
         answer.note(format!("{name} holds what a restore replaced, not a whole configuration"));
         answer.worsen(ANOMALIES);
         return Ok(None);
     }
-    let faults = integrity(&backup);
-    if !faults.is_empty() {
-        for fault in &faults {
-            answer.line(&format!("{name}: {fault}"));
-        }
-        answer.json = json!({"version": 1, "name": name, "verified": false, "faults": faults});
-        answer.worsen(ANOMALIES);
-        return Ok(Some(store.record(&backup.stored, None)));
+    let faults = integrity(backup);
+    if faults.is_empty() {
+        return prove(arguments, (store, backup), answer);
     }
-    let recorded = prove(arguments, (&store, &backup), answer)?;
-    drop(lock);
-    Ok(recorded)
+    for fault in &faults {
+        answer.line(&format!("{name}: {fault}"));
+    }
+    answer.json = json!({"version": 1, "name": name, "verified": false, "faults": faults});
+    answer.worsen(ANOMALIES);
+    Ok(Some(store.record(&backup.stored, None)))
 }
 
 /// What is wrong with the files of a backup.
