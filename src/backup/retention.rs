@@ -28,7 +28,8 @@ mod tests {
 
     #[test]
     fn the_oldest_go_and_the_last_that_verifies_stays() {
-        let table: [(&[(i64, bool)], usize, &[&str]); 6] = [
+        type Row = (&'static [(i64, bool)], usize, &'static [&'static str]);
+        let table: [Row; 6] = [
             (&[(1, false), (2, false), (3, false)], 2, &["1"]),
             (&[(3, false), (1, false), (2, false)], 1, &["1", "2"]),
             (&[(1, true), (2, false), (3, false)], 1, &["2"]),
