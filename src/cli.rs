@@ -5,6 +5,7 @@
 //! the command; `arguments.rs` moves it behind the command before anything is parsed.
 
 mod arguments;
+mod backup;
 mod examples;
 mod options;
 mod reap;
@@ -16,12 +17,15 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use self::backup::{Backup, BackupCreate, BackupDiff, BackupList, BackupRestore, BackupVerify};
+use self::options::timeout;
 pub use self::options::{CheckOutput, LogFormat, LogLevel, Options, Serve};
 pub use self::reap::Reap;
 use crate::build_info;
 
 /// The names of the commands.
-const COMMANDS: [&str; 7] = ["serve", "inspect", "check", "reap", "explain", "completions", "man"];
+const COMMANDS: [&str; 8] =
+    ["serve", "inspect", "check", "reap", "backup", "explain", "completions", "man"];
 
 /// Watches HAProxy from the host: its processes by generation, its bound ports, and anomalies in both.
 #[derive(Debug, Parser)]
@@ -83,6 +87,9 @@ pub enum Command {
     Check(Check),
     /// End the stale processes that the policy permits to end. Without --execute it only says which.
     Reap(Reap),
+    /// Keep the configuration of HAProxy, prove that a version accepts it, and restore it.
+    #[command(subcommand, after_help = examples::BACKUP)]
+    Backup(Backup),
     /// Print the runbook about a kind of anomaly or an alert: what it means and what to do.
     #[command(after_help = examples::EXPLAIN)]
     Explain {
@@ -114,6 +121,7 @@ impl Command {
             Command::Inspect(inspect) => Some(&inspect.options),
             Command::Check(check) => Some(&check.options),
             Command::Reap(reap) => Some(&reap.options),
+            Command::Backup(backup) => Some(backup.options()),
             Command::Explain { .. } | Command::Completions { .. } | Command::Man { .. } => None,
         }
     }
@@ -206,15 +214,6 @@ pub enum Output {
     Table,
     /// JSON for programs.
     Json,
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
-    let timeout =
-        humantime::parse_duration(text).map_err(|why| format!("{why}; write it like 30s or 2m"))?;
-    if timeout.is_zero() {
-        return Err("the time must be more than 0".to_owned());
-    }
-    Ok(timeout)
 }
 
 #[cfg(test)]

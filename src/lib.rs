@@ -3,6 +3,7 @@
 //! Data flows one way (see CONTRIBUTING.md): [`config`] → [`sample`] → [`model`] → [`judge`] →
 //! [`metrics`] and [`report`] → [`web`] and [`cmd`].
 
+pub mod backup;
 pub mod build_info;
 pub mod check;
 pub mod cli;

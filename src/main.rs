@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Inspect(inspect) => cmd::inspect::run(&inspect.options, inspect),
         Command::Check(check) => cmd::check::run(&check.options, check),
         Command::Reap(reap) => cmd::reap::run(&reap.options, reap),
+        Command::Backup(backup) => cmd::backup::run(backup),
         Command::Explain { name } => cmd::explain::run(name),
         Command::Completions { shell } => cmd::manual::completions(*shell),
         Command::Man { command } => cmd::manual::man(command.as_deref()),

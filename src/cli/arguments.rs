@@ -20,7 +20,15 @@ pub fn arrange(arguments: impl IntoIterator<Item = OsString>, program: &Command)
     match rest.peek().map(|word| word.to_string_lossy().into_owned()) {
         // The program's own help takes no other flag.
         Some(word) if is_help(&word) => flags.clear(),
-        Some(word) if !word.starts_with('-') => arranged.extend(rest.next()),
+        Some(word) if !word.starts_with('-') => {
+            arranged.extend(rest.next());
+            // The flags of a command of commands belong to the second word.
+            let is_group = program.find_subcommand(&word).is_some_and(Command::has_subcommands);
+            let next = rest.peek().and_then(|word| word.to_str());
+            if is_group && next.is_some_and(|word| !word.starts_with('-')) {
+                arranged.extend(rest.next());
+            }
+        }
         _ => arranged.push(DEFAULT.into()),
     }
     arranged.extend(flags);

@@ -45,6 +45,15 @@ Examples:
 Exit codes: 0 nothing left to end; 1 steps proposed, held back or without effect; 2 wrong usage
 or configuration; 3 could not see enough, could not keep its records, or lacks the right to signal.";
 
+/// The end of the help of `backup`.
+pub const BACKUP: &str = "\
+Examples:
+  haproxy-host-exporter backup create --to /var/backups/haproxy
+  haproxy-host-exporter backup restore latest --to /var/backups/haproxy
+
+Exit codes: 0 done, the same, or verified; 1 differs, does not verify, or not done; 2 wrong usage or
+configuration; 3 could not read enough. What is not done whole is not done at all.";
+
 /// The end of the help of `explain`.
 pub const EXPLAIN: &str = "\
 Examples:

@@ -98,15 +98,6 @@ pub struct Serve {
     pub options: Options,
 }
 
-/// The format of the answer of `check` and of `reap`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CheckOutput {
-    /// Text for a person.
-    Text,
-    /// JSON for programs.
-    Json,
-}
-
 /// The lowest severity to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)] // the names are their own documentation
@@ -127,8 +118,27 @@ pub enum LogFormat {
     Json,
 }
 
+/// The format of the answer of `check`, `reap` and `backup`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckOutput {
+    /// Text for a person.
+    Text,
+    /// JSON for programs.
+    Json,
+}
+
+/// Reads the value of `--timeout`.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout =
+        humantime::parse_duration(text).map_err(|why| format!("{why}; write it like 30s or 2m"))?;
+    if timeout.is_zero() {
+        return Err("the time must be more than 0".to_owned());
+    }
+    Ok(timeout)
+}
+
 /// Reads the time between two samples.
-pub fn sample_interval(text: &str) -> Result<Duration, String> {
+pub(super) fn sample_interval(text: &str) -> Result<Duration, String> {
     let interval = humantime::parse_duration(text)
         .map_err(|why| format!("{why}; write it like 5s or 500ms"))?;
     if interval < Duration::from_millis(100) {

@@ -79,12 +79,13 @@ fn the_definition_is_consistent() {
 
 #[test]
 fn a_flag_stands_only_in_the_help_of_the_commands_that_use_it() {
-    let table: [(&str, &[&[&str]]); 8] = [
+    let table: [(&str, &[&[&str]]); 9] = [
         ("", &[&SHARED, &SERVE, &["--version"]]),
         ("serve", &[&SHARED, &SERVE]),
         ("inspect", &[&SHARED, &["--haproxy", "--port", "--output", "--watch"]]),
         ("check", &[&SHARED, &CHECK]),
         ("reap", &[&SHARED, &REAP]),
+        ("backup", &[]),
         ("explain", &[]),
         ("completions", &[]),
         ("man", &[]),
@@ -127,10 +128,42 @@ fn name_of(command: &Command) -> &'static str {
         Command::Inspect(_) => "inspect",
         Command::Check(_) => "check",
         Command::Reap(_) => "reap",
+        Command::Backup(_) => "backup",
         Command::Explain { .. } => "explain",
         Command::Completions { .. } => "completions",
         Command::Man { .. } => "man",
     }
+}
+
+/// The commands of `backup` have flags of their own.
+#[test]
+fn the_commands_of_backup() {
+    const DIRECTORY: [&str; 3] = ["--haproxy", "--to", "--output"];
+    let table: [(&str, &[&str]); 5] = [
+        ("create", &["--keep", "--include-keys", "--exclude", "--archive"]),
+        ("list", &[]),
+        ("verify", &["--binary", "--timeout"]),
+        ("diff", &["--show-secrets"]),
+        ("restore", &["--root", "--remove-added", "--execute"]),
+    ];
+    for (command, own) in table {
+        let help = help_of(&format!("backup {command}"));
+        let expected: BTreeSet<&str> = SHARED
+            .into_iter()
+            .chain(DIRECTORY)
+            .chain(own.iter().copied())
+            .chain(["--help"])
+            .collect();
+        assert_eq!(flags_in(&help), expected, "{command}: {help}");
+    }
+    for line in ["x --path.procfs /p backup list", "x backup list --path.procfs /p"] {
+        assert_eq!(
+            parse(line).unwrap().command.options().unwrap().procfs,
+            PathBuf::from("/p"),
+            "{line}"
+        );
+    }
+    assert!(parse("x backup").is_err() && parse("x backup restore").is_err());
 }
 
 #[test]

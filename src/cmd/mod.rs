@@ -1,5 +1,6 @@
 //! The commands. Each one returns an exit code.
 
+pub mod backup;
 pub mod check;
 mod deadline;
 pub mod explain;
@@ -7,8 +8,10 @@ pub mod inspect;
 mod journal;
 mod log_quota;
 pub mod manual;
+mod priority;
 pub mod reap;
 pub mod serve;
+mod survey;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -77,6 +80,12 @@ pub enum Error {
     /// `--binary` names a program that does not answer `-v` as HAProxy does.
     #[error("--binary: {0}")]
     NoHaproxy(String),
+    /// No directory of backups is known.
+    #[error("no directory of backups; give --to DIR, or backup.directory in the configuration")]
+    NoBackupDirectory,
+    /// A name on the command line of `backup` means nothing, or several things.
+    #[error("{0}")]
+    BackupName(String),
     /// `--config.check` was given without a file.
     #[error("--config.check needs --config.file or --web.config.file")]
     NothingToCheck,

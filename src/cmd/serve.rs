@@ -1,5 +1,6 @@
 //! `serve`: samples in the background and serves the pages of the last sample.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -10,6 +11,8 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::journal::Journal;
+use super::priority::lower_priority;
+use super::survey::Surveyor;
 use super::{Error, OK};
 use crate::cli::Serve;
 use crate::judge::changes::Follower;
@@ -19,10 +22,6 @@ use crate::report::events::{Event, Events};
 use crate::sample::proc::own;
 use crate::watch::Watcher;
 use crate::web::{self, Page, Reloaded, Security, Settings};
-
-/// Added to the sampling thread's nice value, so that scrapes and HAProxy itself run first. Under
-/// contention the thread gets about a tenth of a processor.
-const NICE_INCREMENT: i32 = 10;
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(serve: &Serve) -> Result<u8, Error> {
@@ -65,14 +64,6 @@ pub fn run(serve: &Serve) -> Result<u8, Error> {
     Ok(OK)
 }
 
-/// Lowers the priority of the calling thread; Linux has a nice value for each thread.
-fn lower_priority() {
-    let raise = |nice| rustix::process::setpriority_process(None, nice + NICE_INCREMENT);
-    if let Err(error) = rustix::process::getpriority_process(None).and_then(raise) {
-        warn!(%error, "the sampling thread keeps its full priority");
-    }
-}
-
 fn sample(
     mut watcher: Watcher,
     settings: &Settings,
@@ -84,11 +75,13 @@ fn sample(
     let mut events = Events::default();
     let mut journal = Journal::default();
     let mut renderer = Renderer::default();
+    let mut surveyor = Surveyor::start(settings.sample_interval);
     let mut exporter = Exporter {
         own: None,
         config_successful: true,
         config_success_timestamp: super::unix_now(),
         reap: None,
+        backups: BTreeMap::new(),
     };
     loop {
         let start = Instant::now();
@@ -100,6 +93,7 @@ fn sample(
         }
         exporter.own = own::own_process();
         exporter.reap = store::shown(reap_state);
+        exporter.backups = surveyor.states(watcher.policy(), &verdict);
         let metrics = renderer.render(&verdict, &exporter, Limits::of(watcher.policy()));
         let page = Page::new(metrics, verdict, events.clone(), &settings.telemetry_path);
         pages.send_replace(Some(Arc::new(page)));

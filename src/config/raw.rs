@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::reap::RawReap;
-use super::values::{Address, Glob, Label, Pattern, PortNumber, Seconds};
+use super::values::{Absolute, Address, Glob, Label, Pattern, PortNumber, Seconds};
 use crate::policy::kind::Kind;
 use crate::policy::{
     AllowedPort, Configured, Ignore, Match, Policy, ReservedPorts, ReservedRange, Rules,
@@ -24,6 +24,8 @@ pub struct Raw {
     pub haproxys: Vec<RawService>,
     /// The limits of the page of metrics.
     pub metrics: Option<RawMetrics>,
+    /// Where backups lie.
+    pub backup: Option<RawBackup>,
 }
 
 impl Raw {
@@ -32,6 +34,7 @@ impl Raw {
     pub fn complete_from(&mut self, other: &mut Raw) {
         self.defaults = self.defaults.take().or_else(|| other.defaults.take());
         self.metrics = self.metrics.take().or_else(|| other.metrics.take());
+        self.backup = self.backup.take().or_else(|| other.backup.take());
     }
 
     /// The policy that these keys make, without any service.
@@ -41,6 +44,7 @@ impl Raw {
         let metrics = self.metrics.unwrap_or_default();
         policy.max_port_series = metrics.max_port_series.unwrap_or(policy.max_port_series);
         policy.max_series = metrics.max_series.unwrap_or(policy.max_series);
+        policy.backup_directory = self.backup.map(|backup| backup.directory.0.0);
         policy
     }
 }
@@ -122,6 +126,13 @@ struct RawIgnore {
 struct RawReserved {
     name: Word<Label>,
     ports: Vec<Word<ReservedRange>>,
+}
+
+/// Where backups lie.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawBackup {
+    directory: Word<Absolute>,
 }
 
 /// The limits of the page of metrics.

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -29,6 +30,20 @@ impl FromStr for Seconds {
             format!("invalid duration {text:?}: {why}; write it like 10s, 5m or 24h")
         })?;
         Ok(Seconds(duration.as_secs_f64()))
+    }
+}
+
+/// An absolute path.
+#[derive(Debug)]
+pub struct Absolute(pub PathBuf);
+
+impl FromStr for Absolute {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = PathBuf::from(text);
+        let relative = || format!("must be an absolute path: {text}");
+        path.is_absolute().then_some(Absolute(path)).ok_or_else(relative)
     }
 }
 

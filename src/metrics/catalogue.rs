@@ -99,6 +99,12 @@ catalogue! {
         "Since when a firing anomaly holds.";
     ANOMALIES_OBSERVED: COUNTER "haproxy_host_anomalies_observed_total" ["haproxy", "kind"]
         "Anomalies that began while the exporter watched.";
+    BACKUP_LAST_SUCCESS: GAUGE "haproxy_host_backup_last_success_timestamp_seconds" ["haproxy"]
+        "When the newest complete backup was taken; absent without one or without backup.directory.";
+    BACKUP_LAST_VERIFIED: GAUGE "haproxy_host_backup_last_verified_timestamp_seconds" ["haproxy"]
+        "When the newest backup that verifies was last verified; absent without one or without backup.directory.";
+    BACKUP_CONFIG_DIFFERS: GAUGE "haproxy_host_backup_config_differs" ["haproxy"]
+        "1 when the configuration is in no verified backup; absent when unknown or without backup.directory.";
     UNREADABLE: GAUGE "haproxy_host_unreadable" ["what"]
         "Processes or sources that could not be read; 0 when all was seen.";
     SERIES_DROPPED: GAUGE "haproxy_host_series_dropped" ["metric"]

@@ -7,14 +7,17 @@ mod family;
 mod reap;
 mod services;
 
+use std::collections::BTreeMap;
+
 pub use self::bound::Limits;
 use self::catalogue as row;
 pub use self::families::Exposition;
 use self::families::{Families, count, number};
+use crate::backup::state::State;
 use crate::build_info;
 use crate::judge::verdict::Verdict;
 use crate::model::{OwnProcess, UnixSeconds, What};
-use crate::reap::state::State;
+use crate::reap::state::State as ReapState;
 
 /// Facts about the exporter itself.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +29,9 @@ pub struct Exporter {
     /// When its configuration was last read successfully.
     pub config_success_timestamp: UnixSeconds,
     /// The state of `reap`; `None` if there is none that can be trusted.
-    pub reap: Option<State>,
+    pub reap: Option<ReapState>,
+    /// What is known of the backups of each service.
+    pub backups: BTreeMap<String, State>,
 }
 
 /// Renders page after page and reuses the text that two pages have in common.
@@ -65,7 +70,21 @@ fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, limits: Lim
     if let Some(state) = &exporter.reap {
         reap::add(page, state);
     }
+    add_backups(page, verdict, exporter);
     add_exporter(page, exporter);
+}
+
+#[allow(clippy::cast_precision_loss)] // seconds of this era fit
+fn add_backups(page: &mut Families, verdict: &Verdict, exporter: &Exporter) {
+    for service in &verdict.services {
+        let Some(state) = exporter.backups.get(&service.name) else { continue };
+        let name = [service.name.as_str()];
+        let seconds = |time: Option<i64>| time.map(|time| time as f64);
+        page.add_known(&row::BACKUP_LAST_SUCCESS, &name, seconds(state.last_success));
+        page.add_known(&row::BACKUP_LAST_VERIFIED, &name, seconds(state.last_verified));
+        let differs = state.differs.map(|differs| f64::from(u8::from(differs)));
+        page.add_known(&row::BACKUP_CONFIG_DIFFERS, &name, differs);
+    }
 }
 
 fn add_exporter(page: &mut Families, exporter: &Exporter) {

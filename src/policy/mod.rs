@@ -28,6 +28,8 @@ pub struct Policy {
     pub max_port_series: usize,
     /// The maximum number of series of the page.
     pub max_series: usize,
+    /// Where backups lie; `None` if no directory is configured.
+    pub backup_directory: Option<PathBuf>,
 }
 
 impl Default for Policy {
@@ -37,6 +39,7 @@ impl Default for Policy {
             haproxys: Vec::new(),
             max_port_series: 500,
             max_series: 20_000,
+            backup_directory: None,
         }
     }
 }

@@ -116,7 +116,7 @@ struct Surveyed {
 
 impl Surveyed {
     fn of(options: &Options, arguments: &Check, wanted: &Wanted) -> Result<Surveyed, Error> {
-        let (policy, host, _) = target::look(options, arguments)?;
+        let (policy, host, _) = target::look(options, arguments.haproxy.as_deref())?;
         let haproxy = arguments.haproxy.as_deref();
         let rules = haproxy.map_or(&policy.defaults, |name| policy.rules(name)).clone();
         let target = Target {

@@ -20,11 +20,11 @@ mod changeable;
 mod changes;
 mod claims;
 mod facts;
-mod host;
+pub(in crate::cmd) mod host;
 mod names;
-mod program;
-mod scripts;
-mod target;
+pub(in crate::cmd) mod program;
+pub(in crate::cmd) mod scripts;
+pub(in crate::cmd) mod target;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
@@ -70,6 +70,13 @@ fn judged(options: &Options, arguments: &Check) -> Result<Answer, Error> {
         (None, Some(count)) => allocation::free(options, arguments, count),
         (None, None) => configurations(options, arguments),
     }
+}
+
+/// Judges the configuration in the files that the arguments name, for another command. Answers what goes to
+/// standard output, what goes to standard error, and the exit code.
+pub(in crate::cmd) fn judge_files(arguments: &Check) -> Result<(String, Vec<String>, u8), Error> {
+    let answer = configurations(&arguments.options, arguments)?;
+    Ok((answer.text, answer.notes, answer.code))
 }
 
 /// Judges every configuration.

@@ -59,8 +59,10 @@ pub enum Choice {
 }
 
 /// Why an executable names no version.
-enum NoVersion {
+pub enum NoVersion {
+    /// It did not answer in time.
     TimedOut(String),
+    /// It cannot be run, or is no HAProxy.
     Other(String),
 }
 
@@ -140,7 +142,8 @@ fn is_callers(running: &LiveService, caller: u32) -> bool {
     }
 }
 
-fn ask_version(executable: &Executable, until: Instant) -> Result<Version, NoVersion> {
+/// Asks an executable for its version.
+pub fn ask_version(executable: &Executable, until: Instant) -> Result<Version, NoVersion> {
     let job = Job { arguments: vec!["-v".into()], directory: "/".into(), ..Job::default() };
     let outcome = executable.run(&job, left(until)).map_err(|why| match why {
         RunError::TimedOut { .. } => NoVersion::TimedOut(why.to_string()),
@@ -200,10 +203,11 @@ impl Program {
             left_out: None,
         };
         let statements = config::statements(files, &target.launch);
-        let answer = match self
-            .executable
-            .run(&job(target, process, (declared, &statements)), left(self.until))
-        {
+        let line = process.and_then(|process| process.arguments.as_deref());
+        let line = line.and_then(CommandLine::parse);
+        let as_master = target.launch.master_worker || process.is_none();
+        let job = job(target, (line.as_ref(), as_master), (declared, &statements));
+        let answer = match self.executable.run(&job, left(self.until)) {
             Ok(outcome) => {
                 let directory = &target.base.directory;
                 answer(&outcome, unseen, (self.executable.path(), directory))
@@ -227,15 +231,15 @@ impl Program {
 
 /// Its arguments, directory and environment: as the service is started, but only with what decides how
 /// the configuration is read.
-fn job(
+pub fn job(
     target: &Target,
-    process: Option<&Process>,
+    (line, as_master): (Option<&CommandLine>, bool),
     (declared, statements): (&Declared, &[Statement]),
 ) -> Job {
     let mut arguments: Vec<OsString> = vec!["-c".into()];
     // A 'program' section is refused without a master. Where no service runs yet, HAProxy is taken for a
     // master, as distributions run it.
-    if target.launch.master_worker || process.is_none() {
+    if as_master {
         arguments.push("-W".into());
     }
     let switches = SWITCHES.iter().filter(|switch| target.launch.switches.contains(**switch));
@@ -246,14 +250,12 @@ fn job(
     if let Some(peer) = &target.launch.local_peer {
         arguments.extend(["-L".into(), peer.into()]);
     }
-    let line = process.and_then(|process| process.arguments.as_deref());
-    let limits = line.and_then(CommandLine::parse).map(|line| line.limits()).unwrap_or_default();
+    let limits = line.map(CommandLine::limits).unwrap_or_default();
     arguments.extend(limits.into_iter().map(OsString::from));
     let environment = target.launch.environment.iter().flatten();
     let by_scripts = scripts::variables(statements, &target.base.directory);
     let is_read = |name: &str| {
-        (declared.variables.contains(name) || by_scripts.contains(name))
-            && !UNSAFE_VARIABLES.iter().any(|prefix| name.starts_with(prefix))
+        (declared.variables.contains(name) || by_scripts.contains(name)) && is_safe(name)
     };
     let environment = environment.filter(|(name, _)| is_read(name));
     Job {
@@ -263,9 +265,14 @@ fn job(
     }
 }
 
+/// A variable that changes only what the configuration reads.
+pub fn is_safe(name: &str) -> bool {
+    !UNSAFE_VARIABLES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Reads how it ended. Messages that come from the caller's lesser rights are no errors of the
 /// configuration.
-fn answer(
+pub fn answer(
     outcome: &Outcome,
     unseen: &mut Vec<Unreadable>,
     (path, directory): (&Path, &Path),

@@ -50,14 +50,14 @@ pub struct Targets {
 /// knows.
 ///
 /// `--haproxy` must name one that runs or is configured.
-pub fn look(options: &Options, arguments: &Check) -> Result<(Policy, Host, Verdict), Error> {
+pub fn look(options: &Options, haproxy: Option<&str>) -> Result<(Policy, Host, Verdict), Error> {
     let config = crate::cmd::load(options.config_file.as_deref())?;
     let policy = config.policy.clone();
     let mut watcher = Watcher::new(crate::cmd::paths(options), config)?;
     let (snapshot, verdict) = watcher.observe();
     let host = Host::new(&options.procfs, snapshot, &verdict, watcher.sampler());
     let known = |name: &str| policy.is_configured(name) || host.service(name).is_some();
-    if let Some(name) = arguments.haproxy.as_deref().filter(|name| !known(name)) {
+    if let Some(name) = haproxy.filter(|name| !known(name)) {
         let names = verdict.services.iter().map(|haproxy| haproxy.name.clone()).collect();
         return Err(Error::UnknownHaproxy { name: name.to_owned(), names });
     }
@@ -84,7 +84,7 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
         let list = vec![given(&policy, arguments, base, haproxy, None)];
         return Ok(Targets { list, host, unseen: Vec::new() });
     }
-    let (policy, host, verdict) = look(options, arguments)?;
+    let (policy, host, verdict) = look(options, arguments.haproxy.as_deref())?;
     if !arguments.files.is_empty() {
         let named = arguments.haproxy.clone();
         let haproxy = named.or_else(|| service_of(&host, arguments, &base));
@@ -177,7 +177,7 @@ pub fn is_trusted(running: &LiveService) -> bool {
 }
 
 /// The configuration that a service would read at its next reload.
-fn own(policy: &Policy, running: &LiveService) -> Option<Target> {
+pub fn own(policy: &Policy, running: &LiveService) -> Option<Target> {
     let source = running.source.clone()?;
     let unseen = source.launch.environment.is_none().then(|| Unreadable {
         what: What::Environment,

@@ -1,10 +1,11 @@
-//! The lines of a configuration as keywords in their sections, for the comparison of versions.
+//! The lines of a configuration as keywords in their sections, for the comparison of versions and for what
+//! a configuration names.
 
 use super::findings::Line;
 use crate::model::declared::Place;
 
-/// Of each line so many words are kept: no keyword that a version has changed takes more to recognise.
-const MOST_WORDS: usize = 32;
+/// Of each line so many words are kept. HAProxy refuses a line that has more (`MAX_LINE_ARGS`).
+const MOST_WORDS: usize = 64;
 
 /// One line that counts, or may count.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{self, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, Stat};
 use rustix::io::Errno;
@@ -65,6 +65,28 @@ pub struct Route {
     pub stat: Stat,
 }
 
+/// A directory or link on the way, with the path at which it really lies.
+#[derive(Debug, Clone)]
+pub struct Passed {
+    /// Its path below the root; no part of it is a link.
+    pub path: PathBuf,
+    /// Its status.
+    pub stat: Stat,
+    /// Where it leads, if it is a link.
+    pub target: Option<OsString>,
+}
+
+/// A route, with the paths of all that lies on it.
+#[derive(Debug)]
+pub struct Trace {
+    /// Where the path leads.
+    pub route: Route,
+    /// The path at which the end really lies.
+    pub end: PathBuf,
+    /// The directories and links on the way, the root left out; a directory at the end included.
+    pub passed: Vec<Passed>,
+}
+
 /// Why a path could not be followed to its end.
 #[derive(Debug)]
 pub struct Dead {
@@ -79,6 +101,11 @@ pub struct Dead {
 /// Follows `path` as a process whose root directory is `root` would: neither `..` nor an absolute link
 /// leaves that root. `root` is opened with `O_PATH`.
 pub fn follow(root: &OwnedFd, path: &Path) -> Result<Route, Dead> {
+    walk(root, path, &REFUSED_FILE_SYSTEMS).map(|trace| trace.route)
+}
+
+/// The same, with the paths of the links and directories on the way.
+pub fn trace(root: &OwnedFd, path: &Path) -> Result<Trace, Dead> {
     walk(root, path, &REFUSED_FILE_SYSTEMS)
 }
 
@@ -87,15 +114,20 @@ pub fn follow(root: &OwnedFd, path: &Path) -> Result<Route, Dead> {
 pub fn follow_into_proc(root: &OwnedFd, path: &Path) -> Result<Route, Dead> {
     let refused: Vec<FsWord> =
         REFUSED_FILE_SYSTEMS.into_iter().filter(|kind| *kind != PROC_SUPER_MAGIC).collect();
-    walk(root, path, &refused)
+    walk(root, path, &refused).map(|trace| trace.route)
 }
 
-fn walk(root: &OwnedFd, path: &Path, refused: &[FsWord]) -> Result<Route, Dead> {
-    let (above, steps) = (Vec::new(), Vec::new());
-    let mut walk = Walk { root, refused, above, steps, links: 0, device: None };
+fn walk(root: &OwnedFd, path: &Path, refused: &[FsWord]) -> Result<Trace, Dead> {
+    let (above, steps, passed) = (Vec::new(), Vec::new(), Vec::new());
+    let here = PathBuf::from("/");
+    let mut walk = Walk { root, refused, above, steps, links: 0, device: None, here, passed };
     let mut left = names(path);
     match walk.go(&mut left) {
-        Ok((parent, name, stat)) => Ok(Route { steps: walk.steps, parent, name, stat }),
+        Ok((parent, name, stat)) => {
+            let end = if name == "." { walk.here } else { walk.here.join(&name) };
+            let route = Route { steps: walk.steps, parent, name, stat };
+            Ok(Trace { route, end, passed: walk.passed })
+        }
         Err(errno) => {
             let only_end_missing = errno == Errno::NOENT && left.is_empty();
             Err(Dead { errno, steps: walk.steps, only_end_missing })
@@ -126,6 +158,9 @@ struct Walk<'a> {
     links: usize,
     /// The device whose file system was looked at last.
     device: Option<u64>,
+    /// The path of the present directory.
+    here: PathBuf,
+    passed: Vec<Passed>,
 }
 
 impl Walk<'_> {
@@ -135,6 +170,7 @@ impl Walk<'_> {
         while let Some(name) = left.pop_front() {
             if name == ".." {
                 self.above.pop();
+                self.here.pop();
                 continue;
             }
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -142,9 +178,11 @@ impl Walk<'_> {
             stat = fs::fstat(&found)?;
             self.refuse_strange_file_systems(&found, &stat)?;
             match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Symlink => self.turn(&found, &stat, left)?,
+                FileType::Symlink => self.turn((&found, &name), &stat, left)?,
                 FileType::Directory => {
                     self.steps.push(step(StepKind::Directory, &stat));
+                    self.here.push(&name);
+                    self.passed.push(Passed { path: self.here.clone(), stat, target: None });
                     self.above.push(found);
                     last = OsString::from(".");
                 }
@@ -176,7 +214,7 @@ impl Walk<'_> {
     /// Puts the target of a link before the names that are left.
     fn turn(
         &mut self,
-        link: &OwnedFd,
+        (link, name): (&OwnedFd, &OsStr),
         stat: &Stat,
         left: &mut VecDeque<OsString>,
     ) -> Result<(), Errno> {
@@ -186,8 +224,11 @@ impl Walk<'_> {
         }
         self.steps.push(step(StepKind::Link, stat));
         let target = OsString::from_vec(fs::readlinkat(link, "", Vec::new())?.into_bytes());
+        let place = self.here.join(name);
+        self.passed.push(Passed { path: place, stat: *stat, target: Some(target.clone()) });
         if target.as_bytes().starts_with(b"/") {
             self.above.clear();
+            self.here = PathBuf::from("/");
         }
         let mut target = names(Path::new(&target));
         target.append(left);
@@ -231,7 +272,6 @@ mod tests {
     use proptest::prelude::*;
     use rustix::fs::ResolveFlags;
     use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
 
     fn place(name: &str) -> PathBuf {
         let place = std::env::temp_dir().join(format!("route-{name}-{}", std::process::id()));

@@ -1,0 +1,27 @@
+//! Backups of what HAProxy reads: what belongs to one, what differs from it, and what a person may see of it.
+//!
+//! Everything here is pure. [`disk`] is the executor: it alone reads and writes.
+//!
+//! | question | file |
+//! |---|---|
+//! | what is in a backup | `manifest.rs`, `names.rs` |
+//! | which files a configuration names | `references.rs`, `bases.rs`, `crt_list.rs`, `scripts.rs` |
+//! | does a file hold a private key | `keys.rs` |
+//! | what differs from the disk, and what a restore would do | `differences.rs` |
+//! | which lines differ, and what of a line may be shown | `lines.rs`, `mask.rs` |
+//! | which backups are removed | `retention.rs` |
+//! | what the metrics say | `state.rs` |
+
+pub mod bases;
+pub mod crt_list;
+pub mod differences;
+pub mod disk;
+pub mod keys;
+pub mod lines;
+pub mod manifest;
+pub mod mask;
+pub mod names;
+pub mod references;
+pub mod retention;
+pub mod scripts;
+pub mod state;

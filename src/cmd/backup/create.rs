@@ -1,0 +1,236 @@
+//! `backup create`: keeps what the services of this host read.
+
+use std::path::Path;
+
+use regex::Regex;
+use serde_json::json;
+
+use super::answer::{Answer, size};
+use super::lookup;
+use super::source::{self, Limits, Source};
+use super::write::{Content, Outcome, write};
+use crate::backup::disk::error::Error as DiskError;
+use crate::backup::disk::store::Store;
+use crate::backup::manifest::{Kind, Manifest};
+use crate::backup::retention::{Kept, removed};
+use crate::cli::BackupCreate;
+use crate::cmd::check::host::{Host, LiveService};
+use crate::cmd::check::target::{self, Target};
+use crate::cmd::{ANOMALIES, BLIND, Error};
+use crate::policy::Policy;
+use crate::report::text::printable;
+
+/// How often a backup is begun anew because a file changed meanwhile.
+const ATTEMPTS: usize = 4;
+
+/// Takes a backup of each service.
+pub fn run(arguments: &BackupCreate) -> Result<Answer, Error> {
+    let options = &arguments.options;
+    let directory = lookup::directory(options, arguments.to.as_deref())?;
+    let exclude: Vec<Regex> =
+        arguments.exclude.iter().map(|glob| glob_of(glob)).collect::<Result<_, _>>()?;
+    let (policy, host, verdict) = target::look(options, arguments.haproxy.as_deref())?;
+    let mut answer = Answer::default();
+    let mut all = Vec::new();
+    let mut is_named = false;
+    let store = match Store::open(&directory, true) {
+        Ok(store) => store,
+        Err(error) => {
+            answer.failed(&error);
+            return Ok(answer);
+        }
+    };
+    let lock = match store.lock().and_then(|lock| store.sweep().map(|()| lock)) {
+        Ok(lock) => lock,
+        Err(error) => {
+            answer.failed(&error);
+            return Ok(answer);
+        }
+    };
+    for service in &verdict.services {
+        if arguments.haproxy.as_ref().is_some_and(|name| *name != service.name) {
+            continue;
+        }
+        is_named = true;
+        let Some(running) = host.service(&service.name) else {
+            if arguments.haproxy.is_some() {
+                answer.note(format!(
+                    "{} does not run, so that what it reads is not known",
+                    service.name
+                ));
+                answer.worsen(ANOMALIES);
+            }
+            continue;
+        };
+        let unit = service.identity.shown().unit.filter(|unit| !unit.is_empty());
+        let found = (running, unit.as_deref());
+        match keep(arguments, (&policy, &host), found, (&store, &exclude)) {
+            Ok(Some(manifest)) => {
+                describe(&mut answer, &store, &manifest);
+                all.push(summary(&manifest));
+                retain(&mut answer, &store, arguments, &manifest.haproxy);
+            }
+            Ok(None) => {
+                answer.note(format!(
+                    "{} is left out: another user started it, and its files are not followed",
+                    service.name
+                ));
+                if arguments.haproxy.is_some() {
+                    answer.worsen(ANOMALIES);
+                }
+            }
+            Err(Refused { lines, code }) => {
+                answer.note(format!("no backup of {} was taken:", service.name));
+                answer.notes.extend(lines);
+                answer.worsen(code);
+            }
+        }
+    }
+    if !is_named && !host.unreadable().is_empty() && all.is_empty() {
+        answer.note("no HAProxy could be seen, and not every process could be read");
+        answer.worsen(BLIND);
+    } else if verdict.services.is_empty() {
+        answer.line("no HAProxy runs on this host");
+    }
+    drop(lock);
+    answer.json = json!({"version": 1, "backups": all});
+    Ok(answer)
+}
+
+fn glob_of(glob: &str) -> Result<Regex, Error> {
+    let pattern = regex::escape(glob).replace(r"\*", ".*").replace(r"\?", ".");
+    Regex::new(&format!("(?s)^{pattern}$"))
+        .map_err(|error| Error::BackupName(format!("--exclude {glob:?}: {error}")))
+}
+
+/// Why there is no backup of a service.
+struct Refused {
+    lines: Vec<String>,
+    code: u8,
+}
+
+impl From<DiskError> for Refused {
+    fn from(error: DiskError) -> Refused {
+        let code = if error.is_of_rights() { BLIND } else { ANOMALIES };
+        Refused { lines: vec![error.to_string()], code }
+    }
+}
+
+/// Takes the backup of one service. `None`: neither root nor the caller started it.
+fn keep(
+    arguments: &BackupCreate,
+    (policy, host): (&Policy, &Host),
+    (running, unit): (&LiveService, Option<&str>),
+    (store, exclude): (&Store, &[Regex]),
+) -> Result<Option<Manifest>, Refused> {
+    if running.source.is_some() && !target::is_trusted(running) {
+        return Ok(None);
+    }
+    let unseen = || Refused {
+        lines: vec!["no process shows its configuration (needs root)".to_owned()],
+        code: BLIND,
+    };
+    let target = target::own(policy, running).ok_or_else(unseen)?;
+    let limits = Limits { include_keys: arguments.include_keys, exclude };
+    let mut changed = None;
+    for _ in 0..ATTEMPTS {
+        let source = look(host, (running, &target), unit, &limits, &arguments.options.procfs)?;
+        let Source { gathered, root, other_root, command, program, variables } = source;
+        let content = Content {
+            haproxy: &running.name,
+            safety: false,
+            other_root,
+            command,
+            program,
+            variables,
+            gathered,
+        };
+        let readable = readable_root(&root)?;
+        match write(store, &readable, content, arguments.archive)? {
+            Outcome::Written(manifest) => return Ok(Some(*manifest)),
+            Outcome::Changed(path) => changed = Some(path),
+        }
+    }
+    Err(DiskError::Changed { path: changed.unwrap_or_default() }.into())
+}
+
+/// The root again, opened for its names.
+fn readable_root(root: &std::os::fd::OwnedFd) -> Result<std::os::fd::OwnedFd, Refused> {
+    crate::backup::disk::tree::enter(root, ".").map_err(|error| {
+        let opened = crate::backup::disk::error::failed("cannot open", Path::new("/"));
+        Refused::from(opened(error))
+    })
+}
+
+fn look(
+    host: &Host,
+    service: (&LiveService, &Target),
+    unit: Option<&str>,
+    limits: &Limits<'_>,
+    procfs: &Path,
+) -> Result<Source, Refused> {
+    let source = source::of(host, service, unit, limits, procfs).map_err(|error| Refused {
+        lines: vec![format!("its root directory cannot be opened: {error}")],
+        code: BLIND,
+    })?;
+    let problems = &source.gathered.problems;
+    if problems.is_empty() {
+        return Ok(source);
+    }
+    let of_rights = problems.iter().any(|problem| problem.of_rights);
+    let lines = problems.iter().map(|problem| {
+        format!("could not read {}: {}", printable(&problem.path.to_string_lossy()), problem.why)
+    });
+    Err(Refused { lines: lines.collect(), code: if of_rights { BLIND } else { ANOMALIES } })
+}
+
+fn files(manifest: &Manifest) -> usize {
+    manifest.entries.iter().filter(|entry| matches!(entry.kind, Kind::File { .. })).count()
+}
+
+fn describe(answer: &mut Answer, store: &Store, manifest: &Manifest) {
+    answer.line(&format!(
+        "{}: {} files, {} in {}",
+        manifest.name,
+        files(manifest),
+        size(manifest.bytes()),
+        store.path.display()
+    ));
+    for left in &manifest.left_out {
+        let hash = left.sha256.as_ref().map(|hash| format!(", sha256 {hash}")).unwrap_or_default();
+        answer.line(&format!("  left out: {} ({}{hash})", left.path, left.why));
+    }
+}
+
+fn summary(manifest: &Manifest) -> serde_json::Value {
+    json!({
+        "name": manifest.name,
+        "haproxy": manifest.haproxy,
+        "taken_timestamp": manifest.taken,
+        "files": files(manifest),
+        "bytes": manifest.bytes(),
+        "left_out": manifest.left_out,
+    })
+}
+
+/// Removes the oldest backups of a service, as far as `--keep` asks for it.
+fn retain(answer: &mut Answer, store: &Store, arguments: &BackupCreate, haproxy: &str) {
+    let Some(keep) = arguments.keep else { return };
+    let all = match store.list() {
+        Ok(all) => all,
+        Err(error) => return answer.failed(&error),
+    };
+    let own = all.iter().filter_map(|stored| {
+        let manifest = stored.manifest.as_ref().ok()?;
+        let is_own = manifest.haproxy == haproxy && !manifest.safety;
+        let (name, verified) = (stored.name.clone(), stored.verified.is_some());
+        is_own.then_some(Kept { name, taken: manifest.taken, verified })
+    });
+    for name in removed(own.collect(), usize::try_from(keep).unwrap_or(usize::MAX)) {
+        let Some(stored) = all.iter().find(|stored| stored.name == name) else { continue };
+        match store.remove(stored) {
+            Ok(()) => answer.line(&format!("  removed: {name}")),
+            Err(error) => answer.failed(&error),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `backup list`: which backups there are.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::answer::{Answer, now, size};
+use super::lookup;
+use crate::backup::disk::store::{Form, Store, Stored};
+use crate::cli::BackupList;
+use crate::cmd::{ANOMALIES, Error};
+
+/// Lists the backups, oldest first.
+pub fn run(arguments: &BackupList) -> Result<Answer, Error> {
+    let directory = lookup::directory(&arguments.options, arguments.to.as_deref())?;
+    let mut answer = Answer::default();
+    let listed = Store::open(&directory, false).and_then(|store| store.list());
+    let mut all = match listed {
+        Ok(all) => all,
+        Err(error) => {
+            answer.failed(&error);
+            return Ok(answer);
+        }
+    };
+    if let Some(name) = &arguments.haproxy {
+        all.retain(|stored| {
+            stored.manifest.as_ref().is_ok_and(|manifest| manifest.haproxy == *name)
+        });
+    }
+    if all.is_empty() {
+        answer.line(&format!("no backup in {}", directory.display()));
+    }
+    let width = all.iter().map(|stored| stored.name.len()).max().unwrap_or(0);
+    for stored in &all {
+        answer.line(&format!("{:width$}  {}", stored.name, about(stored)));
+        if stored.manifest.is_err() {
+            answer.worsen(ANOMALIES);
+        }
+    }
+    answer.json = json!({"version": 1, "backups": all.iter().map(as_json).collect::<Vec<_>>()});
+    Ok(answer)
+}
+
+fn about(stored: &Stored) -> String {
+    let manifest = match &stored.manifest {
+        Ok(manifest) => manifest,
+        Err(why) => return why.clone(),
+    };
+    let verified = stored.verified.as_ref().and_then(|verified| verified.programs.last());
+    let verified = verified.map_or_else(
+        || "not verified".to_owned(),
+        |by| format!("verified {} ago with HAProxy {}", age(by.timestamp), by.version),
+    );
+    let form = if stored.form == Form::Archive { ", archive" } else { "" };
+    let kind = if manifest.safety { ", what a restore replaced" } else { "" };
+    format!("{} old, {}{form}{kind}, {verified}", age(manifest.taken), size(manifest.bytes()))
+}
+
+/// How long ago a time was, in its two largest units.
+fn age(since: i64) -> String {
+    let seconds = u64::try_from(now() - since).unwrap_or(0);
+    let unit = if seconds >= 86400 {
+        3600
+    } else if seconds >= 3600 {
+        60
+    } else {
+        1
+    };
+    humantime::format_duration(Duration::from_secs(seconds / unit * unit)).to_string()
+}
+
+fn as_json(stored: &Stored) -> serde_json::Value {
+    let manifest = stored.manifest.as_ref();
+    json!({
+        "name": stored.name,
+        "haproxy": manifest.ok().map(|manifest| &manifest.haproxy),
+        "taken_timestamp": manifest.ok().map(|manifest| manifest.taken),
+        "bytes": manifest.ok().map(crate::backup::manifest::Manifest::bytes),
+        "safety": manifest.ok().map(|manifest| manifest.safety),
+        "archive": stored.form == Form::Archive,
+        "fault": manifest.err(),
+        "verified": stored.verified.as_ref().map(|verified| &verified.programs),
+    })
+}

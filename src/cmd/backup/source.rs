@@ -1,0 +1,164 @@
+//! Finds everything that a service reads, from its running process.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::backup::disk::gather::{self, Gathered, Problem, Request};
+use crate::backup::disk::{packages, tree, units};
+use crate::backup::manifest::{Command, Program, Role};
+use crate::backup::references::{self, Named, Reference};
+use crate::cmd::check::host::{Host, LiveService};
+use crate::cmd::check::program::{ask_version, is_safe};
+use crate::cmd::check::scripts;
+use crate::cmd::check::target::Target;
+use crate::haproxy::config;
+use crate::haproxy::environment;
+use crate::model::Process;
+use crate::sample::files::config_files;
+use crate::sample::files::problem::Problem as FileProblem;
+use crate::sample::on_demand::executable::{Executable, Job};
+use crate::sample::paths::access::Reader;
+
+/// How long the program may take to say what it was built with.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a service reads, and how it was started.
+pub struct Source {
+    /// What was collected.
+    pub gathered: Gathered,
+    /// The root of its files.
+    pub root: OwnedFd,
+    /// It is not that of this process.
+    pub other_root: bool,
+    /// How it was started.
+    pub command: Command,
+    /// The program that runs.
+    pub program: Program,
+    /// The values of the variables that its configuration reads.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// Which files are left out.
+pub struct Limits<'a> {
+    /// Files with keys are taken.
+    pub include_keys: bool,
+    /// Paths that are not.
+    pub exclude: &'a [regex::Regex],
+}
+
+/// Looks at a service.
+pub fn of(
+    host: &Host,
+    (running, target): (&LiveService, &Target),
+    unit: Option<&str>,
+    limits: &Limits<'_>,
+    procfs: &Path,
+) -> Result<Source, std::io::Error> {
+    let collected = config_files::collect(&target.names, &target.base);
+    let statements = config::statements(&collected.files, &target.launch);
+    let declared = config::read(&collected.files, &target.launch);
+    let directory = &target.base.directory;
+    let Named { references: named, not_taken, unreadable, bases } =
+        references::of(&statements, directory);
+    let root = rustix::fs::open(
+        &target.base.root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let process = host.processes(running).into_iter().next();
+    let other_root = process.is_none_or(|process| !host.shares_files(process));
+    let of_command_line = target.names.iter().map(|name| Reference {
+        path: directory.join(name),
+        role: Role::Configuration,
+        required: true,
+        named_by: "the command line".to_owned(),
+    });
+    let of_unit = unit.filter(|_| !other_root).map(|unit| units::references(&root, unit));
+    let all = of_command_line.chain(named).chain(of_unit.into_iter().flatten()).collect();
+    let request = Request {
+        root: &root,
+        reader: target.base.reader.clone().unwrap_or(Reader::Anyone),
+        bases: &bases,
+        include_keys: limits.include_keys,
+        exclude: limits.exclude,
+    };
+    let mut gathered = gather::gather(&request, all, &not_taken);
+    for place in unreadable {
+        let why = "a name in this line is not UTF-8, so that the file cannot be found".to_owned();
+        gathered.problems.push(Problem { path: PathBuf::from(place), why, of_rights: false });
+    }
+    for problem in collected.problems.iter().filter(|problem| !problem.is_error()) {
+        let of_rights = matches!(problem, FileProblem::Forbidden { .. });
+        let path = target.names.first().cloned().unwrap_or_default();
+        if !gathered.problems.iter().any(|known| known.of_rights == of_rights) {
+            gathered.problems.push(Problem { path, why: problem.to_string(), of_rights });
+        }
+    }
+    let by_scripts = scripts::variables(&statements, directory);
+    let is_read = |name: &str| declared.variables.contains(name) || by_scripts.contains(name);
+    let is_kept =
+        |name: &str| is_read(name) && is_safe(name) && !environment::is_own_variable(name);
+    let environment = target.launch.environment.as_ref();
+    let variables: BTreeMap<String, String> = environment
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| is_kept(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if environment.is_none() {
+        gathered.problems.push(Problem {
+            path: PathBuf::from(format!("the environment of {}", running.name)),
+            why: "cannot be read (needs root, or CAP_SYS_PTRACE)".to_owned(),
+            of_rights: true,
+        });
+    }
+    let arguments = process.and_then(|process| process.arguments.clone()).unwrap_or_default();
+    let command = Command {
+        arguments,
+        directory: directory.clone().into(),
+        variables: variables.keys().cloned().collect(),
+        unit: unit.map(str::to_owned),
+    };
+    let program = process.map(|process| program(process, procfs, other_root)).unwrap_or_default();
+    Ok(Source { gathered, root, other_root, command, program, variables })
+}
+
+/// What can be said of the program that runs. It is run only if no other user can change it.
+fn program(process: &Process, procfs: &Path, other_root: bool) -> Program {
+    let path = process.executable.as_ref().map(|executable| executable.path.clone());
+    let known = process.environment.as_ref().and_then(environment::version);
+    let file = rustix::fs::open(
+        procfs.join(process.id.pid.to_string()).join("exe"),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    let sha256 = file
+        .map_err(std::io::Error::from)
+        .and_then(|file| Ok(tree::digest(std::fs::File::from(file), &mut std::io::sink())?.sha256));
+    let sha256 = sha256.ok();
+    let caller = rustix::process::geteuid().as_raw();
+    let on_disk = path.as_deref().filter(|_| !other_root);
+    let same = on_disk.filter(|path| {
+        let disk = std::fs::File::open(path);
+        let disk = disk.and_then(|file| tree::digest(file, &mut std::io::sink()));
+        sha256.is_some() && disk.ok().map(|digest| digest.sha256) == sha256
+    });
+    let trusted = same.and_then(|path| Executable::trusted(path, caller).ok());
+    let until = Instant::now() + PATIENCE;
+    let version = trusted.as_ref().and_then(|own| ask_version(own, until).ok());
+    let build = trusted.as_ref().and_then(|own| {
+        let job = Job { arguments: vec!["-vv".into()], directory: "/".into(), ..Job::default() };
+        own.run(&job, PATIENCE).ok().map(|outcome| outcome.output)
+    });
+    Program {
+        package: same.and_then(packages::package_of),
+        path: path.map(Into::into),
+        version: version.map(|version| version.to_string()).or(known),
+        build,
+        sha256,
+    }
+}
