@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::answers::{Answers, ask, choice};
-use super::board::{BOARDS, links, mapping, read, root};
+use super::board::{BOARDS, Board, links, mapping, root};
 use super::fleet::{
     EMPTY, FOUNDING, Fleet, HEALTHY, OLD_PROCESSES, Pace, SILENT, STRANDED, THRESHOLD, draw,
     with_fleet,
@@ -198,8 +198,16 @@ fn three_clicks(fleet: &Fleet) {
     assert!(!mapping(panel, "First step")[kind].0.is_empty());
 
     let runbook = follow("Runbook", "text");
-    let file = root().join(runbook.split_once("/blob/main/").unwrap().1);
-    assert!(read(&file).contains("## Mitigation"), "{runbook}");
+    let path = runbook.strip_prefix("${runbooks:raw}").unwrap();
+    for name in BOARDS {
+        let found = Board::read(name);
+        let query = found.expand(&found.runbooks_query(), &choice(&[]), &fleet.times());
+        let answer = fleet.prometheus.instant(&query, fleet.times().end);
+        let base = answer[0]["metric"]["runbooks"].as_str().unwrap();
+        let host = base.strip_prefix("http://").and_then(|rest| rest.strip_suffix(":10101"));
+        let page = fleet.prometheus.exporter_answer(host.unwrap(), path);
+        assert!(page.contains("## Mitigation"), "{runbook}: {page}");
+    }
 }
 
 fn founding_host(host: &Answers) {

@@ -152,6 +152,15 @@ impl<'b> Chain<'b> {
         self.texts.lock().unwrap().clone()
     }
 
+    /// The link in a notification opens the runbook of the alert, with no setting made.
+    #[track_caller]
+    pub fn assert_runbook_opens(&self, notification: &Notification, alert: &str) {
+        let link = notification.text.lines().find_map(|line| line.strip_prefix("Runbook: http://"));
+        let (address, path) = link.and_then(|link| link.split_once('/')).unwrap_or_default();
+        let runbook = self.bed.inside(|| get(address, &format!("/{path}"))).unwrap_or_default();
+        assert!(runbook.starts_with(&format!("# {alert}\n")), "{}\n{runbook}", notification.text);
+    }
+
     /// When Prometheus first saw the condition of an alert, in seconds since the epoch, and whether it is
     /// `pending` or `firing`.
     #[track_caller]

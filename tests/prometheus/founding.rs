@@ -68,10 +68,11 @@ fn one_notification(programs: &Programs) {
         "lbagent on localhost declares 1 port that something else holds: tcp 20299 (127.0.0.1) held by haproxy stale.",
         "What is held is not served, and a start or reload now will fail.",
         "`haproxy-host-exporter inspect --haproxy lbagent`",
-        "/alerts/runbooks/HAProxyPortBlocked.md",
+        "Without a browser: haproxy-host-exporter explain HAProxyPortBlocked",
     ] {
         assert!(told.text.contains(part), "{part:?} is not in\n{}", told.text);
     }
+    chain.assert_runbook_opens(&told, "HAProxyPortBlocked");
 
     // What inspect advises is one command, and it ends all of it.
     bed.kill("USR1", old);
