@@ -173,6 +173,11 @@ fn what_packages_carry() {
     assert!(man.status.success() && page.contains(".TH haproxy-host-exporter 8"), "{page}");
     assert!(page.contains("web.config.file"), "{page}");
     let man = text(&Exporter::command(&bed, &["man", "check"]).stdout);
+    let source = concat!("\"haproxy-host-exporter ", env!("CARGO_PKG_VERSION"), "\"");
+    for page in [&page, &man] {
+        let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+        assert!(title.contains(source), "{title}");
+    }
     assert!(man.contains(".TH haproxy-host-exporter-check 8"), "{man}");
     assert!(man.contains("offline") && !man.contains("web.config.file"), "{man}");
     for shell in ["bash", "zsh", "fish"] {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::Access;
 use rustix::io::Errno;
 
-use super::changeable::changeable;
+use super::changeable::{REMEDY, changeable};
 use super::host::{Host, LiveService};
 use super::scripts;
 use super::target::Target;
@@ -24,7 +24,7 @@ use crate::haproxy::messages::{self, Level};
 use crate::haproxy::versions::{self, branch::Branch};
 use crate::model::{Process, Unreadable, What};
 use crate::report::candidate::Asked;
-use crate::sample::on_demand::executable::{Executable, Job, Outcome, RunError};
+use crate::sample::on_demand::executable::{Executable, Job, Outcome, RunError, Unusable};
 use crate::sample::on_demand::executables::{self, OnDisk};
 use crate::sample::paths::access::Reader;
 
@@ -127,7 +127,10 @@ fn own_executable(
     }
     let path = process.executable.as_ref().map(|executable| executable.path.as_path());
     let path = path.ok_or("its executable cannot be seen")?;
-    Executable::trusted(path, caller).map_err(|why| why.to_string())
+    Executable::trusted(path, caller).map_err(|why| match why {
+        Unusable::Untrusted { .. } => format!("{why}: {REMEDY}"),
+        _ => why.to_string(),
+    })
 }
 
 /// The caller started the service. Only then is anything executed for it.
