@@ -46,7 +46,7 @@ impl Config {
     }
 }
 
-/// Checks the documents of a configuration, and makes one of them.
+/// Checks the documents of a configuration and merges them into one.
 fn join(documents: Vec<(Document, Raw)>) -> Result<Config, Error> {
     let (documents, mut raws): (Vec<Document>, Vec<Raw>) = documents.into_iter().unzip();
     let mut shared = Raw::default();
@@ -196,7 +196,11 @@ metrics: {max_port_series: 7, max_series: 9000}
                 "unknown field `stale_grase` (did you mean `stale_grace`?), expected one of `allowed_ports`",
                 "line 2 column 3",
             ),
-            ("default: {}\n", "unknown field `default` (did you mean `defaults`?)", "line 1 column 1"),
+            (
+                "default: {}\n",
+                "unknown field `default` (did you mean `defaults`?)",
+                "line 1 column 1",
+            ),
             ("defaults:\n  colour: red\n", "unknown field `colour`, expected", "line 2 column 3"),
             (
                 "haproxys:\n- {name: a, mtach: {pidfile: /x}}\n",

@@ -15,7 +15,7 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<Option<T>, String> {
     serde_yaml::from_str(text).map_err(positioned)
 }
 
-/// Where something stands in a document. Both numbers count from 1.
+/// A position in a document. Both numbers count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     line: usize,
@@ -99,7 +99,7 @@ fn with_nearest_key(text: String) -> String {
     let nearest = || {
         let (_, rest) = text.split_once("unknown field `")?;
         let (unknown, valid) = rest.split_once("`, expected ")?;
-        // Every second part stands between backticks.
+        // Every second part is between backticks.
         let valid = valid.split('`').skip(1).step_by(2);
         let by_distance = valid.map(|key| (strsim::damerau_levenshtein(unknown, key), key));
         let (distance, key) = by_distance.min()?;

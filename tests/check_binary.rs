@@ -12,7 +12,7 @@ use support::*;
 const WAITING: &str = "defaults\n    mode tcp\n    timeout client 1h\n    timeout connect 1s\n    \
     timeout server 1h\nfrontend f\n    bind 127.0.0.1:8001\n";
 
-/// The HAProxys that are just asked. Their names are the numbers of a descriptor.
+/// The HAProxys that are being asked just now. Their names are the numbers of a descriptor.
 fn asked(bed: &Bed) -> Vec<i32> {
     let pids = fs::read_dir(bed.procfs()).unwrap();
     let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -136,7 +136,8 @@ fn what_another_user_can_change_is_not_executed_unless_it_is_named() {
     assert_exit(&bed, &["--haproxy", "haproxy"], 0, &["accepts this configuration"]);
     assert_eq!(runs(), 2, "root's own, which no other user can change");
     std::os::unix::fs::chown(&place, Some(65534), None).unwrap();
-    let remedy = "above it: let only you or root own and write it (chown, chmod), or, if you trust it";
+    let remedy =
+        "above it: let only you or root own and write it (chown, chmod), or, if you trust it";
     let words = ["not asked: another user can change", "planted/haproxy or a directory", remedy];
     assert_exit(&bed, &["--haproxy", "haproxy"], 0, &words);
     assert_eq!(runs(), 2);

@@ -87,7 +87,7 @@ pub fn questions(declared: &Declared, facts: &Facts) -> BTreeSet<Question> {
     questions
 }
 
-/// Each port of each listener that some socket overlaps with, once for equal binds.
+/// Each port of each listener that at least one socket overlaps with; equal binds are given once.
 fn occupied<'a>(declared: &'a Declared, facts: &'a Facts) -> impl Iterator<Item = Occupied<'a>> {
     let mut by_port: BTreeMap<(&Option<String>, Protocol, u16), Vec<&Use>> = BTreeMap::new();
     for (name, network) in &facts.networks {
@@ -267,7 +267,7 @@ mod tests {
                 "",
                 0,
             ),
-            ("TIME_WAIT", ":59044", held(TimeWait, "10.0.0.1:59044", 0, Owner::Nobody), may, 1),
+            ("TIME_WAIT", ":59044", held(TimeWait, "10.0.0.1:59044", 0, Owner::NoProcess), may, 1),
             (
                 "a log socket",
                 "quic4@:59044",
@@ -338,7 +338,7 @@ mod tests {
             held(PortRole::Listening, "0.0.0.0:50000", 0, Owner::Current(1)),
             held(CONNECTED, "10.0.0.1:50000", 0, Owner::Current(1)),
             held(CONNECTED, "10.0.0.1:50000", 0, Owner::Stale(2)),
-            held(PortRole::TimeWait, "10.0.0.1:50000", 0, Owner::Nobody),
+            held(PortRole::TimeWait, "10.0.0.1:50000", 0, Owner::NoProcess),
         ];
         assert_eq!(judge(":50000", "", uses, None), (String::new(), 0));
     }

@@ -174,8 +174,8 @@ impl FromStr for ReservedRange {
     }
 }
 
-/// The protocol before the slash, and the rest. A slash may also belong to a network, before which stands
-/// an address.
+/// The protocol before the slash, and the rest. A slash may also belong to a network; then an address
+/// precedes it.
 fn protocol(text: &str) -> Result<(Option<Protocol>, &str), String> {
     match text.split_once('/') {
         Some(("tcp", rest)) => Ok((Some(Protocol::Tcp), rest)),
@@ -248,7 +248,10 @@ mod tests {
     #[test]
     fn a_word_before_the_slash_is_a_protocol() {
         let table = [
-            ("x/80", "unknown protocol \"x\" before the slash; write tcp/80 or udp/80, or 80 for both"),
+            (
+                "x/80",
+                "unknown protocol \"x\" before the slash; write tcp/80 or udp/80, or 80 for both",
+            ),
             ("TCP/80-90", "unknown protocol \"TCP\" before the slash; write tcp/80-90 or"),
             ("/80", "unknown protocol \"\" before the slash"),
             ("tcp/x", "invalid port \"x\"; write a number from 1 to 65535"),

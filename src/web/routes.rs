@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::body::Chunks;
 use super::page::{Page, Settings};
 use crate::report::page::filter::Filter;
-use crate::report::page::landing;
+use crate::report::page::{self, landing};
 use crate::report::runbooks;
 
 /// The path that reloads the configuration.
@@ -65,7 +65,7 @@ pub fn answer<B>(
     }
     match path {
         "/" => person(settings, page, &Filter::from_query(request.uri().query())),
-        RUNBOOKS => document(landing::runbooks()),
+        RUNBOOKS => document(page::runbooks::list()),
         HEALTHY => text(StatusCode::OK, "healthy\n"),
         READY => ready(settings, page),
         STATE => match page {

@@ -72,7 +72,7 @@ impl Board {
         all.filter(|annotation| annotation["builtIn"] != 1).collect()
     }
 
-    /// Every expression of the board with where it stands.
+    /// Every expression of the board, with its place in it.
     pub fn expressions(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for panel in self.panels() {
@@ -115,7 +115,11 @@ impl Board {
         assert_eq!(variable["regex"], "/runbooks=\"([^\"]+)\"/");
         let query = variable["query"]["query"].as_str().unwrap();
         assert_eq!(variable["definition"], query);
-        query.strip_prefix("query_result(").and_then(|rest| rest.strip_suffix(')')).unwrap().to_owned()
+        query
+            .strip_prefix("query_result(")
+            .and_then(|rest| rest.strip_suffix(')'))
+            .unwrap()
+            .to_owned()
     }
 
     /// An expression as Grafana sends it: variables by what is chosen, intervals by what the panel

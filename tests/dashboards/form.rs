@@ -1,5 +1,5 @@
-//! The form of the boards: laid out whole, every name in them known, every link leading somewhere,
-//! true to Grafana's types and to the rules of its linter. Needs no exporter.
+//! The form of the boards: panels fill the board, every name in them is known, every link leads somewhere,
+//! Grafana's types and its linter accept them. Needs no exporter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -267,7 +267,8 @@ fn links_lead_somewhere() {
     }
 }
 
-/// Which part of which board a link is of is tested above; here that the provisioning fits them.
+/// The test above shows that every link leads to a part of a board; this one, that the provisioning fits
+/// the boards.
 #[test]
 fn provisioning_names_the_boards() {
     let yaml = |name: &str| -> serde_yaml::Value {

@@ -1,5 +1,5 @@
-//! Every query of the boards on a real Prometheus that scraped the real exporter: where all is well
-//! nothing is missing, and where it is not the numbers say so.
+//! Every query of the boards on a real Prometheus that scraped the real exporter: where all is well nothing
+//! is missing, and where something is wrong the numbers say so.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -166,8 +166,8 @@ fn founding_fleet(fleet: &Answers) {
         && row["severity"] == "3 info"));
 }
 
-/// Somebody who knows nothing of the tool stands before the fleet board: the row names host, port and
-/// holder; one click opens the host, another the runbook.
+/// A person who does not know the tool opens the fleet board: the row names host, port and holder; one
+/// click opens the host, another the runbook.
 fn three_clicks(fleet: &Fleet) {
     let board = ask(fleet, "fleet", &choice(&[]));
     let kind = "port_blocked";
@@ -220,7 +220,7 @@ fn founding_host(host: &Answers) {
         Some(f64::from(OLD_PROCESSES))
     );
     assert!(host.value("Memory by generation", "A", &[("generation", "stale")]).unwrap() > 0.0);
-    // 59044 is nobody's listener, however much it looks like one.
+    // 59044 is no listener, however much it looks like one.
     let ports = host.series("Listening ports", "A");
     assert!(
         ports
@@ -232,7 +232,7 @@ fn founding_host(host: &Answers) {
     blocked(host);
 }
 
-/// The new service's port, and who has it.
+/// The new service's port, and its holder.
 fn blocked(answers: &Answers) {
     let rows = answers.wrong("port_blocked");
     assert_eq!(rows.len(), 1, "{rows:?}");
@@ -241,7 +241,7 @@ fn blocked(answers: &Answers) {
 }
 
 fn stranded_fleet(fleet: &Answers) {
-    // 8001, which nobody asks for any more, and those it shares with its successor.
+    // 8001, which is no longer declared, and the ports that the worker shares with its successor.
     assert!(fleet.stat("Served by old processes").unwrap() >= 1.0);
     let rows = fleet.wrong("port_stale_listener");
     assert!(

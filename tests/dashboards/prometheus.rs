@@ -24,7 +24,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it on exporters by instance, and on instances that nobody answers for. With `rules` the
+    /// Starts it on exporters by instance, and on `silent` instances, whose exporter does not answer. The
     /// shipped alerts are evaluated, and fire at once if `hasty`.
     pub fn start(exporters: &[(&str, &Bed)], silent: &[&str], hasty: bool) -> Self {
         let bed = Bed::new();

@@ -51,12 +51,12 @@ fn one_notification(programs: &Programs) {
     let chain = Chain::start(&bed, programs);
     let (since, _) = chain.await_alert("HAProxyPortBlocked");
     chain.await_alert("HAProxyStaleListener");
-    chain.await_told("firing", "HAProxyPortBlocked");
-    let told = await_some("the text", || chain.texts().first().cloned());
-    let after = Duration::from_secs_f64(told.at - since);
+    chain.await_notice("firing", "HAProxyPortBlocked");
+    let notice = await_some("the text", || chain.texts().first().cloned());
+    let after = Duration::from_secs_f64(notice.at - since);
     assert!((WAIT..WAIT + SLACK).contains(&after), "{after:?} after the first sight");
-    assert_eq!(told.title, "[FIRING 1] HAProxyPortBlocked: lbagent in eu1", "{}", told.text);
-    let shown: Vec<String> = told
+    assert_eq!(notice.title, "[FIRING 1] HAProxyPortBlocked: lbagent in eu1", "{}", notice.text);
+    let shown: Vec<String> = notice
         .text
         .lines()
         .flat_map(|line| haproxy_host_exporter::report::text::wrap(line, COLUMNS))
@@ -70,14 +70,14 @@ fn one_notification(programs: &Programs) {
         "`haproxy-host-exporter inspect --haproxy lbagent`",
         "Without a browser: haproxy-host-exporter explain HAProxyPortBlocked",
     ] {
-        assert!(told.text.contains(part), "{part:?} is not in\n{}", told.text);
+        assert!(notice.text.contains(part), "{part:?} is not in\n{}", notice.text);
     }
-    chain.assert_runbook_opens(&told, "HAProxyPortBlocked");
+    chain.assert_runbook_opens(&notice, "HAProxyPortBlocked");
 
     // What inspect advises is one command, and it ends all of it.
     bed.kill("USR1", old);
     await_true("the reload", || service.try_reload().status.success());
-    chain.await_told("resolved", "HAProxyPortBlocked");
+    chain.await_notice("resolved", "HAProxyPortBlocked");
     let texts =
         await_some("the second text", || Some(chain.texts()).filter(|texts| texts.len() > 1));
     assert_eq!(texts.len(), 2, "{texts:#?}");

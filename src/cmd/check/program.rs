@@ -28,11 +28,11 @@ use crate::sample::on_demand::executable::{Executable, Job, Outcome, RunError, U
 use crate::sample::on_demand::executables::{self, OnDisk};
 use crate::sample::paths::access::Reader;
 
-/// Variables that change what the loader, the C library or OpenSSL do begin like this.
+/// Beginnings of the names of variables that change what the loader, the C library or OpenSSL does.
 const UNSAFE_VARIABLES: [&str; 5] = ["LD_", "OPENSSL_", "GLIBC_", "GCONV_", "MALLOC_"];
 
-/// Switches that decide what HAProxy accepts: `dG` and `dr` how it resolves names and whether servers'
-/// names must resolve, `dW` that a warning counts as an error.
+/// Switches that decide what HAProxy accepts: `dG` and `dr` decide how it resolves names and whether
+/// servers' names must resolve, `dW` makes a warning count as an error.
 const SWITCHES: [&str; 3] = ["dG", "dW", "dr"];
 
 /// A HAProxy that can be asked.
@@ -42,7 +42,7 @@ pub struct Program {
     pub version: Version,
     /// The version that runs the service now, where it is another file.
     running: Option<Version>,
-    /// When its time is over.
+    /// The moment by which it must have answered.
     until: Instant,
 }
 
@@ -187,8 +187,8 @@ impl Choice {
 }
 
 impl Program {
-    /// Asks it about the configuration, and adds its answer to the findings. What it could not do for
-    /// want of rights or time is reported as unreadable.
+    /// Asks it about the configuration, and adds its answer to the findings. Where it lacked rights or
+    /// time, that is reported as unreadable.
     pub fn ask(
         &self,
         (target, process): (&Target, Option<&Process>),
@@ -228,8 +228,8 @@ impl Program {
     }
 }
 
-/// Its arguments, directory and environment: as the service is started, but only with what decides how
-/// the configuration is read.
+/// Its arguments, directory and environment: those of the service, reduced to what decides how the
+/// configuration is read.
 fn job(
     target: &Target,
     process: Option<&Process>,

@@ -46,8 +46,8 @@ pub struct Targets {
     pub unseen: Vec<Unreadable>,
 }
 
-/// Looks at the host once: the policy, the services that live, and all of which the host or the policy
-/// knows.
+/// Looks at the host once. Returns the policy, the host with the services that live, and the verdict, which
+/// also has the services that only the policy names.
 ///
 /// `--haproxy` must name one that runs or is configured.
 pub fn look(options: &Options, arguments: &Check) -> Result<(Policy, Host, Verdict), Error> {

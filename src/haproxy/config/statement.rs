@@ -3,7 +3,7 @@
 use super::findings::Line;
 use crate::model::declared::Place;
 
-/// Of each line so many words are kept: no keyword that a version has changed takes more to recognise.
+/// The number of words of each line that are kept: no keyword that a version has changed needs more.
 const MOST_WORDS: usize = 32;
 
 /// One line that counts, or may count.
@@ -13,7 +13,7 @@ pub struct Statement {
     pub section: String,
     /// Its first words, a `no` or `default` in front included.
     pub words: Vec<String>,
-    /// Where its keyword stands.
+    /// The place of its keyword.
     pub place: Place,
     /// No condition that cannot be decided rules it out.
     pub is_certain: bool,

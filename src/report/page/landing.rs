@@ -17,7 +17,7 @@ use crate::build_info;
 use crate::haproxy::lineage::identity::Shown;
 use crate::judge::verdict::{ServiceVerdict, Verdict};
 use crate::report::events::Events;
-use crate::report::{expired, runbooks};
+use crate::report::expired;
 use crate::report::text::{age, counted, printable};
 
 const STYLE: &str = include_str!("landing.css");
@@ -38,18 +38,8 @@ pub fn document(sample_age: Option<Duration>, late: bool, content: &Markup) -> S
     framed(&freshness(sample_age, late), content)
 }
 
-/// The list of all runbooks, by alert.
-#[must_use]
-pub fn runbooks() -> String {
-    let names = runbooks::names();
-    let list = html! {
-        ul { @for name in names { li { a href=(name) { (name) } } } }
-    };
-    framed(&html! { "The runbooks of all alerts; a kind of anomaly leads to that of its alert." }, &list)
-}
-
 /// A whole document: the name of the program, one line about what follows, and the content.
-fn framed(lead: &Markup, content: &Markup) -> String {
+pub(super) fn framed(lead: &Markup, content: &Markup) -> String {
     let document = html! {
         (DOCTYPE)
         html lang="en" {

@@ -56,7 +56,7 @@ pub mod state {
     pub const BOUND: u8 = 13;
     /// Every state that occupies a local port.
     pub const ANY: u32 = 0xfff | mask(BOUND);
-    /// The bit that stands for a state in a request.
+    /// The bit that represents a state in a request.
     #[must_use]
     pub const fn mask(state: u8) -> u32 {
         1 << state
@@ -74,8 +74,8 @@ pub enum Transport {
     Mptcp,
 }
 
-/// Encodes a request for the internet sockets of one family and transport that are in one of these
-/// states and have this local port; 0 stands for any port.
+/// Encodes a request for the internet sockets of one family and transport that are in one of these states
+/// and have this local port; 0 means any port.
 #[must_use]
 pub fn inet_request(
     seq: u32,
