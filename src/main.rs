@@ -24,7 +24,9 @@ fn main() -> ExitCode {
         Command::Serve(serve) if serve.config_check => cmd::check_config(serve),
         Command::Serve(serve) => cmd::serve::run(serve),
         Command::Inspect(inspect) => cmd::inspect::run(&inspect.options, inspect),
-        Command::Check(check) => cmd::check::run(&check.options, check),
+        Command::Check(check) => {
+            cmd::check::run(&check.options, check, |code| std::process::exit(code.into()))
+        }
         Command::Explain { name } => cmd::explain::run(name),
         Command::Completions { shell } => cmd::manual::completions(*shell),
         Command::Man { command } => cmd::manual::man(command.as_deref()),

@@ -57,6 +57,8 @@ impl Answer {
             interface: None,
             namespace: None,
         };
+        // A finding is large and a port has one or two, so room for more would be most of all memory.
+        self.findings.reserve_exact(1);
         self.findings.push(Finding { endpoint: Some(endpoint), ..finding });
     }
 }

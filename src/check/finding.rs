@@ -98,7 +98,7 @@ pub struct Finding {
     /// The words that it is about. `None`: a file as a whole.
     pub place: Option<Place>,
     /// Other words that explain it, with a label for them.
-    pub context: Option<(Place, String)>,
+    pub context: Option<Box<(Place, String)>>,
     /// The address and ports that it is about.
     pub endpoint: Option<Endpoint>,
     /// The heading: what is wrong, in one line.

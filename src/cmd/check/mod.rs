@@ -45,18 +45,18 @@ use crate::sample::files::problem::Problem;
 /// that has not ended when this process exits would stay behind.
 const SHARE: f64 = 0.8;
 
-/// Answers within `--timeout`, or says that it could not.
-pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {
-    let (options, owned) = (options.clone(), arguments.clone());
-    let answered = deadline::within(arguments.timeout, move || judged(&options, &owned));
-    let Some(answer) = answered.transpose()? else {
+/// Answers within `--timeout`, or says that it could not and ends the process by `exit`.
+pub fn run(options: &Options, arguments: &Check, exit: fn(u8) -> !) -> Result<u8, Error> {
+    let limit = arguments.timeout;
+    let late = move || {
         eprintln!(
             "haproxy-host-exporter: not finished after {}, so nothing is known; give it more time \
              with --timeout",
-            humantime::format_duration(arguments.timeout)
+            humantime::format_duration(limit)
         );
-        return Ok(BLIND);
+        exit(BLIND)
     };
+    let answer = deadline::within(limit, late, || judged(options, arguments))?;
     std::io::stdout().write_all(answer.text.as_bytes())?;
     for note in &answer.notes {
         eprintln!("haproxy-host-exporter: {note}");
