@@ -37,7 +37,7 @@ rule {
   annotation "runbook_url" {
     severity = "bug"
     required = true
-    value    = "https://github.com/haproxy-host-exporter/haproxy-host-exporter/blob/main/alerts/runbooks/{{ $alert }}.md"
+    value    = "/runbooks/{{ $alert }}"
   }
 
   annotation "dashboard_url" {

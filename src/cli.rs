@@ -1,7 +1,7 @@
 //! The command line, in the style of Prometheus' exporters. It is parsed here and checked against the
 //! host later.
 //!
-//! A flag belongs to the commands that use it, and stands only in their help. It may nevertheless precede
+//! A flag belongs to the commands that use it, and only their help lists it. It may nevertheless precede
 //! the command; `arguments.rs` moves it behind the command before anything is parsed.
 
 mod arguments;
@@ -51,7 +51,7 @@ impl Cli {
         parsed.map_err(|error| arguments::name_owner(error, &shown))
     }
 
-    /// The definition for the program's help, the manual and the completions: the flags of `serve` stand
+    /// The definition for the program's help, the manual and the completions: it lists the flags of `serve`
     /// beside the commands.
     #[must_use]
     pub fn shown() -> clap::Command {

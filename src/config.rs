@@ -47,7 +47,7 @@ impl Config {
     }
 }
 
-/// Checks the documents of a configuration, and makes one of them.
+/// Checks the documents of a configuration and merges them into one.
 fn join(documents: Vec<(Document, Raw)>) -> Result<Config, Error> {
     let (documents, mut raws): (Vec<Document>, Vec<Raw>) = documents.into_iter().unzip();
     let mut shared = Raw::default();
@@ -192,7 +192,22 @@ metrics: {max_port_series: 7, max_series: 9000}
     #[test]
     fn errors_have_position_and_remedy() {
         let table = [
-            ("defaults:\n  stale_grase: 1s\n", "unknown field `stale_grase`", "line 2 column 3"),
+            (
+                "defaults:\n  stale_grase: 1s\n",
+                "unknown field `stale_grase` (did you mean `stale_grace`?), expected one of `allowed_ports`",
+                "line 2 column 3",
+            ),
+            (
+                "default: {}\n",
+                "unknown field `default` (did you mean `defaults`?)",
+                "line 1 column 1",
+            ),
+            ("defaults:\n  colour: red\n", "unknown field `colour`, expected", "line 2 column 3"),
+            (
+                "haproxys:\n- {name: a, mtach: {pidfile: /x}}\n",
+                "unknown field `mtach` (did you mean `match`?)",
+                "line 2 column 13",
+            ),
             ("defaults:\n  stale_grace: soon\n", "write it like 10s", "line 2 column 16"),
             ("defaults:\n  allowed_ports:\n  - 80\n  - 9-1\n", "write 1-9", "line 4 column 5"),
             ("defaults:\n  allowed_ports: ['::1:80']\n", "must be in brackets", "line 2"),

@@ -27,7 +27,9 @@ fn main() -> ExitCode {
         Command::Serve(serve) if serve.config_check => cmd::check_config(serve),
         Command::Serve(serve) => cmd::serve::run(serve),
         Command::Inspect(inspect) => cmd::inspect::run(&inspect.options, inspect),
-        Command::Check(check) => cmd::check::run(&check.options, check),
+        Command::Check(check) => {
+            cmd::check::run(&check.options, check, |code| std::process::exit(code.into()))
+        }
         Command::Reap(reap) => cmd::reap::run(&reap.options, reap),
         Command::Backup(backup) => cmd::backup::run(backup),
         Command::Explain { name } => cmd::explain::run(name),

@@ -267,7 +267,7 @@ mod tests {
         assert_eq!((script.look(&[]), script.judged), ((None, MOST_ATTEMPTS), 1));
     }
 
-    /// A haproxy that never comes to rest keeps no other from being called down.
+    /// A haproxy that never comes to rest does not keep another one from being called down.
     #[test]
     fn each_haproxy_is_confirmed_for_itself() {
         let second = |number| actor(30, 100 + number, "haproxy -W -f /b").reload(number);

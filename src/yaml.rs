@@ -15,7 +15,7 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<Option<T>, String> {
     serde_yaml::from_str(text).map_err(positioned)
 }
 
-/// Where something stands in a document. Both numbers count from 1.
+/// A position in a document. Both numbers count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     line: usize,
@@ -90,8 +90,24 @@ pub fn message_at(text: &str, keys: &[&str], message: &str) -> String {
 /// Completes an error whose position serde_yaml leaves out because it is the first of the document.
 #[allow(clippy::needless_pass_by_value)] // map_err passes it by value
 fn positioned(error: serde_yaml::Error) -> String {
-    let text = error.to_string();
+    let text = with_nearest_key(error.to_string());
     if text.contains(" line ") { text } else { format!("{text} at line 1 column 1") }
+}
+
+/// Adds to the error about an unknown key which valid key was probably meant, if one is near.
+fn with_nearest_key(text: String) -> String {
+    let nearest = || {
+        let (_, rest) = text.split_once("unknown field `")?;
+        let (unknown, valid) = rest.split_once("`, expected ")?;
+        // Every second part is between backticks.
+        let valid = valid.split('`').skip(1).step_by(2);
+        let by_distance = valid.map(|key| (strsim::damerau_levenshtein(unknown, key), key));
+        let (distance, key) = by_distance.min()?;
+        (distance <= unknown.len().max(key.len()) / 3).then_some((unknown, key))
+    };
+    let Some((unknown, key)) = nearest() else { return text };
+    let said = format!("unknown field `{unknown}`");
+    text.replacen(&said, &format!("{said} (did you mean `{key}`?)"), 1)
 }
 
 /// Fails at the value below `keys`, so that the reader reports the position of that value.

@@ -1,4 +1,4 @@
-//! The shipped Alertmanager configuration in a live Alertmanager: who is inhibited by whom, and that one
+//! The shipped Alertmanager configuration in a live Alertmanager: which alert inhibits which, and that one
 //! host never silences another.
 //!
 //! In every version of tests/versions.

@@ -114,7 +114,7 @@ fn the_policy_and_the_first_free_numbers() {
     assert_eq!(assert_exit(&bed, &with(&["--free", "2"]), 0, &[]), "8000\n8002\n");
     let within = with(&["--free", "2", "--within", "8001-8003"]);
     assert_eq!(assert_exit(&bed, &within, 0, &[]), "8002\n8003\n");
-    // What there is is printed, and never a number of the ephemeral range.
+    // All that were found are printed, and never a number of the ephemeral range.
     let (output, said) = check(&bed, &with(&["--free", "6"]));
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert_eq!(text(&output.stdout), "8000\n8002\n8003\n8004\n");
@@ -145,7 +145,7 @@ fn without_rights() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
 }
 
-/// Another user's HAProxy cannot make ports look taken that it does not hold, or answers impossible.
+/// Another user's HAProxy cannot make ports look taken that it does not hold, nor prevent an answer.
 #[test]
 fn another_user_cannot_claim_every_port() {
     let bed = Bed::new();

@@ -88,7 +88,7 @@ for_each_version! {
     holders => the_verdict_agrees_with_haproxy;
 }
 
-/// As a guard `check` lets every good reload pass, whatever sockets the generations hold by then.
+/// As a guard `check` lets every good reload pass, however the generations share their sockets by then.
 fn good_reload(version: Version) {
     for manner in [Manner::Daemon, Manner::DaemonTransfer, Manner::Master] {
         let bed = Bed::new();
@@ -157,7 +157,7 @@ fn the_verdict_agrees_with_haproxy(version: Version) {
     }
 }
 
-/// A listener of another user is in the way whatever options it has.
+/// A listener of another user is in the way with any options.
 #[test]
 fn another_users_listener() {
     let bed = Bed::new();
@@ -332,8 +332,8 @@ fn a_host_without_haproxy() {
     assert_eq!(listeners[3]["section"], "frontend a");
 }
 
-/// The guard of a unit, as the README has it: it refuses a reload that would fail and a guard that does
-/// not work, and lets the rest be decided by HAProxy.
+/// The guard of a unit, as the README has it: it refuses a reload that would fail, refuses also when the
+/// guard itself does not work, and leaves the rest to HAProxy.
 #[test]
 fn the_guard_of_the_readme_fails_safe() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();

@@ -12,7 +12,7 @@ use support::*;
 const WAITING: &str = "defaults\n    mode tcp\n    timeout client 1h\n    timeout connect 1s\n    \
     timeout server 1h\nfrontend f\n    bind 127.0.0.1:8001\n";
 
-/// The HAProxys that are just asked. Their names are the numbers of a descriptor.
+/// The HAProxys that are being asked just now. Their names are the numbers of a descriptor.
 fn asked(bed: &Bed) -> Vec<i32> {
     let pids = fs::read_dir(bed.procfs()).unwrap();
     let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -136,7 +136,9 @@ fn what_another_user_can_change_is_not_executed_unless_it_is_named() {
     assert_exit(&bed, &["--haproxy", "haproxy"], 0, &["accepts this configuration"]);
     assert_eq!(runs(), 2, "root's own, which no other user can change");
     std::os::unix::fs::chown(&place, Some(65534), None).unwrap();
-    let words = ["not asked: another user can change", "planted/haproxy or a directory above it"];
+    let remedy =
+        "above it: let only you or root own and write it (chown, chmod), or, if you trust it";
+    let words = ["not asked: another user can change", "planted/haproxy or a directory", remedy];
     assert_exit(&bed, &["--haproxy", "haproxy"], 0, &words);
     assert_eq!(runs(), 2);
     let named = binary.display().to_string();
@@ -228,7 +230,7 @@ fn what_another_user_can_put_in_the_way_is_not_executed() {
     put_there(0).unwrap();
     std::os::unix::fs::chown(&helper, Some(65534), None).unwrap();
     service.configure_raw(&config(&helper));
-    let words = ["not asked: another user can change", "/home/helper.lua"];
+    let words = ["not asked: another user can change", "/home/helper.lua: let only you or root"];
     assert_exit(&bed, &["-f", &file], 0, &words);
     assert!(!marker.exists(), "another user's script ran");
     let binary = service.binary.display().to_string();

@@ -101,6 +101,6 @@ fn names_of_another_user_are_not_looked_up() {
     let report = check_json(&bed, &[]);
     assert_eq!(report["resolved"], serde_json::json!([]), "{report:#}");
     assert_eq!(report["uncertain"].as_array().unwrap().len(), 1, "{report:#}");
-    // Who names the file asks for the name.
+    // The caller who names the file asks for the name.
     assert_exit(&bed, &["-f", &path(&service)], 0, &["web resolves to 127.0.0.1"]);
 }

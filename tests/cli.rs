@@ -32,7 +32,7 @@ fn assert_refused(output: &Output, words: &[&str]) {
 
 /// Runs it with these flags.
 fn run(bed: &Bed, arguments: &[&str]) -> Output {
-    // Bounded, for what should end at once might serve for ever.
+    // Limited in time, because a program that should end at once might serve for ever.
     bed.command("timeout")
         .args(["--kill-after=1", "10"])
         .arg(Exporter::binary())
@@ -201,7 +201,7 @@ fn environment() {
     );
 }
 
-/// A variable of `serve` is none of the other commands' business.
+/// A variable of `serve` does not concern the other commands.
 #[test]
 fn environment_of_another_command() {
     let bed = Bed::new();

@@ -47,7 +47,7 @@ fn a_table_that_fits_and_says_what_to_do() {
     drop(flow);
     await_true("the old one to go", || !bed.is_alive(first));
 
-    // One that nobody told to stop keeps its listener.
+    // A daemon that was not told to stop keeps its listener.
     let stranded = service.serving();
     let launched = service.launch(&["-sf"]);
     assert!(launched.status.success(), "{}", text(&launched.stderr));

@@ -1,5 +1,5 @@
-//! Feeds the reader of configurations with mutated fixtures and random bytes. It must neither panic
-//! nor take long, whatever launch it is given.
+//! Feeds the reader of configurations with mutated fixtures and random bytes. It must neither panic nor
+//! take long, for any launch.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test fails by panicking
 

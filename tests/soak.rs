@@ -12,9 +12,9 @@ use support::*;
 
 /// Each of the ports has its frontend, which holds a connection without a server behind it.
 const PORTS: std::ops::Range<u16> = 20_000..20_050;
-/// One reload in so many leaves a process behind that drains …
+/// One reload in this many leaves a process behind that drains …
 const DRAINING_EVERY: usize = 10;
-/// … until so many others have come after it.
+/// … until this many others have come after it.
 const DRAINING_AT_ONCE: usize = 3;
 const ADDRESS: &str = "127.0.0.1:20000";
 const MIB: f64 = 1_048_576.0;

@@ -1,5 +1,5 @@
-//! The table of what HAProxy's versions removed, proved on the real binaries: what a row calls removed is
-//! refused by the first of them that is as new, and accepted by the one before.
+//! The table of what HAProxy's versions removed, proved on the real binaries: the first version as new as a
+//! row says refuses the line, and the one before accepts it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;

@@ -59,7 +59,8 @@ fn clients_certificates() {
     let bed = Bed::new();
     credentials(&bed);
     let verify = ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem";
-    // Status without a certificate, with one of the authority, another of it, one of nobody.
+    // The status without a certificate, with one of the authority, with another of the authority, and with
+    // one that no authority signed.
     let table: [(String, [u16; 4]); 10] = [
         (", client_auth_type: NoClientCert".into(), [200, 200, 200, 200]),
         (", client_auth_type: RequestClientCert".into(), [200, 200, 200, 200]),

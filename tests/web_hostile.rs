@@ -1,4 +1,4 @@
-//! Hostile HTTP: whatever comes in, good scrapes go on, and memory stays bounded.
+//! Hostile HTTP: under every attack good scrapes go on, and memory stays bounded.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;
@@ -13,7 +13,7 @@ use support::*;
 
 const ADDRESS: &str = "127.0.0.1:10101";
 const SCRAPES: usize = 300;
-/// What the issue asks for is 50 ms; on a machine that tests share, this still tells a stall.
+/// The goal is 50 ms. On a machine that tests share this limit is higher, and still shows a stall.
 const TOLERABLE: Duration = Duration::from_secs(2);
 
 /// Between two attacks of one attacker, who is elsewhere and does not take the exporter's processor:

@@ -44,7 +44,7 @@ fn only_so_many_requests_at_once() {
     command.args(["--web.max-requests", "1", "--web.enable-lifecycle"]);
     let exporter = Exporter::launched(&bed, command, "{}\n");
     exporter.page();
-    // A configuration that is a pipe keeps whoever reads it waiting until somebody writes.
+    // A configuration that is a pipe keeps its reader waiting until something is written to it.
     let configuration = bed.directory().join("exporter.yaml");
     fs::remove_file(&configuration).unwrap();
     mknodat(CWD, &configuration, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();

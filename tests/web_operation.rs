@@ -94,7 +94,7 @@ fn a_configuration_directory_is_read_again_as_a_whole() {
     exporter.await_page("one port", |p| allowed(p, "a") == Some(1.0) && p.is(SUCCESSFUL, &[], 1.0));
 }
 
-/// An entry that has expired is logged once and stands on the page.
+/// An entry that has expired is logged once and shown on the page.
 #[test]
 fn an_expired_ignore_entry_is_said() {
     let bed = Bed::new();
@@ -116,14 +116,14 @@ fn an_expired_ignore_entry_is_said() {
 }
 
 #[test]
-fn without_the_flag_nobody_reloads_by_request() {
+fn without_the_flag_no_request_reloads() {
     let bed = Bed::new();
     let exporter = Exporter::start(&bed);
     assert_eq!(exporter.request("POST", "/-/reload").unwrap().status, 403);
 }
 
 #[test]
-fn systemd_is_told() {
+fn systemd_is_notified() {
     let bed = Bed::new();
     let path = bed.directory().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -173,6 +173,11 @@ fn what_packages_carry() {
     assert!(man.status.success() && page.contains(".TH haproxy-host-exporter 8"), "{page}");
     assert!(page.contains("web.config.file"), "{page}");
     let man = text(&Exporter::command(&bed, &["man", "check"]).stdout);
+    let source = concat!("\"haproxy-host-exporter ", env!("CARGO_PKG_VERSION"), "\"");
+    for page in [&page, &man] {
+        let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+        assert!(title.contains(source), "{title}");
+    }
     assert!(man.contains(".TH haproxy-host-exporter-check 8"), "{man}");
     assert!(man.contains("offline") && !man.contains("web.config.file"), "{man}");
     for shell in ["bash", "zsh", "fish"] {
@@ -215,7 +220,7 @@ fn rights_are_given_up() {
     assert!(threads > 1, "{threads}");
 }
 
-/// Of the two threads the one that samples lets the other, which answers, go before.
+/// Of the two threads, the one that samples gives way to the one that answers.
 #[test]
 fn sampling_gives_way_to_scrapes() {
     let bed = Bed::new();

@@ -43,7 +43,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Whether something forbids that a new listener is given the port.
+    /// Whether something forbids giving the port to a new listener.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
@@ -57,6 +57,8 @@ impl Answer {
             interface: None,
             namespace: None,
         };
+        // A finding is large and a port has one or two, so room for more would be most of all memory.
+        self.findings.reserve_exact(1);
         self.findings.push(Finding { endpoint: Some(endpoint), ..finding });
     }
 }
@@ -84,9 +86,9 @@ impl Wanted {
         Declared { listeners: listeners.collect(), ..Declared::default() }
     }
 
-    /// The same ports without those that a new listener certainly may not have: those which the
-    /// policy does not allow, and those which the kernel may give to an outgoing connection or of
-    /// which that is not known.
+    /// The same ports without those that a new listener certainly must not get: ports that the policy does
+    /// not allow, and ports that the kernel may give to an outgoing connection. Where the ephemeral range
+    /// is not known, no port is left.
     #[must_use]
     pub fn within_policy(&self, rules: &Rules, network: &Network) -> Wanted {
         let ports = self.ports.iter().map(|(&protocol, runs)| {
@@ -292,7 +294,7 @@ mod tests {
             ),
             (
                 "remains of a connection",
-                tcp(TimeWait, "10.0.0.1:80", Owner::Nobody),
+                tcp(TimeWait, "10.0.0.1:80", Owner::NoProcess),
                 "E may be held by a connection in TIME_WAIT",
             ),
             (

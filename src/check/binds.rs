@@ -6,7 +6,7 @@
 //!
 //! Where the tables leave a doubt, a trial bind settles it; without one the bind may fail.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::facts::{Facts, Network, Owner, Question, Trial, Use};
 use super::finding::Finding;
@@ -87,19 +87,17 @@ pub fn questions(declared: &Declared, facts: &Facts) -> BTreeSet<Question> {
     questions
 }
 
-/// Each port of each listener that some socket overlaps with, once for equal binds.
+/// Each port of each listener that at least one socket overlaps with; equal binds are given once.
 fn occupied<'a>(declared: &'a Declared, facts: &'a Facts) -> impl Iterator<Item = Occupied<'a>> {
-    let mut by_port: BTreeMap<(&Option<String>, Protocol, u16), Vec<&Use>> = BTreeMap::new();
-    for (name, network) in &facts.networks {
-        for used in network.uses.iter().flatten() {
-            let key = (name, used.socket.protocol, used.socket.port);
-            by_port.entry(key).or_default().push(used);
-        }
-    }
-    let mut seen = BTreeSet::new();
+    let by_port: BTreeMap<&Option<String>, UsesByPort<'_>> = facts
+        .networks
+        .iter()
+        .map(|(name, network)| (name, UsesByPort::of(network.uses.iter().flatten())))
+        .collect();
+    let mut seen = HashSet::new();
     declared.endpoints().filter_map(move |(listener, port)| {
         let network = facts.networks.get(&listener.namespace)?;
-        let same = by_port.get(&(&listener.namespace, listener.protocol, port))?;
+        let same = by_port.get(&listener.namespace)?.on(listener.protocol, port);
         let terms = Terms {
             noreuseport: declared.globals.noreuseport,
             v6only: network.v6only,
@@ -112,6 +110,25 @@ fn occupied<'a>(declared: &'a Declared, facts: &'a Facts) -> impl Iterator<Item 
         let first = !uses.is_empty() && seen.insert(key);
         first.then_some(Occupied { listener, bind, network, uses })
     })
+}
+
+/// The sockets of one network namespace, sorted by protocol and port. There may be tens of thousands.
+struct UsesByPort<'a>(Vec<&'a Use>);
+
+impl<'a> UsesByPort<'a> {
+    fn of(uses: impl Iterator<Item = &'a Use>) -> UsesByPort<'a> {
+        let mut uses: Vec<&Use> = uses.collect();
+        uses.sort_by_key(|used| (used.socket.protocol, used.socket.port));
+        UsesByPort(uses)
+    }
+
+    fn on(&self, protocol: Protocol, port: u16) -> &[&'a Use] {
+        let key = |used: &&Use| (used.socket.protocol, used.socket.port);
+        let from = self.0.partition_point(|used| key(used) < (protocol, port));
+        let rest = self.0.get(from..).unwrap_or_default();
+        let count = rest.iter().take_while(|used| key(used) == (protocol, port)).count();
+        rest.get(..count).unwrap_or_default()
+    }
 }
 
 impl<'a> Occupied<'a> {
@@ -267,7 +284,7 @@ mod tests {
                 "",
                 0,
             ),
-            ("TIME_WAIT", ":59044", held(TimeWait, "10.0.0.1:59044", 0, Owner::Nobody), may, 1),
+            ("TIME_WAIT", ":59044", held(TimeWait, "10.0.0.1:59044", 0, Owner::NoProcess), may, 1),
             (
                 "a log socket",
                 "quic4@:59044",
@@ -338,7 +355,7 @@ mod tests {
             held(PortRole::Listening, "0.0.0.0:50000", 0, Owner::Current(1)),
             held(CONNECTED, "10.0.0.1:50000", 0, Owner::Current(1)),
             held(CONNECTED, "10.0.0.1:50000", 0, Owner::Stale(2)),
-            held(PortRole::TimeWait, "10.0.0.1:50000", 0, Owner::Nobody),
+            held(PortRole::TimeWait, "10.0.0.1:50000", 0, Owner::NoProcess),
         ];
         assert_eq!(judge(":50000", "", uses, None), (String::new(), 0));
     }

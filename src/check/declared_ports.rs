@@ -1,4 +1,4 @@
-//! Finds which of the ports that are asked about some service's configuration declares already.
+//! Finds which of the ports in question are already declared by the configuration of a service.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -101,10 +101,10 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// Shows each port that a service declares, with the first line of that service which does.
+/// Reports each port that a service declares, with the first of the service's lines that declares it.
 ///
-/// The work is in proportion to the claims and to the ports that are asked about, however many lines
-/// declare the same port.
+/// The work is proportional to the claims and to the ports in question, however many lines declare the same
+/// port.
 pub fn find(
     wanted: &Declared,
     claims: &[Claim<'_>],
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(claimed(":79-82", &claims), expected, "the other line may declare any port");
     }
 
-    /// However many lines declare a port, it is shown once for each service, and found soon.
+    /// A port that many lines declare is reported once for each service, without quadratic work.
     #[test]
     fn many_lines_for_one_port() {
         let mut many = read("frontend a\n bind :1-65535\n");

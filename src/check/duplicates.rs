@@ -64,7 +64,10 @@ fn duplicate(first: &Listener, second: &Listener) -> Finding {
     let endpoint = Endpoint::of(second, from..=to);
     let what = format!("{endpoint} is declared by two proxies");
     Finding {
-        context: Some((first.place.clone(), format!("first declared in {}", first.section))),
+        context: Some(Box::new((
+            first.place.clone(),
+            format!("first declared in {}", first.section),
+        ))),
         label: format!("declared again in {}", second.section),
         why: vec![
             "HAProxy accepts this, and the kernel hands each client to either of the two"

@@ -93,10 +93,10 @@ pub enum Owner {
     Haproxy(String, i32),
     /// Another program.
     Program(Program),
-    /// Another program, which could not be found, and certainly not this haproxy.
+    /// Another program: which one could not be found, but it is certainly not this haproxy.
     Stranger,
     /// No process, as with a connection in TIME_WAIT.
-    Nobody,
+    NoProcess,
     /// A process that could not be seen, possibly one of this haproxy.
     Unknown,
 }
@@ -110,7 +110,7 @@ impl Owner {
             Owner::Stale(_) => "haproxy stale".to_owned(),
             Owner::Haproxy(name, _) => format!("haproxy {name}"),
             Owner::Program(program) => program.name.clone(),
-            Owner::Stranger | Owner::Nobody | Owner::Unknown => String::new(),
+            Owner::Stranger | Owner::NoProcess | Owner::Unknown => String::new(),
         }
     }
 }

@@ -18,7 +18,7 @@ named! {
         ConfigWarning = "config_warning",
         /// The newer version refuses a line that the one that runs accepts.
         UpgradeRemoved = "upgrade_removed",
-        /// The newer version treats something otherwise than the one that runs.
+        /// The newer version behaves differently from the one that runs.
         UpgradeNote = "upgrade_note",
         /// The policy does not permit the port.
         PortOutOfRange = "port_out_of_range",
@@ -98,7 +98,7 @@ pub struct Finding {
     /// The words that it is about. `None`: a file as a whole.
     pub place: Option<Place>,
     /// Other words that explain it, with a label for them.
-    pub context: Option<(Place, String)>,
+    pub context: Option<Box<(Place, String)>>,
     /// The address and ports that it is about.
     pub endpoint: Option<Endpoint>,
     /// The heading: what is wrong, in one line.
@@ -111,7 +111,7 @@ pub struct Finding {
     pub help: Vec<String>,
     /// The holder of the port, named as in the metrics' labels.
     pub holder: String,
-    /// It rests on a process that could not be seen, so that more rights might change it.
+    /// It depends on a process that could not be seen, so more rights might change it.
     pub unseen: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Describes the sockets that have a port number which a new listener is to get.
+//! Describes the sockets that have a port number which is meant for a new listener.
 
 use super::binds::Encounter;
 use super::finding::{Finding, Kind, Severity};

@@ -102,7 +102,7 @@ pub(super) fn holder(used: &Use) -> String {
         Owner::Program(program) => format!("{} (pid {})", program.name, program.pid),
         Owner::Stranger => format!("another program (uid {})", used.socket.uid),
         Owner::Unknown => format!("a process that could not be seen (uid {})", used.socket.uid),
-        Owner::Nobody => String::new(),
+        Owner::NoProcess => String::new(),
     };
     what + &who
 }

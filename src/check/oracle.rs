@@ -21,8 +21,8 @@ pub struct Answer {
 const SCRIPTS_SEE_LESS: &str = "a script sees only the environment variables that the configuration or a \
     loaded script names; LUA_PATH is given only where one of them names it";
 
-/// Adds HAProxy's messages to what was found without it. HAProxy knows best: what it accepts is no
-/// error, and what it refuses is one.
+/// Adds HAProxy's messages to what was found without it. HAProxy decides: what it accepts is no error, and
+/// what it refuses is one.
 pub fn add_answer(findings: &mut Vec<Finding>, answer: &Answer, files: &[SourceFile]) {
     if answer.accepted {
         findings.iter_mut().filter(|finding| is_refusal(finding)).for_each(doubt);

@@ -64,7 +64,7 @@ fn count_leading(words: &[OsString], program: &Command) -> usize {
     count.min(words.len())
 }
 
-/// Adds to the error about an unknown flag which commands have the flag, if any has.
+/// Adds the names of the commands that have a flag to the error that another command does not know it.
 pub fn name_owner(mut error: Error, program: &Command) -> Error {
     if error.kind() != ErrorKind::UnknownArgument {
         return error;

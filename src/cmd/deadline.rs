@@ -4,24 +4,25 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// Does the work on a thread of its own, and waits at most this long for the answer.
+/// Does the work on this thread. If that takes longer than `limit`, another thread calls `late`, which has to
+/// end the process: what the work waits for, such as a name server, may never answer.
 ///
-/// The thread of unfinished work is left alone, because what it waits for, such as a name server, may
-/// never answer. It ends with the process.
-pub fn within<T: Send + 'static>(
+/// The work is not the one that gets a thread of its own, because the C library makes the memory of any but the
+/// first thread grow by one page at a time.
+pub fn within<T>(
     limit: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let (sender, receiver) = mpsc::channel();
-    let worker = thread::spawn(move || drop(sender.send(work())));
-    match receiver.recv_timeout(limit) {
-        Ok(answer) => Some(answer),
-        Err(RecvTimeoutError::Timeout) => None,
-        Err(RecvTimeoutError::Disconnected) => match worker.join() {
-            Ok(()) => None,
-            Err(panic) => std::panic::resume_unwind(panic),
-        },
-    }
+    late: impl FnOnce() + Send + 'static,
+    work: impl FnOnce() -> T,
+) -> T {
+    let (done, waiting) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        if waiting.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            late();
+        }
+    });
+    let answer = work();
+    drop(done);
+    answer
 }
 
 #[cfg(test)]
@@ -29,10 +30,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unfinished_work_gives_no_answer() {
-        assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
+    fn unfinished_work_is_reported_as_late() {
+        assert_eq!(within(Duration::from_secs(60), || unreachable!(), || 7), 7);
         let (keep, wait) = mpsc::channel::<()>();
-        assert_eq!(within(Duration::from_millis(10), move || wait.recv().is_ok()), None);
-        drop(keep);
+        let unfinished = move || wait.recv().is_err();
+        assert!(within(Duration::from_millis(10), move || drop(keep), unfinished));
     }
 }

@@ -16,8 +16,8 @@ use crate::report::expired;
 use crate::report::text::age;
 use crate::rights;
 
-/// The log names so many things that could not be read, for as long as the exporter runs: a user can
-/// name new ones without end.
+/// The most entries of unreadable things that the log gets while the exporter runs: a user can cause new
+/// ones without end.
 const MOST_LOGGED: usize = 500;
 
 /// Remembers what has been logged.

@@ -17,7 +17,9 @@ pub fn man(command: Option<&str>) -> Result<u8, Error> {
         None => program,
     };
     let mut page = Vec::new();
-    clap_mangen::Man::new(about).section("8").render(&mut page)?;
+    // The library names the page's source by the command, which has no version of its own.
+    let source = format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(about).section("8").source(source).render(&mut page)?;
     io::stdout().write_all(&page)?;
     Ok(OK)
 }

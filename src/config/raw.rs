@@ -13,7 +13,7 @@ use crate::policy::{
 };
 use crate::yaml::Word;
 
-/// A document as it was read. Every key but `haproxys` stands in one document of a configuration.
+/// A document as it was read. Every key but `haproxys` may be in only one document of a configuration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Raw {

@@ -165,7 +165,7 @@ impl FromStr for AllowedPort {
 
     /// Reads `[tcp/|udp/][ADDRESS|NETWORK:]LOW[-HIGH]`, IPv6 in brackets.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (protocol, rest) = protocol(text);
+        let (protocol, rest) = protocol(text)?;
         let (address, ports) = match rest.rsplit_once(':') {
             Some((address, ports)) => (Some(network(address)?), ports),
             None => (None, rest),
@@ -179,7 +179,7 @@ impl FromStr for ReservedRange {
 
     /// Reads `[tcp/|udp/]LOW[-HIGH]`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (protocol, ports) = protocol(text);
+        let (protocol, ports) = protocol(text)?;
         if ports.contains(':') {
             return Err(format!(
                 "{text:?}: a reserved range has no address; write it like 30000-32767 or tcp/6443"
@@ -189,12 +189,17 @@ impl FromStr for ReservedRange {
     }
 }
 
-/// The protocol before the slash, and the rest.
-fn protocol(text: &str) -> (Option<Protocol>, &str) {
+/// The protocol before the slash, and the rest. A slash may also belong to a network; then an address
+/// precedes it.
+fn protocol(text: &str) -> Result<(Option<Protocol>, &str), String> {
     match text.split_once('/') {
-        Some(("tcp", rest)) => (Some(Protocol::Tcp), rest),
-        Some(("udp", rest)) => (Some(Protocol::Udp), rest),
-        _ => (None, text),
+        Some(("tcp", rest)) => Ok((Some(Protocol::Tcp), rest)),
+        Some(("udp", rest)) => Ok((Some(Protocol::Udp), rest)),
+        Some((word, rest)) if !word.contains(['.', ':', '[']) => Err(format!(
+            "{text:?}: unknown protocol {word:?} before the slash; write tcp/{rest} or udp/{rest}, \
+             or {rest} for both"
+        )),
+        _ => Ok((None, text)),
     }
 }
 
@@ -253,6 +258,28 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(text.parse::<Until>().ok().map(|until| until.end), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_word_before_the_slash_is_a_protocol() {
+        let table = [
+            (
+                "x/80",
+                "unknown protocol \"x\" before the slash; write tcp/80 or udp/80, or 80 for both",
+            ),
+            ("TCP/80-90", "unknown protocol \"TCP\" before the slash; write tcp/80-90 or"),
+            ("/80", "unknown protocol \"\" before the slash"),
+            ("tcp/x", "invalid port \"x\"; write a number from 1 to 65535"),
+            ("10.0.0.0/80", "invalid port \"10.0.0.0/80\""),
+        ];
+        for (text, expected) in table {
+            let why = text.parse::<AllowedPort>().unwrap_err();
+            assert!(why.contains(expected), "{text}: {why}");
+        }
+        for text in ["tcp/80", "10.0.0.0/8:80", "udp/[2001:db8::]/32:53", "[::1]:80"] {
+            assert!(text.parse::<AllowedPort>().is_ok(), "{text}");
+        }
+        assert!("sctp/80".parse::<ReservedRange>().unwrap_err().contains("unknown protocol"));
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Places {
         }
     }
 
-    /// The namespace of this name; `None` stands for no name.
+    /// The namespace of this name; `None` is the name of binds that give none.
     #[must_use]
     pub fn network(&self, namespace: Option<&str>) -> Option<NamespaceId> {
         match namespace {

@@ -68,7 +68,7 @@ pub struct Case<'a> {
     pub overlooked: bool,
     /// The declared ports on which no current process listens, among the first `most_endpoints`.
     pub unbound: Vec<Endpoint>,
-    /// So many of its declared ports are looked at.
+    /// The number of its declared ports that are looked at.
     pub most_endpoints: usize,
     /// The details that were looked up for it.
     pub details: &'a Details,

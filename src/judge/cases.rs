@@ -102,8 +102,9 @@ impl<'a> Cases<'a> {
         (verdict, remembered)
     }
 
-    /// A service of the sample continues the one of this name. One in which nothing ever served lives on
-    /// in any service that has one of its processes: what serves in their stead was seen only now.
+    /// Whether a service of the sample continues the remembered one of this name. A service in which
+    /// nothing was ever seen to serve continues in any service that has one of its processes: the process
+    /// that serves in their place was seen only now.
     fn lives_on(&self, name: &str) -> bool {
         let was_of = |id| {
             let past = self.memory.processes.get(&id);
@@ -241,7 +242,7 @@ mod tests {
         assert_eq!(verdict.services.len(), 2, "the process is shown under a name of its own");
     }
 
-    /// It holds listeners already, or not: nobody has looked yet.
+    /// Its descriptors have not been read yet, so it may or may not hold listeners.
     #[test]
     fn a_launcher_is_no_service_of_its_own() {
         let line = "haproxy -D -f /a.cfg -p /run/p";
@@ -326,7 +327,7 @@ mod tests {
             let told = verdict.services.iter().map(|h| (h.up, h.protocols_known.len()));
             told.collect::<Vec<_>>()
         };
-        // However long it takes, it is nothing to the other.
+        // However long the search takes, the other service is not affected.
         for taken in [1035.0, 1040.0, 1045.0] {
             let lost = film.see_lost(taken, std::slice::from_ref(&still_bound), &[1]);
             assert_eq!(told(lost), [(None, 0), (Some(true), 2)], "{taken}");

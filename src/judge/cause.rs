@@ -1,4 +1,4 @@
-//! Groups the anomalies of a service by cause: by what one action cures together.
+//! Groups the anomalies of a service by cause: one action fixes all anomalies of one cause.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -135,7 +135,7 @@ mod tests {
     const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
 
     /// Each cause as `kind+kind subject ports`.
-    fn told(causes: &[Cause]) -> Vec<String> {
+    fn in_words(causes: &[Cause]) -> Vec<String> {
         let words = |cause: &Cause| {
             let kinds: Vec<_> = cause.kinds.iter().map(|kind| kind.as_str()).collect();
             format!("{} {} {}", kinds.join("+"), cause.subject, cause.ports.len())
@@ -154,7 +154,7 @@ mod tests {
         film.see(1000.0, &[old.clone(), new.clone()]);
         let verdict = film.see(1100.0, &[old, new]);
         let service: &ServiceVerdict = verdict.one();
-        assert_eq!(told(&service.causes), ["port_stale_listener haproxy stale pid 10 300"]);
+        assert_eq!(in_words(&service.causes), ["port_stale_listener haproxy stale pid 10 300"]);
         let cause = &service.causes[0];
         assert_eq!(
             (cause.severity, cause.pending, cause.since),
@@ -202,7 +202,7 @@ mod tests {
             anomaly(Kind::PortEphemeral, Target::Service, Some(84), "e"),
         ];
         let causes = causes("p", &all);
-        let told = told(&causes);
+        let told = in_words(&causes);
         let expected = [
             "port_blocked+port_stale_listener haproxy stale pid 10 3",
             "port_missing  1",

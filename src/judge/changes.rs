@@ -28,7 +28,7 @@ pub enum Change<'v> {
         /// The number of failed reloads since the last verdict.
         count: u64,
     },
-    /// A cause began: it fires, or it is pending and the follower has been told to report that too.
+    /// A cause began: it fires, or it is pending and pending causes are reported too.
     Began {
         /// The service.
         service: &'v ServiceVerdict,

@@ -14,8 +14,8 @@ use crate::model::{Details, Snapshot};
 use crate::policy::kind::Kind;
 use crate::policy::{Policy, Rules};
 
-/// So many services of one user are remembered while they are gone, unless that user is root. A user
-/// can start and end HAProxys under new names without end.
+/// The number of services of one user that are remembered while they are gone, unless that user is root. A
+/// user can start and end HAProxys under new names without end.
 const MOST_REMEMBERED: usize = 50;
 
 /// Judges whether a service that is gone could start again: the only question that is left.

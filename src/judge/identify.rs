@@ -20,7 +20,7 @@ use crate::haproxy::places::Places;
 use crate::model::{Configuration, Details, NamespaceId, ProcessId, Protocol, Snapshot};
 use crate::policy::Policy;
 
-/// What is known of it before anybody looks.
+/// The details of a service before any were looked up.
 static NOT_LOOKED: Details = Details::none();
 
 /// Processes that are no haproxy yet: just being started, or just dying.
@@ -40,14 +40,14 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Of several that one match fits, root's comes first, then what serves.
+    /// Of several services that one `match` fits, root's comes first, then one that serves.
     fn rank(&self) -> impl Ord + '_ {
         let (is_others, path, distinction, oldest) = self.candidate.rank();
         (is_others, self.generations.up != Some(true), path, distinction, oldest)
     }
 }
 
-/// Groups the processes, tells their generations apart and names what they are.
+/// Groups the processes, classifies their generations and names the services.
 pub fn identify<'a>(
     now: &'a Snapshot,
     holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
@@ -58,7 +58,7 @@ pub fn identify<'a>(
     let listens =
         |id| holdings.get(&id).is_some_and(|holding: &Holding<'_>| !holding.listeners.is_empty());
     let members = roles::members(&now.processes, pasts, listens, now.taken);
-    // A zombie is one that nobody has reaped by the next sample: before that it is just dying.
+    // A zombie counts if its parent has not reaped it by the next sample: before that it is just dying.
     let dying = |member: &Member<'_>| {
         !member.lives() && pasts.get(&member.id()).is_none_or(|past| past.zombie_since.is_none())
     };
@@ -180,7 +180,7 @@ fn network(service: &Service<'_>, generations: &Generations) -> Option<Namespace
     current.first().and_then(|member| member.process.net_namespace)
 }
 
-/// The configuration of what speaks for the service: its master, else what serves.
+/// The configuration of the process that represents the service: its master, else a serving process.
 fn configuration(service: &Service<'_>, generations: &Generations) -> Option<Arc<Configuration>> {
     let mut speakers: Vec<&Member<'_>> = service.members.iter().rev().collect();
     speakers.sort_by_key(|member| {
@@ -221,8 +221,8 @@ impl<'a> Census<'a> {
         }
     }
 
-    /// Zombies go to the haproxy they belonged to; of those that are not remembered only such are
-    /// shown as have been dead for a while.
+    /// Zombies go to the haproxy to which they belonged. Of those that are not remembered, only those are
+    /// shown that have been dead for a while.
     fn add_dead(&mut self, generations: Generations, service: Service<'a>) {
         let known = self.look_up(service, generations);
         let name = self.name_before(&known.service);
@@ -293,8 +293,8 @@ impl<'a> Census<'a> {
         generations.up == Some(true) || unseen || living.all(stays)
     }
 
-    /// Names all: configured names first; then what could not be looked at is what it was; a hash
-    /// tells the others apart where they would share a name.
+    /// Names all services: configured names first; then a service that could not be looked at keeps its
+    /// name; a hash distinguishes services that would share a name.
     fn name(self) -> (Vec<(String, Known<'a>)>, Vec<Nameless<'a>>) {
         let Census { memory, policy, known, nameless, .. } = self;
         let mut named: Vec<(String, Known<'a>)> = Vec::new();
@@ -322,13 +322,13 @@ impl<'a> Census<'a> {
         let living = || named.iter().map(|(_, known)| known).chain(&rest);
         let is_gone =
             |name: &&str| living().all(|known| known.remembered_as.as_deref() != Some(*name));
-        // What was seen only for a moment was the start of another one's process.
+        // A service that was seen only for a moment was the start of a process of another service.
         let has_stayed =
             |before: &ServiceMemory| before.last_seen - before.first_seen >= YOUNG_SECONDS;
         let stayed = memory.services.iter().filter(|(_, before)| has_stayed(before));
         let gone: BTreeSet<&str> = stayed.map(|(name, _)| name.as_str()).filter(is_gone).collect();
         named.extend(naming::assign(&candidates, taken, &gone).into_iter().zip(rest));
-        // What was gone and has come back goes on under its name.
+        // A service that was gone and has come back keeps its name.
         let continued: BTreeSet<String> =
             named.iter().filter_map(|(_, known)| known.remembered_as.clone()).collect();
         for (name, known) in &mut named {

@@ -1,4 +1,4 @@
-//! Decides which service a configured name stands for.
+//! Decides which service an entry of the exporter's configuration names.
 
 use std::path::PathBuf;
 
@@ -15,8 +15,8 @@ pub fn configured<'p>(
     policy.haproxys.iter().find(|configured| fits(&configured.matching, service, identity))
 }
 
-/// What it says of itself is more than another user's claim: root started it or its container, or
-/// that could not be seen.
+/// Another user cannot have made up what it says of itself: root started it or its container, or its
+/// starter could not be seen.
 pub fn is_trusted(identity: &Identity) -> bool {
     identity.is_contained || identity.starter.is_none_or(|starter| starter == 0)
 }

@@ -53,7 +53,7 @@ pub(super) struct ServiceMemory {
 }
 
 impl ServiceMemory {
-    /// So many of its declared ports are looked at once it is gone.
+    /// The number of its declared ports that are looked at once it is gone.
     pub fn most_endpoints(&self) -> usize {
         if self.identity.chosen_by().is_some() { MOST_ENDPOINTS_ONCE_GONE } else { MOST_ENDPOINTS }
     }

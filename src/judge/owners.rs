@@ -52,7 +52,7 @@ impl<'a> Owners<'a> {
     }
 
     /// What has to go so that `service` can bind a port that `used` blocks: one connection, one of its own
-    /// processes, or else whatever the holder is.
+    /// processes, or the holder as a whole.
     #[must_use]
     pub fn target(&self, service: &str, used: &PortUse, holder: &str, key: &PortKey) -> Target {
         let owner = self.by_inode.get(&used.inode.unwrap_or_default());

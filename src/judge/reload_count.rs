@@ -126,8 +126,8 @@ fn reloaded(
     reloaded.then_some(newest.process.started)
 }
 
-/// Counts a master's reloads by their numbers, so that those between two samples count too: the last
-/// one that landed stands for all before it that were not seen to fail.
+/// Counts a master's reloads by their numbers, so that those between two samples count too: every number up
+/// to the last one that landed has landed, unless it was seen to fail.
 fn count_numbers(
     history: &mut ReloadHistory,
     numbers: Numbers<'_>,

@@ -64,7 +64,7 @@ impl Subject {
     }
 }
 
-/// What the advice of a finding acts on. One action cures all findings of a service that have the same
+/// What the advice of a finding acts on. One action fixes all findings of a service that have the same
 /// target: they have one cause.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {

@@ -34,8 +34,8 @@ pub struct Anomaly {
     pub advice: String,
 }
 
-/// What one action cures: the anomalies of a service that have the same target. A person reads causes,
-/// because a stale process that listens on 300 ports is one thing to do.
+/// The anomalies of a service that one action fixes: those that have the same target. A person reads
+/// causes, because a stale process that listens on 300 ports is one thing to do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cause {
     /// A hash of the service, the kind and the target. It stays the same when the exporter is restarted.

@@ -1,4 +1,4 @@
-//! Which services give way where the page would become too long.
+//! Chooses the services whose series are left out where the page would become too long.
 //!
 //! Any local user can start many HAProxys with many ports. Configured services therefore come first,
 //! then those that root started, then those of other users: the first of each user, then the second
@@ -11,7 +11,7 @@ use super::services;
 use crate::judge::verdict::{Origin, ServiceVerdict};
 use crate::policy::Policy;
 
-/// The series that a service has whatever its ports are: no service has more.
+/// The series that every service has, independent of its ports: no service has more.
 const MOST_OF_ONE: usize = 256;
 /// The series that belong to no service: no page has more.
 const MOST_OF_NONE: usize = 128;
@@ -67,7 +67,7 @@ pub fn add_services(page: &mut Families, services: &[ServiceVerdict], limits: Li
     }
 }
 
-/// Whether there is room for the series that a service has whatever its ports are.
+/// Whether there is room for the series that a service has independent of its ports.
 fn fits(page: &mut Families, service: &ServiceVerdict, most: usize) -> bool {
     let left = most.saturating_sub(page.len());
     // Counting them is seldom needed.

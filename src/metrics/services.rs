@@ -22,7 +22,7 @@ const PARTS: [(Role, Generation); 7] = [
     (Role::Daemon, Generation::Starting),
 ];
 
-/// Adds the series that a service has whatever its ports are.
+/// Adds the series that a service has independent of its ports.
 pub fn add(page: &mut Families, service: &ServiceVerdict) {
     add_state(page, service);
     add_processes(page, service);

@@ -45,10 +45,10 @@ pub struct Gaps {
     /// gone or that a port of it is unbound. Ends with a sample of a quiet moment, which is usually
     /// the next attempt.
     pub torn: bool,
-    /// Listeners that are still in the tables and that an HAProxy held which does so no more, while
-    /// no other is known to; each with the processes that held it last. It may have been handed to
-    /// an HAProxy that the search has not reached, or to one that was not recognised as HAProxy; or
-    /// another program has inherited it.
+    /// Listeners that are still in the tables, that an HAProxy held before and holds no more, and that no
+    /// other process is known to hold; each with the processes that held it last. Such a listener may have
+    /// been handed to an HAProxy that the search has not reached, or to one that was not recognised as
+    /// HAProxy; or another program has inherited it.
     ///
     /// Forbids to conclude of a service to which one of those processes belonged that it is down or
     /// gone, or anything about its ports. Other services are not concerned. Lasts while the search
@@ -57,8 +57,8 @@ pub struct Gaps {
     /// One of the lost listeners was not lost in the attempt before: it may have been closed after
     /// the tables were read.
     pub newly_lost: bool,
-    /// Listeners that more processes may hold than are known to, because the search for their
-    /// holders would cost more than its CPU budget.
+    /// Listeners that may have more holders than the known ones, because the search for their holders would
+    /// cost more than its CPU budget.
     ///
     /// Forbids to conclude that a process does not hold such a listener. Where one is held by no
     /// known process it is in [`Gaps::lost`] too, and that is what the judgement asks about. Lasts

@@ -19,8 +19,8 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
 /// The number of characters of a short hash.
 const HASH_CHARACTERS: usize = 6;
 
-/// A short hash of a text, the same in every build: 24 bits of FNV-1a. It tells names apart and
-/// proves nothing: anybody can make two texts with the same one.
+/// A short hash of a text, the same in every build: 24 bits of FNV-1a. It distinguishes names and proves
+/// nothing: any user can make two texts with the same one.
 #[must_use]
 pub fn short_hash(text: &str) -> String {
     let step = |hash: u32, &byte: &u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);

@@ -100,7 +100,7 @@ pub struct Match {
 pub struct Rules {
     /// The listeners that are allowed; `None` allows all, an empty list allows none.
     pub allowed_ports: Option<Vec<AllowedPort>>,
-    /// The numbers that belong to something else, whatever `allowed_ports` says.
+    /// The numbers that belong to something else; `allowed_ports` cannot permit them.
     pub reserved_ports: Vec<ReservedPorts>,
     /// How long a superseded process may keep its listener. Other kinds have the same grace unless
     /// they say otherwise.
@@ -143,7 +143,7 @@ impl Rules {
         })
     }
 
-    /// Why no listener may have this port number, at whatever address; `None` if one may.
+    /// Why no listener may have this port number at any address; `None` if one may.
     #[must_use]
     pub fn refusal_of_number(&self, protocol: Protocol, port: u16) -> Option<Refusal<'_>> {
         self.reservation(protocol, port).or_else(|| {
@@ -335,7 +335,7 @@ mod tests {
             assert_eq!(policy.rules("a").ignores(kind, Some(&at), now), ignored, "{now}");
             let expired: Vec<&Ignore> = policy.expired_ignores(now).collect();
             let expected: &[&Ignore] = if ignored { &[] } else { &[&entry, &own] };
-            assert_eq!(expired, expected, "{now}: the one that b has from defaults stands once");
+            assert_eq!(expired, expected, "{now}: the one that b has from defaults is listed once");
         }
     }
 }

@@ -64,7 +64,7 @@ impl Candidate {
         self.count(Severity::Warning)
     }
 
-    /// Each host name that stands for an address, with that address.
+    /// Each host name that is used in place of an address, with the address that it resolved to.
     pub fn resolved(&self) -> impl Iterator<Item = (&HostName, IpAddr)> {
         let names = self.declared.host_names.iter();
         names.filter_map(|name| Some((name, *self.resolved.get(&name.query)?.as_ref().ok()?)))

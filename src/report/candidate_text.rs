@@ -124,7 +124,7 @@ impl<'a> Sources<'a> {
         if let Some(place) = &finding.place {
             group = group.element(self.snippet(place, AnnotationKind::Primary, &label));
         }
-        if let Some((place, label)) = &finding.context {
+        if let Some((place, label)) = finding.context.as_deref() {
             group = group.element(self.snippet(place, AnnotationKind::Context, &printable(label)));
         }
         for fact in &finding.why {

@@ -100,7 +100,7 @@ fn remedy(advice: &str) -> &str {
     if clause.starts_with("kill ") { clause.split(": ").next().unwrap_or_default() } else { clause }
 }
 
-/// The causes, the worst first, each in at most six lines. A `*` stands before those that are marked.
+/// The causes, the worst first, each in at most six lines. A `*` precedes those that are marked.
 #[must_use]
 pub fn causes(verdict: &Verdict, marks: &Marks<'_>, paint: Paint, width: usize) -> String {
     let mut text = String::new();

@@ -45,7 +45,7 @@ fn ranges(ports: &[BoundPort]) -> Vec<String> {
     ranges.iter().map(|ports| ports.shortened().replacen(" 0.0.0.0 ", " ", 1)).collect()
 }
 
-/// The changes as an object; `null` stands for what is not known.
+/// The changes as an object; `null` means that something is not known.
 pub(super) fn json(changes: &Changes) -> Value {
     let ports = changes.ports.as_ref();
     let list = |ports: &[BoundPort]| ports.iter().map(port).collect::<Vec<_>>();

@@ -32,6 +32,8 @@ mod tests {
         for kind in Kind::ALL {
             let text = runbook(kind.as_str()).unwrap_or_default();
             assert!(text.starts_with(&format!("# {}\n", kind.alert())), "{}", kind.as_str());
+            let page = format!("/?haproxy=HAPROXY&kind={}`", kind.as_str());
+            assert!(text.contains(&page), "{} does not lead to {page}", kind.alert());
         }
         assert!(names().len() > Kind::ALL.len());
         assert!(names().into_iter().all(|name| runbook(name).is_some()));

@@ -19,8 +19,8 @@ const MAX_PIDS: usize = 3;
 /// With more services than this, those that are well take one line each.
 const MOST_IN_FULL: usize = 10;
 
-/// The whole report, in lines of at most `width` characters unless a word is longer. A `*` stands before
-/// the lines that are marked.
+/// The whole report, in lines of at most `width` characters unless a word is longer. A `*` precedes the
+/// lines that are marked.
 #[must_use]
 pub fn table(verdict: &Verdict, marks: &Marks<'_>, paint: Paint, width: usize) -> String {
     let mut text = String::new();

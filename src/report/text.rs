@@ -49,6 +49,10 @@ impl Paint {
 /// direction of writing, or not show at all.
 #[must_use]
 pub fn printable(text: &str) -> String {
+    // Nearly every text is of this sort, and a report may have tens of thousands.
+    if text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        return text.to_owned();
+    }
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         if is_hostile(character) {

@@ -26,7 +26,7 @@ impl CpuBudget {
         self.affords(self.cost_seconds(), share)
     }
 
-    /// The same of work whose cost is known otherwise. The first time is always allowed.
+    /// The same for work whose cost is measured elsewhere. The first time is always allowed.
     #[must_use]
     pub fn affords(&self, cost_seconds: f64, share: f64) -> bool {
         self.last.is_none() || cost_seconds <= self.idle_seconds() * share

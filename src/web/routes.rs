@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::body::Chunks;
 use super::page::{Page, Settings};
 use crate::report::page::filter::Filter;
-use crate::report::page::landing;
+use crate::report::page::{self, landing};
 use crate::report::runbooks;
 
 /// The path that reloads the configuration.
@@ -19,7 +19,7 @@ pub const RELOAD: &str = "/-/reload";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
 const STATE: &str = "/state.json";
-/// Below it are the runbooks, by kind or alert.
+/// The list of the runbooks. Below it is each runbook, by kind or alert.
 const RUNBOOKS: &str = "/runbooks/";
 
 /// The content type of Prometheus' text format.
@@ -43,7 +43,7 @@ pub fn answer<B>(
     let path = request.uri().path();
     let runbook = path.strip_prefix(RUNBOOKS).and_then(runbooks::runbook);
     let known = path == settings.telemetry_path
-        || ["/", STATE, HEALTHY, READY, RELOAD].contains(&path)
+        || ["/", STATE, RUNBOOKS, HEALTHY, READY, RELOAD].contains(&path)
         || runbook.is_some();
     if !known {
         return text(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
@@ -65,6 +65,7 @@ pub fn answer<B>(
     }
     match path {
         "/" => person(settings, page, &Filter::from_query(request.uri().query())),
+        RUNBOOKS => document(page::runbooks::list()),
         HEALTHY => text(StatusCode::OK, "healthy\n"),
         READY => ready(settings, page),
         STATE => match page {
@@ -120,12 +121,16 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
 fn person(settings: &Settings, page: Option<&Page>, filter: &Filter) -> Response<Chunks> {
     let age = page.map(|page| page.rendered.elapsed());
     let late = age.is_some_and(|age| age > settings.late_after());
-    let document = match page {
+    document(match page {
         Some(page) if filter.is_empty() => landing::document(age, late, page.person()),
         Some(page) => landing::document(age, late, &page.filtered(filter)),
         None => landing::document(None, false, &landing::no_content(&settings.telemetry_path)),
-    };
-    let mut response = respond(StatusCode::OK, HTML, [document.into()]);
+    })
+}
+
+/// Responds with HTML that a browser shows, and neither runs nor keeps anything of.
+fn document(html: String) -> Response<Chunks> {
+    let mut response = respond(StatusCode::OK, HTML, [html.into()]);
     let fixed: [(HeaderName, &str); 4] = [
         (CONTENT_SECURITY_POLICY, landing::POLICY),
         (X_FRAME_OPTIONS, "deny"),
@@ -225,6 +230,8 @@ mod tests {
             (Method::POST, "/?haproxy=lb", Some(&fresh), 405),
             (Method::GET, "/state.json", None, 503),
             (Method::GET, "/state.json", Some(&fresh), 200),
+            (Method::GET, "/runbooks/", None, 200),
+            (Method::POST, "/runbooks/", None, 405),
             (Method::GET, "/runbooks/port_blocked", None, 200),
             (Method::GET, "/runbooks/HAProxyDown", None, 200),
             (Method::POST, "/runbooks/HAProxyDown", None, 405),
@@ -249,6 +256,16 @@ mod tests {
         let text = |age| ask(&Method::GET, "/", Some(&page(age))).body().text();
         assert!(text(0).contains("0s ago"), "{}", text(0));
         assert!(text(60).contains("samples have stopped"), "{}", text(60));
+    }
+
+    #[test]
+    fn the_list_of_runbooks_leads_to_each_of_them() {
+        let list = ask(&Method::GET, "/runbooks/", None).body().text();
+        for name in runbooks::names() {
+            assert!(list.contains(&format!("<a href=\"{name}\">")), "{list}");
+            let runbook = ask(&Method::GET, &format!("/runbooks/{name}"), None).body().text();
+            assert!(runbook.starts_with(&format!("# {name}\n")), "{runbook}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where a view of the exporter's differs from which process answered.
+//! Where the picture that the exporter gives differs from the processes that answered.
 
 use crate::actor::Actor;
 use crate::epoch::{Epoch, GRACE};
@@ -101,7 +101,7 @@ fn stale(
     say: &impl Fn(Fault, String),
 ) -> bool {
     let replaced = old.replaced.unwrap_or(f64::INFINITY);
-    // A fresh look cannot tell what drains from what starts while nothing serves.
+    // A first look cannot distinguish what drains from what starts while nothing serves.
     if look.epoch.is_none() && serving.is_none() {
         return false;
     }

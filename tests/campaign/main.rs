@@ -38,7 +38,7 @@ const LONG: Duration = Duration::from_secs(600);
 /// Reloads for each version and mode in a long campaign.
 const ENOUGH: usize = 200;
 
-/// A long campaign goes on until it has them all, for so many times its length at most.
+/// A long campaign goes on until it has them all, for at most this many times its length.
 const MOST_LENGTHS: u32 = 4;
 
 /// The world of a campaign, shared by its threads.

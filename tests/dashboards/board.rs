@@ -72,7 +72,7 @@ impl Board {
         all.filter(|annotation| annotation["builtIn"] != 1).collect()
     }
 
-    /// Every expression of the board with where it stands.
+    /// Every expression of the board, with its place in it.
     pub fn expressions(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for panel in self.panels() {
@@ -88,19 +88,38 @@ impl Board {
             let (selector, _) = label_values(&query);
             found.push((format!("variable {name}"), selector));
         }
+        found.push(("variable runbooks".to_owned(), self.runbooks_query()));
         found
     }
 
-    /// Queries of variables, by name, in the order in which they depend on one another.
+    /// Queries of the variables that a reader of the board sees, by name, in the order in which they depend
+    /// on one another.
     pub fn variable_queries(&self) -> Vec<(String, String)> {
         let queries = self.variables().into_iter().filter(|variable| variable["type"] == "query");
         queries
+            .filter(|variable| variable["name"] != "runbooks")
             .map(|variable| {
                 let query = variable["query"]["query"].as_str().unwrap();
                 assert_eq!(variable["definition"], query, "{}", variable["name"]);
                 (variable["name"].as_str().unwrap().to_owned(), query.to_owned())
             })
             .collect()
+    }
+
+    /// The expression whose answer has the address of an exporter, which serves the runbooks, in its label
+    /// `runbooks`. The variable is hidden: no reader has to choose it.
+    pub fn runbooks_query(&self) -> String {
+        let all = self.variables();
+        let variable = all.into_iter().find(|variable| variable["name"] == "runbooks").unwrap();
+        assert_eq!(variable["hide"], 2);
+        assert_eq!(variable["regex"], "/runbooks=\"([^\"]+)\"/");
+        let query = variable["query"]["query"].as_str().unwrap();
+        assert_eq!(variable["definition"], query);
+        query
+            .strip_prefix("query_result(")
+            .and_then(|rest| rest.strip_suffix(')'))
+            .unwrap()
+            .to_owned()
     }
 
     /// An expression as Grafana sends it: variables by what is chosen, intervals by what the panel

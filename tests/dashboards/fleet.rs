@@ -13,7 +13,7 @@ use crate::support::*;
 pub const HEALTHY: &str = "lb1";
 /// The founding incident: old processes pile up, one of them holds port 59044, and a new service asks for it.
 pub const FOUNDING: &str = "lb2";
-/// A worker that does not hear its signal goes on with a port nobody asks for any more.
+/// A worker that does not receive its signal goes on serving a port that is no longer declared.
 pub const STRANDED: &str = "lb3";
 /// No `HAProxy` here.
 pub const EMPTY: &str = "lb4";
@@ -24,7 +24,7 @@ pub const SILENT: &str = "lb5";
 pub const OLD_PROCESSES: u32 = 7;
 pub const THRESHOLD: u32 = 5;
 
-/// Every fleet here uses the version most distributions had last.
+/// Every fleet here uses the version that most distributions had last.
 const VERSION: Version = Version::V3_0;
 
 /// What is to happen slowly for a picture.

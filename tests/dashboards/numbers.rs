@@ -1,11 +1,11 @@
-//! Every query of the boards on a real Prometheus that scraped the real exporter: where all is well
-//! nothing is missing, and where it is not the numbers say so.
+//! Every query of the boards on a real Prometheus that scraped the real exporter: where all is well nothing
+//! is missing, and where something is wrong the numbers say so.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::answers::{Answers, ask, choice};
-use super::board::{BOARDS, links, mapping, read, root};
+use super::board::{BOARDS, Board, links, mapping, root};
 use super::fleet::{
     EMPTY, FOUNDING, Fleet, HEALTHY, OLD_PROCESSES, Pace, SILENT, STRANDED, THRESHOLD, draw,
     with_fleet,
@@ -166,8 +166,8 @@ fn founding_fleet(fleet: &Answers) {
         && row["severity"] == "3 info"));
 }
 
-/// Somebody who knows nothing of the tool stands before the fleet board: the row names host, port and
-/// holder; one click opens the host, another the runbook.
+/// A person who does not know the tool opens the fleet board: the row names host, port and holder; one
+/// click opens the host, another the runbook.
 fn three_clicks(fleet: &Fleet) {
     let board = ask(fleet, "fleet", &choice(&[]));
     let kind = "port_blocked";
@@ -198,8 +198,16 @@ fn three_clicks(fleet: &Fleet) {
     assert!(!mapping(panel, "First step")[kind].0.is_empty());
 
     let runbook = follow("Runbook", "text");
-    let file = root().join(runbook.split_once("/blob/main/").unwrap().1);
-    assert!(read(&file).contains("## Mitigation"), "{runbook}");
+    let path = runbook.strip_prefix("${runbooks:raw}").unwrap();
+    for name in BOARDS {
+        let found = Board::read(name);
+        let query = found.expand(&found.runbooks_query(), &choice(&[]), &fleet.times());
+        let answer = fleet.prometheus.instant(&query, fleet.times().end);
+        let base = answer[0]["metric"]["runbooks"].as_str().unwrap();
+        let host = base.strip_prefix("http://").and_then(|rest| rest.strip_suffix(":10101"));
+        let page = fleet.prometheus.exporter_answer(host.unwrap(), path);
+        assert!(page.contains("## Mitigation"), "{runbook}: {page}");
+    }
 }
 
 fn founding_host(host: &Answers) {
@@ -212,7 +220,7 @@ fn founding_host(host: &Answers) {
         Some(f64::from(OLD_PROCESSES))
     );
     assert!(host.value("Memory by generation", "A", &[("generation", "stale")]).unwrap() > 0.0);
-    // 59044 is nobody's listener, however much it looks like one.
+    // 59044 is no listener, however much it looks like one.
     let ports = host.series("Listening ports", "A");
     assert!(
         ports
@@ -224,7 +232,7 @@ fn founding_host(host: &Answers) {
     blocked(host);
 }
 
-/// The new service's port, and who has it.
+/// The new service's port, and its holder.
 fn blocked(answers: &Answers) {
     let rows = answers.wrong("port_blocked");
     assert_eq!(rows.len(), 1, "{rows:?}");
@@ -233,7 +241,7 @@ fn blocked(answers: &Answers) {
 }
 
 fn stranded_fleet(fleet: &Answers) {
-    // 8001, which nobody asks for any more, and those it shares with its successor.
+    // 8001, which is no longer declared, and the ports that the worker shares with its successor.
     assert!(fleet.stat("Served by old processes").unwrap() >= 1.0);
     let rows = fleet.wrong("port_stale_listener");
     assert!(

@@ -276,7 +276,7 @@ export function page(dashboard, answers) {
     const body = { stat: () => stat(panel, mine, answers.end), table: () => table(panel, mine, answers.end), 'state-timeline': () => timeline(panel, mine, dashboard, answers), timeseries: () => timeseries(panel, mine, dashboard, answers) }[panel.type] ?? refuse(`panel ${panel.type}`);
     return `<div class="panel" style="left:${x * cell}px;top:${y * GRID.row}px;width:${w * cell - GRID.gap}px;height:${h * GRID.row - GRID.gap}px"><div class="title" data-whole="title">${escape(panel.title)}</div><div class="body">${body()}</div></div>`;
   });
-  const variables = dashboard.templating.list.filter(({ type }) => type === 'query').map(({ name, label, includeAll }) => {
+  const variables = dashboard.templating.list.filter(({ type, hide }) => type === 'query' && hide !== 2).map(({ name, label, includeAll }) => {
     const chosen = answers.choice[name]?.join(' + ') ?? (includeAll ? 'All' : answers.variables[name][0]);
     return `<b>${escape(label)}</b><em>${escape(chosen)}</em>`;
   });

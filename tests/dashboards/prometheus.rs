@@ -18,19 +18,20 @@ const FIRST_PORT: u16 = 20_000;
 
 pub struct Prometheus {
     _running: Running,
-    _doors: Vec<Door>,
+    /// The doors by the instance whose exporter answers behind them.
+    doors: Vec<(String, Door)>,
     bed: Bed,
 }
 
 impl Prometheus {
-    /// Starts it on exporters by instance, and on instances that nobody answers for. With `rules` the
+    /// Starts it on exporters by instance, and on `silent` instances, whose exporter does not answer. The
     /// shipped alerts are evaluated, and fire at once if `hasty`.
     pub fn start(exporters: &[(&str, &Bed)], silent: &[&str], hasty: bool) -> Self {
         let bed = Bed::new();
         let mut doors = Vec::new();
         let mut targets = String::new();
         for (port, (instance, host)) in (FIRST_PORT..).zip(exporters) {
-            doors.push(Door::open(&bed, port, host));
+            doors.push(((*instance).to_owned(), Door::open(&bed, port, host)));
             writeln!(targets, "      - {{targets: ['127.0.0.1:{port}'], labels: {{instance: {instance}, cluster: eu1}}}}").unwrap();
         }
         for instance in silent {
@@ -65,7 +66,7 @@ impl Prometheus {
             .arg(format!("--storage.tsdb.path={}", bed.directory().join("tsdb").display()))
             .arg("--web.listen-address=127.0.0.1:9090");
         let running = bed.start(command, "prometheus.log");
-        let prometheus = Self { _running: running, _doors: doors, bed };
+        let prometheus = Self { _running: running, doors, bed };
         await_true("Prometheus to be ready", || prometheus.get("/-/ready").is_some());
         prometheus
     }
@@ -106,13 +107,27 @@ impl Prometheus {
         json["data"].clone()
     }
 
+    /// What the exporter of an instance answers with status 200.
+    #[track_caller]
+    pub fn exporter_answer(&self, instance: &str, path: &str) -> String {
+        let mut ports = (FIRST_PORT..).zip(&self.doors);
+        let (port, _) = ports.find(|(_, (name, _))| name == instance).unwrap();
+        let (head, body) = self.get_at(port, path).unwrap();
+        assert!(head.contains(" 200 "), "{path}: {head}");
+        body
+    }
+
     fn get(&self, path: &str) -> Option<String> {
         let (head, body) = self.get_any(path)?;
         head.contains(" 200 ").then_some(body)
     }
 
     fn get_any(&self, path: &str) -> Option<(String, String)> {
-        let mut stream = self.bed.inside(|| TcpStream::connect("127.0.0.1:9090")).ok()?;
+        self.get_at(9090, path)
+    }
+
+    fn get_at(&self, port: u16, path: &str) -> Option<(String, String)> {
+        let mut stream = self.bed.inside(|| TcpStream::connect(("127.0.0.1", port))).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
         let mut answer = String::new();

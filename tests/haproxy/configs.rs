@@ -70,7 +70,7 @@ pub fn all_read(page: &Page) -> bool {
     page.is("haproxy_host_unreadable", &[("what", "config")], 0.0)
 }
 
-/// One port deleted from the file and one added, and nobody reloads.
+/// One port is deleted from the file and one is added, without a reload.
 fn not_loaded(version: Version, manner: Manner) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, manner);
@@ -141,7 +141,7 @@ fn undeclared(version: Version) {
     });
 }
 
-/// A frontend disabled at run time: its ports are declared, and nobody listens.
+/// A frontend is disabled at run time: its ports are declared, and no process listens on them.
 fn missing(version: Version) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, Manner::Daemon);

@@ -11,11 +11,11 @@ for_each_version! {
     daemon_in_a_container => daemon_in_a_container;
 }
 
-/// A daemon in a container: its pidfile and its `-sf` have the pids of its own pid namespace, its
-/// files are where only it sees them. An ordinary one on the host has the pid they name.
+/// A daemon in a container: its pidfile and its `-sf` have the pids of its own pid namespace, and only it
+/// sees its files. An ordinary HAProxy on the host has the pid that they name.
 fn daemon_in_a_container(version: Version) {
     let bed = Bed::new();
-    // Pids that a young container has not given yet.
+    // Pids that a young container has not assigned yet.
     bed.shell("echo 500 >/proc/sys/kernel/ns_last_pid");
     let decoy = Service::named(&bed, version, Manner::Daemon, "decoy");
     let same = decoy.configure(WAITING_ROOM).start();
@@ -55,7 +55,7 @@ fn daemon_in_a_container(version: Version) {
         page.sum("haproxy_host_stale_processes", &[("haproxy", "haproxy")]) > 0.0
     });
 
-    // One that nobody told to go, and a pidfile that names another.
+    // A daemon that was not told to stop, and a pidfile that names another one.
     let current = container.shell("cat /run/lb.pid").trim().to_owned();
     container.shell(&format!("exec {binary} -D -p /run/lb.pid -f /run/lb.cfg -sf"));
     exporter.await_page("two that listen", |page| page.anomalies_are(&["port_split"]));
@@ -65,7 +65,7 @@ fn daemon_in_a_container(version: Version) {
     container.write("/run/lb.pid", "1\n");
     exporter.await_page("the mismatch", |page| page.anomalies_are(&["pidfile_mismatch"]));
     container.write("/run/lb.pid", &right);
-    exporter.await_page("its cure", |page| page.anomalies_are(&[]));
+    exporter.await_page("its end", |page| page.anomalies_are(&[]));
     container.write("/run/lb.cfg", &configuration(&[8001]));
     container.shell(&reload);
     exporter.await_page("another reload", |page| {

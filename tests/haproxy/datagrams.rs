@@ -1,4 +1,4 @@
-//! UDP listeners where the kernel chooses ports: declared, they are told from sockets that send.
+//! UDP listeners where the kernel chooses ports: declared ones are distinguished from sockets that send.
 
 use super::configs::{GRACES, SAMPLES_OF_GRACES, anomalous, declared};
 use super::proxies::{ECHO, HTTP_WAITING_ROOM, something_down};
@@ -11,7 +11,7 @@ for_each_version! { [v3_0 V3_0, v3_2 V3_2, v3_4 V3_4]
     quic_in_the_ephemeral_range => quic_in_the_ephemeral_range;
 }
 
-/// The ports UDP listeners hold, on every generation.
+/// The ports that UDP listeners of every generation hold.
 fn udp_ports(page: &Page) -> Vec<String> {
     let udp = [("protocol", "udp")];
     page.all("haproxy_host_port_info", &udp).map(|port| port.label("port").to_owned()).collect()

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::support::{Bed, Service};
 
-/// A pipe a configuration has to read. Dropped, it lets go everybody, now and later.
+/// A pipe that a configuration has to read. When it is dropped, every process that reads it goes on, now
+/// and later.
 pub struct Gate {
     pipe: PathBuf,
     /// What takes the pipe's place.
@@ -36,7 +37,8 @@ frontend slow
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        // Who opened the pipe reads its end when this writer goes; who comes later finds a plain file.
+        // A process that has opened the pipe reads its end when this writer goes; a later one finds a plain
+        // file.
         let writer = fs::File::options().read(true).write(true).open(&self.pipe);
         let _ = fs::rename(&self.values, &self.pipe);
         drop(writer);

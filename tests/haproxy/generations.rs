@@ -143,7 +143,7 @@ fn is_settled(page: &Page, manner: Manner, listeners: Listeners, old: usize) -> 
         && page.all("haproxy_host_port_info", &[]).count() == listeners.tcp + listeners.udp
 }
 
-/// Connections of stale processes, of whatever state a held one can be in: QUIC has none of TCP's.
+/// Connections of stale processes, in any state that a held one can have: QUIC has none of TCP's states.
 fn stale_connections(page: &Page) -> f64 {
     page.sum("haproxy_host_stale_connections", &[("state", "established")])
         + page.sum("haproxy_host_stale_connections", &[("state", "other")])

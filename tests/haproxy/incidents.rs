@@ -1,4 +1,4 @@
-//! Real incidents, replayed. What each one was is told in its issue.
+//! Real incidents, replayed. Each test describes what happened.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -93,8 +93,8 @@ fn cloudpods_22194(version: Version) {
     exporter.await_page("its silence", |page| page.anomalies_are(&[]));
 }
 
-/// A replacement dies while it starts; the one after it replaces the dead one, and nobody ever tells
-/// the first to stop.
+/// A replacement dies while it starts; the next one replaces the dead one, so the first is never told to
+/// stop.
 fn ray_64063(version: Version) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, Manner::DaemonTransfer);
@@ -220,7 +220,7 @@ fn bare_sf(version: Version, manner: Manner, kind: &str) {
     exporter.await_page("its end", |page| page.anomalies_are(&[]) && stale(page) == 0.0);
 }
 
-/// The old one cannot hear its signal and goes on alone with a port nobody asks for any more.
+/// The old process does not receive its signal and goes on alone with a port that is no longer declared.
 fn stranded(version: Version) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, Manner::Daemon);
@@ -250,7 +250,8 @@ fn stranded(version: Version) {
     exporter.await_page("its end", |page| page.anomalies_are(&[]) && stale(page) == 0.0);
 }
 
-/// Somebody is still at the old one's admin socket: it drains, by a unix connection alone.
+/// A client is still connected to the old process's admin socket: the process drains, because of a unix
+/// connection alone.
 fn administrator_stays(version: Version) {
     let bed = Bed::new();
     administrator(&bed, version, |socket| bed.inside(|| UnixStream::connect(socket)));

@@ -106,7 +106,7 @@ fn bound_elsewhere(version: Version, manner: Manner) {
     service.ask("admin.sock", "enable frontend there").unwrap();
     exporter.await_page("their return", |page| page.anomalies_are(&[]));
 
-    // A reload that no longer wants one of them, while the old process is not to be told.
+    // A reload drops one of them, and the old process is kept from hearing of it.
     service.configure(&HERE_AND_THERE.replace("    bind 127.0.0.1:8002 namespace blue\n", ""));
     bed.kill("STOP", old);
     if manner == Manner::Master {
@@ -130,7 +130,7 @@ fn bound_elsewhere(version: Version, manner: Manner) {
     recorder.never("a haproxy down", something_down);
 }
 
-/// In a jail the process sees no names any more; what is near it does.
+/// In a jail the process sees no names any more; the processes near it do.
 #[test]
 fn bound_elsewhere_from_a_jail() {
     let bed = Bed::new();
@@ -200,7 +200,7 @@ fn ephemeral_elsewhere() {
     exporter.await_page("both reserved", |page| page.anomalies_are(&[]));
 }
 
-/// Somebody else has the port there; the same number here is free.
+/// Another program has the port in the other namespace; the same number here is free.
 #[test]
 fn blocked_elsewhere() {
     let bed = Bed::new();
@@ -329,7 +329,7 @@ fn lives_elsewhere(version: Version) {
     await_its_end(&bed);
 }
 
-/// The same without the right to enter: what procfs tells of the namespace, and no more.
+/// The same without the right to enter: what procfs shows of the namespace, and no more.
 #[test]
 fn lives_where_the_exporter_may_not_go() {
     let bed = Bed::new();

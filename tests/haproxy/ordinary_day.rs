@@ -26,7 +26,7 @@ fn rolling_reloads(version: Version) {
     assert_eq!(names.len(), 5, "{}", page.brief());
     assert!(names.contains("pod-1") && names.contains("pod-2"), "{names:?}");
 
-    // From here on they are all up, under these names, whatever is reloaded.
+    // From here on they are all up, under these names, through every reload.
     recorder.never("an anomaly", something_wrong);
     recorder.forget();
     let mut held = Vec::new();
@@ -114,7 +114,7 @@ impl<'b> Pod<'b> {
     }
 }
 
-/// The three modes by their names, and a foreground process that is nobody's generation.
+/// The three modes by their names, and a foreground process that belongs to no other's generations.
 #[test]
 fn modes() {
     let bed = Bed::new();
@@ -167,7 +167,7 @@ fn checks() {
     recorder.never("an anomaly", something_wrong);
 }
 
-/// A haproxy has the name of its unit, and two with equal arguments are told apart by theirs.
+/// A haproxy has the name of its unit, and the units of two with equal arguments distinguish them.
 #[test]
 fn named_after_units() {
     let bed = Bed::new();
@@ -203,7 +203,7 @@ struct Unit<'b> {
 
 impl<'b> Unit<'b> {
     fn new(bed: &'b Bed, stem: &str) -> Self {
-        // The hierarchy is the machine's, not the bed's: a name nobody else has.
+        // The hierarchy is the machine's, not the bed's, so the name must be unique on the machine.
         let name = format!("{stem}-{}", std::process::id());
         let mount = bed.directory().join("cgroup").display().to_string();
         bed.shell(&format!(

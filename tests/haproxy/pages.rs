@@ -9,7 +9,7 @@ use crate::support::*;
 
 const OBSERVED: &str = "haproxy_host_anomalies_observed_total";
 
-/// A counter that appears with its first count cannot be seen to grow: each stands at 0 before.
+/// A counter that appears with its first count cannot be seen to grow: each is at 0 before.
 #[test]
 fn anomalies_are_counted_from_zero() {
     let bed = Bed::new();

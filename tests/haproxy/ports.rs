@@ -117,7 +117,7 @@ fn ephemeral() {
     exporter.await_page("both reserved", |page| page.anomalies_are(&[]));
 }
 
-/// Nobody accepts: the queue fills, and the kernel drops what comes then.
+/// No process accepts: the queue fills, and the kernel drops further connections.
 fn backlog(version: Version) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, Manner::Daemon);

@@ -1,4 +1,4 @@
-//! Processes that should not be there, or not so.
+//! Processes that should not be there, or not in this state.
 
 use std::fs;
 
@@ -34,7 +34,7 @@ fn idle(version: Version) {
     recorder.never("a haproxy down", something_down);
 }
 
-/// Nobody reaps: as in a container whose pid 1 was not written to be one.
+/// No process reaps: as in a container whose pid 1 was not written to be one.
 fn zombies(version: Version) {
     let bed = Bed::without_reaper();
     let service = Service::new(&bed, version, Manner::Daemon);
@@ -86,7 +86,7 @@ fn pidfile(version: Version, manner: Manner) {
     fs::write(service.pidfile(), "1\n").unwrap();
     exporter.await_page("the mismatch", |page| page.anomalies_are(&["pidfile_mismatch"]));
     fs::write(service.pidfile(), right).unwrap();
-    exporter.await_page("its cure", |page| page.anomalies_are(&[]));
+    exporter.await_page("its end", |page| page.anomalies_are(&[]));
     recorder.never("a haproxy down", something_down);
     recorder.never("a stale process", |page| stale(page) > 0.0);
 }

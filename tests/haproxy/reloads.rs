@@ -23,7 +23,7 @@ fn last_successful(page: &Page, value: f64) -> bool {
     page.is("haproxy_host_last_reload_successful", &[], value)
 }
 
-/// The worker of before goes on serving, is never called stale, and a good reload cures it.
+/// The old worker goes on serving and is never called stale, and the next good reload ends the anomaly.
 fn failed_master(version: Version) {
     let bed = Bed::new();
     let service = Service::new(&bed, version, Manner::Master);
@@ -48,7 +48,7 @@ fn failed_master(version: Version) {
     let flow = Flow::held_by(&bed, WAITING_ROOM_ADDRESS, worker);
     service.configure(WAITING_ROOM);
     service.reload();
-    let page = exporter.await_page("the cure", |page| {
+    let page = exporter.await_page("the end of it", |page| {
         page.anomalies_are(&[]) && last_successful(page, 1.0) && page.stale("draining") == 1.0
     });
     assert_eq!(result(&page, "failure"), 1.0, "{}", page.brief());

@@ -56,8 +56,8 @@ fn without_rights() {
     assert!(!report["unreadable"].as_array().unwrap().is_empty(), "{report}");
 }
 
-/// A sandbox that refuses netlink sockets: the tables of procfs have the TCP listeners, while UDP
-/// sockets cannot be told from one another there.
+/// A sandbox that refuses netlink sockets: the tables of procfs have the TCP listeners, while they do not
+/// show which UDP sockets are listeners.
 #[test]
 fn without_netlink() {
     let bed = Bed::new();

@@ -26,7 +26,7 @@ fn found_by_itself(version: Version) {
     for (service, _) in &services {
         service.start();
     }
-    // So many reloads keep the machine busy, and what was told to end takes its time.
+    // So many reloads keep the machine busy, and processes that were told to end take their time.
     let graces = GRACES.replace("stale_grace: 1s", "stale_grace: 5s");
     let exporter = Exporter::configured(&bed, &graces);
     let recorder = exporter.record();
@@ -182,7 +182,7 @@ fn mode_in_the_configuration(version: Version, manner: Manner) {
     fs::write(&pidfile, "1\n").unwrap();
     exporter.await_page("the mismatch", |page| page.anomalies_are(&["pidfile_mismatch"]));
     fs::write(&pidfile, right).unwrap();
-    exporter.await_page("its cure", |page| page.anomalies_are(&[]));
+    exporter.await_page("its end", |page| page.anomalies_are(&[]));
 }
 
 /// What an exporter on the host sees of a haproxy whose files are elsewhere for it.

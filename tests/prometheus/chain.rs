@@ -1,6 +1,6 @@
-//! From the exporter's page to somebody's pager: Prometheus with the shipped rules and scrape
-//! configuration, Alertmanager with the shipped routing, and a receiver that keeps what it was told.
-//! All of it as shipped, but [`FACTOR`] times faster and with receivers that can be read.
+//! From the exporter's page to the pager: Prometheus with the shipped rules and scrape configuration,
+//! Alertmanager with the shipped routing, and a receiver that keeps what was posted to it. All of it as
+//! shipped, but [`FACTOR`] times faster and with receivers that can be read.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,12 +15,12 @@ use serde_json::Value;
 use serde_yaml::Value as Yaml;
 
 use super::faster::faster;
-use super::receiver::{Notification, TEXT, Told, receive};
+use super::receiver::{Notice, Notification, TEXT, receive};
 use super::support::*;
 
 /// What every duration is divided by: 5 minutes are 7.5 seconds.
 pub const FACTOR: u64 = 40;
-/// Longest a notification is waited for: far above the longest wait of a rule and its route.
+/// The longest wait for a notification: far above the longest wait of a rule and its route.
 const PATIENCE: Duration = Duration::from_secs(100);
 /// Where the shipped configuration sends pages; the other receivers are pointed at the same host.
 const WEBHOOK: &str = "127.0.0.1:9099";
@@ -70,7 +70,7 @@ impl Programs {
     }
 }
 
-/// So many chains run at a time: their clocks run faster than a busy machine can follow.
+/// The number of chains that run at a time: their clocks run faster than a busy machine can follow.
 const MOST_CHAINS: usize = 4;
 static RUNNING: Mutex<usize> = Mutex::new(0);
 static ENDED: Condvar = Condvar::new();
@@ -99,7 +99,7 @@ impl Drop for Turn {
 /// Prometheus, Alertmanager and the receiver, in a bed with an exporter.
 pub struct Chain<'b> {
     bed: &'b Bed,
-    told: Arc<Mutex<Vec<Told>>>,
+    notices: Arc<Mutex<Vec<Notice>>>,
     texts: Arc<Mutex<Vec<Notification>>>,
     _receiver: Server,
     prometheus: Running,
@@ -112,12 +112,12 @@ impl<'b> Chain<'b> {
     #[track_caller]
     pub fn start(bed: &'b Bed, programs: &Programs) -> Self {
         let turn = Turn::wait();
-        let told: Arc<Mutex<Vec<Told>>> = Arc::default();
+        let notices: Arc<Mutex<Vec<Notice>>> = Arc::default();
         let texts: Arc<Mutex<Vec<Notification>>> = Arc::default();
         let receiver = Server::start(bed, WEBHOOK, {
-            let (told, texts) = (told.clone(), texts.clone());
+            let (notices, texts) = (notices.clone(), texts.clone());
             move |stream| {
-                receive(stream, &told, &texts);
+                receive(stream, &notices, &texts);
             }
         });
         // The target's name, which the machine need not know.
@@ -126,7 +126,7 @@ impl<'b> Chain<'b> {
         let alertmanager = configure_alertmanager(bed);
         let chain = Self {
             bed,
-            told,
+            notices,
             texts,
             _turn: turn,
             _receiver: receiver,
@@ -152,6 +152,15 @@ impl<'b> Chain<'b> {
         self.texts.lock().unwrap().clone()
     }
 
+    /// The link in a notification opens the runbook of the alert, with no setting made.
+    #[track_caller]
+    pub fn assert_runbook_opens(&self, notification: &Notification, alert: &str) {
+        let link = notification.text.lines().find_map(|line| line.strip_prefix("Runbook: http://"));
+        let (address, path) = link.and_then(|link| link.split_once('/')).unwrap_or_default();
+        let runbook = self.bed.inside(|| get(address, &format!("/{path}"))).unwrap_or_default();
+        assert!(runbook.starts_with(&format!("# {alert}\n")), "{}\n{runbook}", notification.text);
+    }
+
     /// When Prometheus first saw the condition of an alert, in seconds since the epoch, and whether it is
     /// `pending` or `firing`.
     #[track_caller]
@@ -165,20 +174,20 @@ impl<'b> Chain<'b> {
         })
     }
 
-    /// Waits until somebody was told this of an alert of this name.
+    /// Waits until a receiver was notified that an alert of this name has this status.
     #[track_caller]
-    pub fn await_told(&self, status: &str, alert: &str) -> Told {
+    pub fn await_notice(&self, status: &str, alert: &str) -> Notice {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let told = self.told.lock().unwrap().clone();
+            let notices = self.notices.lock().unwrap().clone();
             if let Some(found) =
-                told.iter().find(|told| told.status == status && told.name() == alert)
+                notices.iter().find(|notice| notice.status == status && notice.name() == alert)
             {
                 return found.clone();
             }
             assert!(
                 Instant::now() < deadline,
-                "nobody was told that {alert} is {status}; told:\n{told:#?}\n{}\n{}\n{}",
+                "no receiver was notified that {alert} is {status}; notices:\n{notices:#?}\n{}\n{}\n{}",
                 self.bed.inside(|| get("127.0.0.1:9090", "/api/v1/alerts")).unwrap_or_default(),
                 self.prometheus.log(),
                 self.alertmanager.log()
@@ -187,16 +196,17 @@ impl<'b> Chain<'b> {
         }
     }
 
-    /// This is everything anybody was told since the start, as `receiver status alert`, in any order.
+    /// These are all the notices that receivers got since the start, as `receiver status alert`, in any
+    /// order.
     #[track_caller]
-    pub fn assert_told(&self, wanted: &[&str]) {
-        let told = self.told.lock().unwrap();
-        let found: BTreeSet<String> = told
+    pub fn assert_notices(&self, wanted: &[&str]) {
+        let notices = self.notices.lock().unwrap();
+        let found: BTreeSet<String> = notices
             .iter()
-            .map(|told| format!("{} {} {}", told.receiver, told.status, told.name()))
+            .map(|notice| format!("{} {} {}", notice.receiver, notice.status, notice.name()))
             .collect();
         let found: Vec<&str> = found.iter().map(String::as_str).collect();
-        assert_eq!(found, wanted, "{told:#?}");
+        assert_eq!(found, wanted, "{notices:#?}");
     }
 }
 
@@ -273,7 +283,7 @@ fn configure_alertmanager(bed: &Bed) -> PathBuf {
     fs::copy(shipped("deploy/alertmanager/haproxy.tmpl"), directory.join("haproxy.tmpl")).unwrap();
     let fast = faster(&read(&shipped("deploy/alertmanager/alertmanager.yaml")), FACTOR);
     let text = serde_yaml::to_string(&readable(&yaml(&fast))).unwrap();
-    // Nothing but receivers differs, and of them nothing but where they send.
+    // Only receivers differ, and of them only where they send.
     let (mut left, mut right) = (yaml(&fast), yaml(&text));
     for config in [&mut left, &mut right] {
         for receiver in config["receivers"].as_sequence_mut().unwrap() {

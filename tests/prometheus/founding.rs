@@ -51,12 +51,12 @@ fn one_notification(programs: &Programs) {
     let chain = Chain::start(&bed, programs);
     let (since, _) = chain.await_alert("HAProxyPortBlocked");
     chain.await_alert("HAProxyStaleListener");
-    chain.await_told("firing", "HAProxyPortBlocked");
-    let told = await_some("the text", || chain.texts().first().cloned());
-    let after = Duration::from_secs_f64(told.at - since);
+    chain.await_notice("firing", "HAProxyPortBlocked");
+    let notice = await_some("the text", || chain.texts().first().cloned());
+    let after = Duration::from_secs_f64(notice.at - since);
     assert!((WAIT..WAIT + SLACK).contains(&after), "{after:?} after the first sight");
-    assert_eq!(told.title, "[FIRING 1] HAProxyPortBlocked: lbagent in eu1", "{}", told.text);
-    let shown: Vec<String> = told
+    assert_eq!(notice.title, "[FIRING 1] HAProxyPortBlocked: lbagent in eu1", "{}", notice.text);
+    let shown: Vec<String> = notice
         .text
         .lines()
         .flat_map(|line| haproxy_host_exporter::report::text::wrap(line, COLUMNS))
@@ -68,10 +68,11 @@ fn one_notification(programs: &Programs) {
         "lbagent on localhost declares 1 port that something else holds: tcp 20299 (127.0.0.1) held by haproxy stale.",
         "What is held is not served, and a start or reload now will fail.",
         "`haproxy-host-exporter inspect --haproxy lbagent`",
-        "/alerts/runbooks/HAProxyPortBlocked.md",
+        "Without a browser: haproxy-host-exporter explain HAProxyPortBlocked",
     ] {
-        assert!(told.text.contains(part), "{part:?} is not in\n{}", told.text);
+        assert!(notice.text.contains(part), "{part:?} is not in\n{}", notice.text);
     }
+    chain.assert_runbook_opens(&notice, "HAProxyPortBlocked");
 
     // One command ends all of it: the ports are given back, and the next reload succeeds.
     let place = bed.shell("mktemp -d -p /run reap.XXXXXX");
@@ -89,7 +90,7 @@ fn one_notification(programs: &Programs) {
     assert!(said.contains("tcp 127.0.0.1:20299: can be bound"), "{said}");
     bed.shell(&format!("rm -r {place}"));
     await_true("the reload", || service.try_reload().status.success());
-    chain.await_told("resolved", "HAProxyPortBlocked");
+    chain.await_notice("resolved", "HAProxyPortBlocked");
     let texts =
         await_some("the second text", || Some(chain.texts()).filter(|texts| texts.len() > 1));
     assert_eq!(texts.len(), 2, "{texts:#?}");

@@ -1,5 +1,5 @@
-//! End to end: something happens to a real HAProxy, the right people are told the right thing, they
-//! are told when it is over, and nobody is told anything else.
+//! End to end: something happens to a real HAProxy, and the right receivers are notified of the right alert
+//! and of its end, and of nothing else.
 
 use super::chain::{Chain, Programs};
 use super::support::proxies::{PATIENT_ECHO, WAITING_ROOM};
@@ -14,8 +14,8 @@ fn listener(port: u16) -> String {
     )
 }
 
-/// The exporter's configuration for a service it is told of. The grace is longer than the two seconds
-/// for which a failing reload pauses the listeners of the serving process.
+/// The exporter's configuration for a service that it knows by name. The grace is longer than the two
+/// seconds for which a failing reload pauses the listeners of the serving process.
 fn lbagent(service: &Service<'_>) -> String {
     format!(
         "defaults: {{stale_grace: 4s, thresholds: {{stale_processes: 2}}}}\n\
@@ -33,13 +33,13 @@ macro_rules! with_oldest_and_newest {
 }
 with_oldest_and_newest!(founding, blocked_while_down, stranded, failed_reload, lost_rights);
 
-/// Old processes pile up behind held connections, HAProxy's own connection to a server gets the
-/// number of a mapping that is yet to be made, and the reload that is to make it fails.
+/// Old processes pile up behind held connections, HAProxy's own connection to a server gets the number of a
+/// mapping that is about to be made, and the reload that should make it fails.
 fn founding(programs: &Programs) {
     let bed = Bed::new();
     bed.sysctl("ipv4/ip_local_port_range", "59000 59999");
     bed.sysctl("ipv4/ip_local_reserved_ports", "59044");
-    // The end of a connection is its end: no remains that hold its port for a minute.
+    // A connection that ends leaves no TIME_WAIT behind, which would hold its port for a minute.
     bed.sysctl("ipv4/tcp_max_tw_buckets", "0");
     let _echo = EchoServer::start(&bed, "127.0.0.1:9000");
     let mut service = Service::new(&bed, programs.haproxy, Manner::DaemonTransfer);
@@ -63,39 +63,43 @@ fn founding(programs: &Programs) {
             page.is("haproxy_host_stale_processes", &[("state", "draining")], f64::from(old))
         });
     }
-    chain.assert_told(&[]);
+    chain.assert_notices(&[]);
     let serving = service.serving();
     let flow = scenes::connect_from_59044(&bed, serving, "59000 59999");
     service.configure_with(log, &format!("{echo}{}", listener(59044)));
     assert!(!service.try_reload().status.success(), "the number is taken");
 
-    let told = chain.await_told("firing", "HAProxyPortBlocked");
-    told.assert_labels(&[
+    let notice = chain.await_notice("firing", "HAProxyPortBlocked");
+    notice.assert_labels(&[
         ("severity", "critical"),
         ("haproxy", "lbagent"),
         ("kind", "port_blocked"),
     ]);
-    told.assert_annotations(
+    notice.assert_annotations(
         LBAGENT,
         &[
             "lbagent on localhost declares 1 port that something else holds: tcp 59044 (127.0.0.1) held by haproxy outgoing.",
             "`haproxy-host-exporter inspect --haproxy lbagent`",
         ],
     );
-    let told = chain.await_told("firing", "HAProxyStaleProcessesPilingUp");
-    told.assert_labels(&[("severity", "warning"), ("haproxy", "lbagent")]);
-    told.assert_annotations(
+    let notice = chain.await_notice("firing", "HAProxyStaleProcessesPilingUp");
+    notice.assert_labels(&[("severity", "warning"), ("haproxy", "lbagent")]);
+    notice.assert_annotations(
         LBAGENT,
         &["lbagent on localhost has 4 generations alive; stale processes: 3 draining. Memory goes"],
     );
-    let told = chain.await_told("firing", "HAProxyPortEphemeral");
-    told.assert_labels(&[("severity", "info"), ("haproxy", "lbagent"), ("kind", "port_ephemeral")]);
-    told.assert_annotations(
+    let notice = chain.await_notice("firing", "HAProxyPortEphemeral");
+    notice.assert_labels(&[
+        ("severity", "info"),
+        ("haproxy", "lbagent"),
+        ("kind", "port_ephemeral"),
+    ]);
+    notice.assert_annotations(
         LBAGENT,
         &["1 listening address(es) of lbagent on localhost lie in the ephemeral range (tcp 59044):"],
     );
 
-    // What the messages say to do.
+    // The remedy that the messages advise.
     flow.reset();
     await_true("the connection to end", || bed.connections(serving) == 0);
     bed.sysctl("ipv4/ip_local_reserved_ports", "59044");
@@ -105,9 +109,9 @@ fn founding(programs: &Programs) {
     await_true("the reload", || service.try_reload().status.success());
     drop(held);
     for alert in ["HAProxyPortBlocked", "HAProxyStaleProcessesPilingUp", "HAProxyPortEphemeral"] {
-        chain.await_told("resolved", alert);
+        chain.await_notice("resolved", alert);
     }
-    chain.assert_told(&[
+    chain.assert_notices(&[
         "chat firing HAProxyPortEphemeral",
         "chat resolved HAProxyPortEphemeral",
         "haproxy firing HAProxyPortBlocked",
@@ -135,26 +139,26 @@ fn blocked_while_down(programs: &Programs) {
     let thief = bed.start(command, "socat.log");
     await_true("the port taken", || bed.listens(thief.pid()));
 
-    let told = chain.await_told("firing", "HAProxyPortBlocked");
-    told.assert_labels(&[
+    let notice = chain.await_notice("firing", "HAProxyPortBlocked");
+    notice.assert_labels(&[
         ("severity", "critical"),
         ("haproxy", "lbagent"),
         ("kind", "port_blocked"),
     ]);
-    told.assert_annotations(LBAGENT, &["lbagent on localhost declares 1 port that something else holds: tcp 8001 (127.0.0.1) held by socat."]);
-    let told = chain.await_told("firing", "HAProxyDown");
-    told.assert_labels(&[
+    notice.assert_annotations(LBAGENT, &["lbagent on localhost declares 1 port that something else holds: tcp 8001 (127.0.0.1) held by socat."]);
+    let notice = chain.await_notice("firing", "HAProxyDown");
+    notice.assert_labels(&[
         ("severity", "critical"),
         ("haproxy", "lbagent"),
         ("origin", "configured"),
     ]);
-    told.assert_annotations(LBAGENT, &["lbagent on localhost is down"]);
+    notice.assert_annotations(LBAGENT, &["lbagent on localhost is down"]);
 
     drop(thief);
     service.start();
-    chain.await_told("resolved", "HAProxyPortBlocked");
-    chain.await_told("resolved", "HAProxyDown");
-    chain.assert_told(&[
+    chain.await_notice("resolved", "HAProxyPortBlocked");
+    chain.await_notice("resolved", "HAProxyDown");
+    chain.assert_notices(&[
         "haproxy firing HAProxyDown",
         "haproxy firing HAProxyPortBlocked",
         "haproxy resolved HAProxyDown",
@@ -162,7 +166,7 @@ fn blocked_while_down(programs: &Programs) {
     ]);
 }
 
-/// The old daemon cannot hear that it is to stop and goes on with a port nobody asks for any more.
+/// The old daemon does not receive its signal to stop and goes on with a port that is no longer declared.
 fn stranded(programs: &Programs) {
     let bed = Bed::new();
     let service = Service::new(&bed, programs.haproxy, Manner::Daemon);
@@ -174,13 +178,13 @@ fn stranded(programs: &Programs) {
     service.configure(&listener(8005));
     service.reload();
 
-    let told = chain.await_told("firing", "HAProxyStaleListener");
-    told.assert_labels(&[
+    let notice = chain.await_notice("firing", "HAProxyStaleListener");
+    notice.assert_labels(&[
         ("severity", "critical"),
         ("haproxy", "lbagent"),
         ("kind", "port_stale_listener"),
     ]);
-    told.assert_annotations(
+    notice.assert_annotations(
         LBAGENT,
         &[
             "a stale process of lbagent on localhost still listens on 1 port: tcp 8001 (127.0.0.1).",
@@ -188,11 +192,11 @@ fn stranded(programs: &Programs) {
             "`kill -USR1 PID`",
         ],
     );
-    chain.assert_told(&["haproxy firing HAProxyStaleListener"]);
+    chain.assert_notices(&["haproxy firing HAProxyStaleListener"]);
 
     bed.kill("CONT", old);
-    chain.await_told("resolved", "HAProxyStaleListener");
-    chain.assert_told(&[
+    chain.await_notice("resolved", "HAProxyStaleListener");
+    chain.assert_notices(&[
         "haproxy firing HAProxyStaleListener",
         "haproxy resolved HAProxyStaleListener",
     ]);
@@ -209,13 +213,13 @@ fn failed_reload(programs: &Programs) {
     service.configure("\nlisten broken\n    nonsense here\n");
     service.signal_reload();
 
-    let told = chain.await_told("firing", "HAProxyReloadFailed");
-    told.assert_labels(&[
+    let notice = chain.await_notice("firing", "HAProxyReloadFailed");
+    notice.assert_labels(&[
         ("severity", "warning"),
         ("haproxy", "lbagent"),
         ("kind", "reload_failed"),
     ]);
-    told.assert_annotations(
+    notice.assert_annotations(
         LBAGENT,
         &[
             "The last reload of lbagent on localhost did not land: the previous configuration still serves",
@@ -223,12 +227,12 @@ fn failed_reload(programs: &Programs) {
         ],
     );
     assert!(bed.listens(worker), "the old worker goes on");
-    chain.assert_told(&["mail firing HAProxyReloadFailed"]);
+    chain.assert_notices(&["mail firing HAProxyReloadFailed"]);
 
     service.configure(WAITING_ROOM);
     service.reload();
-    chain.await_told("resolved", "HAProxyReloadFailed");
-    chain.assert_told(&["mail firing HAProxyReloadFailed", "mail resolved HAProxyReloadFailed"]);
+    chain.await_notice("resolved", "HAProxyReloadFailed");
+    chain.assert_notices(&["mail firing HAProxyReloadFailed", "mail resolved HAProxyReloadFailed"]);
 }
 
 /// An exporter that comes back from a restart without its rights sees too little, and says so.
@@ -239,13 +243,13 @@ fn lost_rights(programs: &Programs) {
     let config = lbagent(&service);
     let exporter = Exporter::configured(&bed, &config);
     let chain = Chain::start(&bed, programs);
-    chain.assert_told(&[]);
+    chain.assert_notices(&[]);
 
     drop(exporter);
     let exporter = Exporter::launched(&bed, Exporter::as_nobody(&bed), &config);
-    let told = chain.await_told("firing", "HAProxyHostExporterBlind");
-    told.assert_labels(&[("severity", "warning")]);
-    told.assert_annotations(
+    let notice = chain.await_notice("firing", "HAProxyHostExporterBlind");
+    notice.assert_labels(&[("severity", "warning")]);
+    notice.assert_annotations(
         HOST,
         &[
             "The exporter on localhost sees too little.",
@@ -253,12 +257,12 @@ fn lost_rights(programs: &Programs) {
             "cap_dac_read_search and cap_sys_ptrace",
         ],
     );
-    chain.assert_told(&["mail firing HAProxyHostExporterBlind"]);
+    chain.assert_notices(&["mail firing HAProxyHostExporterBlind"]);
 
     drop(exporter);
     let _exporter = Exporter::configured(&bed, &config);
-    chain.await_told("resolved", "HAProxyHostExporterBlind");
-    chain.assert_told(&[
+    chain.await_notice("resolved", "HAProxyHostExporterBlind");
+    chain.assert_notices(&[
         "mail firing HAProxyHostExporterBlind",
         "mail resolved HAProxyHostExporterBlind",
     ]);

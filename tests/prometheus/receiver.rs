@@ -8,15 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::chain::shipped;
-
-/// What the path begins with to which the shipped texts are posted.
+/// The beginning of the paths to which the shipped texts are posted.
 pub const TEXT: &str = "text/";
 
-/// One alert as somebody was told of it.
+/// One alert of a notification, as a receiver got it.
 #[derive(Debug, Clone)]
-pub struct Told {
-    /// Which receiver was told.
+pub struct Notice {
+    /// The name of the receiver.
     pub receiver: String,
     /// `firing` or `resolved`.
     pub status: String,
@@ -27,7 +25,7 @@ pub struct Told {
 /// One notification as a person reads it.
 #[derive(Debug, Clone)]
 pub struct Notification {
-    /// Which receiver was told.
+    /// The name of the receiver.
     pub receiver: String,
     /// When it came, in seconds since the epoch.
     pub at: f64,
@@ -43,7 +41,7 @@ impl Notification {
     }
 }
 
-impl Told {
+impl Notice {
     pub fn name(&self) -> &str {
         &self.labels["alertname"]
     }
@@ -80,9 +78,7 @@ impl Told {
         let name = self.name();
         let names: Vec<&str> = self.annotations.keys().map(String::as_str).collect();
         assert_eq!(names, ["dashboard_url", "description", "runbook_url", "summary"], "{name}");
-        let runbook = format!("alerts/runbooks/{name}.md");
-        assert!(self.annotations["runbook_url"].ends_with(&runbook), "{name}");
-        assert!(shipped(&runbook).exists(), "{runbook}");
+        assert_eq!(self.annotations["runbook_url"], format!("/runbooks/{name}"));
         assert_eq!(self.annotations["dashboard_url"], dashboard, "{name}");
         for text in self.annotations.values() {
             for leftover in ["{{", "<no value>", "<error", "%!"] {
@@ -100,7 +96,7 @@ impl Told {
 /// shipped text.
 pub fn receive(
     stream: TcpStream,
-    told: &Mutex<Vec<Told>>,
+    notices: &Mutex<Vec<Notice>>,
     texts: &Mutex<Vec<Notification>>,
 ) -> Option<()> {
     let mut reader = BufReader::new(stream);
@@ -126,10 +122,10 @@ pub fn receive(
     if let Some(receiver) = receiver.strip_prefix(TEXT) {
         texts.lock().unwrap().push(Notification::from(receiver, &json));
     } else {
-        let alerts = json["alerts"].as_array()?.iter().map(|alert| Told::from(&receiver, alert));
-        told.lock().unwrap().extend(alerts);
+        let alerts = json["alerts"].as_array()?.iter().map(|alert| Notice::from(&receiver, alert));
+        notices.lock().unwrap().extend(alerts);
     }
-    // A chat that does not say ok is told again.
+    // A chat that does not answer ok gets the notification again.
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
     reader.get_mut().write_all(answer).ok()
 }

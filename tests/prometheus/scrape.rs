@@ -11,7 +11,7 @@ use serde_json::Value;
 const LISTENER: &str =
     "listen one\n    mode tcp\n    bind 127.0.0.1:8001\n    server nobody 127.0.0.1:9\n";
 
-/// `promtool check metrics` has nothing to say, whatever the page shows.
+/// `promtool check metrics` finds nothing wrong with any page.
 #[track_caller]
 fn assert_clean(bed: &Bed, exporter: &Exporter<'_>) {
     let body = exporter.get("/metrics").unwrap().body;
@@ -54,7 +54,7 @@ fn promtool_accepts_the_page() {
     // And when all are gone.
     bed.kill("KILL", service.master());
     bed.kill("KILL", other.serving());
-    exporter.await_page("nobody", |page| page.sum("haproxy_host_up", &[]) < 1.0);
+    exporter.await_page("no service", |page| page.sum("haproxy_host_up", &[]) < 1.0);
     assert_clean(&bed, &exporter);
 }
 

@@ -1,4 +1,4 @@
-//! A host with the paths that people use, whatever the test's directory is called.
+//! A host with the paths that people use, independent of the name of the test's directory.
 
 use super::sample;
 use super::support::{Bed, Manner, Service, Version};

@@ -87,35 +87,24 @@ fn notifications_are_enough_to_act_on() {
         serde_json::json!({
         "status": status, "startsAt": "2026-11-22T03:04:05Z",
         "labels": {"alertname": "HAProxyPortBlocked", "severity": "critical", "instance": "lb1", "haproxy": "lbagent", "port": port},
-        "annotations": {"summary": "A summary.", "description": "A description.", "runbook_url": "https://runbook.invalid/HAProxyPortBlocked.md",
+        "annotations": {"summary": "A summary.", "description": "A description.", "runbook_url": "/runbooks/HAProxyPortBlocked",
                         "dashboard_url": "/d/haproxy-host-host?var-instance=lb1"}})
     };
     let mut firing: Vec<_> = (0..12).map(|port| alert(&port.to_string(), "firing")).collect();
     firing.push(alert("443", "resolved"));
     let data = serde_json::json!({"status": "firing", "alerts": firing, "externalURL": "http://alertmanager.invalid",
         "groupLabels": {"haproxy": "lbagent", "cluster": "eu1"}, "commonLabels": {"alertname": "HAProxyPortBlocked"}});
-    let path = root().join("target/notification.json");
-    fs::create_dir_all(path.parent().expect("target")).expect("target");
-    fs::write(&path, data.to_string()).expect("notification.json");
     for amtool in versions_of("amtool", "alertmanager") {
-        let render = |template: &str| {
-            run(Command::new(&amtool).args([
-                "template",
-                "render",
-                "--template.glob=deploy/alertmanager/haproxy.tmpl",
-                &format!("--template.data={}", path.display()),
-                &format!("--template.text={{{{ template \"{template}\" . }}}}"),
-            ]))
-        };
         assert_eq!(
-            render("haproxy.subject").trim(),
+            render(&amtool, &data, "{{ template \"haproxy.subject\" . }}"),
             "[FIRING 12] HAProxyPortBlocked: lbagent in eu1"
         );
-        let text = render("haproxy.text");
+        let text = render(&amtool, &data, "{{ template \"haproxy.text\" . }}");
         for wanted in [
             "CRITICAL HAProxyPortBlocked, since 2026-11-22 03:04:05 UTC",
             "A description.",
-            "Runbook: https://runbook.invalid/HAProxyPortBlocked.md",
+            "Runbook: http://lb1:10101/runbooks/HAProxyPortBlocked",
+            "Without a browser: haproxy-host-exporter explain HAProxyPortBlocked",
             "Dashboard: https://grafana.example.com/d/haproxy-host-host?var-instance=lb1",
             "… and more: 12 in all, http://alertmanager.invalid",
             "RESOLVED HAProxyPortBlocked on lb1, lbagent, port 443",
@@ -124,4 +113,51 @@ fn notifications_are_enough_to_act_on() {
         }
         assert_eq!(text.matches("CRITICAL").count(), 10, "{text}");
     }
+}
+
+/// The link to the runbook by the labels of an alert.
+#[test]
+fn runbooks_are_on_the_host_of_the_alert() {
+    let table = [
+        ("HAProxyDown", "lb1", "http://lb1:10101"),
+        ("HAProxyDown", "lb1.example.com:20101", "http://lb1.example.com:20101"),
+        ("HAProxyDown", "192.0.2.1", "http://192.0.2.1:10101"),
+        ("HAProxyDown", "2001:db8::3", "http://[2001:db8::3]:10101"),
+        ("HAProxyDown", "[2001:db8::3]:20101", "http://[2001:db8::3]:20101"),
+        // No exporter that answers is known.
+        ("HAProxyHostExporterAbsent", "", "http://HOST:10101"),
+        ("HAProxyHostExporterDown", "lb1", "http://HOST:10101"),
+    ];
+    for amtool in versions_of("amtool", "alertmanager") {
+        for (name, instance, base) in table {
+            let labels = match instance {
+                "" => serde_json::json!({"alertname": name}),
+                _ => serde_json::json!({"alertname": name, "instance": instance}),
+            };
+            let annotations = serde_json::json!({"runbook_url": format!("/runbooks/{name}")});
+            let data = serde_json::json!({"status": "firing", "alerts": [{"status": "firing", "labels": labels, "annotations": annotations}]});
+            assert_eq!(
+                render(&amtool, &data, "{{ template \"haproxy.runbook\" (index .Alerts 0) }}"),
+                format!("{base}/runbooks/{name}"),
+                "{name} {instance}"
+            );
+        }
+    }
+}
+
+/// The text that the shipped templates make of a notification.
+fn render(amtool: &Path, data: &serde_json::Value, template: &str) -> String {
+    // Each thread of the tests has a file of its own.
+    let name = format!("target/notification-{:?}.json", std::thread::current().id());
+    let path = root().join(name);
+    fs::create_dir_all(path.parent().expect("target")).expect("target");
+    fs::write(&path, data.to_string()).expect("notification.json");
+    let text = run(Command::new(amtool).args([
+        "template",
+        "render",
+        "--template.glob=deploy/alertmanager/haproxy.tmpl",
+        &format!("--template.data={}", path.display()),
+        &format!("--template.text={template}"),
+    ]));
+    text.trim().to_owned()
 }

@@ -1,4 +1,4 @@
-//! No name in one that is missing in another: alerts, tests, runbooks, kinds, metrics, links.
+//! Every name that one of these uses exists in the others: alerts, tests, runbooks, kinds, metrics, links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,7 +21,7 @@ const KINDS_WITHOUT_ALERT: [(&str, &str); 0] = [];
 const RUNBOOK_SECTIONS: [&str; 5] =
     ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation", "## False alarms"];
 
-/// What the rules may rest on is what the code exports, and nobody renames it unnoticed.
+/// The rules may rely on exactly what the code exports, so that no rename goes unnoticed.
 #[test]
 fn the_golden_catalogue_is_the_code_s() {
     let golden = golden();
@@ -194,7 +194,7 @@ fn rules_name_only_metrics_labels_and_kinds_that_exist() {
                 }
             }
         }
-        // Whatever is selected is ours or one of the two known others.
+        // Every selector is of our metrics or of one of the two others.
         for (at, _) in expr.match_indices(['{', '[']) {
             let before = &expr[..at];
             let metric = before
@@ -211,8 +211,8 @@ fn rules_name_only_metrics_labels_and_kinds_that_exist() {
     }
 }
 
-/// `HAProxyHostExporterDown` must fire, and Alertmanager hear of it, before an alert whose series
-/// died with the exporter stops: else somebody is told that a blocked port is cured.
+/// `HAProxyHostExporterDown` must fire, and Alertmanager receive it, before an alert ends whose series died
+/// with the exporter: otherwise a notification says that a blocked port is resolved.
 #[test]
 fn alerts_outlive_their_exporter() {
     let alerts = alerts();

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::{files, root, run};
 
-/// Says it past the test harness, which keeps the output of a test that passes to itself.
+/// Writes past the test harness, which hides the output of a test that passes.
 fn skipped(what: &str) {
     let _ = writeln!(std::io::stderr(), "shipped: SKIPPED: {what}");
 }

@@ -1,5 +1,5 @@
-//! A bed: pid, mount, network, ipc and uts namespaces of its own for one test. Ports, pids and
-//! sysctls of one test are nobody else's, and whatever runs in it dies with it.
+//! A bed: pid, mount, network, ipc and uts namespaces of its own for one test. No other test shares its
+//! ports, pids and sysctls, and every process in it dies with it.
 //!
 //! Shared memory is its own, too: 2.8 and 3.0 keep the log of their start in a file of `/dev/shm`
 //! named by their pid, and one that meets the file of another bed ends by SIGSEGV.
@@ -36,7 +36,7 @@ impl Bed {
         Self::with_init(&[tool("tini"), "--", "sleep", "infinity"])
     }
 
-    /// A bed whose pid 1, a program named `sleep`, reaps nobody, as in many containers.
+    /// A bed whose pid 1, a program named `sleep`, reaps no process, as in many containers.
     pub fn without_reaper() -> Self {
         Self::with_init(&["sleep", "infinity"])
     }
@@ -385,7 +385,7 @@ fn only_child(parent: &Child) -> i32 {
 fn only_child_of(parent: u32) -> i32 {
     await_some("a process in the bed", || {
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
-        // Gone already: nobody will ask for its pid, only for its exit status.
+        // It has ended already: its pid is not needed any more, only its exit status.
         let exited = fs::read_to_string(format!("/proc/{parent}/stat"))
             .is_ok_and(|stat| stat.contains(") Z "));
         numbers(&children).first().copied().or(exited.then_some(0))

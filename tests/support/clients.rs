@@ -24,7 +24,7 @@ impl Flow {
         flow
     }
 
-    /// Connects, which the kernel completes before anybody accepts.
+    /// Connects, which the kernel completes before any process accepts.
     #[track_caller]
     pub fn open(bed: &Bed, address: &str) -> Self {
         let stream = bed.inside(|| await_some(address, || TcpStream::connect(address).ok()));
@@ -68,7 +68,7 @@ impl Flow {
     }
 }
 
-/// Gives back what it gets.
+/// Sends back what it receives.
 pub struct EchoServer(Server);
 
 impl EchoServer {
@@ -165,7 +165,7 @@ impl QuicFlow {
 
 impl Drop for QuicFlow {
     fn drop(&mut self) {
-        // The end of its input tells it to close the connection.
+        // At the end of its input it closes the connection.
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }

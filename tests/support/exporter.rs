@@ -78,7 +78,8 @@ impl<'b> Exporter<'b> {
         exporter
     }
 
-    /// A command for it as a user who may do nothing. Copied, for the build may lie where he cannot go.
+    /// A command that runs it as a user without rights. The binary is copied, because the build may lie
+    /// where that user cannot go.
     pub fn as_nobody(bed: &Bed) -> Command {
         let binary = bed.directory().join("exporter");
         if !binary.exists() {

@@ -62,7 +62,7 @@ pub struct Service<'b> {
     pub mode: Option<&'static str>,
     /// How its command line names the pidfile and the configuration.
     pub arguments: Vec<String>,
-    /// What stands before the binary, such as a wrapper that blocks a signal.
+    /// The words before the binary, such as a wrapper that blocks a signal.
     pub wrapper: Vec<String>,
 }
 
@@ -160,7 +160,8 @@ impl<'b> Service<'b> {
         if self.manner == Manner::Master {
             let old = self.bed.children(self.master());
             self.signal_reload();
-            // From 3.1 on the new worker is listed before it serves: the old ones' listeners tell.
+            // From 3.1 on the new worker is listed before it serves, so the listeners of the old ones show
+            // when it does.
             return await_some("the reload's worker", || {
                 let new = self.worker_in_charge().filter(|pid| !old.contains(pid))?;
                 let taken_over = !old.iter().any(|&pid| self.bed.listens(pid));
@@ -192,7 +193,7 @@ impl<'b> Service<'b> {
         if self.manner == Manner::DaemonTransfer && self.path("admin.sock").exists() {
             command.arg("-x").arg(self.path("admin.sock"));
         }
-        // A daemon keeps its standard error for a while: a file, so that nobody waits on a pipe.
+        // A daemon keeps its standard error open for a while: a file, so that no reader waits on a pipe.
         let log = self.path("launch.log");
         let file = fs::File::create(&log).unwrap();
         let status = command.stdout(Stdio::null()).stderr(file).status().unwrap();
@@ -234,7 +235,7 @@ impl<'b> Service<'b> {
     /// The worker without a reload behind it, as the master itself says.
     pub fn worker_in_charge(&self) -> Option<i32> {
         if self.mode.is_none() {
-            // Nobody to ask: the youngest that listens.
+            // No master that could be asked: the youngest process that listens.
             let mut workers = self.bed.children(self.daemon()?).into_iter().rev();
             return workers.find(|&worker| self.bed.listens(worker));
         }
@@ -256,11 +257,11 @@ impl<'b> Service<'b> {
     }
 }
 
-/// Asks a socket of `HAProxy` a question; `None` while nobody answers.
+/// Asks a socket of `HAProxy` a question; `None` if there is no answer.
 pub fn ask(socket: &Path, question: &str) -> Option<String> {
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-    // A master keeps the connection until it is told to quit.
+    // A master keeps the connection open until it gets `quit`.
     stream.write_all(format!("{question}\nquit\n").as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

@@ -1,4 +1,4 @@
-//! What the tests stand on: a world of its own for each test, the real `HAProxy`s to run in it, the
+//! The foundation of the tests: a world of its own for each test, the real `HAProxy`s to run in it, the
 //! exporter, and its page read strictly.
 #![allow(dead_code, unused_imports, unused_macros)] // each test crate uses its own part of it
 
@@ -33,7 +33,7 @@ pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
     assert!(status.success(), "{} cannot be copied", from.as_ref().display());
 }
 
-/// Longest a condition is waited for. Far above what any of them takes, on a busy machine too.
+/// The longest wait for a condition: far above what any of them takes, on a busy machine too.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Polls `condition` until it gives a value.

@@ -66,7 +66,7 @@ pub fn stale(page: &Page) -> f64 {
     page.sum("haproxy_host_stale_processes", &[]) - page.stale("zombie")
 }
 
-/// Does any anomaly stand on the page?
+/// Does the page show any anomaly?
 pub fn something_wrong(page: &Page) -> bool {
     !page.anomalies().is_empty()
 }

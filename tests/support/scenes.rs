@@ -30,7 +30,7 @@ pub fn lose_a_connection(bed: &Bed, service: &Service<'_>) -> Flow {
     flow
 }
 
-/// Reloads twice in a bed whose pid 1 reaps nobody.
+/// Reloads twice in a bed whose pid 1 reaps no process.
 pub fn leave_two_zombies(bed: &Bed, service: &Service<'_>) {
     for which in ["a first zombie", "a second zombie"] {
         let old = service.serving();

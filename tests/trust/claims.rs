@@ -165,7 +165,7 @@ fn with_an_inherited_listener(bed: &Bed, user: &OtherUser<'_>, port: u16) -> Com
          made.listen()\nos.dup2(made.fileno(), 9)\nos.execvp(sys.argv[1], sys.argv[1:])\n"
     );
     let haproxy = user.haproxy(&[]);
-    // What stands after nsenter's own arguments.
+    // The words after nsenter's own arguments.
     let words = haproxy.get_args().skip_while(|word| *word != "--").skip(1);
     let mut command = bed.command("/usr/bin/python3");
     command.args(["-c", &hand_on]).args(words).args(["-db", "-f"]).arg(config);

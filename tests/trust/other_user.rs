@@ -25,7 +25,7 @@ listen own
 ";
 
 /// What a copy of Python runs before it looks at its command line: it listens on as many ports as its
-/// environment says, and waits, whatever its arguments are.
+/// environment says, and waits, for any arguments.
 const WAITS: &str = "
 import os, signal, socket
 made = [socket.create_server(('127.0.0.1', 0)) for _ in range(int(os.environ.get('LISTEN', 0)))]

@@ -95,7 +95,7 @@ impl Marks {
 /// directory `place`, and what its arguments are there.
 struct Way {
     name: &'static str,
-    /// What stands there while HAProxy starts.
+    /// What is in its place while HAProxy starts.
     before: fn(&OtherUser<'_>, &str, u16),
     arguments: fn(&Path) -> Vec<String>,
     /// What the user does then, as a shell's lines; `$store` and `$place` are set.

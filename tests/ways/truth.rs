@@ -43,7 +43,7 @@ pub struct ServiceTruth {
     pub name: Option<String>,
     /// The process that answers now.
     pub serving: Option<i32>,
-    /// It was told to stop and answers no more.
+    /// It was told to stop and does not answer any more.
     pub down: bool,
     /// Masters that live: of the process that answers, or only of earlier ones (false).
     pub masters: BTreeMap<i32, bool>,

@@ -36,7 +36,9 @@ pub fn port(options: &Options, arguments: &Check, ports: &str) -> Result<Answer,
         CheckOutput::Json => report::json(&allocation).map_err(std::io::Error::from)?,
         CheckOutput::Text => report::text(&allocation),
     };
-    Ok(Answer { text, notes: surveyed.notes, code })
+    let notes = surveyed.notes.clone();
+    target::leave((surveyed, allocation));
+    Ok(Answer { text, notes, code })
 }
 
 /// Finds the numbers of `--free`.
@@ -57,7 +59,7 @@ pub fn free(options: &Options, arguments: &Check, count: u16) -> Result<Answer, 
     let found = allocation::first_free(&allocation.answers, usize::from(count));
     let found = if blind { Vec::new() } else { found };
     allocation.answers.retain(|answer| found.binary_search(&answer.port).is_ok());
-    let mut notes = surveyed.notes;
+    let mut notes = surveyed.notes.clone();
     notes.extend(missing(found.len(), count, blind));
     if arguments.output == CheckOutput::Text {
         notes.extend(allocation.unseen.iter().map(unread_line));
@@ -71,6 +73,7 @@ pub fn free(options: &Options, arguments: &Check, count: u16) -> Result<Answer, 
         CheckOutput::Json => report::json(&allocation).map_err(std::io::Error::from)?,
         CheckOutput::Text => report::numbers(&found),
     };
+    target::leave((surveyed, allocation));
     Ok(Answer { text, notes, code })
 }
 
@@ -116,7 +119,7 @@ struct Surveyed {
 
 impl Surveyed {
     fn of(options: &Options, arguments: &Check, wanted: &Wanted) -> Result<Surveyed, Error> {
-        let (policy, host, _) = target::look(options, arguments.haproxy.as_deref())?;
+        let (policy, host, verdict) = target::look(options, arguments.haproxy.as_deref())?;
         let haproxy = arguments.haproxy.as_deref();
         let rules = haproxy.map_or(&policy.defaults, |name| policy.rules(name)).clone();
         let target = Target {
@@ -139,6 +142,7 @@ impl Surveyed {
         let claims = Claims::of(&host, &policy, haproxy);
         unseen.extend(claims.unseen(&host));
         let notes = claims.notes.clone();
+        target::leave((host, verdict));
         Ok(Surveyed { rules, facts, claims, unseen, notes })
     }
 

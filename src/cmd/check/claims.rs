@@ -79,8 +79,8 @@ impl Claims {
             Some(_) => None,
         };
         match missing {
-            // Root sees what there is to see. What another user hides or leaves open must not make
-            // every port look doubtful.
+            // Root sees everything that there is to see, so the user has hidden it or left it open. That
+            // must not make every port look doubtful.
             Some(reason) if !trusted && rustix::process::geteuid().is_root() => {
                 self.notes.push(format!("what {subject} declares does not count: {reason}"));
             }
@@ -157,8 +157,8 @@ impl Declaring {
     }
 }
 
-/// A file is missing in the reading. An error in a file that was read is none: HAProxy would not start
-/// with it, and the other lines still show what is meant.
+/// A file is missing from the reading. An error in a file that was read does not count: HAProxy would not
+/// start with it, and the other lines still show what is meant.
 fn is_partial(configuration: &Configuration) -> bool {
     !configuration.complete && configuration.declared.errors.is_empty()
 }

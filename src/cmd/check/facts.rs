@@ -196,7 +196,7 @@ impl Owners {
     }
 
     fn of(&self, socket: &PortUse) -> Owner {
-        let Some(inode) = socket.inode else { return Owner::Nobody };
+        let Some(inode) = socket.inode else { return Owner::NoProcess };
         if let Some(owner) = self.known.get(&inode) {
             return owner.clone();
         }

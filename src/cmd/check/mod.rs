@@ -41,22 +41,22 @@ use crate::report::candidate_text;
 use crate::sample::files::config_files;
 use crate::sample::files::problem::Problem;
 
-/// Of the time that the whole check may take, all runs of HAProxy together end within so much: what
-/// still ran when this process ends would stay behind.
+/// All runs of HAProxy together must end within this share of the time that the whole check may take: a run
+/// that has not ended when this process exits would stay behind.
 const SHARE: f64 = 0.8;
 
-/// Answers within `--timeout`, or says that it could not.
-pub fn run(options: &Options, arguments: &Check) -> Result<u8, Error> {
-    let (options, owned) = (options.clone(), arguments.clone());
-    let answered = deadline::within(arguments.timeout, move || judged(&options, &owned));
-    let Some(answer) = answered.transpose()? else {
+/// Answers within `--timeout`, or says that it could not and ends the process by `exit`.
+pub fn run(options: &Options, arguments: &Check, exit: fn(u8) -> !) -> Result<u8, Error> {
+    let limit = arguments.timeout;
+    let late = move || {
         eprintln!(
             "haproxy-host-exporter: not finished after {}, so nothing is known; give it more time \
              with --timeout",
-            humantime::format_duration(arguments.timeout)
+            humantime::format_duration(limit)
         );
-        return Ok(BLIND);
+        exit(BLIND)
     };
+    let answer = deadline::within(limit, late, || judged(options, arguments))?;
     std::io::stdout().write_all(answer.text.as_bytes())?;
     for note in &answer.notes {
         eprintln!("haproxy-host-exporter: {note}");
@@ -113,7 +113,7 @@ fn configurations(options: &Options, arguments: &Check) -> Result<Answer, Error>
     Ok(Answer { text, notes: targets.unseen.iter().map(unread_line).collect(), code })
 }
 
-/// Makes errors of the warnings, except where a missing right is the reason: more rights might show that
+/// Turns warnings into errors, except where a missing right is the reason: more rights might show that
 /// nothing is wrong, so that the answer is "could not see enough".
 fn raise(candidate: &mut Candidate) {
     let blind = candidate.is_blind();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::Access;
 use rustix::io::Errno;
 
-use super::changeable::changeable;
+use super::changeable::{REMEDY, changeable};
 use super::host::{Host, LiveService};
 use super::scripts;
 use super::target::Target;
@@ -24,15 +24,15 @@ use crate::haproxy::messages::{self, Level};
 use crate::haproxy::versions::{self, branch::Branch};
 use crate::model::{Process, Unreadable, What};
 use crate::report::candidate::Asked;
-use crate::sample::on_demand::executable::{Executable, Job, Outcome, RunError};
+use crate::sample::on_demand::executable::{Executable, Job, Outcome, RunError, Unusable};
 use crate::sample::on_demand::executables::{self, OnDisk};
 use crate::sample::paths::access::Reader;
 
-/// Variables that change what the loader, the C library or OpenSSL do begin like this.
+/// Beginnings of the names of variables that change what the loader, the C library or OpenSSL does.
 const UNSAFE_VARIABLES: [&str; 5] = ["LD_", "OPENSSL_", "GLIBC_", "GCONV_", "MALLOC_"];
 
-/// Switches that decide what HAProxy accepts: `dG` and `dr` how it resolves names and whether servers'
-/// names must resolve, `dW` that a warning counts as an error.
+/// Switches that decide what HAProxy accepts: `dG` and `dr` decide how it resolves names and whether
+/// servers' names must resolve, `dW` makes a warning count as an error.
 const SWITCHES: [&str; 3] = ["dG", "dW", "dr"];
 
 /// A HAProxy that can be asked.
@@ -42,7 +42,7 @@ pub struct Program {
     pub version: Version,
     /// The version that runs the service now, where it is another file.
     running: Option<Version>,
-    /// When its time is over.
+    /// The moment by which it must have answered.
     until: Instant,
 }
 
@@ -129,7 +129,10 @@ fn own_executable(
     }
     let path = process.executable.as_ref().map(|executable| executable.path.as_path());
     let path = path.ok_or("its executable cannot be seen")?;
-    Executable::trusted(path, caller).map_err(|why| why.to_string())
+    Executable::trusted(path, caller).map_err(|why| match why {
+        Unusable::Untrusted { .. } => format!("{why}: {REMEDY}"),
+        _ => why.to_string(),
+    })
 }
 
 /// The caller started the service. Only then is anything executed for it.
@@ -187,8 +190,8 @@ impl Choice {
 }
 
 impl Program {
-    /// Asks it about the configuration, and adds its answer to the findings. What it could not do for
-    /// want of rights or time is reported as unreadable.
+    /// Asks it about the configuration, and adds its answer to the findings. Where it lacked rights or
+    /// time, that is reported as unreadable.
     pub fn ask(
         &self,
         (target, process): (&Target, Option<&Process>),
@@ -229,8 +232,8 @@ impl Program {
     }
 }
 
-/// Its arguments, directory and environment: as the service is started, but only with what decides how
-/// the configuration is read.
+/// Its arguments, directory and environment: those of the service, reduced to what decides how the
+/// configuration is read.
 pub fn job(
     target: &Target,
     (line, as_master): (Option<&CommandLine>, bool),

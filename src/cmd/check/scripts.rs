@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 
 use crate::haproxy::config::Statement;
 
-/// So much of a script is searched for the names of variables.
+/// The number of bytes of a script that are searched for the names of variables.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// The file or directory that a line lets HAProxy run code from.

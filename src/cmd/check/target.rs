@@ -46,8 +46,8 @@ pub struct Targets {
     pub unseen: Vec<Unreadable>,
 }
 
-/// Looks at the host once: the policy, the services that live, and all of which the host or the policy
-/// knows.
+/// Looks at the host once. Returns the policy, the host with the services that live, and the verdict, which
+/// also has the services that only the policy names.
 ///
 /// `--haproxy` must name one that runs or is configured.
 pub fn look(options: &Options, haproxy: Option<&str>) -> Result<(Policy, Host, Verdict), Error> {
@@ -56,12 +56,19 @@ pub fn look(options: &Options, haproxy: Option<&str>) -> Result<(Policy, Host, V
     let mut watcher = Watcher::new(crate::cmd::paths(options), config)?;
     let (snapshot, verdict) = watcher.observe();
     let host = Host::new(&options.procfs, snapshot, &verdict, watcher.sampler());
+    leave(watcher);
     let known = |name: &str| policy.is_configured(name) || host.service(name).is_some();
     if let Some(name) = haproxy.filter(|name| !known(name)) {
         let names = verdict.services.iter().map(|haproxy| haproxy.name.clone()).collect();
         return Err(Error::UnknownHaproxy { name: name.to_owned(), names });
     }
     Ok((policy, host, verdict))
+}
+
+/// Leaves a value to the end of the process, which is near and frees all memory at once. To free the parts of a
+/// host with tens of thousands of sockets one by one takes longer than to judge some of its ports.
+pub fn leave<T>(value: T) {
+    std::mem::forget(value);
 }
 
 /// Finds the configurations that the arguments ask for.

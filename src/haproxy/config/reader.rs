@@ -22,9 +22,9 @@ const MOST_EXPANSION: usize = 16 << 20;
 
 /// Reads the files in this order, as a HAProxy that is launched like this would.
 ///
-/// Reading never fails, and takes time and memory linear in the size of the files and of the
-/// environment, whatever the files hold. Errors are in [`Declared::errors`], and lines that cannot be
-/// decided in [`Declared::uncertain`].
+/// Reading never fails, and takes time and memory linear in the size of the files and of the environment,
+/// for any content. Errors are in [`Declared::errors`], and lines that cannot be decided in
+/// [`Declared::uncertain`].
 #[must_use]
 pub fn read(files: &[SourceFile], launch: &Launch) -> Declared {
     read_with(files, launch, None).findings.declared

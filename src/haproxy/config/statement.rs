@@ -4,7 +4,7 @@
 use super::findings::Line;
 use crate::model::declared::Place;
 
-/// Of each line so many words are kept. HAProxy refuses a line that has more (`MAX_LINE_ARGS`).
+/// The number of words of each line that are kept. HAProxy refuses a line that has more (`MAX_LINE_ARGS`).
 const MOST_WORDS: usize = 64;
 
 /// One line that counts, or may count.
@@ -14,7 +14,7 @@ pub struct Statement {
     pub section: String,
     /// Its first words, a `no` or `default` in front included.
     pub words: Vec<String>,
-    /// Where its keyword stands.
+    /// The place of its keyword.
     pub place: Place,
     /// No condition that cannot be decided rules it out.
     pub is_certain: bool,

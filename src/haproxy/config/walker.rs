@@ -299,7 +299,7 @@ impl Walker<'_, '_, '_> {
         }
     }
 
-    /// Keeps the line for those who asked for all lines.
+    /// Keeps the line if all lines were asked for.
     fn note(&mut self, line: &Line<'_>) {
         if SECTIONS.contains(&line.text(0)) {
             self.section_keyword = line.text(0).to_vec();

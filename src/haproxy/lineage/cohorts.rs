@@ -1,4 +1,4 @@
-//! The generations of a haproxy as far as one look shows them: processes of one reload, by age.
+//! Groups the processes of a haproxy by the reload that started them, as far as one look shows it, by age.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub struct Cohort {
     is_invisible: bool,
     /// Its pidfile names it.
     pub named: bool,
-    /// Nothing of it has detached yet.
+    /// None of its processes has detached yet.
     pub launching: bool,
     /// It holds listeners for the child that will be the service.
     pub launches_with_listeners: bool,
@@ -175,8 +175,8 @@ pub fn cohorts(
     cohorts
 }
 
-/// What declares no listener that could be seen serves once it is past its start, until a newer
-/// cohort is.
+/// A cohort whose configuration declares no listener that could be seen serves once it is past its start,
+/// until a newer such cohort is.
 fn serve_unseen(cohorts: &mut [Cohort], now: UnixSeconds) {
     let mut newest = true;
     for cohort in cohorts.iter_mut().rev().filter(|cohort| cohort.is_invisible) {

@@ -19,11 +19,11 @@ use crate::model::named::named;
 use crate::model::{ProcessId, UnixSeconds};
 
 named! {
-    /// Where a process stands in the order of reloads.
+    /// The position of a process in the order of reloads.
     pub enum Generation {
         /// It serves, or it is a master that no other was told to replace.
         Current = "current",
-        /// A later one has served in its stead.
+        /// A later one has served in its place.
         Stale = "stale",
         /// Newer than the current one, and not serving yet.
         Starting = "starting",
@@ -35,13 +35,13 @@ named! {
 /// The generations of one haproxy.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Generations {
-    /// Every process's.
+    /// The generation of every process.
     pub of: BTreeMap<ProcessId, Generation>,
     /// How each stale process was superseded.
     pub superseded: BTreeMap<ProcessId, Superseded>,
     /// A current process serves; `None` where that could not be seen.
     pub up: Option<bool>,
-    /// How many are alive.
+    /// The number of generations that are alive.
     pub count: u64,
 }
 
@@ -108,7 +108,7 @@ pub fn classify(
     generations
 }
 
-/// From 2.5 to 3.0 the master binds, tells the old worker to stop, and then forks the new one.
+/// From 2.5 to 3.0 the master binds, signals the old worker to stop, and then forks the new one.
 fn is_held_by_a_loading_master(
     service: &Service<'_>,
     holdings: &BTreeMap<ProcessId, Holding<'_>>,
@@ -154,7 +154,8 @@ fn has_taken_over(index: usize, cohorts: &[Cohort]) -> bool {
     cohort.settled || cohort.named || cohort.has_served || !earlier.any(holds_on)
 }
 
-/// It still serves and was not superseded: a stranded cohort holds on for ever, and does not count.
+/// It still serves and was not superseded. A stranded cohort keeps its listeners for ever and does not
+/// count.
 fn holds_on(cohort: &Cohort) -> bool {
     cohort.serves == Some(true) && !cohort.superseded
 }
@@ -193,7 +194,7 @@ fn generation(
     match cohort.serves {
         _ if index == current => Generation::Current,
         _ if cohort.launching => Generation::Starting,
-        // No later one has served in its stead, however long it takes to start.
+        // No later one has served in its place, however long it takes to start.
         Some(false) if index > current && !cohort.has_served => Generation::Starting,
         _ if index < current => Generation::Stale,
         None => Generation::Unknown,
@@ -227,7 +228,7 @@ mod tests {
                 "10 stale, 11 current",
             ),
             (
-                "two reloads, the one between is gone: nobody names the oldest",
+                "two reloads, the one between is gone: no list names the oldest",
                 vec![
                     daemon(10, 100, "").connected(9, Established),
                     daemon(12, 300, "-sf 11").tcp(80, 1),
@@ -250,7 +251,7 @@ mod tests {
                 "10 current, 11 starting",
             ),
             (
-                "a race: the pidfile decides, whoever is younger",
+                "a race: the pidfile decides, not the age",
                 vec![
                     daemon(11, 200, "-sf 10").pidfile(&[11]).tcp(80, 1),
                     daemon(12, 201, "-sf 10").pidfile(&[11]).tcp(80, 2),
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn without_rights_nobody_is_called_stale() {
+    fn without_rights_no_process_is_called_stale() {
         let actors = [daemon(10, 100, "").unseen(), daemon(11, 200, "-sf 10").unseen()];
         let verdict = Film::default().see(1000.0, &actors);
         let haproxy = verdict.one();

@@ -11,11 +11,11 @@ use crate::haproxy::environment;
 use crate::haproxy::listeners::Holding;
 use crate::model::ProcessId;
 
-/// The name of the service a process belonged to in the last sample, or all the processes that it
-/// was told to replace did.
+/// The name of the service to which a process belonged in the last sample, or to which all the processes
+/// belonged that it was told to replace.
 ///
-/// A daemon of a service in which nothing was ever seen to serve is bound to none yet: what serves in
-/// its stead may only be seen later.
+/// A daemon of a service in which nothing was ever seen to serve is bound to no name yet: the process that
+/// serves in its place may only be seen later.
 #[must_use]
 pub fn remembered<'p>(member: &Member<'_>, pasts: &'p Pasts) -> Option<&'p str> {
     let past = pasts.get(&member.id());
@@ -49,7 +49,7 @@ pub struct Grouping<'m, 'a, 'n> {
     pub sets: Sets<'n>,
     /// What links an older and a newer process.
     pub links: BTreeMap<(usize, usize), Proof>,
-    /// Processes that one of another service was told to replace, by that one.
+    /// Processes that a process of another service was told to replace, each with that process.
     pub stopped_by: BTreeMap<usize, usize>,
 }
 
@@ -112,10 +112,11 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         self.join_by(|_, member| remembered(member, pasts));
     }
 
-    /// A process and those its `-sf` or `-st` names, if they are older, alive, and could be signalled
-    /// by it. What was seen in another service stays there, and is stopped by a neighbour. So is what
-    /// has a pidfile and a configuration of its own, where the list names the process's own
-    /// predecessor too: `-sf $(pidof haproxy)` names every HAProxy of the host.
+    /// Joins a process with those that its `-sf` or `-st` names, if they are older, alive, and could be
+    /// signalled by it. A process that was seen in another service stays there and counts as stopped by a
+    /// neighbour. So does a process with a pidfile and a configuration of its own, where the list also
+    /// names the signalling process's own predecessor: `-sf $(pidof haproxy)` names every HAProxy of the
+    /// host.
     fn join_told(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>) {
         let members = self.members;
         let profile = |index: usize| Some(Profile::of(members.get(index)?, holdings));
@@ -174,8 +175,8 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         }
     }
 
-    /// Daemons that serve no more, the newest of which was started like the processes of just one
-    /// service that does.
+    /// Joins daemons that serve no more with a serving service, if the newest of them was started like the
+    /// processes of that service and of no other.
     fn join_leftovers(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>) {
         let members = self.members;
         let profiles: Vec<Profile<'_, '_>> =
@@ -210,10 +211,10 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         }
     }
 
-    /// A zombie that is not remembered goes to the service of its parent; else to that of the process
-    /// near it that was started next, as a launcher's child is; else zombies of one parent are one
-    /// service. Near is what runs in its cgroup, where that is known, and in its pid namespace, and
-    /// was started by its own user, or by any if the zombie was root's.
+    /// A zombie that is not remembered goes to the service of its parent; else to that of the process near
+    /// it that was started next, as a launcher's child is; else zombies of one parent are one service. A
+    /// process is near if it runs in the same cgroup, where that is known, and in the same pid namespace,
+    /// and was started by the same user, or by any user if the zombie was root's.
     fn join_zombies(&mut self) {
         let members = self.members;
         for (i, zombie) in members.iter().enumerate().filter(|(_, m)| !m.lives()) {
@@ -276,7 +277,7 @@ mod tests {
     const PLACE: &str = "haproxy -D -f /lb.cfg";
     const USER: u32 = 65534;
 
-    /// What the actors are at a fresh look, a service each: `10 stale, 11 current`.
+    /// The generations of the actors at a first look, one string for each service: `10 stale, 11 current`.
     fn casts(actors: &[Actor]) -> Vec<String> {
         let verdict = Film::default().settle(1000.0, actors);
         let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();

@@ -53,8 +53,8 @@ impl<'h, 'a> History<'h, 'a> {
         self.service.members.iter().find(|member| member.id() == id)
     }
 
-    /// What shows that a process was superseded, the most certain first; what was certain once stays
-    /// so.
+    /// The proof that a process was superseded, the most certain first. A proof that was certain once stays
+    /// certain.
     fn proof(&self, index: usize, id: ProcessId, past: Option<Superseded>) -> (ProcessId, Proof) {
         let remembered = past.map(|past| (past.by, past.proof));
         if let Some(certain) = remembered.filter(|(_, proof)| proof.is_certain()) {
@@ -85,7 +85,7 @@ impl<'h, 'a> History<'h, 'a> {
         inferred.unwrap_or_else(|| self.likeliest(id, &later))
     }
 
-    /// The process that told this master to go.
+    /// The process that was told to replace this master.
     fn told_master(&self, master: Option<ProcessId>) -> Option<ProcessId> {
         let links = self.service.links.iter();
         let mut told =
@@ -93,7 +93,8 @@ impl<'h, 'a> History<'h, 'a> {
         told.next().map(|((_, by), _)| *by)
     }
 
-    /// Without a link of its own: linked over others, or younger than what serves.
+    /// The process has no link of its own: it is linked through others, or is younger than the one that
+    /// serves.
     fn likeliest(&self, id: ProcessId, later: &[ProcessId]) -> (ProcessId, Proof) {
         let current = self.current.and_then(|current| self.cohorts.get(current)?.ids.first());
         let links = self.service.links.iter();

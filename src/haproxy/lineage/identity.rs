@@ -51,7 +51,8 @@ pub struct Shown {
 }
 
 impl Identity {
-    /// What the processes of `service` say: the master first, else what serves, else the newest.
+    /// The identity that the processes of `service` show: that of the master, else of a serving process,
+    /// else of the newest.
     #[must_use]
     pub fn of(service: &Service<'_>, generations: &Generations) -> Identity {
         let mut speakers: Vec<&Member<'_>> = service.members.iter().rev().collect();
@@ -110,7 +111,7 @@ impl Identity {
             .unwrap_or_else(|| "haproxy".to_owned())
     }
 
-    /// Another user than root could have chosen what it says of itself: this one.
+    /// The user other than root who could have chosen what the service says of itself.
     #[must_use]
     pub fn chosen_by(&self) -> Option<u32> {
         self.starter.filter(|&uid| uid != 0 && !self.is_contained)
@@ -135,7 +136,7 @@ impl Identity {
         }
     }
 
-    /// This service among those that want names.
+    /// The service as a candidate for a name.
     #[must_use]
     pub fn candidate(&self, service: &Service<'_>) -> Candidate {
         let path = self.pidfile.as_ref().or(self.config.as_ref()).or(self.master_socket.as_ref());
@@ -151,8 +152,8 @@ impl Identity {
     }
 }
 
-/// It leads a session, init is its parent, and no unit runs it: it has become a daemon, be it
-/// by its configuration.
+/// It leads a session, init is its parent, and no unit runs it: it has become a daemon, by `-D` or by its
+/// configuration.
 fn detached(process: &Process) -> bool {
     let unit = process.cgroup.as_deref().and_then(unit_of);
     process.session == process.id.pid && process.parent == 1 && unit.is_none()

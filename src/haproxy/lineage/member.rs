@@ -8,9 +8,9 @@ use crate::model::{Process, ProcessId, UserIds};
 pub const YOUNG_SECONDS: f64 = 10.0;
 
 named! {
-    /// The part a process plays.
+    /// The role that a process plays in its service.
     pub enum Role {
-        /// Starts workers and serves nobody.
+        /// Starts workers and takes no clients itself.
         Master = "master",
         /// Serves, and answers to a master.
         Worker = "worker",
@@ -26,9 +26,10 @@ pub struct Member<'a> {
     pub process: &'a Process,
     /// Its command line; `None` for a zombie.
     pub line: Option<CommandLine>,
-    /// Its part.
+    /// Its role.
     pub role: Role,
-    /// The part is beyond doubt: seen as a parent or child of another HAProxy, now or before.
+    /// The role is beyond doubt: the process was seen as a parent or child of another HAProxy, now or
+    /// before.
     pub role_is_certain: bool,
     /// The master it is a child of.
     pub master: Option<ProcessId>,
@@ -57,8 +58,8 @@ impl Member<'_> {
         self.line.as_ref()?.replaces.as_deref()
     }
 
-    /// Its `-sf` or `-st` names `older`, by a pid that meant this very process at the time, and it
-    /// could have signalled that one: a list of pids is a claim that anybody can make.
+    /// Its `-sf` or `-st` names `older`, by a pid that meant this very process at the time, and it could
+    /// have signalled that one: a list of pids is a claim that any user can make.
     #[must_use]
     pub fn was_told_to_replace(&self, older: &Process) -> bool {
         let Some(pids) = self.replaces() else { return false };

@@ -21,9 +21,9 @@ pub struct Candidate {
     pub is_roots: bool,
     /// Its pidfile, configuration or socket.
     pub path: String,
-    /// What tells it from others with the same path.
+    /// What distinguishes it from others with the same path.
     pub distinction: String,
-    /// Its oldest process, for those that nothing else tells apart.
+    /// Its oldest process, to distinguish services that are equal in everything else.
     pub oldest: Option<ProcessId>,
     /// The name that it had in the last sample.
     pub known_as: Option<String>,
@@ -69,7 +69,7 @@ pub fn assign(
         let hashed = std::iter::once_with(|| candidate.name(&format!("-{hash}")));
         let numbered = (2..).map(|count| candidate.name(&format!("-{hash}-{count}")));
         let mut all = std::iter::once(plain.clone()).chain(hashed).chain(numbered);
-        // What has come back and is linked to nothing is known by the hash of what it is.
+        // A service that has come back, and that no process links to its past, is recognised by this hash.
         let hashed_name = candidate.name(&format!("-{hash}"));
         let come_back = gone.contains(hashed_name.as_str()).then_some(&hashed_name);
         let known_as = candidate.known_as.as_ref().or(come_back);
@@ -82,7 +82,7 @@ pub fn assign(
     names
 }
 
-/// What tells a service from others with the same pidfile or configuration: its root, namespaces,
+/// What distinguishes a service from others with the same pidfile or configuration: its root, namespaces,
 /// starter, and the values of the variables that its configuration reads.
 #[must_use]
 pub fn distinction(service: &Service<'_>) -> String {

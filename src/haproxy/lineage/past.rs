@@ -10,7 +10,7 @@ use crate::model::{NamespaceId, ProcessId, SocketInode, UnixSeconds, UserIds};
 /// What earlier samples learned of one process.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Past {
-    /// The name of the haproxy it belonged to; `None` while it was none of any.
+    /// The name of the haproxy to which it belonged; `None` while it belonged to none.
     pub haproxy: Option<String>,
     /// Its pid as its own pid namespace has it.
     pub own_pid: i32,
@@ -40,7 +40,7 @@ pub struct Past {
     pub has_served: bool,
     /// Something of its haproxy has been seen serving, so it is bound to that name.
     pub belongs: bool,
-    /// How a later process came to serve in its stead.
+    /// How a later process came to serve in its place.
     pub superseded: Option<Superseded>,
 }
 

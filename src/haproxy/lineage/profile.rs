@@ -69,7 +69,7 @@ impl<'m, 'a> Profile<'m, 'a> {
         }
     }
 
-    /// It has a pidfile, which names it, and a configuration; both are others than that one's.
+    /// It has a pidfile that names it, and a configuration, and both differ from those of `other`.
     #[must_use]
     pub fn is_neighbour_of(&self, other: &Profile<'_, '_>) -> bool {
         let process = self.process();
@@ -198,7 +198,7 @@ impl<'m, 'a> Profile<'m, 'a> {
             && (changed || self.was_followed_by_a_change(later))
     }
 
-    /// What it was told is the same, but for what a reload changes.
+    /// Its arguments are the same, apart from what a reload changes.
     fn shares_arguments(&self, other: &Profile<'_, '_>) -> bool {
         self.line.map(|line| &line.kept) == other.line.map(|line| &line.kept)
     }
@@ -210,8 +210,8 @@ impl<'m, 'a> Profile<'m, 'a> {
             && modified <= later.process().started + TICK_SECONDS
     }
 
-    /// A process without a listener that was started like a later one which serves: HAProxy holds
-    /// every listener it declares from its start on, so this one has given them back.
+    /// The process holds no listener, and was started like a later one that serves. HAProxy holds every
+    /// listener that it declares from its start on, so this process has given its listeners up.
     #[must_use]
     pub fn is_left_over_of(&self, later: &Profile<'_, '_>) -> bool {
         self.serves == Some(false)

@@ -1,8 +1,8 @@
-//! The part each process plays: master, worker, daemon, or the launcher that a daemon detaches from.
+//! Finds the role of each process: master, worker, daemon, or the launcher that a daemon detaches from.
 //!
-//! A master was started as one; its workers are its children with its program and arguments. A child
-//! of any other HAProxy with the same arguments is a fork that has not executed its program yet (an
-//! external check, Lua), and is left out; one with other arguments stands for itself.
+//! A master was started as one; its workers are its children with its program and arguments. A child of any
+//! other HAProxy with the same arguments is a fork that has not executed its program yet (an external
+//! check, Lua), and is left out; a child with other arguments is a process of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use crate::model::{Process, ProcessId};
 /// a worker.
 const BIND_SECONDS: f64 = 3.0;
 
-/// Gives every process its part. `listens`: it holds a TCP or UDP listener.
+/// Gives every process its role. `listens`: it holds a TCP or UDP listener.
 #[must_use]
 pub fn members<'a>(
     processes: &'a [Process],
@@ -95,8 +95,8 @@ impl<'a> Family<'a, '_> {
         self.pasts.get(&process.id).and_then(|past| past.role)
     }
 
-    /// It was started as a master, or by one: what its command line and its configuration say. A
-    /// worker has inherited either.
+    /// Its command line or its configuration asks for a master: the process is a master, or a worker, which
+    /// has inherited both.
     fn asks_for_master(&self, process: &Process) -> bool {
         let configured = process.configuration.as_ref().map(|c| c.declared.globals.master_worker);
         let line = self.lines.get(&process.id);
@@ -121,7 +121,7 @@ impl<'a> Family<'a, '_> {
         }
     }
 
-    /// It runs what the master runs, in the master's session. What has no arguments to compare is
+    /// It runs what the master runs, in the master's session. A process without arguments to compare is
     /// taken for a worker.
     fn is_worker_of(&self, process: &Process, master: &Process) -> bool {
         if leads_session(process) {
@@ -144,7 +144,7 @@ impl<'a> Family<'a, '_> {
             && !(self.asks_for_master(process) && self.has_held_listeners(process))
     }
 
-    /// It holds listeners, and did when a launcher or a master would long have handed them on.
+    /// It holds listeners, and has held them for longer than a launcher or a master takes to hand them on.
     fn has_held_listeners(&self, process: &Process) -> bool {
         let since = match self.pasts.get(&process.id) {
             Some(past) => past.held_since,
@@ -154,12 +154,12 @@ impl<'a> Family<'a, '_> {
             && since.is_some_and(|since| self.now - since >= BIND_SECONDS)
     }
 
-    /// The part of a process without relatives: a master before its first worker, an orphaned
-    /// worker, or a daemon.
+    /// The role of a process without relatives: a master before its first worker, an orphaned worker, or a
+    /// daemon.
     fn role_without_relatives(&self, process: &Process) -> Role {
         let environment = process.environment.as_ref();
         let of_master = environment.is_some_and(environment::is_of_master);
-        // The environment is inherited by whatever a master or its workers start.
+        // Every process that a master or its workers start inherits the environment.
         let asked = self.asks_for_master(process)
             || (of_master && process.configuration.is_none() && self.parent_of(process).is_none());
         let listens = self.listening.contains(&process.id);

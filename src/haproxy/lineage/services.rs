@@ -1,8 +1,8 @@
 //! Which processes are one service: a master with its workers, or daemons that replaced one another.
 //!
-//! Processes are joined only on evidence. Two that are joined wrongly make the older look
-//! superseded, which is the worst this tool can say; two left apart merely have two names. A process
-//! stays with the service in which it was first seen, whatever another service tells it.
+//! Processes are joined only on evidence. Two that are joined wrongly make the older one look superseded,
+//! which is the worst mistake that this tool can make; two that are left apart merely have two names. A
+//! process stays with the service in which it was first seen, even if another service signals it.
 
 use std::collections::BTreeMap;
 
@@ -18,14 +18,14 @@ use crate::model::ProcessId;
 pub struct Service<'a> {
     /// The processes.
     pub members: Vec<Member<'a>>,
-    /// What shows that a later process (second) was started in the stead of an earlier one (first).
+    /// What shows that a later process (second) was started to replace an earlier one (first).
     pub links: BTreeMap<(ProcessId, ProcessId), Proof>,
-    /// Processes that one of another service was told to replace, by that one.
+    /// Processes that a process of another service was told to replace, each with that process.
     pub stopped_by: BTreeMap<ProcessId, ProcessId>,
 }
 
 impl<'a> Service<'a> {
-    /// Of processes that nothing links.
+    /// A service of these processes, without links between them.
     #[must_use]
     pub fn of(members: Vec<Member<'a>>) -> Service<'a> {
         Service { members, ..Service::default() }

@@ -14,7 +14,7 @@ impl<'n> Sets<'n> {
         Sets { parent: (0..names.len()).collect(), names }
     }
 
-    /// The index that stands for the set of `index`.
+    /// The index that represents the set of `index`.
     #[must_use]
     pub fn find(&self, mut index: usize) -> usize {
         while let Some(&parent) = self.parent.get(index).filter(|&&parent| parent != index) {
@@ -25,7 +25,7 @@ impl<'n> Sets<'n> {
 
     /// Joins the sets of two indices, and answers whether they are one now.
     ///
-    /// The smaller index, the older process, stands for the set.
+    /// The smaller index, which is the older process, represents the set.
     pub fn join(&mut self, a: usize, b: usize) -> bool {
         let (a, b) = (self.find(a), self.find(b));
         let name = |index: usize| self.names.get(index).copied().flatten();

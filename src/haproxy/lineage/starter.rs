@@ -7,11 +7,11 @@ use crate::model::{PidfileContent, Process};
 const SLACK_SECONDS: f64 = 1.0;
 const ROOT: u32 = 0;
 
-/// The starter of a process that has no master: root where root's own pidfile names it, or where it was
-/// once seen to be root's; else the user it runs as. A worker's is its master's.
+/// The starter of a process that has no master: root where root's own pidfile names the process, or where
+/// it was once seen to be root's; else the user it runs as. The starter of a worker is that of its master.
 ///
-/// The real user id counts: the effective one of a set-uid program is another's. Neither a parent
-/// of pid 1 nor the creator of its sockets proves anything: any user's daemon has the first, and
+/// The real user id counts, because the effective one of a set-uid program belongs to another user. Neither
+/// a parent of pid 1 nor the creator of its sockets proves anything: any user's daemon has the first, and
 /// sockets can be handed on.
 #[must_use]
 pub fn starter(process: &Process, past: Option<&Past>) -> Option<u32> {

@@ -34,7 +34,7 @@ pub struct Behaviour {
     pub concerns: for<'s> fn(&Setup<'s>) -> Concern<'s>,
     /// The change, as the end of "from HAProxy X on, …".
     pub what: &'static str,
-    /// What to do about it, as a sentence without a full stop; empty: nothing is to be done.
+    /// What to do about it, as a sentence without a full stop; empty if there is nothing to do.
     pub instead: &'static str,
     /// Where HAProxy documents it.
     pub source: &'static str,

@@ -7,7 +7,7 @@
 use super::branch::Branch;
 use crate::haproxy::config::Statement;
 
-/// Where a keyword stands.
+/// The position in a configuration at which a keyword is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Context {
     /// The first words of a line in `global`.
@@ -27,7 +27,7 @@ use Context::{Bind, Global, GlobalAlone, Proxy, Section};
 /// A keyword that some version no longer accepts, or warns about.
 #[derive(Debug, Clone, Copy)]
 pub struct Keyword {
-    /// Where it stands.
+    /// Its position in a configuration.
     pub context: Context,
     /// Its words, with one space between them.
     pub words: &'static str,

@@ -20,7 +20,7 @@ pub struct Note {
     pub place: Option<Place>,
     /// What changes, in one sentence without a full stop.
     pub what: String,
-    /// What to do about it, as a sentence without a full stop; empty: nothing is to be done.
+    /// What to do about it, as a sentence without a full stop; empty if there is nothing to do.
     pub instead: String,
     /// Where HAProxy documents it.
     pub source: &'static str,

@@ -7,7 +7,7 @@ use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::Subject;
 use crate::model::{Pidfile, PidfileContent, Process};
 
-/// The evidence names so many pids of a pidfile, which holds one for each process of `nbproc`.
+/// The number of pids of a pidfile that the evidence names; a pidfile has one for each process of `nbproc`.
 const MOST_NAMED: usize = 20;
 
 /// Finds a pidfile that names other processes than the serving one: with a master, the master. A

@@ -45,7 +45,7 @@ impl Filter {
         self.kind.is_some()
     }
 
-    /// Whether what is said of the service of this name is shown; `None` stands for every service.
+    /// Whether content about the service of this name is shown; `None` is content about no single service.
     #[must_use]
     pub fn takes_haproxy(&self, name: Option<&str>) -> bool {
         self.haproxy.is_none() || name.is_none() || self.haproxy.as_deref() == name

@@ -35,6 +35,11 @@ const MAX_UNREADABLE: usize = 100;
 /// between two samples.
 #[must_use]
 pub fn document(sample_age: Option<Duration>, late: bool, content: &Markup) -> String {
+    framed(&freshness(sample_age, late), content)
+}
+
+/// A whole document: the name of the program, one line about what follows, and the content.
+pub(super) fn framed(lead: &Markup, content: &Markup) -> String {
     let document = html! {
         (DOCTYPE)
         html lang="en" {
@@ -47,7 +52,7 @@ pub fn document(sample_age: Option<Duration>, late: bool, content: &Markup) -> S
             body {
                 header {
                     h1 { "haproxy-host-exporter" }
-                    p { (freshness(sample_age, late)) }
+                    p { (lead) }
                 }
                 (content)
             }

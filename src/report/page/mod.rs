@@ -4,5 +4,6 @@ mod causes;
 mod events;
 pub mod filter;
 pub mod landing;
+pub mod runbooks;
 mod tables;
 mod times;

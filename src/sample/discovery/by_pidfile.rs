@@ -1,4 +1,4 @@
-//! Processes that the operator's pidfiles name: they are HAProxys whatever their program is called.
+//! Processes that the operator's pidfiles name: they are HAProxys under any program name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -18,7 +18,7 @@ const LIMIT_BYTES: u64 = 4096;
 /// Dates of files and start times are compared no closer than this.
 const SLACK_SECONDS: f64 = 1.0;
 
-/// The processes that pidfiles name which root alone can write, and the programs that they run.
+/// The processes named by pidfiles that root alone can write, and the programs that they run.
 #[derive(Debug, Default)]
 pub struct NamedByPidfile {
     /// When the pidfile was written, by the pid that it names.

@@ -21,7 +21,7 @@ const BIRTH_SECONDS: f64 = 1.0;
 /// The share of one processor that reviews of all processes may take.
 const REVIEW_SHARE: f64 = 1.0 / 100.0;
 
-/// The pids of the last listing, and when each is to be looked at.
+/// The pids of the last listing, and when each must be looked at.
 #[derive(Debug, Default)]
 pub struct Census {
     pids: BTreeMap<i32, Seen>,

@@ -1,4 +1,4 @@
-//! How much is read of what the processes of one user say of themselves.
+//! Limits how much is read of the arguments and environments of one user's processes.
 //!
 //! Arguments and environment are what their user made them: a megabyte of each in hundreds of
 //! processes, read with every sample and kept, would leave the exporter without memory.
@@ -13,8 +13,8 @@ use crate::sample::proc::error::ReadError;
 const ROOT: u32 = 0;
 /// Arguments and environment of this size are usual, and do not count.
 const USUAL_BYTES: u64 = 4096;
-/// All larger ones of one user may have this size: as many short arguments they take some 20 MiB and
-/// tens of milliseconds of each sample.
+/// The size that all larger ones of one user may have together: as many short arguments they take some 20
+/// MiB and tens of milliseconds of each sample.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// What has been read of each user's processes in this sample.

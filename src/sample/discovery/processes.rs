@@ -30,7 +30,7 @@ pub struct Discovery {
     /// Patterns of command lines, the arguments joined by blanks, that count as HAProxy although
     /// the program has another name.
     pub commands: Vec<Regex>,
-    /// Pidfiles whose processes count as HAProxy, whatever their program is called.
+    /// Pidfiles whose processes count as HAProxy under any program name.
     pub pidfiles: Vec<PathBuf>,
 }
 

@@ -10,8 +10,8 @@ use crate::sample::clock::seconds;
 use crate::sample::paths::access::Reader;
 use rustix::time::ClockId;
 
-/// All configurations of one user may have this size: what is kept of one takes up to some ten times as
-/// much. One of 10,000 listeners has a megabyte.
+/// The size that all configurations of one user may have together: what is kept of one takes up to some ten
+/// times as much. One of 10,000 listeners has a megabyte.
 const MOST_BYTES: u64 = 8 << 20;
 /// The processor time after which no more of them are read in one sample: a twentieth of the five
 /// seconds between two.
@@ -30,8 +30,8 @@ struct Spent {
 }
 
 impl Allowances {
-    /// Does the work of reading one configuration, if there is something left for it. `work` is told
-    /// how many bytes are left, and returns how many it read.
+    /// Does the work of reading one configuration, if there is something left for it. `work` gets the
+    /// number of bytes that are left, and returns how many it read.
     pub fn spend<T>(&mut self, reader: &Reader, work: impl FnOnce(u64) -> (T, u64)) -> Option<T> {
         let Some(user) = charged(reader) else { return Some(work(u64::MAX).0) };
         let spent = self.spent.entry(user).or_default();
@@ -56,7 +56,7 @@ impl Allowances {
     }
 }
 
-/// Whose allowance a reading counts against: the user's, whatever groups each process has.
+/// The user against whose allowance a reading counts; the groups of the process do not matter.
 fn charged(reader: &Reader) -> Option<Reader> {
     match reader {
         Reader::Root => None,

@@ -42,7 +42,7 @@ impl Default for Base {
     }
 }
 
-/// Tells whether a file has changed without reading it.
+/// Shows whether a file has changed, without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
     /// Its name, as in [`SourceFile::path`].
@@ -80,7 +80,7 @@ pub fn collect_up_to(bytes: u64, names: &[PathBuf], base: &Base) -> Collected {
     walk(names, base, Some(bytes.min(MOST_BYTES)))
 }
 
-/// The stamps of the same files, none of which is read: they tell whether a reading still holds.
+/// The stamps of the same files, without reading them: they show whether a reading is still current.
 #[must_use]
 pub fn stamps(names: &[PathBuf], base: &Base) -> Vec<Stamp> {
     walk(names, base, None).stamps

@@ -37,7 +37,7 @@ pub struct Configurations {
 pub struct Outcome {
     /// All there is could be read.
     pub success: bool,
-    /// A process ended meanwhile, perhaps a launcher: without its configuration nobody knows.
+    /// A process ended meanwhile, perhaps a launcher, and its configuration remains unknown.
     pub gone: bool,
 }
 
@@ -78,7 +78,7 @@ struct Reading {
     unreadable: Vec<Unreadable>,
 }
 
-/// Where a process's configuration is, and how it is to be understood.
+/// Where a process's configuration is, and what decides its meaning.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Files and directories, in order.
@@ -138,7 +138,7 @@ impl Configurations {
         self.sources.get(&id).map(|known| &known.source)
     }
 
-    /// Finds each process's source; answers what hides some.
+    /// Finds each process's source; returns the reasons why some are hidden.
     fn find_sources(&mut self, procfs: &Path, found: &[Found]) -> Vec<Unreadable> {
         let mut before = std::mem::take(&mut self.sources);
         let mut hidden: Vec<Unreadable> = Vec::new();
@@ -250,8 +250,8 @@ fn read(source: &Source, most_bytes: u64) -> Reading {
     }
 }
 
-/// `None`: it names no files, or may not be looked at, which is told elsewhere. An error: where
-/// its files are is hidden.
+/// `None`: it names no files, or may not be looked at, which is reported elsewhere. An error: where its
+/// files are is hidden.
 fn source(procfs: &Path, process: &Process, basis: &Basis) -> Result<Option<Source>, Unreadable> {
     let line = process.arguments.as_ref().and_then(|arguments| CommandLine::parse(arguments));
     let Some(line) = line.filter(|line| !line.files.is_empty() && process.root.is_some()) else {
@@ -295,7 +295,8 @@ impl Source {
         root.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
-    /// The process whose root is used may be another process each time; what it shows is told by the mount namespace.
+    /// The process whose root is used may be another process each time; the mount namespace identifies what
+    /// it shows.
     fn key(&self, view: &View) -> u64 {
         let mut hasher = DefaultHasher::new();
         let launch = &self.launch;

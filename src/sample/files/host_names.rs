@@ -11,8 +11,8 @@ use crate::sample::discovery::root_view::own_pid;
 use crate::sample::network::namespaces::enter;
 use crate::sample::proc::dir::ProcDir;
 
-/// Names of the UTS namespaces in which HAProxys live, each asked for once: HAProxy asks only when
-/// it is started, and to look a namespace has to be entered.
+/// Names of the UTS namespaces in which HAProxys live. Each is asked for once: HAProxy itself asks only
+/// when it starts, and asking means entering the namespace.
 #[derive(Debug, Default)]
 pub struct HostNames {
     /// The exporter's own.
@@ -21,7 +21,7 @@ pub struct HostNames {
 }
 
 impl HostNames {
-    /// Forgets the namespaces of which nobody lives.
+    /// Forgets the namespaces in which no HAProxy lives any more.
     pub fn retain_those_of(&mut self, found: &[Found]) {
         if self.known.is_empty() {
             return;

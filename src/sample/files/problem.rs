@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// What stands between a configuration and its reading.
+/// Why a configuration could not be read, or not as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// There is no such file or directory; HAProxy would not start. A link that leads nowhere is one, too.

@@ -49,7 +49,7 @@ impl SocketTable {
     }
 }
 
-/// Shows the use of `port` by every socket to `each`; 0 stands for any port.
+/// Shows the use of `port` by every socket to `each`; 0 means any port.
 fn on_port(netlink: &mut Netlink, port: u16, each: &mut dyn FnMut(PortUse)) -> io::Result<()> {
     for (transport, protocol) in [
         (Transport::Tcp, Protocol::Tcp),

@@ -241,7 +241,7 @@ impl Netlink {
         self.inet_on(transport, states, 0, each)
     }
 
-    /// Shows the sockets with this local port to `each`; 0 stands for any port.
+    /// Shows the sockets with this local port to `each`; 0 means any port.
     pub(in crate::sample) fn inet_on(
         &mut self,
         transport: Transport,

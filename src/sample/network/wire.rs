@@ -58,7 +58,7 @@ pub mod state {
     pub const BOUND: u8 = 13;
     /// Every state that occupies a local port.
     pub const ANY: u32 = 0xfff | mask(BOUND);
-    /// The bit that stands for a state in a request.
+    /// The bit that represents a state in a request.
     #[must_use]
     pub const fn mask(state: u8) -> u32 {
         1 << state
@@ -88,12 +88,13 @@ pub enum Extension {
 impl Extension {
     /// The bit of `idiag_ext`.
     fn bit(self) -> u8 {
-        1 << (if self == Extension::Memory { INET_DIAG_SKMEMINFO } else { INET_DIAG_INFO } - 1)
+        let is_memory = self == Extension::Memory;
+        1 << ((if is_memory { INET_DIAG_SKMEMINFO } else { INET_DIAG_INFO }) - 1)
     }
 }
 
-/// Encodes a request for the internet sockets of one family and transport that are in one of these
-/// states and have this local port; 0 stands for any port.
+/// Encodes a request for the internet sockets of one family and transport that are in one of these states
+/// and have this local port; 0 means any port.
 #[must_use]
 pub fn inet_request(
     seq: u32,

@@ -24,7 +24,7 @@ use crate::sample::network::sysctls::{EphemeralPorts, EphemeralSysctls};
 pub enum Location {
     /// The namespace of the exporter.
     Own,
-    /// The namespace that this file stands for: `/proc/PID/ns/net`, or a name below `/run/netns`.
+    /// The namespace that this file refers to: `/proc/PID/ns/net`, or a name below `/run/netns`.
     At(PathBuf),
 }
 

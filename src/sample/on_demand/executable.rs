@@ -26,7 +26,7 @@ use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit};
 use crate::sample::paths::route;
 use crate::sample::paths::writers::are_only_of;
 
-/// So much of what it prints is kept; the rest is read and thrown away.
+/// The number of bytes of its output that are kept; the rest is read and thrown away.
 const MOST_OUTPUT: usize = 256 * 1024;
 
 /// How long its pipes may stay open once it has ended: a child that it left behind may hold them.
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_is_told_from_an_exit_code() {
+    fn a_signal_is_distinguished_from_an_exit_code() {
         let outcome = sh("kill -SEGV $$", LONG).unwrap();
         assert_eq!((outcome.code, outcome.signal), (None, Some(11)));
     }

@@ -60,8 +60,8 @@ fn content(file: OwnedFd) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// The version that is built into a HAProxy. It stands there twice as a string of its own (`src/version.c`
-/// and `haproxy_version` in `src/haproxy.c`), which other numbers that look like versions do not.
+/// The version that is built into a HAProxy. The file holds it twice as a separate string (`src/version.c`
+/// and `haproxy_version` in `src/haproxy.c`), and other numbers that look like versions once at most.
 fn version_in(program: &[u8]) -> Option<String> {
     program.windows(MARK.len()).any(|part| part == MARK).then_some(())?;
     let strings = program.split(|&byte| byte == 0);

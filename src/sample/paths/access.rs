@@ -1,8 +1,8 @@
 //! Whether a user could have read a file along the way by which it was found.
 //!
-//! The exporter reads files that other users cannot. Before anything of a file is shown, everybody
-//! who chose that file must have been able to read it: the starter of the HAProxy that names it, and
-//! each user who could have changed a link or a directory on the way to it.
+//! The exporter reads files that other users cannot. Before anything of a file is shown, every user who may
+//! have chosen that file must have been able to read it: the starter of the HAProxy that names it, and each
+//! user who could have changed a link or a directory on the way to it.
 
 use super::route::{Step, StepKind};
 
@@ -12,7 +12,7 @@ const SEARCH: u32 = 1;
 const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
-/// One who may have chosen a file.
+/// A user, or a set of users, who may have chosen a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reader {
     /// Root, or a file that the operator named in the exporter's own configuration.

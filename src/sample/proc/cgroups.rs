@@ -49,7 +49,7 @@ impl CgroupPaths {
         }
     }
 
-    /// The most telling path: the first that is not the root.
+    /// The most specific path: the first that is not the root.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         let all = [&self.unified, &self.systemd, &self.memory, &self.pids];

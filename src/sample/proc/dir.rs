@@ -235,7 +235,7 @@ fn may_be_named_network(link: &[u8]) -> bool {
     link == b"/" || link.windows(7).any(|part| part == b"/netns/")
 }
 
-/// The number of the namespace that a file stands for; `None` if the file is not a namespace.
+/// The number of the namespace that a file refers to; `None` if the file is not a namespace.
 fn namespace_of(file: impl AsFd) -> Result<Option<NamespaceId>, ReadError> {
     let is_one = rustix::fs::fstatfs(&file)?.f_type == NSFS_MAGIC;
     let number = rustix::fs::fstat(&file)?.st_ino;
