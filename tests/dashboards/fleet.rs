@@ -2,6 +2,7 @@
 //! worker, a host without `HAProxy`, and one that does not answer.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -57,11 +58,39 @@ fn listeners(ports: &[u16]) -> String {
 /// The exporter's configuration of a host with one `HAProxy`.
 fn policy(name: &str, service: &Service<'_>) -> String {
     format!(
-        "defaults: {{stale_grace: 1s}}\nhaproxys:\n  - name: {name}\n    match: {{pidfile: {}}}\n    \
+        "defaults: {{stale_grace: 1s, reap: {{}}}}\nhaproxys:\n  - name: {name}\n    match: {{pidfile: {}}}\n    \
          allowed_ports: [\"8000-8999\", \"20000-20999\", \"59000-59999\"]\n    \
          thresholds: {{stale_processes: {THRESHOLD}}}\n",
         service.pidfile().display()
     )
+}
+
+/// The state file of a reaper that watches a host and signals nothing, in a directory like those below /run.
+struct ReapState<'b> {
+    bed: &'b Bed,
+    place: PathBuf,
+    file: PathBuf,
+}
+
+impl<'b> ReapState<'b> {
+    fn new(bed: &'b Bed) -> Self {
+        let place = PathBuf::from(bed.shell("mktemp -d -p /run reap.XXXXXX").trim());
+        Self { bed, file: place.join("state/reap.json"), place }
+    }
+
+    fn watch(&self, policy: &str) -> Running {
+        let policy = self.bed.write("reap.yaml", policy);
+        let mut command = self.bed.command(Exporter::binary());
+        command.args(["reap", "--watch", "--sample.interval", SAMPLE_INTERVAL]);
+        command.arg("--reap.state-file").arg(&self.file).arg("--config.file").arg(policy);
+        self.bed.start(command, "reap.log")
+    }
+}
+
+impl Drop for ReapState<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.place);
+    }
 }
 
 /// Stages the fleet, lets it all happen, and hands it to `work` while it still runs.
@@ -84,14 +113,19 @@ pub fn with_fleet(pace: Pace, work: impl FnOnce(&Fleet)) {
     let edge = Service::new(stranded, VERSION, Manner::Master);
     edge.configure(&service_of(&listeners(&[8001, 8443]))).start();
 
+    let state = ReapState::new(healthy);
+    let mut command = healthy.command(Exporter::binary());
+    command.arg("--reap.state-file").arg(&state.file);
+    let web = policy("web", &well);
     let exporters = [
-        Exporter::configured(healthy, &policy("web", &well)),
+        Exporter::launched(healthy, command, &web),
         Exporter::configured(founding, &policy("lbagent", &agent)),
         Exporter::configured(stranded, &policy("edge", &edge)),
         Exporter::start(empty),
     ];
     let hosts = [(HEALTHY, healthy), (FOUNDING, founding), (STRANDED, stranded), (EMPTY, empty)];
     let start = now();
+    let _reaper = state.watch(&web);
     let prometheus = Prometheus::start(&hosts, &[SILENT], pace.hasty);
     let fleet = Fleet { prometheus, start };
     for (instance, _) in hosts {
