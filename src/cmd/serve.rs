@@ -95,8 +95,10 @@ fn sample(
             events.add(Event::of(change, verdict.taken));
         }
         exporter.own = own::own_process();
-        let metrics = renderer.render(&verdict, &exporter, Limits::of(watcher.policy()));
-        let page = Page::new(metrics, verdict, events.clone(), &settings.telemetry_path);
+        let limits = Limits::of(watcher.policy());
+        let metrics = renderer.render(&verdict, &exporter, limits);
+        let (path, most) = (&settings.telemetry_path, limits.of_the_page);
+        let page = Page::new(metrics, verdict, events.clone(), most, path);
         pages.send_replace(Some(Arc::new(page)));
         let left = settings.sample_interval.saturating_sub(start.elapsed());
         match orders.recv_timeout(left) {

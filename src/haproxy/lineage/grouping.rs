@@ -2,45 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::candidates::Candidates;
 use super::member::{Member, Role};
-use super::past::{Past, Pasts};
+use super::past::Pasts;
+use super::pids::Pids;
 use super::profile::Profile;
 use super::proof::Proof;
+use super::remembered::{Remembered, asked_list};
 use super::sets::Sets;
-use crate::haproxy::environment;
 use crate::haproxy::listeners::Holding;
 use crate::model::ProcessId;
-
-/// The name of the service a process belonged to in the last sample, or all the processes that it
-/// was told to replace did.
-///
-/// A daemon of a service in which nothing was ever seen to serve is bound to none yet: what serves in
-/// its stead may only be seen later.
-#[must_use]
-pub fn remembered<'p>(member: &Member<'_>, pasts: &'p Pasts) -> Option<&'p str> {
-    let past = pasts.get(&member.id());
-    if let Some(past) = past.filter(|past| member.role != Role::Daemon || past.belongs) {
-        return past.haproxy.as_deref();
-    }
-    let pids = asked_list(member)?;
-    let is_meant = |(id, past): &(&ProcessId, &Past)| {
-        **id < member.id()
-            && past.pid_namespace == member.process.pid_namespace
-            && pids.contains(&past.own_pid)
-            && member.may_signal(past.users)
-    };
-    let mut names = pasts.iter().filter(is_meant).map(|(_, past)| past.haproxy.as_deref());
-    let name = names.next()?;
-    names.all(|other| other == name).then_some(name)?
-}
-
-/// The pids that a process was told to replace by the person or program that started it.
-///
-/// A master that has executed itself anew keeps the list of its last reload for ever.
-fn asked_list<'m>(member: &'m Member<'_>) -> Option<&'m [i32]> {
-    let executed_anew = member.process.environment.as_ref().is_some_and(environment::is_of_master);
-    member.replaces().filter(|_| member.role != Role::Master || !executed_anew)
-}
 
 /// The members on their way into services, by their indices.
 pub struct Grouping<'m, 'a, 'n> {
@@ -58,18 +29,22 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     #[must_use]
     pub fn of(
         members: &'m [Member<'a>],
-        holdings: &BTreeMap<ProcessId, Holding<'_>>,
-        pasts: &'n Pasts,
+        holdings: &'m BTreeMap<ProcessId, Holding<'m>>,
+        pasts: &Pasts,
+        remembered: &Remembered<'n>,
     ) -> Grouping<'m, 'a, 'n> {
-        let names = members.iter().map(|member| remembered(member, pasts)).collect();
+        let names = members.iter().map(|member| remembered.get(member.id())).collect();
         let (sets, links) = (Sets::new(names), BTreeMap::new());
         let mut grouping = Grouping { members, sets, links, stopped_by: BTreeMap::new() };
+        let profiles: Vec<Profile<'_, '_>> =
+            members.iter().map(|member| Profile::of(member, holdings)).collect();
+        let pids = Pids::of(members);
         grouping.join_relatives();
-        grouping.join_remembered(pasts);
+        grouping.join_remembered(remembered);
         // A list of pids may name processes of several services: its own comes first.
-        grouping.join_alike(holdings, pasts);
-        grouping.join_told(holdings);
-        grouping.join_leftovers(holdings);
+        grouping.join_alike(&profiles, &pids, pasts);
+        grouping.join_told(&profiles, &pids);
+        grouping.join_leftovers(&profiles);
         grouping.join_zombies();
         grouping
     }
@@ -81,15 +56,6 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
             *known = proof.min(*known);
         }
         joined
-    }
-
-    /// Pairs of living members, the older first.
-    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<'m, 'a> {
-        let members = self.members;
-        let living = move |index: &usize| members.get(*index).is_some_and(Member::lives);
-        (0..members.len())
-            .filter(living)
-            .flat_map(move |newer| (0..newer).filter(living).map(move |older| (older, newer)))
     }
 
     /// A master and its workers; a launcher and the child that will be the service.
@@ -108,33 +74,25 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     }
 
     /// What was one haproxy stays one.
-    fn join_remembered(&mut self, pasts: &Pasts) {
-        self.join_by(|_, member| remembered(member, pasts));
+    fn join_remembered(&mut self, remembered: &Remembered<'n>) {
+        self.join_by(|_, member| remembered.get(member.id()));
     }
 
     /// A process and those its `-sf` or `-st` names, if they are older, alive, and could be signalled
     /// by it. What was seen in another service stays there, and is stopped by a neighbour. So is what
     /// has a pidfile and a configuration of its own, where the list names the process's own
     /// predecessor too: `-sf $(pidof haproxy)` names every HAProxy of the host.
-    fn join_told(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>) {
-        let members = self.members;
-        let profile = |index: usize| Some(Profile::of(members.get(index)?, holdings));
-        let mut told: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (older, newer) in self.pairs() {
-            let (Some(before), Some(after)) = (members.get(older), members.get(newer)) else {
-                continue;
-            };
-            if asked_list(after).is_some() && after.was_told_to_replace(before.process) {
-                told.entry(newer).or_default().push(older);
-            }
-        }
-        for (newer, olders) in told {
+    fn join_told(&mut self, profiles: &[Profile<'_, '_>], pids: &Pids<'_, '_>) {
+        let members = self.members.iter().enumerate();
+        let told = members.filter(|(_, newer)| newer.lives() && asked_list(newer).is_some());
+        for (newer, member) in told {
+            let olders = pids.replaced_by(member);
             let home = self.sets.find(newer);
             let (own, others): (Vec<_>, Vec<_>) =
                 olders.into_iter().partition(|older| self.sets.find(*older) == home);
             let is_neighbour = |older: usize| {
-                let both = profile(older).zip(profile(newer));
-                !own.is_empty() && both.is_some_and(|(one, two)| one.is_neighbour_of(&two))
+                let both = profiles.get(older).zip(profiles.get(newer));
+                !own.is_empty() && both.is_some_and(|(one, two)| one.is_neighbour_of(two))
             };
             for &older in &own {
                 self.link(older, newer, Proof::Told);
@@ -148,24 +106,25 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     }
 
     /// Processes with one pidfile of one starter; daemons started in the same way at the same place.
-    fn join_alike(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>, pasts: &Pasts) {
+    fn join_alike(&mut self, profiles: &[Profile<'_, '_>], pids: &Pids<'_, '_>, pasts: &Pasts) {
         let members = self.members;
-        let profiles: Vec<Profile<'_, '_>> =
-            members.iter().map(|member| Profile::of(member, holdings)).collect();
+        let may =
+            |index: usize| members.get(index).is_some_and(|m| m.lives() && m.role != Role::Worker);
+        let candidates = Candidates::of(profiles, may);
         let born_with = |member: &Member<'_>| pasts.get(&member.id()).and_then(|p| p.born_with);
-        for (older, newer) in self.pairs() {
+        let newers = (0..profiles.len()).filter(|newer| may(*newer));
+        let pairs = newers.flat_map(|newer| {
+            candidates.before(newer).into_iter().map(move |older| (older, newer))
+        });
+        for (older, newer) in pairs {
             let pair = members.get(older).zip(members.get(newer));
-            let Some((before, after)) = pair.filter(|(before, after)| {
-                before.role != Role::Worker && after.role != Role::Worker
-            }) else {
-                continue;
-            };
+            let Some((before, after)) = pair else { continue };
             let Some((one, two)) = profiles.get(older).zip(profiles.get(newer)) else { continue };
             let changed = match (born_with(before), born_with(after)) {
                 (Some(then), Some(later)) => then != later,
                 _ => false,
             };
-            let is_alive = |pid| is_alive(members, after, pid);
+            let is_alive = |pid| pids.is_alive(after, pid);
             if one.is_replaced_by_pidfile(two, is_alive) || one.is_replaced_in_jail(two, is_alive) {
                 self.link(older, newer, Proof::Pidfile);
             } else if one.is_replaced_in_place(two, changed) {
@@ -176,10 +135,8 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
 
     /// Daemons that serve no more, the newest of which was started like the processes of just one
     /// service that does.
-    fn join_leftovers(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>) {
+    fn join_leftovers(&mut self, profiles: &[Profile<'_, '_>]) {
         let members = self.members;
-        let profiles: Vec<Profile<'_, '_>> =
-            members.iter().map(|member| Profile::of(member, holdings)).collect();
         let may = |index: usize| {
             members.get(index).is_some_and(|member| {
                 member.role == Role::Daemon && member.lives() && !member.launching
@@ -192,17 +149,19 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         let has_ended = |index: &usize| {
             may(*index) && profiles.get(*index).is_some_and(|own| own.serves == Some(false))
         };
+        let serves = |own: &Profile<'_, '_>| own.serves == Some(true);
+        let serving =
+            Candidates::of(profiles, |index| may(index) && profiles.get(index).is_some_and(serves));
         for group in groups.into_values().filter(|group| group.iter().all(has_ended)) {
             let Some((&newest, own)) =
                 group.last().and_then(|newest| Some((newest, profiles.get(*newest)?)))
             else {
                 continue;
             };
-            let later = profiles.iter().enumerate().skip(newest + 1);
-            let alike: Vec<usize> = later
-                .filter(|(at, other)| may(*at) && own.is_left_over_of(other))
-                .map(|(at, _)| at)
-                .collect();
+            let is_alike =
+                |at: &usize| profiles.get(*at).is_some_and(|two| own.is_left_over_of(two));
+            let later = serving.after(newest).iter().copied();
+            let alike: Vec<usize> = later.filter(is_alike).collect();
             let heads: BTreeSet<usize> = alike.iter().map(|&at| self.sets.find(at)).collect();
             if let (1, Some(&first)) = (heads.len(), alike.first()) {
                 self.link(newest, first, Proof::Place);
@@ -254,16 +213,6 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
             }
         }
     }
-}
-
-/// A living HAProxy, older than `later`, has this pid in the pid namespace of `later`.
-fn is_alive(members: &[Member<'_>], later: &Member<'_>, pid: i32) -> bool {
-    members.iter().any(|member| {
-        member.lives()
-            && member.id() < later.id()
-            && member.process.pid_namespace == later.process.pid_namespace
-            && member.process.own_pid() == pid
-    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::grouping::Grouping;
 use super::member::Member;
 use super::past::Pasts;
 use super::proof::Proof;
+use super::remembered::Remembered;
 use crate::haproxy::listeners::Holding;
 use crate::model::ProcessId;
 
@@ -30,6 +31,13 @@ impl<'a> Service<'a> {
     pub fn of(members: Vec<Member<'a>>) -> Service<'a> {
         Service { members, ..Service::default() }
     }
+
+    /// The process with this identity.
+    #[must_use]
+    pub fn member(&self, id: ProcessId) -> Option<&Member<'a>> {
+        let place = self.members.binary_search_by_key(&id, Member::id).ok()?;
+        self.members.get(place)
+    }
 }
 
 /// Sorts the members into services.
@@ -38,8 +46,10 @@ pub fn group<'a>(
     members: Vec<Member<'a>>,
     holdings: &BTreeMap<ProcessId, Holding<'_>>,
     pasts: &Pasts,
+    remembered: &Remembered<'_>,
 ) -> Vec<Service<'a>> {
-    let Grouping { sets, links, stopped_by, .. } = Grouping::of(&members, holdings, pasts);
+    let Grouping { sets, links, stopped_by, .. } =
+        Grouping::of(&members, holdings, pasts, remembered);
     let heads: Vec<usize> = (0..members.len()).map(|index| sets.find(index)).collect();
     let ids: Vec<ProcessId> = members.iter().map(Member::id).collect();
     let mut services: BTreeMap<usize, Service<'a>> = BTreeMap::new();

@@ -1,0 +1,48 @@
+//! A user who starts and ends processes all the time hides no outage of root's services.
+
+use super::other_user::{GLOBAL, OtherUser};
+use crate::support::*;
+
+/// What one that calls itself haproxy does: it starts copies of itself, which end at once, without end.
+const CHURNS: &str = "
+import os, time
+while True:
+    children = []
+    for number in range(10):
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            time.sleep(0.0005 * number)
+            os._exit(0)
+        children.append(pid)
+    for pid in children:
+        os.waitpid(pid, 0)
+";
+
+#[test]
+fn processes_that_come_and_go_hide_no_outage_of_roots() {
+    let bed = Bed::new();
+    let service = Service::named(&bed, Version::V3_2, Manner::Daemon, "prod");
+    service.configure_raw(&format!("{GLOBAL}    bind 127.0.0.1:8001\n")).start();
+    let exporter = Exporter::configured(&bed, "defaults: {stale_grace: 1s}\n");
+    let up = |page: &Page| page.value("haproxy_host_up", &[("haproxy", "prod")]);
+    exporter.await_page("root's service", |page| up(page) == Some(1.0));
+
+    let user = OtherUser::new(&bed, Version::V3_2);
+    user.directory("churn");
+    user.write("churn/sitecustomize.py", CHURNS);
+    let library = user.path("churn").display().to_string();
+    let churning: Vec<Running> = (0..3)
+        .map(|number| {
+            let mut command = user.impostor(&[("PYTHONPATH", library.clone())]);
+            command.args(["-D", "-f", &user.path(&format!("{number}.cfg")).display().to_string()]);
+            bed.start(command, &format!("churn{number}.log"))
+        })
+        .collect();
+    exporter.await_samples(3);
+    bed.kill("KILL", service.daemon().unwrap());
+    exporter.await_page("the outage", |page| up(page) == Some(0.0));
+    service.start();
+    exporter.await_page("its end", |page| up(page) == Some(1.0));
+    drop(churning);
+}
