@@ -16,8 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import NAMESPACES
-from load import Service, await_true
+from load import NAMESPACES, Service, await_true
 from measure import Daemon
 
 USER = 65_534

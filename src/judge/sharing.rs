@@ -8,7 +8,7 @@ use super::verdict::PortKey;
 /// A service of a user other than root is compared with so many others at each port. A user can have
 /// hundreds of services share hundreds of ports. A service of root's shares none with those of a user:
 /// the kernel lets only sockets of one user share a port.
-const MOST_OTHERS: usize = 100;
+const MOST_OTHERS: usize = 20;
 
 /// For each service that listens on a port on which another one listens too: where those others are,
 /// ascending.

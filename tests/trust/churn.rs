@@ -25,7 +25,7 @@ fn processes_that_come_and_go_hide_no_outage_of_roots() {
     let service = Service::named(&bed, Version::V3_2, Manner::Daemon, "prod");
     service.configure_raw(&format!("{GLOBAL}    bind 127.0.0.1:8001\n")).start();
     let exporter = Exporter::configured(&bed, "defaults: {stale_grace: 1s}\n");
-    let up = |page: &Page| page.value("haproxy_host_up", &[("haproxy", "prod")]);
+    let up = |page: &Page| page.value("haproxy_host_up", &[("haproxy", "haproxy")]);
     exporter.await_page("root's service", |page| up(page) == Some(1.0));
 
     let user = OtherUser::new(&bed, Version::V3_2);

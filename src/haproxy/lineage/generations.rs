@@ -161,10 +161,8 @@ fn holds_on(cohort: &Cohort) -> bool {
 
 /// A later cohort that has taken over was told to replace it.
 fn is_overtaken(service: &Service<'_>, cohorts: &[Cohort], named: usize) -> bool {
-    let members = |index: usize| {
-        let ids = cohorts.get(index).into_iter().flat_map(|cohort| &cohort.ids);
-        ids.filter_map(|id| service.member(*id))
-    };
+    let ids = |index: usize| cohorts.get(index).into_iter().flat_map(|cohort| &cohort.ids);
+    let members = |index| ids(index).filter_map(|id| service.member(*id));
     let mut old: BTreeMap<i32, Vec<&Process>> = BTreeMap::new();
     for member in members(named) {
         old.entry(member.process.own_pid()).or_default().push(member.process);

@@ -18,8 +18,8 @@ pub struct Grouping<'m, 'a, 'n> {
     members: &'m [Member<'a>],
     /// Which of them are one service.
     pub sets: Sets<'n>,
-    /// What links an older and a newer process.
-    pub links: BTreeMap<(usize, usize), Proof>,
+    /// What links an older and a newer process: each pair once, in order, by its most certain proof.
+    pub links: Vec<((usize, usize), Proof)>,
     /// Processes that one of another service was told to replace, by that one.
     pub stopped_by: BTreeMap<usize, usize>,
 }
@@ -34,7 +34,7 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         remembered: &Remembered<'n>,
     ) -> Grouping<'m, 'a, 'n> {
         let names = members.iter().map(|member| remembered.get(member.id())).collect();
-        let (sets, links) = (Sets::new(names), BTreeMap::new());
+        let (sets, links) = (Sets::new(names), Vec::new());
         let mut grouping = Grouping { members, sets, links, stopped_by: BTreeMap::new() };
         let profiles: Vec<Profile<'_, '_>> =
             members.iter().map(|member| Profile::of(member, holdings)).collect();
@@ -46,14 +46,15 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         grouping.join_told(&profiles, &pids);
         grouping.join_leftovers(&profiles);
         grouping.join_zombies();
+        grouping.links.sort_unstable();
+        grouping.links.dedup_by_key(|(pair, _)| *pair);
         grouping
     }
 
     fn link(&mut self, older: usize, newer: usize, proof: Proof) -> bool {
         let joined = self.sets.join(older, newer);
         if joined {
-            let known = self.links.entry((older, newer)).or_insert(proof);
-            *known = proof.min(*known);
+            self.links.push(((older, newer), proof));
         }
         joined
     }

@@ -160,13 +160,13 @@ impl<'h, 'a> History<'h, 'a> {
             return past;
         }
         let serves = |by: ProcessId| self.places.contains_key(&by);
-        let served = |by: ProcessId| {
+        let has_served = |by: ProcessId| {
             let is_anothers = |member: &Member<'_>| member.master != Some(master.id());
             serves(by) && self.service.member(by).is_some_and(is_anothers)
                 || by != master.id() && self.workers.contains_key(&by)
         };
         let mut told = self.links_of(master.id()).filter(|(_, proof)| *proof == Proof::Told);
-        let (by, _) = told.find(|(by, _)| served(*by))?;
+        let (by, _) = told.find(|(by, _)| has_served(*by))?;
         let since = self.service.member(by).map_or(0.0, |by| by.process.started);
         Some(Superseded { by, proof: Proof::Master, since })
     }

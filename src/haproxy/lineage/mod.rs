@@ -14,6 +14,7 @@ mod profile;
 pub mod proof;
 pub mod remembered;
 pub mod roles;
+mod service;
 pub mod services;
 mod sets;
 pub mod starter;

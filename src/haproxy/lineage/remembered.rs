@@ -34,11 +34,14 @@ impl<'p> Remembered<'p> {
 }
 
 /// What is remembered of processes, by their pid namespaces and their pids there.
-struct ByPid<'p>(BTreeMap<(Option<NamespaceId>, i32), Vec<(ProcessId, &'p Past)>>);
+struct ByPid<'p>(BTreeMap<(Option<NamespaceId>, i32), Known<'p>>);
+
+/// The processes of one pid: after a while it may be another's.
+type Known<'p> = Vec<(ProcessId, &'p Past)>;
 
 impl<'p> ByPid<'p> {
     fn of(pasts: &'p Pasts) -> ByPid<'p> {
-        let mut by_pid: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut by_pid: BTreeMap<_, Known<'_>> = BTreeMap::new();
         for (&id, past) in pasts {
             by_pid.entry((past.pid_namespace, past.own_pid)).or_default().push((id, past));
         }

@@ -9,36 +9,10 @@ use std::collections::BTreeMap;
 use super::grouping::Grouping;
 use super::member::Member;
 use super::past::Pasts;
-use super::proof::Proof;
 use super::remembered::Remembered;
+pub use super::service::Service;
 use crate::haproxy::listeners::Holding;
 use crate::model::ProcessId;
-
-/// Processes that are one haproxy, oldest first.
-#[derive(Debug, Clone, Default)]
-pub struct Service<'a> {
-    /// The processes.
-    pub members: Vec<Member<'a>>,
-    /// What shows that a later process (second) was started in the stead of an earlier one (first).
-    pub links: BTreeMap<(ProcessId, ProcessId), Proof>,
-    /// Processes that one of another service was told to replace, by that one.
-    pub stopped_by: BTreeMap<ProcessId, ProcessId>,
-}
-
-impl<'a> Service<'a> {
-    /// Of processes that nothing links.
-    #[must_use]
-    pub fn of(members: Vec<Member<'a>>) -> Service<'a> {
-        Service { members, ..Service::default() }
-    }
-
-    /// The process with this identity.
-    #[must_use]
-    pub fn member(&self, id: ProcessId) -> Option<&Member<'a>> {
-        let place = self.members.binary_search_by_key(&id, Member::id).ok()?;
-        self.members.get(place)
-    }
-}
 
 /// Sorts the members into services.
 #[must_use]
@@ -56,12 +30,16 @@ pub fn group<'a>(
     for (member, head) in members.into_iter().zip(&heads) {
         services.entry(*head).or_default().members.push(member);
     }
+    let mut links_of: BTreeMap<usize, Vec<_>> = BTreeMap::new();
     for ((older, newer), proof) in links {
         if let (Some(&head), Some(&older), Some(&newer)) =
             (heads.get(older), ids.get(older), ids.get(newer))
         {
-            services.entry(head).or_default().links.insert((older, newer), proof);
+            links_of.entry(head).or_default().push(((older, newer), proof));
         }
+    }
+    for (head, links) in links_of {
+        services.entry(head).or_default().links = links.into_iter().collect();
     }
     for (stopped, by) in stopped_by {
         if let (Some(&head), Some(&stopped), Some(&by)) =

@@ -9,7 +9,7 @@ use crate::judge::verdict::{PortKey, Subject, Target};
 
 /// A service of a user other than root is told about so many pairs of a port and a service that shares it.
 /// A user can have hundreds of services share hundreds of ports, each with all others.
-const MOST_OF_A_USERS_SERVICE: usize = 100;
+const MOST_OF_A_USERS_SERVICE: usize = 20;
 
 /// Finds ports on which the current generation and a stale process, or two services, accept through
 /// separate sockets: the kernel spreads the clients over both.

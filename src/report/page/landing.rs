@@ -11,11 +11,11 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::causes::causes;
 use super::events::events;
 use super::filter::{Filter, haproxy_link};
+use super::order::worst_first;
 use super::tables::{ports, processes};
 use super::times::ago;
 use crate::build_info;
 use crate::haproxy::lineage::identity::Shown;
-use crate::judge::account::by_precedence;
 use crate::judge::verdict::{ServiceVerdict, Verdict};
 use crate::report::events::Events;
 use crate::report::expired;
@@ -29,8 +29,6 @@ pub const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-IO8xsu8PWbIMXeO7YrbVweDUDpe7NL9trxw0DIQCDMw='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The number of services of users other than root that the page shows before it counts the rest.
-const MOST_OF_USERS: usize = 100;
 /// The longest list of what could not be read.
 const MAX_UNREADABLE: usize = 100;
 
@@ -109,23 +107,6 @@ pub fn content(
         }
         (footer(telemetry_path))
     }
-}
-
-/// The services that the filter takes, the worst first, and how many of users other than root are left
-/// out: one user can have hundreds.
-fn worst_first<'v>(verdict: &'v Verdict, filter: &Filter) -> (Vec<&'v ServiceVerdict>, usize) {
-    let (trusted, others) = by_precedence(&verdict.services);
-    let is_taken = |service: &&ServiceVerdict| filter.takes(service);
-    let others: Vec<_> = others.into_iter().filter(is_taken).collect();
-    let left_out = others.len().saturating_sub(MOST_OF_USERS);
-    let trusted = trusted.into_iter().filter(is_taken);
-    let mut services: Vec<_> = trusted.chain(others.into_iter().take(MOST_OF_USERS)).collect();
-    services.sort_by(|one, other| one.name.cmp(&other.name));
-    services.sort_by_key(|service| {
-        let severities = service.causes.iter().filter(|c| !c.pending).map(|cause| cause.severity);
-        severities.min().map_or(u8::MAX, |worst| worst as u8)
-    });
-    (services, left_out)
 }
 
 fn footer(telemetry_path: &str) -> Markup {
@@ -328,29 +309,6 @@ mod tests {
         let verdict = see(1030.0);
         events.add(Event::configuration_read(false, 1031.0));
         (verdict, events)
-    }
-
-    /// One user has hundreds of services.
-    #[test]
-    fn the_services_of_users_give_way_on_the_page() {
-        let of = |number: i32, user: u32| {
-            let port = 8000 + u16::try_from(number).unwrap();
-            let line = format!("haproxy -D -f /{number:03}.cfg");
-            actor(100 + number, 100, &line).of_user(user).tcp(port, u64::from(port))
-        };
-        let mut actors: Vec<_> = (0..MOST_OF_USERS as i32 + 50).map(|n| of(n, 65_534)).collect();
-        actors.push(of(400, 0));
-        let verdict = Film::default().settle(1000.0, &actors);
-        let show = |filter: &Filter| {
-            content(&verdict, &Events::default(), filter, "/metrics").into_string()
-        };
-        let page = show(&Filter::default());
-        assert_eq!(page.matches("<section aria-labelledby=\"haproxy-").count(), MOST_OF_USERS + 1);
-        assert!(page.contains("And 50 services of users other than root"));
-        assert!(page.contains(">400</a>"), "root's is shown");
-        assert!(!page.contains("140@65534"));
-        let one = show(&Filter::from_query(Some("haproxy=140%4065534")));
-        assert!(one.contains("140@65534") && !one.contains("services of users"));
     }
 
     #[test]

@@ -4,5 +4,6 @@ mod causes;
 mod events;
 pub mod filter;
 pub mod landing;
+mod order;
 mod tables;
 mod times;

@@ -105,7 +105,9 @@ impl Ownership {
         // The searches among the processes of its earlier starter may have left it out.
         let moved = starters.iter().filter(|(id, starter)| self.starters.changed(*id, *starter));
         let moved: Vec<ProcessId> = moved.map(|(id, _)| id).collect();
-        moved.into_iter().for_each(|id| self.suspect(id));
+        for id in moved {
+            self.suspect(id);
+        }
         let mut readings: BTreeMap<ProcessId, Reading> = living
             .iter_mut()
             .map(|found| (found.process.id, self.read_one(found, &wanted, now, false)))
@@ -117,14 +119,14 @@ impl Ownership {
             let is_its = |id: &ProcessId| starters.get(*id) == starter;
             let targets = self.searches.entry(starter).or_default().search.begin(&wanted);
             let own = readings.iter().filter(|(id, _)| is_its(id));
-            let (walked, searches) = self.choose_walks(starter, &targets, own);
+            let (walked, is_search) = self.choose_walks(starter, &targets, own);
             for found in living.iter_mut().filter(|found| walked.contains(&found.process.id)) {
                 readings.insert(found.process.id, self.read_one(found, &wanted, now, true));
             }
-            self.charge(starter, &walked, searches);
+            self.charge(starter, &walked, is_search);
             let mut own = readings.iter().filter(|(id, _)| is_its(id));
             let all_complete = own.all(|(_, reading)| reading.complete);
-            let is_found = searches || all_complete && !targets.is_on_the_move();
+            let is_found = is_search || all_complete && !targets.is_on_the_move();
             searched.push((starter, targets, is_found));
         }
         // What was let go during any of the searches concerns all of them.
@@ -175,9 +177,10 @@ impl Ownership {
 
     /// Records sockets that a process does not hold any more: any other may have been handed them,
     /// another starter's too.
-    fn note_let_go<'a>(&mut self, sockets: impl Iterator<Item = &'a SocketInode> + Clone) {
+    fn note_let_go<'a>(&mut self, sockets: impl IntoIterator<Item = &'a SocketInode>) {
+        let sockets: Vec<SocketInode> = sockets.into_iter().copied().collect();
         for of_starter in self.searches.values_mut() {
-            of_starter.search.note_let_go(sockets.clone());
+            of_starter.search.note_let_go(&sockets);
         }
     }
 
