@@ -10,18 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from load import Size
+from load import NAMESPACES, Size
 from report import Results, verdicts, write
 
 HERE = Path(__file__).resolve().parent
-# Ends with this process, and everything in it ends with it.
-NAMESPACES = [
-    *["setpriv", "--pdeathsig", "KILL"],
-    *["unshare", "--pid", "--mount", "--net", "--ipc", "--uts", "--mount-proc"],
-    *["--fork", "--kill-child", "--"],
-    *["sh", "-c", 'ip link set lo up && exec "$@"', "sh", "tini", "--"],
-]
-
 # What has to hold has to at the first; one size changes at a time around the third.
 LOADS = [
     *[Size(10, 1_000, 180_000), Size(10, 1_000, 0), Size(10, 1_000, 20_000)],

@@ -12,6 +12,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# Ends with this process, and everything in it ends with it.
+NAMESPACES = [
+    *["setpriv", "--pdeathsig", "KILL"],
+    *["unshare", "--pid", "--mount", "--net", "--ipc", "--uts", "--mount-proc"],
+    *["--fork", "--kill-child", "--"],
+    *["sh", "-c", 'ip link set lo up && exec "$@"', "sh", "tini", "--"],
+]
 # Below the kernel's ephemeral range, whose ports the clients take.
 FIRST_PORT = 20_000
 # A process may have 20,000 descriptors on many machines, and not every root may raise that.

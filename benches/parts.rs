@@ -49,7 +49,8 @@ fn sample(watcher: &mut Watcher, renderer: &mut Renderer) -> [Part; 3] {
     let (verdict, look) = part("look and judge", || watcher.look());
     let (text, render) =
         part("metrics", || renderer.render(&verdict, &Exporter::default(), limits));
-    let (_, pages) = part("pages", || Page::new(text, verdict, Events::default(), "/metrics"));
+    let (_, pages) =
+        part("pages", || Page::new(text, verdict, Events::default(), 1000, "/metrics"));
     [look, render, pages]
 }
 

@@ -27,7 +27,7 @@ pub const HERE: NamespaceId = NamespaceId(1);
 const BLUE: NamespaceId = NamespaceId(2);
 
 /// One process of a staged host.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Actor {
     pub process: Process,
     pub bound: Vec<BoundSocket>,
@@ -349,9 +349,28 @@ impl Film {
         self.judge(&sample, connections(actors), &[])
     }
 
+    /// Sees a sample during which processes of these users came or went.
+    pub fn see_torn_by(&mut self, taken: f64, actors: &[Actor], users: &[u32]) -> Verdict {
+        let mut sample = snapshot(taken, actors);
+        sample.gaps.torn_by.extend(users);
+        self.judge(&sample, connections(actors), &[])
+    }
+
     /// Sees a sample in which the holders of these listeners have not been searched for.
     pub fn see_lost(&mut self, taken: f64, actors: &[Actor], lost: &[u64]) -> Verdict {
+        self.see_lost_of(taken, actors, lost, &[])
+    }
+
+    /// The same, where the users of the processes that held them last are known.
+    pub fn see_lost_of(
+        &mut self,
+        taken: f64,
+        actors: &[Actor],
+        lost: &[u64],
+        users: &[(ProcessId, u32)],
+    ) -> Verdict {
         let mut sample = snapshot(taken, actors);
+        sample.gaps.last_users.extend(users.iter().copied());
         sample.gaps.unsearched.extend(lost);
         let holders = lost.iter().map(|inode| (*inode, self.last_holders[inode].clone()));
         sample.gaps.lost = holders.collect();

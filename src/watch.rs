@@ -13,6 +13,8 @@ use crate::sample::{Error, Paths, Sampler};
 
 /// The most samples that are taken for one look.
 const MOST_ATTEMPTS: usize = 8;
+/// So many samples are taken for one look where only processes of users other than root come and go.
+const ATTEMPTS_FOR_USERS: usize = 4;
 /// Once this time has passed, a look takes no further sample after its second.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -136,7 +138,10 @@ fn confirm_down<H>(
         let fallen = with_up(&look.verdict, Some(false));
         let unconfirmed: BTreeSet<String> =
             fallen.filter(|h| !is_confirmed(h)).map(|h| h.name.clone()).collect();
-        if unconfirmed.is_empty() || is_last {
+        // What these users do may never come to rest.
+        let is_settled =
+            attempts >= ATTEMPTS_FOR_USERS || !look.snapshot.gaps.may_close_for_users();
+        if unconfirmed.is_empty() && is_settled || is_last {
             let haproxys = look.verdict.services.iter_mut();
             haproxys.filter(|h| unconfirmed.contains(&h.name)).for_each(ServiceVerdict::withhold);
             return look;
@@ -265,6 +270,25 @@ mod tests {
         assert_eq!((script.look(&[]), script.judged), ((Some(false), 4), 2));
         let mut script = Script::of((0..9).map(|_| torn(&[master()])).collect());
         assert_eq!((script.look(&[]), script.judged), ((None, MOST_ATTEMPTS), 1));
+    }
+
+    /// A user starts and ends processes without end.
+    #[test]
+    fn what_other_users_do_delays_no_confirmation() {
+        let torn_by_a_user = |actors: &[Actor]| {
+            let mut sample = sample(actors);
+            sample.gaps.torn_by.insert(65_534);
+            sample
+        };
+        let fallen = || torn_by_a_user(&[master()]);
+        let mut script = Script::of((0..9).map(|_| fallen()).collect());
+        assert_eq!(script.look(&[]), (Some(false), ATTEMPTS_FOR_USERS));
+        let serving = || torn_by_a_user(&[master(), worker(11).tcp(80, 1)]);
+        let mut script = Script::of((0..9).map(|_| serving()).collect());
+        assert_eq!(script.look(&[]), (Some(true), ATTEMPTS_FOR_USERS));
+        let quiet = || sample(&[master(), worker(11).tcp(80, 1)]);
+        let mut script = Script::of(vec![serving(), quiet()]);
+        assert_eq!(script.look(&[]), (Some(true), 2));
     }
 
     /// A haproxy that never comes to rest does not keep another one from being called down.

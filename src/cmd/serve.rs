@@ -94,8 +94,10 @@ fn sample(
         exporter.own = own::own_process();
         exporter.reap = store::shown(reap_state);
         exporter.backups = surveyor.states(watcher.policy(), &verdict);
-        let metrics = renderer.render(&verdict, &exporter, Limits::of(watcher.policy()));
-        let page = Page::new(metrics, verdict, events.clone(), &settings.telemetry_path);
+        let limits = Limits::of(watcher.policy());
+        let metrics = renderer.render(&verdict, &exporter, limits);
+        let (path, most) = (&settings.telemetry_path, limits.of_the_page);
+        let page = Page::new(metrics, verdict, events.clone(), most, path);
         pages.send_replace(Some(Arc::new(page)));
         let left = settings.sample_interval.saturating_sub(start.elapsed());
         match orders.recv_timeout(left) {

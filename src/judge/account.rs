@@ -3,6 +3,8 @@
 //! Any local user can start many HAProxys that come and go. All services of one such user therefore
 //! have one share together, as in the limits of the metrics.
 
+use std::collections::BTreeMap;
+
 use super::verdict::{Origin, ServiceVerdict};
 
 /// The owner of a share.
@@ -25,4 +27,22 @@ impl Account {
             _ => Account::Service(service.name.clone()),
         }
     }
+}
+
+/// The services that are configured or that root started, configured ones first; and those of other
+/// users: the first of each user, then the second of each, and so on. They come sorted by name.
+#[must_use]
+pub fn by_precedence(services: &[ServiceVerdict]) -> (Vec<&ServiceVerdict>, Vec<&ServiceVerdict>) {
+    let is_users = |service: &&ServiceVerdict| matches!(Account::of(service), Account::User(_));
+    let (others, mut trusted): (Vec<_>, Vec<_>) = services.iter().partition(is_users);
+    trusted.sort_by_key(|service| service.origin != Origin::Configured);
+    let mut of_users: BTreeMap<Option<u32>, usize> = BTreeMap::new();
+    let mut numbered: Vec<(usize, &ServiceVerdict)> = Vec::new();
+    for service in others {
+        let earlier = of_users.entry(service.identity.chosen_by()).or_default();
+        numbered.push((*earlier, service));
+        *earlier += 1;
+    }
+    numbered.sort_by_key(|&(earlier, _)| earlier);
+    (trusted, numbered.into_iter().map(|(_, service)| service).collect())
 }

@@ -134,7 +134,7 @@ impl<'a> Case<'a> {
     /// The process with this identity.
     #[must_use]
     pub fn member(&self, id: ProcessId) -> Option<&Member<'a>> {
-        self.service.members.iter().find(|member| member.id() == id)
+        self.service.member(id)
     }
 
     /// The sockets on which its processes listen, by port, generation and process.

@@ -7,7 +7,8 @@ use super::case::{Case, PortSockets};
 use super::identify::{self, Nameless};
 use super::memory::{Memory, ServiceMemory, remember};
 use super::owners::Owners;
-use super::verdict::{PortKey, Verdict};
+use super::sharing::sharing;
+use super::verdict::Verdict;
 use super::{gone, living};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Member;
@@ -63,8 +64,9 @@ impl<'a> Cases<'a> {
             wanted.entry(endpoint.network).or_default().insert(endpoint.port);
         };
         self.services.iter().flat_map(|case| &case.unbound).for_each(&mut want);
+        let alive = self.continued();
         for (name, before) in &self.memory.services {
-            let alive = self.services.iter().any(|case| case.continues(name));
+            let alive = alive.contains(name.as_str());
             if let (false, Some(configuration)) = (alive, &before.configuration) {
                 let declared = before.places.endpoints(&configuration.ports);
                 declared.take(before.most_endpoints()).for_each(|endpoint| want(&endpoint));
@@ -96,35 +98,44 @@ impl<'a> Cases<'a> {
         self.judge_living(&owners, &mut verdict, &mut remembered);
         self.remember_processes(&mut remembered);
         let seen = (now, details);
-        let lives = |name: &str| self.lives_on(name);
+        let living_on = self.living_on();
+        let lives = |name: &str| living_on.contains(name);
         gone::add(seen, memory, self.policy, &owners, lives, (&mut verdict, &mut remembered));
         verdict.services.sort_by(|a, b| a.name.cmp(&b.name));
         (verdict, remembered)
     }
 
-    /// Whether a service of the sample continues the remembered one of this name. A service in which
+    /// The names that the services of the sample have now, or had in the last one.
+    fn continued(&self) -> BTreeSet<&str> {
+        let now = self.services.iter().map(|case| case.name.as_str());
+        let before = self.services.iter().filter_map(|case| case.remembered_as.as_deref());
+        now.chain(before).collect()
+    }
+
+    /// The names of the remembered services that a service of the sample continues. A service in which
     /// nothing was ever seen to serve continues in any service that has one of its processes: the process
     /// that serves in their place was seen only now.
-    fn lives_on(&self, name: &str) -> bool {
-        let was_of = |id| {
-            let past = self.memory.processes.get(&id);
-            past.is_some_and(|past| past.haproxy.as_deref() == Some(name))
-        };
-        let never_served = self.memory.services.get(name).is_some_and(|before| !before.has_served);
-        self.services.iter().any(|case| {
-            let living = || case.service.members.iter().filter(|member| member.lives());
-            case.continues(name) || (never_served && living().any(|member| was_of(member.id())))
-        })
+    fn living_on(&self) -> BTreeSet<&str> {
+        let members = self.services.iter().flat_map(|case| &case.service.members);
+        let pasts = members
+            .filter(|member| member.lives())
+            .filter_map(|member| self.memory.processes.get(&member.id()));
+        let never_served = pasts.filter_map(|past| past.haproxy.as_deref()).filter(|name| {
+            self.memory.services.get(*name).is_some_and(|before| !before.has_served)
+        });
+        let mut names = self.continued();
+        names.extend(never_served);
+        names
     }
 
     fn judge_living(&self, owners: &Owners<'_>, verdict: &mut Verdict, remembered: &mut Memory) {
         let ports: Vec<_> = self.services.iter().map(|case| (case, case.port_sockets())).collect();
         let sharing = sharing(&ports);
         for (case, own) in &ports {
-            let others: Vec<(&str, &[PortSockets<'_>])> = ports
-                .iter()
+            let others = sharing.get(case.name.as_str()).into_iter().flatten();
+            let others: Vec<(&str, &[PortSockets<'_>])> = others
+                .filter_map(|at| ports.get(*at))
                 .map(|(other, theirs)| (other.name.as_str(), theirs.as_slice()))
-                .filter(|(other, _)| *other != case.name && sharing.contains(other))
                 .collect();
             let before: Option<&ServiceMemory> =
                 case.remembered_as.as_ref().and_then(|name| self.memory.services.get(name));
@@ -159,18 +170,6 @@ impl<'a> Cases<'a> {
             }
         }
     }
-}
-
-/// The names of services that listen on a port on which another one listens too.
-fn sharing<'a>(ports: &'a [(&Case<'_>, Vec<PortSockets<'_>>)]) -> BTreeSet<&'a str> {
-    let held = ports
-        .iter()
-        .flat_map(|(case, ports)| ports.iter().map(move |port| (&port.key, case.name.as_str())));
-    let mut held: Vec<(&PortKey, &str)> = held.collect();
-    held.sort_unstable();
-    let pairs = held.iter().zip(held.iter().skip(1));
-    let shared = pairs.filter(|((key, name), (next, other))| key == next && name != other);
-    shared.flat_map(|((_, name), (_, other))| [*name, *other]).collect()
 }
 
 #[cfg(test)]

@@ -151,8 +151,11 @@ impl Follower {
                 self.causes.insert(cause.id.clone(), known);
             }
         }
+        let services = verdict.services.iter().filter(|_| !ended.is_empty());
+        let services: BTreeMap<&str, &ServiceVerdict> =
+            services.map(|service| (service.name.as_str(), service)).collect();
         let goes_on = |cause: &KnownCause| {
-            let service = verdict.services.iter().find(|service| service.name == cause.haproxy);
+            let service = services.get(cause.haproxy.as_str());
             service.is_some_and(|service| !service.judged.contains(&cause.kind))
         };
         let (unseen, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =

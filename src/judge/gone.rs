@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::Judgement;
-use super::identify::belonged_to;
+use super::last_holders::LastHolders;
 use super::memory::{Memory, ServiceMemory};
 use super::owners::Owners;
 use super::rules::port_blocked::{self, WantedPorts};
@@ -74,6 +74,7 @@ pub fn add(
         verdict.services.iter().map(|service| service.name.clone()).collect();
     let hidden = now.gaps.may_hide_a_service();
     let too_many = too_many(memory, policy);
+    let last_holders = LastHolders::of(&now.gaps, &memory.processes);
     for (name, before) in &memory.services {
         let rules = policy.rules(name);
         let configured = policy.is_configured(name);
@@ -82,9 +83,10 @@ pub fn add(
         if lives(name) || present.contains(name) || (forgotten && !configured) {
             continue;
         }
-        let is_own = |id| belonged_to(name, id, &memory.processes);
-        let may_have_lost = now.gaps.may_have_lost(is_own);
-        let overlooked = now.gaps.torn || may_have_lost || (configured && hidden);
+        let is_its = |user| before.is_of(user);
+        let overlooked = now.gaps.is_torn_for(is_its)
+            || last_holders.may_be_of(name, is_its)
+            || (configured && hidden);
         let (outcome, judged) = judge_gone(name, before, rules, owners, seen, overlooked);
         let absent = if overlooked {
             ServiceVerdict::unknown(name, rules)
@@ -112,7 +114,8 @@ pub fn add(
     for configured in &policy.haproxys {
         let name = &configured.name;
         if !present.contains(name) && !remembered.services.contains_key(name) {
-            let absent = if hidden || now.gaps.torn {
+            // It was never seen, so its processes may be any user's.
+            let absent = if hidden || now.gaps.is_torn_for(|_| true) {
                 ServiceVerdict::unknown
             } else {
                 ServiceVerdict::absent

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::case::{Case, MOST_ENDPOINTS, MOST_ENDPOINTS_OF_A_USER};
+use super::last_holders::LastHolders;
 use super::matching;
 use super::memory::{Memory, ServiceMemory};
 use super::verdict::Origin;
 use crate::haproxy::lineage::generations::{self, Generation, Generations};
-use crate::haproxy::lineage::grouping;
 use crate::haproxy::lineage::identity::Identity;
 use crate::haproxy::lineage::member::{Member, Role, YOUNG_SECONDS};
 use crate::haproxy::lineage::naming::{self, Candidate};
-use crate::haproxy::lineage::past::Pasts;
+use crate::haproxy::lineage::remembered::Remembered;
 use crate::haproxy::lineage::roles;
 use crate::haproxy::lineage::services::{self, Service};
 use crate::haproxy::listeners::{Holding, Listening};
@@ -63,14 +63,17 @@ pub fn identify<'a>(
         !member.lives() && pasts.get(&member.id()).is_none_or(|past| past.zombie_since.is_none())
     };
     let (dying, members): (Vec<_>, Vec<_>) = members.into_iter().partition(dying);
-    let (living, dead): (Vec<_>, Vec<_>) = services::group(members, holdings, pasts)
+    let remembered = Remembered::of(&members, pasts);
+    let (living, dead): (Vec<_>, Vec<_>) = services::group(members, holdings, pasts, &remembered)
         .into_iter()
         .partition(|service: &Service<'_>| service.members.iter().any(Member::lives));
     let mut census = Census {
         memory,
+        remembered,
         policy,
         now: now.taken,
         known: Vec::new(),
+        continued: BTreeMap::new(),
         nameless: vec![(Service::of(dying), Generations::default())],
     };
     let classify =
@@ -80,6 +83,7 @@ pub fn identify<'a>(
         census.add_dead(classify(&service), service);
     }
     let (named, nameless) = census.name();
+    let last_holders = LastHolders::of(&now.gaps, pasts);
     let mut left_to: BTreeMap<u32, usize> = BTreeMap::new();
     let cases = named.into_iter().map(|(name, known)| {
         let before = known.remembered_as.as_ref().and_then(|name| memory.services.get(name));
@@ -107,7 +111,7 @@ pub fn identify<'a>(
             details: &NOT_LOOKED,
         };
         learn_ports(&mut case);
-        case.overlooked = is_overlooked(&case);
+        case.overlooked = is_overlooked(&case, &last_holders, before);
         if case.overlooked {
             case.generations.up = case.generations.up.filter(|&up| up);
         }
@@ -124,19 +128,23 @@ pub fn identify<'a>(
 }
 
 /// Whether the sample may have missed a process of it, or a listener that one of them holds.
-fn is_overlooked(case: &Case<'_>) -> bool {
-    let gaps = &case.snapshot.gaps;
+fn is_overlooked(
+    case: &Case<'_>,
+    last_holders: &LastHolders<'_>,
+    before: Option<&ServiceMemory>,
+) -> bool {
     let serves = case.generations.up == Some(true);
     let name = case.remembered_as.as_deref().unwrap_or(&case.name);
-    let is_own = |id| case.member(id).is_some() || belonged_to(name, id, case.pasts);
-    gaps.torn && !serves || gaps.may_have_lost(is_own)
-}
-
-/// Whether a process belonged to the haproxy of this name when it was last seen. One that belonged
-/// to none may be any haproxy's.
-pub fn belonged_to(name: &str, id: ProcessId, pasts: &Pasts) -> bool {
-    let haproxy = pasts.get(&id).and_then(|past| past.haproxy.as_deref());
-    haproxy.is_none_or(|haproxy| haproxy == name)
+    let is_its = |user| {
+        let runs_as =
+            |member: &Member<'_>| member.process.users.is_none_or(|users| users.include(user));
+        case.identity.starter.is_none_or(|starter| starter == user)
+            || case.service.members.iter().any(runs_as)
+            || before.is_some_and(|before| before.is_of(user))
+    };
+    case.snapshot.gaps.is_torn_for(is_its) && !serves
+        || last_holders.include_one_of(&case.service)
+        || last_holders.may_be_of(name, is_its)
 }
 
 /// What it listens on is nothing new most of the time, and then nothing is copied.
@@ -200,13 +208,24 @@ fn is_unseen(service: &Service<'_>) -> bool {
 /// Gathers services and gives them names.
 struct Census<'a> {
     memory: &'a Memory,
+    /// The names that the members are remembered by.
+    remembered: Remembered<'a>,
     policy: &'a Policy,
     now: f64,
     known: Vec<Known<'a>>,
+    /// Where in `known` is the service that continues the one of a name.
+    continued: BTreeMap<String, usize>,
     nameless: Vec<Nameless<'a>>,
 }
 
 impl<'a> Census<'a> {
+    fn add(&mut self, known: Known<'a>) {
+        if let Some(name) = known.remembered_as.clone() {
+            self.continued.insert(name, self.known.len());
+        }
+        self.known.push(known);
+    }
+
     fn add_living(&mut self, services: Vec<(Generations, Service<'a>)>) {
         for (generations, service) in services {
             let known = self.look_up(service, generations);
@@ -216,7 +235,7 @@ impl<'a> Census<'a> {
             {
                 self.nameless.push((known.service, known.generations));
             } else {
-                self.known.push(known);
+                self.add(known);
             }
         }
     }
@@ -226,16 +245,13 @@ impl<'a> Census<'a> {
     fn add_dead(&mut self, generations: Generations, service: Service<'a>) {
         let known = self.look_up(service, generations);
         let name = self.name_before(&known.service);
-        let home = self
-            .known
-            .iter_mut()
-            .find(|home| name.is_some() && home.remembered_as.as_deref() == name);
-        if let Some(home) = home {
+        let home = name.and_then(|name| self.continued.get(name)).copied();
+        if let Some(home) = home.and_then(|home| self.known.get_mut(home)) {
             home.service.members.extend(known.service.members);
             home.service.members.sort_by_key(Member::id);
             home.generations.of.extend(known.generations.of);
         } else if self.admits(&known.service, &known.generations) {
-            self.known.push(known);
+            self.add(known);
         } else {
             self.nameless.push((known.service, known.generations));
         }
@@ -247,9 +263,7 @@ impl<'a> Census<'a> {
         let configured = matching::configured(self.policy, &service, &identity)
             .filter(|configured| !is_others(&configured.name));
         let before = self.name_before(&service);
-        let is_free = |name: &&str| {
-            self.known.iter().all(|known| known.remembered_as.as_deref() != Some(*name))
-        };
+        let is_free = |name: &&str| !self.continued.contains_key(*name);
         let remembered_as = before.filter(is_free).map(str::to_owned);
         Known {
             candidate: Candidate {
@@ -273,8 +287,7 @@ impl<'a> Census<'a> {
     /// The name of its processes in the last sample.
     fn name_before(&self, service: &Service<'_>) -> Option<&'a str> {
         let memory = self.memory;
-        let mut before =
-            service.members.iter().filter_map(|m| grouping::remembered(m, &memory.processes));
+        let mut before = service.members.iter().filter_map(|m| self.remembered.get(m.id()));
         before.find(|name| memory.services.contains_key(*name))
     }
 
@@ -296,7 +309,7 @@ impl<'a> Census<'a> {
     /// Names all services: configured names first; then a service that could not be looked at keeps its
     /// name; a hash distinguishes services that would share a name.
     fn name(self) -> (Vec<(String, Known<'a>)>, Vec<Nameless<'a>>) {
-        let Census { memory, policy, known, nameless, .. } = self;
+        let Census { memory, policy, known, continued, nameless, .. } = self;
         let mut named: Vec<(String, Known<'a>)> = Vec::new();
         let mut taken: BTreeSet<String> = policy.haproxys.iter().map(|c| c.name.clone()).collect();
         let (mut configured, mut rest): (Vec<_>, Vec<_>) =
@@ -319,9 +332,7 @@ impl<'a> Census<'a> {
             named.push((name, known));
         }
         let candidates: Vec<Candidate> = rest.iter().map(|known| known.candidate.clone()).collect();
-        let living = || named.iter().map(|(_, known)| known).chain(&rest);
-        let is_gone =
-            |name: &&str| living().all(|known| known.remembered_as.as_deref() != Some(*name));
+        let is_gone = |name: &&str| !continued.contains_key(*name);
         // A service that was seen only for a moment was the start of a process of another service.
         let has_stayed =
             |before: &ServiceMemory| before.last_seen - before.first_seen >= YOUNG_SECONDS;
@@ -329,11 +340,9 @@ impl<'a> Census<'a> {
         let gone: BTreeSet<&str> = stayed.map(|(name, _)| name.as_str()).filter(is_gone).collect();
         named.extend(naming::assign(&candidates, taken, &gone).into_iter().zip(rest));
         // A service that was gone and has come back keeps its name.
-        let continued: BTreeSet<String> =
-            named.iter().filter_map(|(_, known)| known.remembered_as.clone()).collect();
         for (name, known) in &mut named {
             if known.remembered_as.is_none()
-                && !continued.contains(name)
+                && !continued.contains_key(name)
                 && memory.services.contains_key(name)
             {
                 known.remembered_as = Some(name.clone());

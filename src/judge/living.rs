@@ -1,5 +1,6 @@
 //! Judges a service that has processes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::case::{self, Case, PortSockets};
@@ -38,6 +39,7 @@ pub fn judge(
     let reloads = reload_count::count(before.map(|before| &before.reloads), case);
     let memory = ServiceMemory {
         identity: case.identity.clone(),
+        users: users(case, before),
         first_seen: before.map_or(now, |before| before.first_seen),
         last_seen: now,
         has_served: before.is_some_and(|before| before.has_served)
@@ -82,6 +84,13 @@ pub fn judge(
         ..ServiceVerdict::absent(&case.name, case.rules)
     };
     (verdict, memory)
+}
+
+/// The users that its processes run as, and those that they ran as.
+fn users(case: &Case<'_>, before: Option<&ServiceMemory>) -> BTreeSet<u32> {
+    let now = case.service.members.iter().filter_map(|member| member.process.users);
+    let now = now.flat_map(|users| [users.real, users.effective, users.saved]);
+    now.chain(before.iter().flat_map(|before| before.users.iter().copied())).collect()
 }
 
 /// The configuration to remember. A dying process may show only a part of it, so the last complete

@@ -32,6 +32,8 @@ pub struct Memory {
 #[derive(Debug, Clone)]
 pub(super) struct ServiceMemory {
     pub identity: Identity,
+    /// The users that its processes have run as.
+    pub users: BTreeSet<u32>,
     pub first_seen: UnixSeconds,
     pub last_seen: UnixSeconds,
     /// Something of it has been seen serving, or was superseded.
@@ -53,6 +55,11 @@ pub(super) struct ServiceMemory {
 }
 
 impl ServiceMemory {
+    /// Whether the user started it, or it ran as that user.
+    pub fn is_of(&self, user: u32) -> bool {
+        self.identity.starter.is_none_or(|starter| starter == user) || self.users.contains(&user)
+    }
+
     /// The number of its declared ports that are looked at once it is gone.
     pub fn most_endpoints(&self) -> usize {
         if self.identity.chosen_by().is_some() { MOST_ENDPOINTS_ONCE_GONE } else { MOST_ENDPOINTS }

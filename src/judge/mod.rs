@@ -14,6 +14,7 @@ pub mod finding;
 mod gone;
 pub mod hold;
 mod identify;
+mod last_holders;
 mod living;
 mod matching;
 pub mod memory;
@@ -21,6 +22,7 @@ mod owners;
 mod queues;
 pub mod reload_count;
 mod rules;
+mod sharing;
 mod subject;
 pub mod verdict;
 

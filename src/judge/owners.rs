@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::case::Case;
 use super::verdict::{PortKey, Target};
 use crate::haproxy::lineage::generations::Generation;
-use crate::model::{Details, PortRole, PortUse, Process, ProcessId, SocketInode};
+use crate::model::{Details, PortRole, PortUse, ProcessId, SocketInode};
 
 /// The process of a service that holds a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +30,19 @@ impl<'a> Owners<'a> {
         let mut owners = Owners::default();
         let uses = details.port_uses.values().flatten();
         let asked: BTreeSet<SocketInode> = uses.filter_map(|used| used.inode).collect();
+        // What a process was found to hold when the details were looked up.
+        let mut found: BTreeMap<ProcessId, Vec<SocketInode>> = BTreeMap::new();
+        for (inode, id) in details.held.iter().filter(|(inode, _)| asked.contains(inode)) {
+            found.entry(*id).or_default().push(*inode);
+        }
         for case in cases {
             for member in case.service.members.iter().filter(|member| member.lives()) {
                 let id = member.id();
                 let generation = case.generations.get(id);
                 let owner = Owner { service: &case.name, process: id, generation };
-                for inode in asked.iter().filter(|&&inode| holds(member.process, inode, details)) {
+                let sockets = member.process.sockets.iter();
+                let held = sockets.flat_map(|sockets| sockets.intersection(&asked));
+                for inode in held.chain(found.get(&id).into_iter().flatten()) {
                     let known = owners.by_inode.entry(*inode).or_insert(owner);
                     if generation == Generation::Current {
                         *known = owner;
@@ -64,10 +71,4 @@ impl<'a> Owners<'a> {
             None => Target::Holder(holder.to_owned()),
         }
     }
-}
-
-/// The process held the socket in the sample, or when the details were looked up.
-fn holds(process: &Process, inode: SocketInode, details: &Details) -> bool {
-    process.sockets.as_ref().is_some_and(|sockets| sockets.contains(&inode))
-        || details.held.contains(&(inode, process.id))
 }

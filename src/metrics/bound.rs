@@ -4,10 +4,9 @@
 //! then those that root started, then those of other users: the first of each user, then the second
 //! of each, and so on.
 
-use std::collections::BTreeMap;
-
 use super::families::{CAPPED, Families};
 use super::services;
+use crate::judge::account::by_precedence;
 use crate::judge::verdict::{Origin, ServiceVerdict};
 use crate::policy::Policy;
 
@@ -42,11 +41,7 @@ pub fn add_services(page: &mut Families, services: &[ServiceVerdict], limits: Li
         limits.of_a_service.min(left / CAPPED.len())
     };
     let is_configured = |service: &ServiceVerdict| service.origin == Origin::Configured;
-    let is_trusted = |service: &&ServiceVerdict| {
-        is_configured(service) || service.identity.chosen_by().is_none()
-    };
-    let (mut trusted, others): (Vec<_>, Vec<_>) = services.iter().partition(is_trusted);
-    trusted.sort_by_key(|service| !is_configured(service));
+    let (mut trusted, others) = by_precedence(services);
     // What every service has comes before the ports of the first.
     trusted.retain(|service| {
         let shown = is_configured(service) || fits(page, service, most);
@@ -57,7 +52,7 @@ pub fn add_services(page: &mut Families, services: &[ServiceVerdict], limits: Li
         let limit = limit(page);
         services::add_listed(page, service, limit);
     }
-    for service in by_turns(others) {
+    for service in others {
         let shown = fits(page, service, most);
         add_or_drop(page, service, shown);
         if shown {
@@ -81,19 +76,6 @@ fn add_or_drop(page: &mut Families, service: &ServiceVerdict, shown: bool) {
         page.drop_all(|page| services::add(page, service));
         services::add_listed(page, service, 0);
     }
-}
-
-/// The first service of each user, then the second of each, and so on. They come sorted by name.
-fn by_turns(services: Vec<&ServiceVerdict>) -> Vec<&ServiceVerdict> {
-    let mut of_users: BTreeMap<Option<u32>, usize> = BTreeMap::new();
-    let mut numbered: Vec<(usize, &ServiceVerdict)> = Vec::new();
-    for service in services {
-        let earlier = of_users.entry(service.identity.chosen_by()).or_default();
-        numbered.push((*earlier, service));
-        *earlier += 1;
-    }
-    numbered.sort_by_key(|&(earlier, _)| earlier);
-    numbered.into_iter().map(|(_, service)| service).collect()
 }
 
 #[cfg(test)]

@@ -45,6 +45,12 @@ pub struct Gaps {
     /// gone or that a port of it is unbound. Ends with a sample of a quiet moment, which is usually
     /// the next attempt.
     pub torn: bool,
+    /// The same for processes that certainly are none of root's: the users they run as. Any user can
+    /// start and end processes all the time.
+    ///
+    /// Forbids to conclude the same of services that one of these users started or that run as one of
+    /// them. Other services are not concerned.
+    pub torn_by: BTreeSet<u32>,
     /// Listeners that are still in the tables, that an HAProxy held before and holds no more, and that no
     /// other process is known to hold; each with the processes that held it last. Such a listener may have
     /// been handed to an HAProxy that the search has not reached, or to one that was not recognised as
@@ -54,9 +60,13 @@ pub struct Gaps {
     /// gone, or anything about its ports. Other services are not concerned. Lasts while the search
     /// is postponed; where the search was made and found no holder, for one sample.
     pub lost: BTreeMap<SocketInode, BTreeSet<ProcessId>>,
+    /// The users of those last holders, as far as they certainly are none of root's.
+    pub last_users: BTreeMap<ProcessId, u32>,
     /// One of the lost listeners was not lost in the attempt before: it may have been closed after
-    /// the tables were read.
+    /// the tables were read. Those that only users other than root held are not counted here.
     pub newly_lost: bool,
+    /// A lost listener that only users other than root held was not lost in the attempt before.
+    pub newly_lost_by_users: bool,
     /// Listeners that may have more holders than the known ones, because the search for their holders would
     /// cost more than its CPU budget.
     ///
@@ -91,6 +101,20 @@ impl Gaps {
     #[must_use]
     pub fn may_close_at_once(&self) -> bool {
         self.torn || self.newly_lost
+    }
+
+    /// The same as far as it concerns users other than root. It is worth a few more attempts, and keeps
+    /// nothing from being judged: a user could make it so for ever.
+    #[must_use]
+    pub fn may_close_for_users(&self) -> bool {
+        !self.torn_by.is_empty() || self.newly_lost_by_users
+    }
+
+    /// A process came or went that may belong to a service of which `is_its` says whether a user
+    /// started it or it runs as that user.
+    #[must_use]
+    pub fn is_torn_for(&self, is_its: impl Fn(u32) -> bool) -> bool {
+        self.torn || self.torn_by.iter().any(|user| is_its(*user))
     }
 
     /// A listener was lost that one of these processes held last.

@@ -198,6 +198,12 @@ impl UserIds {
         UserIds { real: uid, effective: uid, saved: uid }
     }
 
+    /// Whether one of the ids is `uid`.
+    #[must_use]
+    pub fn include(&self, uid: u32) -> bool {
+        [self.real, self.effective, self.saved].contains(&uid)
+    }
+
     /// Whether the user who started a process with these ids may signal one with the ids of `other`
     /// (kill(2)). The effective id does not count, because a set-uid program has that of another user.
     #[must_use]

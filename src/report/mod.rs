@@ -18,7 +18,7 @@ pub mod runbooks;
 pub mod table;
 pub mod text;
 
-pub use self::json::inspect_json;
+pub use self::json::{inspect_json, state_json};
 use crate::judge::verdict::Verdict;
 use crate::policy::Policy;
 use crate::policy::kind::Severity;

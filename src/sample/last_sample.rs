@@ -1,16 +1,19 @@
 //! The part of the last accepted sample that is kept, so that a later sample can show what is
 //! missing in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::model::{ProcessId, Snapshot, SocketInode};
+use crate::sample::movers::Movers;
 use crate::sample::ownership::wanted::WantedSet;
 
 /// The HAProxy processes of the last accepted sample and what they held.
 #[derive(Debug, Default)]
 pub struct LastSample {
     processes: BTreeMap<ProcessId, Arc<BTreeSet<SocketInode>>>,
+    /// The users of those that are certainly none of root's.
+    users: BTreeMap<ProcessId, u32>,
     /// Its lost listeners that are still being searched for, with their last holders.
     lost: BTreeMap<SocketInode, BTreeSet<ProcessId>>,
 }
@@ -19,11 +22,21 @@ impl LastSample {
     /// Keeps the part of a sample that later samples are compared with.
     pub fn accept(&mut self, sample: &Snapshot) {
         let held = |sockets: &Option<Arc<_>>| sockets.as_ref().map(Arc::clone).unwrap_or_default();
+        let movers = Movers::of(sample.processes.iter());
         let processes = sample.processes.iter();
         self.processes = processes.map(|process| (process.id, held(&process.sockets))).collect();
+        let processes = sample.processes.iter();
+        self.users = processes.filter_map(|p| Some((p.id, movers.user(p)?))).collect();
+        self.users.extend(&sample.gaps.last_users);
         // Where the search was made and found no holder, there is nothing left to wait for.
         self.lost.clone_from(&sample.gaps.lost);
         self.lost.retain(|inode, _| sample.gaps.unsearched.contains(inode));
+    }
+
+    /// The user whose service one of its processes may belong to; `None` if that may be any service.
+    #[must_use]
+    pub fn user(&self, id: ProcessId) -> Option<u32> {
+        self.users.get(&id).copied()
     }
 
     /// Its processes.
@@ -50,10 +63,14 @@ impl LastSample {
                 lost.entry(inode).or_default().insert(id);
             }
         }
-        let held = || sample.processes.iter().filter_map(|process| process.sockets.as_ref());
+        if lost.is_empty() {
+            return lost; // the usual case
+        }
+        let held = sample.processes.iter().filter_map(|process| process.sockets.as_ref());
+        let held: HashSet<SocketInode> = held.flat_map(|held| held.iter().copied()).collect();
         lost.retain(|inode, _| {
             wanted.contains(*inode)
-                && !held().any(|sockets| sockets.contains(inode))
+                && !held.contains(inode)
                 && (sample.gaps.closed.is_empty() || sample.gaps.unsearched.contains(inode))
         });
         lost

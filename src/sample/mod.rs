@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod files;
 pub mod headroom;
 mod last_sample;
+mod movers;
 pub mod network;
 pub mod on_demand;
 mod ownership;

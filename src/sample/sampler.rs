@@ -23,6 +23,7 @@ use crate::sample::files::configurations::Source;
 use crate::sample::files::pidfiles;
 use crate::sample::headroom;
 use crate::sample::last_sample::LastSample;
+use crate::sample::movers::Movers;
 use crate::sample::network::namespaces::Networks;
 use crate::sample::network::tables;
 use crate::sample::network::uses::NetworkUses;
@@ -221,8 +222,9 @@ impl Sampler {
         let (procfs, unreadable) = (&self.paths.procfs, &mut snapshot.unreadable);
         pidfiles::read_named_by_arguments(procfs, found, unreadable);
         let outcome = self.configurations.read(procfs, found, unreadable);
-        snapshot.gaps.torn |= outcome.gone || self.has_overlooked(found);
+        let overlooked = self.overlooked(found);
         pidfiles::read_named_by_configuration(procfs, found, unreadable);
+        note_movers(snapshot, outcome.gone.into_iter().chain(overlooked));
         outcome.success
     }
 
@@ -243,10 +245,18 @@ impl Sampler {
         let before = self.ownership.wanted();
         let wanted = WantedSet::of(&snapshot.networks, &configurations, before);
         let outcomes = self.ownership.read(found, wanted, snapshot.taken);
-        snapshot.gaps.torn |= outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Gone))
-            || found.iter().any(is_being_executed)
-            || self.has_newcomers();
-        snapshot.gaps.unsearched.clone_from(self.ownership.unsearched());
+        let movers = Movers::of(found.iter().map(|found| &found.process));
+        let gone: BTreeSet<ProcessId> = outcomes
+            .iter()
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Gone))
+            .map(|(id, _)| *id)
+            .collect();
+        let has_moved =
+            |found: &&Found| gone.contains(&found.process.id) || is_being_executed(found);
+        let newcomers = self.newcomers();
+        let moved = found.iter().filter(has_moved).chain(&newcomers);
+        note_movers(snapshot, moved.map(|found| movers.user(&found.process)));
+        snapshot.gaps.unsearched = self.ownership.unsearched();
         let any_read = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Read));
         let none_to_read = outcomes.is_empty();
         for (id, outcome) in outcomes {
@@ -262,7 +272,15 @@ impl Sampler {
     /// just after the tables were read, which another sample would show.
     fn note_lost_listeners(&mut self, snapshot: &mut Snapshot) {
         let lost = self.last.lost_in(snapshot, self.ownership.wanted());
-        snapshot.gaps.newly_lost = lost.keys().any(|inode| !self.lost.contains(inode));
+        let new = || lost.iter().filter(|(inode, _)| !self.lost.contains(inode));
+        let of_users = |holders: &BTreeSet<ProcessId>| {
+            holders.iter().all(|holder| self.last.user(*holder).is_some())
+        };
+        snapshot.gaps.newly_lost = new().any(|(_, holders)| !of_users(holders));
+        snapshot.gaps.newly_lost_by_users = new().any(|(_, holders)| of_users(holders));
+        let holders: BTreeSet<ProcessId> = lost.values().flatten().copied().collect();
+        snapshot.gaps.last_users =
+            holders.into_iter().filter_map(|id| Some((id, self.last.user(id)?))).collect();
         self.lost = lost.keys().copied().collect();
         snapshot.gaps.lost = lost;
     }
@@ -284,22 +302,22 @@ impl Sampler {
         }
     }
 
-    /// Whether an HAProxy of the last sample lives and was not recognised: it is in the middle of
-    /// execve(2), or the exporter ran out of descriptors.
-    fn has_overlooked(&self, found: &[Found]) -> bool {
+    /// The HAProxys of the last sample that live and were not recognised: one in the middle of
+    /// execve(2), or any where the exporter ran out of descriptors. Answers the user of each.
+    fn overlooked(&self, found: &[Found]) -> Vec<Option<u32>> {
         let is_seen = |id| found.binary_search_by_key(&id, |found| found.process.id).is_ok();
         let is_gone = |id| matches!(ProcDir::of(&self.paths.procfs, id), Err(ReadError::Gone));
-        self.last.processes().any(|id| !is_seen(id) && !is_gone(id))
+        let overlooked = self.last.processes().filter(|&id| !is_seen(id) && !is_gone(id));
+        overlooked.map(|id| self.last.user(id)).collect()
     }
 
-    /// Whether there is an HAProxy that was not there when the pids were listed.
-    fn has_newcomers(&mut self) -> bool {
+    /// The HAProxys that were not there when the pids were listed.
+    fn newcomers(&mut self) -> Vec<Found> {
         let procfs = &self.paths.procfs;
-        let Ok(new) = self.census.refresh(procfs) else { return false };
+        let Ok(new) = self.census.refresh(procfs) else { return Vec::new() };
         let (cache, ignored) = (&mut self.process_cache, &mut Vec::new());
         let meant = (&self.discovery, &mut self.named);
-        let discovered = processes::discover(procfs, &new, meant, self.clock, cache, ignored);
-        !discovered.found.is_empty()
+        processes::discover(procfs, &new, meant, self.clock, cache, ignored).found
     }
 
     /// The files of the configuration of a process of the last sample, and how they are read.
@@ -314,6 +332,18 @@ impl Sampler {
         let boot = boot_time();
         if (boot - self.clock.boot).abs() > 0.5 {
             self.clock.boot = boot;
+        }
+    }
+}
+
+/// Notes that processes came or went; of each, the user whose service it may belong to.
+fn note_movers(snapshot: &mut Snapshot, users: impl Iterator<Item = Option<u32>>) {
+    for user in users {
+        match user {
+            Some(user) => {
+                snapshot.gaps.torn_by.insert(user);
+            }
+            None => snapshot.gaps.torn = true,
         }
     }
 }

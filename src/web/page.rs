@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use crate::judge::verdict::Verdict;
 use crate::metrics::Exposition;
 use crate::report::events::Events;
-use crate::report::inspect_json;
 use crate::report::page::filter::Filter;
 use crate::report::page::landing;
+use crate::report::state_json;
 
 /// The pages of one sample.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Page {
     pub rendered: Instant,
     verdict: Verdict,
     events: Events,
+    /// So much is shown of the services of users other than root.
+    most_entries: usize,
     telemetry_path: String,
     metrics_gzip: OnceLock<Bytes>,
     person: OnceLock<Markup>,
@@ -36,11 +38,13 @@ pub struct Page {
 impl Page {
     /// Takes the results of a sample. Each other form of the page is rendered at the first request
     /// for it and kept for the next ones, because most samples are never asked for all forms.
+    /// `most_entries` limits how much the JSON shows of the services of users other than root.
     #[must_use]
     pub fn new(
         metrics: Exposition,
         verdict: Verdict,
         events: Events,
+        most_entries: usize,
         telemetry_path: &str,
     ) -> Page {
         Page {
@@ -48,6 +52,7 @@ impl Page {
             rendered: Instant::now(),
             verdict,
             events,
+            most_entries,
             telemetry_path: telemetry_path.to_owned(),
             metrics_gzip: OnceLock::new(),
             person: OnceLock::new(),
@@ -73,7 +78,7 @@ impl Page {
 
     /// Returns the state as JSON, in the form of `inspect --output json`.
     pub fn state(&self) -> Bytes {
-        let content = || inspect_json(&self.verdict).to_string().into();
+        let content = || state_json(&self.verdict, self.most_entries).to_string().into();
         self.state.get_or_init(content).clone()
     }
 }

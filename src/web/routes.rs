@@ -206,7 +206,7 @@ mod tests {
 
     fn page(age: u64) -> Page {
         let metrics = Exposition { metrics: vec!["a 1\n".into()] };
-        let mut page = Page::new(metrics, Verdict::default(), Events::default(), "/metrics");
+        let mut page = Page::new(metrics, Verdict::default(), Events::default(), 1000, "/metrics");
         page.rendered = Instant::now().checked_sub(Duration::from_secs(age)).unwrap();
         page
     }
@@ -294,7 +294,7 @@ mod tests {
     fn the_compressed_page_is_the_page() {
         let parts = ["a 1\n".repeat(100_000), "b{x=\"ü\"} 2\n".to_owned()];
         let metrics = Exposition { metrics: parts.iter().cloned().map(Bytes::from).collect() };
-        let page = Page::new(metrics, Verdict::default(), Events::default(), "/metrics");
+        let page = Page::new(metrics, Verdict::default(), Events::default(), 1000, "/metrics");
         let packed = page.metrics_gzip();
         let mut text = String::new();
         GzDecoder::new(packed.as_ref()).read_to_string(&mut text).unwrap();

@@ -10,7 +10,9 @@ mod cgroup;
 mod support;
 
 mod caps;
+mod churn;
 mod claims;
+mod named;
 mod other_user;
 mod secrets;
 mod series;

@@ -13,6 +13,7 @@ use crate::haproxy::places::Places;
 use crate::model::{Configuration, NamespaceId, Unreadable, What};
 use crate::policy::Policy;
 use crate::sample::files::config_files::{self, Base};
+use crate::sample::paths::access::Reader;
 
 /// What one service declares.
 struct Declaring {
@@ -102,7 +103,10 @@ impl Claims {
     }
 
     fn add_configured(&mut self, name: &str, path: &Path) {
-        let collected = config_files::collect(&[path.to_owned()], &Base::default());
+        // The operator named this path. Who else can change a link or a directory on the way lends no
+        // more than their own rights.
+        let base = Base { directory: "/".into(), reader: Some(Reader::Root), ..Base::default() };
+        let collected = config_files::collect(&[path.to_owned()], &base);
         for problem in collected.problems.iter().filter(|problem| !problem.is_error()) {
             self.unseen.push(unreadable(problem));
         }

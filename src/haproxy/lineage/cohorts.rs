@@ -1,6 +1,6 @@
 //! Groups the processes of a haproxy by the reload that started them, as far as one look shows it, by age.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::member::{Member, Role, YOUNG_SECONDS};
@@ -124,7 +124,7 @@ fn is_named_by_pidfile(member: &Member<'_>) -> bool {
 }
 
 /// What processes of one generation have in common.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mark {
     /// Master and reload number.
     Workers(ProcessId, ReloadNumber),
@@ -143,30 +143,30 @@ pub fn cohorts(
     pasts: &Pasts,
     now: UnixSeconds,
 ) -> Vec<Cohort> {
-    let mut cohorts: Vec<(Mark, Cohort)> = Vec::new();
+    let mut cohorts: Vec<Cohort> = Vec::new();
+    let mut places: BTreeMap<Mark, usize> = BTreeMap::new();
+    let launchers = service.members.iter().filter(|member| member.launching);
+    let launchers: BTreeSet<i32> = launchers.map(|launcher| launcher.id().pid).collect();
     let serving = service.members.iter().filter(|m| m.lives() && m.role != Role::Master);
     for member in serving {
         let id = member.id();
         let cohort = Cohort::of(member, holdings.get(&id), pasts.get(&id), now);
         let number = member.process.environment.as_ref().and_then(environment::reload_number);
-        let launchers = || service.members.iter().filter(|member| member.launching);
         let mark = match (member.master, number) {
             _ if member.launching => Mark::Launch(id.pid),
-            _ if launchers().any(|launcher| launcher.id().pid == member.process.parent) => {
-                Mark::Launch(member.process.parent)
-            }
+            _ if launchers.contains(&member.process.parent) => Mark::Launch(member.process.parent),
             (Some(master), Some(number)) => Mark::Workers(master, number),
             _ => match member.process.pidfile.as_ref().filter(|_| cohort.named) {
                 Some(pidfile) => Mark::Named(pidfile.path.clone()),
                 None => Mark::Single(id),
             },
         };
-        match cohorts.iter_mut().find(|(other, _)| *other == mark) {
-            Some((_, same)) => same.merge(cohort),
-            None => cohorts.push((mark, cohort)),
+        let place = *places.entry(mark).or_insert(cohorts.len());
+        match cohorts.get_mut(place) {
+            Some(same) => same.merge(cohort),
+            None => cohorts.push(cohort),
         }
     }
-    let mut cohorts: Vec<Cohort> = cohorts.into_iter().map(|(_, cohort)| cohort).collect();
     serve_unseen(&mut cohorts, now);
     for cohort in &mut cohorts {
         cohort.is_stopped = cohort.serves == Some(false)

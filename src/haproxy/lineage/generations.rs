@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 
 use super::cohorts::{Cohort, cohorts};
 use super::history::History;
-use super::member::{Role, YOUNG_SECONDS};
+use super::member::{Member, Role, YOUNG_SECONDS};
 use super::past::Pasts;
 use super::proof::Superseded;
 use super::services::Service;
 use crate::haproxy::environment;
 use crate::haproxy::listeners::Holding;
 use crate::model::named::named;
-use crate::model::{ProcessId, UnixSeconds};
+use crate::model::{Process, ProcessId, UnixSeconds};
 
 named! {
     /// The position of a process in the order of reloads.
@@ -85,7 +85,7 @@ pub fn classify(
         .collect();
     let has_served = |class: &Generation| matches!(class, Generation::Current | Generation::Stale);
     let served: Vec<bool> = classes.iter().map(has_served).collect();
-    let history = History { service, cohorts: &cohorts, served: &served, current, pasts };
+    let history = History::of(service, &cohorts, &served, current, pasts);
     for (index, (cohort, &generation)) in cohorts.iter().zip(&classes).enumerate() {
         for &id in &cohort.ids {
             generations.of.insert(id, generation);
@@ -162,16 +162,18 @@ fn holds_on(cohort: &Cohort) -> bool {
 
 /// A later cohort that has taken over was told to replace it.
 fn is_overtaken(service: &Service<'_>, cohorts: &[Cohort], named: usize) -> bool {
-    let member = |id: &ProcessId| service.members.iter().find(|member| member.id() == *id);
-    let old: Vec<_> = cohorts.get(named).into_iter().flat_map(|cohort| &cohort.ids).collect();
-    let later = cohorts.iter().enumerate().skip(named + 1);
-    later.filter(|(index, _)| has_taken_over(*index, cohorts)).any(|(_, cohort)| {
-        cohort.ids.iter().filter_map(member).any(|newer| {
-            old.iter()
-                .filter_map(|id| member(id))
-                .any(|older| newer.was_told_to_replace(older.process))
-        })
-    })
+    let ids = |index: usize| cohorts.get(index).into_iter().flat_map(|cohort| &cohort.ids);
+    let members = |index| ids(index).filter_map(|id| service.member(*id));
+    let mut old: BTreeMap<i32, Vec<&Process>> = BTreeMap::new();
+    for member in members(named) {
+        old.entry(member.process.own_pid()).or_default().push(member.process);
+    }
+    let was_told = |newer: &Member<'_>| {
+        let named = newer.replaces().unwrap_or_default().iter().filter_map(|pid| old.get(pid));
+        named.flatten().any(|older| newer.could_replace(older))
+    };
+    let mut later = (named + 1..cohorts.len()).filter(|index| has_taken_over(*index, cohorts));
+    later.any(|index| members(index).any(was_told))
 }
 
 fn generation(

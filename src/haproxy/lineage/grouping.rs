@@ -2,53 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::candidates::Candidates;
 use super::member::{Member, Role};
-use super::past::{Past, Pasts};
+use super::past::Pasts;
+use super::pids::Pids;
 use super::profile::Profile;
 use super::proof::Proof;
+use super::remembered::{Remembered, asked_list};
 use super::sets::Sets;
-use crate::haproxy::environment;
 use crate::haproxy::listeners::Holding;
 use crate::model::ProcessId;
-
-/// The name of the service to which a process belonged in the last sample, or to which all the processes
-/// belonged that it was told to replace.
-///
-/// A daemon of a service in which nothing was ever seen to serve is bound to no name yet: the process that
-/// serves in its place may only be seen later.
-#[must_use]
-pub fn remembered<'p>(member: &Member<'_>, pasts: &'p Pasts) -> Option<&'p str> {
-    let past = pasts.get(&member.id());
-    if let Some(past) = past.filter(|past| member.role != Role::Daemon || past.belongs) {
-        return past.haproxy.as_deref();
-    }
-    let pids = asked_list(member)?;
-    let is_meant = |(id, past): &(&ProcessId, &Past)| {
-        **id < member.id()
-            && past.pid_namespace == member.process.pid_namespace
-            && pids.contains(&past.own_pid)
-            && member.may_signal(past.users)
-    };
-    let mut names = pasts.iter().filter(is_meant).map(|(_, past)| past.haproxy.as_deref());
-    let name = names.next()?;
-    names.all(|other| other == name).then_some(name)?
-}
-
-/// The pids that a process was told to replace by the person or program that started it.
-///
-/// A master that has executed itself anew keeps the list of its last reload for ever.
-fn asked_list<'m>(member: &'m Member<'_>) -> Option<&'m [i32]> {
-    let executed_anew = member.process.environment.as_ref().is_some_and(environment::is_of_master);
-    member.replaces().filter(|_| member.role != Role::Master || !executed_anew)
-}
 
 /// The members on their way into services, by their indices.
 pub struct Grouping<'m, 'a, 'n> {
     members: &'m [Member<'a>],
     /// Which of them are one service.
     pub sets: Sets<'n>,
-    /// What links an older and a newer process.
-    pub links: BTreeMap<(usize, usize), Proof>,
+    /// What links an older and a newer process: each pair once, in order, by its most certain proof.
+    pub links: Vec<((usize, usize), Proof)>,
     /// Processes that a process of another service was told to replace, each with that process.
     pub stopped_by: BTreeMap<usize, usize>,
 }
@@ -58,38 +29,34 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     #[must_use]
     pub fn of(
         members: &'m [Member<'a>],
-        holdings: &BTreeMap<ProcessId, Holding<'_>>,
-        pasts: &'n Pasts,
+        holdings: &'m BTreeMap<ProcessId, Holding<'m>>,
+        pasts: &Pasts,
+        remembered: &Remembered<'n>,
     ) -> Grouping<'m, 'a, 'n> {
-        let names = members.iter().map(|member| remembered(member, pasts)).collect();
-        let (sets, links) = (Sets::new(names), BTreeMap::new());
+        let names = members.iter().map(|member| remembered.get(member.id())).collect();
+        let (sets, links) = (Sets::new(names), Vec::new());
         let mut grouping = Grouping { members, sets, links, stopped_by: BTreeMap::new() };
+        let profiles: Vec<Profile<'_, '_>> =
+            members.iter().map(|member| Profile::of(member, holdings)).collect();
+        let pids = Pids::of(members);
         grouping.join_relatives();
-        grouping.join_remembered(pasts);
+        grouping.join_remembered(remembered);
         // A list of pids may name processes of several services: its own comes first.
-        grouping.join_alike(holdings, pasts);
-        grouping.join_told(holdings);
-        grouping.join_leftovers(holdings);
+        grouping.join_alike(&profiles, &pids, pasts);
+        grouping.join_told(&profiles, &pids);
+        grouping.join_leftovers(&profiles);
         grouping.join_zombies();
+        grouping.links.sort_unstable();
+        grouping.links.dedup_by_key(|(pair, _)| *pair);
         grouping
     }
 
     fn link(&mut self, older: usize, newer: usize, proof: Proof) -> bool {
         let joined = self.sets.join(older, newer);
         if joined {
-            let known = self.links.entry((older, newer)).or_insert(proof);
-            *known = proof.min(*known);
+            self.links.push(((older, newer), proof));
         }
         joined
-    }
-
-    /// Pairs of living members, the older first.
-    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<'m, 'a> {
-        let members = self.members;
-        let living = move |index: &usize| members.get(*index).is_some_and(Member::lives);
-        (0..members.len())
-            .filter(living)
-            .flat_map(move |newer| (0..newer).filter(living).map(move |older| (older, newer)))
     }
 
     /// A master and its workers; a launcher and the child that will be the service.
@@ -108,8 +75,8 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     }
 
     /// What was one haproxy stays one.
-    fn join_remembered(&mut self, pasts: &Pasts) {
-        self.join_by(|_, member| remembered(member, pasts));
+    fn join_remembered(&mut self, remembered: &Remembered<'n>) {
+        self.join_by(|_, member| remembered.get(member.id()));
     }
 
     /// Joins a process with those that its `-sf` or `-st` names, if they are older, alive, and could be
@@ -117,25 +84,17 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     /// neighbour. So does a process with a pidfile and a configuration of its own, where the list also
     /// names the signalling process's own predecessor: `-sf $(pidof haproxy)` names every HAProxy of the
     /// host.
-    fn join_told(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>) {
-        let members = self.members;
-        let profile = |index: usize| Some(Profile::of(members.get(index)?, holdings));
-        let mut told: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (older, newer) in self.pairs() {
-            let (Some(before), Some(after)) = (members.get(older), members.get(newer)) else {
-                continue;
-            };
-            if asked_list(after).is_some() && after.was_told_to_replace(before.process) {
-                told.entry(newer).or_default().push(older);
-            }
-        }
-        for (newer, olders) in told {
+    fn join_told(&mut self, profiles: &[Profile<'_, '_>], pids: &Pids<'_, '_>) {
+        let members = self.members.iter().enumerate();
+        let told = members.filter(|(_, newer)| newer.lives() && asked_list(newer).is_some());
+        for (newer, member) in told {
+            let olders = pids.replaced_by(member);
             let home = self.sets.find(newer);
             let (own, others): (Vec<_>, Vec<_>) =
                 olders.into_iter().partition(|older| self.sets.find(*older) == home);
             let is_neighbour = |older: usize| {
-                let both = profile(older).zip(profile(newer));
-                !own.is_empty() && both.is_some_and(|(one, two)| one.is_neighbour_of(&two))
+                let both = profiles.get(older).zip(profiles.get(newer));
+                !own.is_empty() && both.is_some_and(|(one, two)| one.is_neighbour_of(two))
             };
             for &older in &own {
                 self.link(older, newer, Proof::Told);
@@ -149,24 +108,25 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     }
 
     /// Processes with one pidfile of one starter; daemons started in the same way at the same place.
-    fn join_alike(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>, pasts: &Pasts) {
+    fn join_alike(&mut self, profiles: &[Profile<'_, '_>], pids: &Pids<'_, '_>, pasts: &Pasts) {
         let members = self.members;
-        let profiles: Vec<Profile<'_, '_>> =
-            members.iter().map(|member| Profile::of(member, holdings)).collect();
+        let may =
+            |index: usize| members.get(index).is_some_and(|m| m.lives() && m.role != Role::Worker);
+        let candidates = Candidates::of(profiles, may);
         let born_with = |member: &Member<'_>| pasts.get(&member.id()).and_then(|p| p.born_with);
-        for (older, newer) in self.pairs() {
+        let newers = (0..profiles.len()).filter(|newer| may(*newer));
+        let pairs = newers.flat_map(|newer| {
+            candidates.before(newer).into_iter().map(move |older| (older, newer))
+        });
+        for (older, newer) in pairs {
             let pair = members.get(older).zip(members.get(newer));
-            let Some((before, after)) = pair.filter(|(before, after)| {
-                before.role != Role::Worker && after.role != Role::Worker
-            }) else {
-                continue;
-            };
+            let Some((before, after)) = pair else { continue };
             let Some((one, two)) = profiles.get(older).zip(profiles.get(newer)) else { continue };
             let changed = match (born_with(before), born_with(after)) {
                 (Some(then), Some(later)) => then != later,
                 _ => false,
             };
-            let is_alive = |pid| is_alive(members, after, pid);
+            let is_alive = |pid| pids.is_alive(after, pid);
             if one.is_replaced_by_pidfile(two, is_alive) || one.is_replaced_in_jail(two, is_alive) {
                 self.link(older, newer, Proof::Pidfile);
             } else if one.is_replaced_in_place(two, changed) {
@@ -177,10 +137,8 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
 
     /// Joins daemons that serve no more with a serving service, if the newest of them was started like the
     /// processes of that service and of no other.
-    fn join_leftovers(&mut self, holdings: &BTreeMap<ProcessId, Holding<'_>>) {
+    fn join_leftovers(&mut self, profiles: &[Profile<'_, '_>]) {
         let members = self.members;
-        let profiles: Vec<Profile<'_, '_>> =
-            members.iter().map(|member| Profile::of(member, holdings)).collect();
         let may = |index: usize| {
             members.get(index).is_some_and(|member| {
                 member.role == Role::Daemon && member.lives() && !member.launching
@@ -193,17 +151,19 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         let has_ended = |index: &usize| {
             may(*index) && profiles.get(*index).is_some_and(|own| own.serves == Some(false))
         };
+        let serves = |own: &Profile<'_, '_>| own.serves == Some(true);
+        let serving =
+            Candidates::of(profiles, |index| may(index) && profiles.get(index).is_some_and(serves));
         for group in groups.into_values().filter(|group| group.iter().all(has_ended)) {
             let Some((&newest, own)) =
                 group.last().and_then(|newest| Some((newest, profiles.get(*newest)?)))
             else {
                 continue;
             };
-            let later = profiles.iter().enumerate().skip(newest + 1);
-            let alike: Vec<usize> = later
-                .filter(|(at, other)| may(*at) && own.is_left_over_of(other))
-                .map(|(at, _)| at)
-                .collect();
+            let is_alike =
+                |at: &usize| profiles.get(*at).is_some_and(|two| own.is_left_over_of(two));
+            let later = serving.after(newest).iter().copied();
+            let alike: Vec<usize> = later.filter(is_alike).collect();
             let heads: BTreeSet<usize> = alike.iter().map(|&at| self.sets.find(at)).collect();
             if let (1, Some(&first)) = (heads.len(), alike.first()) {
                 self.link(newest, first, Proof::Place);
@@ -255,16 +215,6 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
             }
         }
     }
-}
-
-/// A living HAProxy, older than `later`, has this pid in the pid namespace of `later`.
-fn is_alive(members: &[Member<'_>], later: &Member<'_>, pid: i32) -> bool {
-    members.iter().any(|member| {
-        member.lives()
-            && member.id() < later.id()
-            && member.process.pid_namespace == later.process.pid_namespace
-            && member.process.own_pid() == pid
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How the stale processes of a service were superseded: by which process, and what shows it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::cohorts::Cohort;
 use super::member::Member;
@@ -11,19 +11,60 @@ use crate::model::{ProcessId, UnixSeconds};
 
 /// The cohorts of a service, and which of them serve or have served.
 pub struct History<'h, 'a> {
-    /// The service.
-    pub service: &'h Service<'a>,
+    service: &'h Service<'a>,
     /// Its cohorts, by age.
-    pub cohorts: &'h [Cohort],
+    cohorts: &'h [Cohort],
     /// Whether each of them serves or has served.
-    pub served: &'h [bool],
+    served: &'h [bool],
     /// The one that serves now.
-    pub current: Option<usize>,
+    current: Option<usize>,
     /// What earlier samples learned of its processes.
-    pub pasts: &'h Pasts,
+    pasts: &'h Pasts,
+    /// The processes of the cohorts that serve or have served, by age, each with its cohort's place.
+    serving: Vec<(usize, ProcessId)>,
+    /// Where each of them stands in `serving`.
+    places: BTreeMap<ProcessId, usize>,
+    /// Where the workers of each master stand in `serving`, ascending.
+    workers: BTreeMap<ProcessId, Vec<usize>>,
+    /// The most certain proof that needs inference, of the links of each process.
+    inferred: BTreeMap<ProcessId, Proof>,
 }
 
 impl<'h, 'a> History<'h, 'a> {
+    /// Gathers it. `served` says of each cohort whether it serves or has served, `current` which one
+    /// serves now.
+    #[must_use]
+    pub fn of(
+        service: &'h Service<'a>,
+        cohorts: &'h [Cohort],
+        served: &'h [bool],
+        current: Option<usize>,
+        pasts: &'h Pasts,
+    ) -> History<'h, 'a> {
+        let serving: Vec<(usize, ProcessId)> = cohorts
+            .iter()
+            .zip(served)
+            .enumerate()
+            .filter(|(_, (_, served))| **served)
+            .flat_map(|(index, (cohort, _))| cohort.ids.iter().map(move |id| (index, *id)))
+            .collect();
+        let mut workers: BTreeMap<ProcessId, Vec<usize>> = BTreeMap::new();
+        for (place, (_, id)) in serving.iter().enumerate() {
+            if let Some(master) = service.member(*id).and_then(|member| member.master) {
+                workers.entry(master).or_default().push(place);
+            }
+        }
+        let mut inferred: BTreeMap<ProcessId, Proof> = BTreeMap::new();
+        for ((old, new), &proof) in service.links.iter().filter(|(_, proof)| !proof.is_certain()) {
+            for id in [old, new] {
+                let known = inferred.entry(*id).or_insert(proof);
+                *known = proof.min(*known);
+            }
+        }
+        let places = serving.iter().enumerate().map(|(place, (_, id))| (*id, place)).collect();
+        History { service, cohorts, served, current, pasts, serving, places, workers, inferred }
+    }
+
     /// How a process of the stale cohort at `index` was superseded.
     #[must_use]
     pub fn superseded(&self, index: usize, id: ProcessId) -> Superseded {
@@ -49,10 +90,6 @@ impl<'h, 'a> History<'h, 'a> {
         later.filter(|(_, served)| **served).map(|(cohort, _)| cohort)
     }
 
-    fn member(&self, id: ProcessId) -> Option<&'h Member<'a>> {
-        self.service.members.iter().find(|member| member.id() == id)
-    }
-
     /// The proof that a process was superseded, the most certain first. A proof that was certain once stays
     /// certain.
     fn proof(&self, index: usize, id: ProcessId, past: Option<Superseded>) -> (ProcessId, Proof) {
@@ -63,45 +100,57 @@ impl<'h, 'a> History<'h, 'a> {
         if let Some(&by) = self.service.stopped_by.get(&id) {
             return (by, Proof::Told);
         }
-        let later: Vec<ProcessId> =
-            self.served_after(index).flat_map(|cohort| cohort.ids.iter().copied()).collect();
+        let first = self.serving.partition_point(|(cohort, _)| *cohort <= index);
         // A worker inherits the arguments of its master, which up to 3.0 name the older workers.
-        let master = self.member(id).and_then(|member| member.master);
-        let successor = later
-            .iter()
-            .find(|by| master.is_some() && self.member(**by).is_some_and(|by| by.master == master));
-        if let Some(&by) = successor {
-            return (by, Proof::Master);
+        let master = self.service.member(id).and_then(|member| member.master);
+        let workers = master.and_then(|master| self.workers.get(&master));
+        let successor = workers.and_then(|workers| workers.iter().find(|place| **place >= first));
+        if let Some((_, by)) = successor.and_then(|place| self.serving.get(*place)) {
+            return (*by, Proof::Master);
         }
-        let linked = |by: &ProcessId| Some((*by, *self.service.links.get(&(id, *by))?));
-        let told = |by: &ProcessId| linked(by).filter(|(_, proof)| *proof == Proof::Told);
-        if let Some(told) = later.iter().find_map(told) {
-            return told;
+        if let Some(by) = self.first_linked(id, first, |proof| proof == Proof::Told) {
+            return by;
         }
         if let Some(by) = self.told_master(master) {
             return (by, Proof::Master);
         }
-        let inferred = later.iter().find_map(linked).or(remembered);
-        inferred.unwrap_or_else(|| self.likeliest(id, &later))
+        let inferred = self.first_linked(id, first, |_| true).or(remembered);
+        inferred.unwrap_or_else(|| self.likeliest(id, first))
+    }
+
+    /// The links of an older process: each later one, and what links them.
+    fn links_of(&self, old: ProcessId) -> impl Iterator<Item = (ProcessId, Proof)> {
+        let least = ProcessId { start_ticks: 0, pid: i32::MIN };
+        let from = self.service.links.range((old, least)..);
+        from.take_while(move |((of, _), _)| *of == old).map(|((_, by), proof)| (*by, *proof))
+    }
+
+    /// The first linked process among those that serve or have served, from a place on.
+    fn first_linked(
+        &self,
+        id: ProcessId,
+        first: usize,
+        counts: impl Fn(Proof) -> bool,
+    ) -> Option<(ProcessId, Proof)> {
+        let links = self.links_of(id).filter(|(_, proof)| counts(*proof));
+        let placed = links.filter_map(|link| Some((*self.places.get(&link.0)?, link)));
+        let later = placed.filter(|(place, _)| *place >= first);
+        later.min_by_key(|(place, _)| *place).map(|(_, link)| link)
     }
 
     /// The process that was told to replace this master.
     fn told_master(&self, master: Option<ProcessId>) -> Option<ProcessId> {
-        let links = self.service.links.iter();
-        let mut told =
-            links.filter(|((old, _), proof)| Some(*old) == master && **proof == Proof::Told);
-        told.next().map(|((_, by), _)| *by)
+        let mut told = self.links_of(master?).filter(|(_, proof)| *proof == Proof::Told);
+        told.next().map(|(by, _)| by)
     }
 
     /// The process has no link of its own: it is linked through others, or is younger than the one that
     /// serves.
-    fn likeliest(&self, id: ProcessId, later: &[ProcessId]) -> (ProcessId, Proof) {
+    fn likeliest(&self, id: ProcessId, first: usize) -> (ProcessId, Proof) {
         let current = self.current.and_then(|current| self.cohorts.get(current)?.ids.first());
-        let links = self.service.links.iter();
-        let own = links.filter(|((old, new), _)| *old == id || *new == id);
-        let proof = own.map(|(_, proof)| *proof).filter(|proof| !proof.is_certain()).min();
-        let by = later.first().or(current).copied().unwrap_or(id);
-        (by, proof.unwrap_or(Proof::Place))
+        let later = self.serving.get(first).map(|(_, by)| by);
+        let by = later.or(current).copied().unwrap_or(id);
+        (by, self.inferred.get(&id).copied().unwrap_or(Proof::Place))
     }
 
     /// A master is stale once a process that has served, or its master, was told to replace it.
@@ -111,21 +160,15 @@ impl<'h, 'a> History<'h, 'a> {
         if past.is_some() {
             return past;
         }
-        let members = &self.service.members;
-        let serving = self.cohorts.iter().zip(self.served).filter(|(_, served)| **served);
-        let serving: BTreeSet<ProcessId> =
-            serving.flat_map(|(cohort, _)| cohort.ids.iter().copied()).collect();
-        let served = |by: ProcessId| {
-            let mut of_by = members.iter().filter(|m| m.id() == by || m.master == Some(by));
-            of_by.any(|m| serving.contains(&m.id()) && m.master != Some(master.id()))
+        let serves = |by: ProcessId| self.places.contains_key(&by);
+        let has_served = |by: ProcessId| {
+            let is_anothers = |member: &Member<'_>| member.master != Some(master.id());
+            serves(by) && self.service.member(by).is_some_and(is_anothers)
+                || by != master.id() && self.workers.contains_key(&by)
         };
-        let mut told = self
-            .service
-            .links
-            .iter()
-            .filter(|((old, _), proof)| *old == master.id() && **proof == Proof::Told);
-        let by = told.find_map(|((_, by), _)| served(*by).then_some(*by))?;
-        let since = self.member(by).map_or(0.0, |by| by.process.started);
+        let mut told = self.links_of(master.id()).filter(|(_, proof)| *proof == Proof::Told);
+        let (by, _) = told.find(|(by, _)| has_served(*by))?;
+        let since = self.service.member(by).map_or(0.0, |by| by.process.started);
         Some(Superseded { by, proof: Proof::Master, since })
     }
 }

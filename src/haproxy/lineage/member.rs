@@ -62,10 +62,16 @@ impl Member<'_> {
     /// have signalled that one: a list of pids is a claim that any user can make.
     #[must_use]
     pub fn was_told_to_replace(&self, older: &Process) -> bool {
-        let Some(pids) = self.replaces() else { return false };
+        let names = |pids: &[i32]| pids.contains(&older.own_pid());
+        self.could_replace(older) && self.replaces().is_some_and(names)
+    }
+
+    /// It would replace `older` if it were told to: a list of pids can mean that process, which this one
+    /// could have signalled.
+    #[must_use]
+    pub fn could_replace(&self, older: &Process) -> bool {
         older.id < self.id()
             && older.pid_namespace == self.process.pid_namespace
-            && pids.contains(&older.own_pid())
             && self.may_signal(older.users)
     }
 

@@ -1,7 +1,7 @@
 //! Which service gets which name, by what they are and never by what was seen before: a restarted
 //! exporter and `inspect` say the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::services::Service;
 use crate::model::ProcessId;
@@ -60,6 +60,7 @@ pub fn assign(
     let mut order: Vec<usize> = (0..candidates.len()).collect();
     order.sort_by_key(|&index| candidates.get(index).map(Candidate::rank));
     let mut names = vec![String::new(); candidates.len()];
+    let mut numbers: BTreeMap<(&str, Option<u32>, String), u64> = BTreeMap::new();
     for index in order {
         let Some((candidate, slot)) = candidates.get(index).zip(names.get_mut(index)) else {
             continue;
@@ -67,7 +68,14 @@ pub fn assign(
         let plain = candidate.name("");
         let hash = candidate.hash();
         let hashed = std::iter::once_with(|| candidate.name(&format!("-{hash}")));
-        let numbered = (2..).map(|count| candidate.name(&format!("-{hash}-{count}")));
+        let number = |count: u64| candidate.name(&format!("-{hash}-{count}"));
+        // Many may be told apart by their numbers alone, so each begins where the last one ended.
+        let of_these = (candidate.preferred.as_str(), candidate.chosen_by, hash.clone());
+        let first = numbers.entry(of_these).or_insert(2);
+        while taken.contains(&number(*first)) {
+            *first += 1;
+        }
+        let numbered = (*first..).map(number);
         let mut all = std::iter::once(plain.clone()).chain(hashed).chain(numbered);
         // A service that has come back, and that no process links to its past, is recognised by this hash.
         let hashed_name = candidate.name(&format!("-{hash}"));

@@ -1,15 +1,19 @@
 //! What a process was given that it may have in common with another generation of its service: a
 //! pidfile, a configuration, the values of the variables that the configuration reads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::OnceCell;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use ring::digest::{Context, Digest, SHA256};
 
 use super::member::{Member, Role};
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::environment;
 use crate::haproxy::listeners::{Holding, Listening};
 use crate::haproxy::places::Endpoint;
-use crate::model::{NamespaceId, PidfileContent, Process, ProcessId};
+use crate::model::{Environment, NamespaceId, PidfileContent, Process, ProcessId};
 
 /// Dates of files and start times are compared no closer than this.
 const SLACK_SECONDS: f64 = 1.0;
@@ -18,6 +22,17 @@ const TICK_SECONDS: f64 = 0.1;
 /// Variables that a shell or a session changes by itself. They do not count where all variables are
 /// compared, because the configuration that reads them is not known.
 const SHELL_VARIABLES: [&str; 4] = ["OLDPWD", "PWD", "SHLVL", "_"];
+
+/// What two processes may have in common, without which they cannot be alike.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Likeness<'p> {
+    /// A pidfile of this name, as seen from one root directory and mount namespace.
+    Pidfile(&'p Path, Option<&'p Path>, Option<NamespaceId>),
+    /// A pidfile that is this file.
+    File((u64, u64)),
+    /// The arguments that a reload keeps, in one root directory and the same namespaces.
+    Manner(Option<&'p [String]>, Option<&'p Path>, [Option<NamespaceId>; 3]),
+}
 
 /// What one process was given.
 pub struct Profile<'m, 'a> {
@@ -29,8 +44,11 @@ pub struct Profile<'m, 'a> {
     pidfile: Option<PathBuf>,
     /// Where its configuration is. `None`: a chroot hides where.
     files: Option<Vec<PathBuf>>,
-    /// What it listens on.
-    endpoints: BTreeSet<Endpoint>,
+    holding: Option<&'m Holding<'m>>,
+    /// What it listens on, ascending. Few processes are asked.
+    endpoints: OnceCell<Vec<Endpoint>>,
+    /// Its environment without what a shell or HAProxy itself changes.
+    values: OnceCell<Digest>,
     /// It holds what a listener is. `None`: could not be seen.
     pub serves: Option<bool>,
 }
@@ -40,7 +58,7 @@ impl<'m, 'a> Profile<'m, 'a> {
     #[must_use]
     pub fn of(
         member: &'m Member<'a>,
-        holdings: &BTreeMap<ProcessId, Holding<'_>>,
+        holdings: &'m BTreeMap<ProcessId, Holding<'m>>,
     ) -> Profile<'m, 'a> {
         let (process, line) = (member.process, member.line.as_ref());
         let unread = process.root.is_none().then(|| PathBuf::from("/"));
@@ -61,12 +79,28 @@ impl<'m, 'a> Profile<'m, 'a> {
                 let named = line.files.iter().chain(&line.directory);
                 named.map(resolve).collect()
             }),
-            endpoints: holding
-                .iter()
-                .flat_map(|holding| holding.listeners.iter().map(Listening::endpoint))
-                .collect(),
+            holding,
+            endpoints: OnceCell::new(),
+            values: OnceCell::new(),
             serves: holding.and_then(Holding::serves),
         }
+    }
+
+    /// What another process must have in common with this one for the two to be alike: one of these is enough.
+    pub fn likenesses(&self) -> impl Iterator<Item = Likeness<'_>> {
+        let pidfile = self.pidfile.as_deref();
+        let mounts = self.process().mount_namespace;
+        let named = pidfile.map(|path| Likeness::Pidfile(path, self.root, mounts));
+        let file = pidfile.and_then(|_| self.pidfile_read()).map(Likeness::File);
+        named.into_iter().chain(file).chain([self.manner()])
+    }
+
+    /// How it was started, without what a reload changes.
+    #[must_use]
+    pub fn manner(&self) -> Likeness<'_> {
+        let [pids, network] = self.namespaces();
+        let kept = self.line.map(|line| line.kept.as_slice());
+        Likeness::Manner(kept, self.root, [pids, network, self.process().mount_namespace])
     }
 
     /// It has a pidfile that names it, and a configuration, and both differ from those of `other`.
@@ -97,22 +131,26 @@ impl<'m, 'a> Profile<'m, 'a> {
         self.root == other.root && mounts(self) == mounts(other)
     }
 
+    fn namespaces(&self) -> [Option<NamespaceId>; 2] {
+        [self.process().pid_namespace, self.process().net_namespace]
+    }
+
     fn shares_namespaces(&self, other: &Profile<'_, '_>) -> bool {
-        let namespaces = |profile: &Profile<'_, '_>| -> [Option<NamespaceId>; 2] {
-            [profile.process().pid_namespace, profile.process().net_namespace]
-        };
-        namespaces(self) == namespaces(other) && self.shares_view(other)
+        self.namespaces() == other.namespaces() && self.shares_view(other)
+    }
+
+    /// The file that its pidfile was when it was read.
+    fn pidfile_read(&self) -> Option<(u64, u64)> {
+        self.process().pidfile.as_ref().and_then(|pidfile| pidfile.file)
     }
 
     /// Their pidfile is one file. HAProxy removes it and makes it anew when it starts, so one path may have
     /// been read as two files.
     fn shares_pidfile(&self, other: &Profile<'_, '_>) -> bool {
-        let file = |profile: &Profile<'_, '_>| {
-            profile.process().pidfile.as_ref().and_then(|pidfile| pidfile.file)
-        };
         let (Some(own), Some(others)) = (&self.pidfile, &other.pidfile) else { return false };
         let named_alike = own == others && self.shares_view(other);
-        named_alike || (file(self).is_some() && file(self) == file(other))
+        let file = self.pidfile_read();
+        named_alike || (file.is_some() && file == other.pidfile_read())
     }
 
     /// They read the same files, and mean the same local peer.
@@ -130,17 +168,56 @@ impl<'m, 'a> Profile<'m, 'a> {
     fn shares_values(&self, other: &Profile<'_, '_>) -> bool {
         let environments = (&self.process().environment, &other.process().environment);
         let (Some(own), Some(others)) = environments else { return false };
-        let read = |profile: &Profile<'_, '_>| -> Option<BTreeSet<String>> {
-            Some(profile.process().configuration.as_ref()?.declared.variables.clone())
+        let is_same = || self.values(own) == other.values(others);
+        let (Some(mine), Some(theirs)) =
+            (&self.process().configuration, &other.process().configuration)
+        else {
+            return is_same();
         };
-        if let (Some(mine), Some(theirs)) = (read(self), read(other)) {
-            let names = mine.union(&theirs).filter(|name| !environment::is_own_variable(name));
-            return names.into_iter().all(|name| own.get(name) == others.get(name));
-        }
+        let (mine, theirs) = (&mine.declared.variables, &theirs.declared.variables);
+        let mut names = mine.union(theirs).filter(|name| !environment::is_own_variable(name));
+        names.all(|name| own.get(name) == others.get(name))
+    }
+
+    /// A digest of the variables that count where it is not known which are read.
+    fn values(&self, environment: &Environment) -> &[u8] {
         let counts = |(name, _): &(&String, &String)| {
             !environment::is_own_variable(name) && !SHELL_VARIABLES.contains(&&***name)
         };
-        own.0.iter().filter(counts).eq(others.0.iter().filter(counts))
+        let digest = self.values.get_or_init(|| {
+            let mut context = Context::new(&SHA256);
+            // No name and no value has a zero byte.
+            for text in environment.0.iter().filter(counts).flat_map(|(name, value)| [name, value])
+            {
+                context.update(text.as_bytes());
+                context.update(&[0]);
+            }
+            context.finish()
+        });
+        digest.as_ref()
+    }
+
+    /// They listen on one address and port.
+    fn shares_endpoint(&self, other: &Profile<'_, '_>) -> bool {
+        let (mut own, mut others) = (self.endpoints().iter(), other.endpoints().iter());
+        let (mut one, mut two) = (own.next(), others.next());
+        while let (Some(mine), Some(theirs)) = (one, two) {
+            match mine.cmp(theirs) {
+                Ordering::Less => one = own.next(),
+                Ordering::Equal => return true,
+                Ordering::Greater => two = others.next(),
+            }
+        }
+        false
+    }
+
+    fn endpoints(&self) -> &[Endpoint] {
+        self.endpoints.get_or_init(|| {
+            let listeners = self.holding.iter().flat_map(|holding| &holding.listeners);
+            let mut endpoints: Vec<Endpoint> = listeners.map(Listening::endpoint).collect();
+            endpoints.sort_unstable();
+            endpoints
+        })
     }
 
     /// It runs in the background, made its listeners itself, and shows its environment.
@@ -169,7 +246,7 @@ impl<'m, 'a> Profile<'m, 'a> {
         }
         let lost_its_predecessor =
             || newer.replaces().is_some_and(|pids| !pids.iter().any(|&pid| is_alive(pid)));
-        if self.shares_configuration(later) || !self.endpoints.is_disjoint(&later.endpoints) {
+        if self.shares_configuration(later) || self.shares_endpoint(later) {
             return true;
         }
         // One file that different values make two services of is no other release. The same file in

@@ -9,28 +9,10 @@ use std::collections::BTreeMap;
 use super::grouping::Grouping;
 use super::member::Member;
 use super::past::Pasts;
-use super::proof::Proof;
+use super::remembered::Remembered;
+pub use super::service::Service;
 use crate::haproxy::listeners::Holding;
 use crate::model::ProcessId;
-
-/// Processes that are one haproxy, oldest first.
-#[derive(Debug, Clone, Default)]
-pub struct Service<'a> {
-    /// The processes.
-    pub members: Vec<Member<'a>>,
-    /// What shows that a later process (second) was started to replace an earlier one (first).
-    pub links: BTreeMap<(ProcessId, ProcessId), Proof>,
-    /// Processes that a process of another service was told to replace, each with that process.
-    pub stopped_by: BTreeMap<ProcessId, ProcessId>,
-}
-
-impl<'a> Service<'a> {
-    /// A service of these processes, without links between them.
-    #[must_use]
-    pub fn of(members: Vec<Member<'a>>) -> Service<'a> {
-        Service { members, ..Service::default() }
-    }
-}
 
 /// Sorts the members into services.
 #[must_use]
@@ -38,20 +20,26 @@ pub fn group<'a>(
     members: Vec<Member<'a>>,
     holdings: &BTreeMap<ProcessId, Holding<'_>>,
     pasts: &Pasts,
+    remembered: &Remembered<'_>,
 ) -> Vec<Service<'a>> {
-    let Grouping { sets, links, stopped_by, .. } = Grouping::of(&members, holdings, pasts);
+    let Grouping { sets, links, stopped_by, .. } =
+        Grouping::of(&members, holdings, pasts, remembered);
     let heads: Vec<usize> = (0..members.len()).map(|index| sets.find(index)).collect();
     let ids: Vec<ProcessId> = members.iter().map(Member::id).collect();
     let mut services: BTreeMap<usize, Service<'a>> = BTreeMap::new();
     for (member, head) in members.into_iter().zip(&heads) {
         services.entry(*head).or_default().members.push(member);
     }
+    let mut links_of: BTreeMap<usize, Vec<_>> = BTreeMap::new();
     for ((older, newer), proof) in links {
         if let (Some(&head), Some(&older), Some(&newer)) =
             (heads.get(older), ids.get(older), ids.get(newer))
         {
-            services.entry(head).or_default().links.insert((older, newer), proof);
+            links_of.entry(head).or_default().push(((older, newer), proof));
         }
+    }
+    for (head, links) in links_of {
+        services.entry(head).or_default().links = links.into_iter().collect();
     }
     for (stopped, by) in stopped_by {
         if let (Some(&head), Some(&stopped), Some(&by)) =

@@ -11,6 +11,9 @@ use crate::judge::owners::Owner;
 use crate::model::declared::Listener;
 use crate::model::{Configuration, ProcessId, Signals};
 
+/// So many pids of a list are named.
+const MOST_NAMED: usize = 100;
+
 /// The facts that explain why a stale process has not exited.
 #[must_use]
 pub fn why_it_lives(case: &Case<'_>, member: &Member<'_>) -> Vec<String> {
@@ -96,8 +99,13 @@ pub fn how_to_free(owner: Option<&Owner<'_>>, service: &str, port: u16) -> Strin
     }
 }
 
-fn list(pids: &[i32]) -> String {
-    pids.iter().map(i32::to_string).collect::<Vec<_>>().join(" ")
+/// The pids of a `-sf`, of which a user can give thousands.
+#[must_use]
+pub fn list(pids: &[i32]) -> String {
+    let named = pids.iter().take(MOST_NAMED).map(i32::to_string);
+    let more = pids.len().saturating_sub(MOST_NAMED);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    named.chain(more).collect::<Vec<_>>().join(" ")
 }
 
 /// `pid 7`, `pids 7, 8`.
@@ -154,4 +162,18 @@ pub fn declared_at(
     let listener = declaring(configuration, places, endpoint).next()?;
     let place = &listener.place;
     Some(format!("declared at {}:{} ({})", place.file.display(), place.line, listener.section))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_NAMED, list};
+
+    #[test]
+    fn a_long_list_is_cut() {
+        assert_eq!((list(&[]).as_str(), list(&[7, 8]).as_str()), ("", "7 8"));
+        let pids: Vec<i32> = (1..=20_000).collect();
+        assert!(!list(&pids[..MOST_NAMED]).contains("more"));
+        let cut = list(&pids);
+        assert!(cut.len() < 1000 && cut.ends_with("100 and 19900 more"), "{cut}");
+    }
 }

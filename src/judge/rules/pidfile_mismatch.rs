@@ -44,9 +44,9 @@ pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
         // Two services were given the same pidfile, and it names the other one.
         let is_others = |other: &&Process| {
             let same = |file: &Pidfile| file.path == pidfile.path;
-            pids.contains(&other.own_pid())
-                && other.pidfile.as_ref().is_some_and(same)
+            other.pidfile.as_ref().is_some_and(same)
                 && case.member(other.id).is_none()
+                && pids.contains(&other.own_pid())
         };
         if case.snapshot.processes.iter().any(|other| is_others(&other)) {
             continue;

@@ -7,12 +7,21 @@ use crate::judge::case::PortSockets;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
 use crate::judge::verdict::{PortKey, Subject, Target};
 
+/// A service of a user other than root is told about so many pairs of a port and a service that shares it.
+/// A user can have hundreds of services share hundreds of ports, each with all others.
+const MOST_OF_A_USERS_SERVICE: usize = 20;
+
 /// Finds ports on which the current generation and a stale process, or two services, accept through
 /// separate sockets: the kernel spreads the clients over both.
 pub fn port_split(input: &RuleInput<'_>) -> Judgement {
     let case = input.case;
     let mut findings = Vec::new();
     let alone = input.others.is_empty() && input.ports_of(Generation::Stale).next().is_none();
+    // A service of root's shares no port with another user's, because the kernel refuses that.
+    let mut left = match case.identity.chosen_by() {
+        Some(_) => MOST_OF_A_USERS_SERVICE,
+        None => usize::MAX,
+    };
     for (key, current) in input.by_port(Generation::Current).filter(|_| !alone) {
         let is_own = |inode: &u64| current.iter().any(|port| port.inodes().contains(inode));
         let separate = |port: &&PortSockets<'_>| !port.inodes().iter().any(is_own);
@@ -36,6 +45,9 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
             });
         }
         for (name, ports) in input.others {
+            if left == 0 {
+                break;
+            }
             let theirs: Vec<_> = on_port(ports, key)
                 .iter()
                 .filter(|port| port.generation == Generation::Current)
@@ -44,6 +56,7 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
             if theirs.is_empty() {
                 continue;
             }
+            left -= 1;
             findings.push(Finding {
                 subject: Subject { port: Some(key.clone()), holder: (*name).to_owned() },
                 target: Target::Holder((*name).to_owned()),

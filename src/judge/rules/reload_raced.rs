@@ -1,10 +1,11 @@
 //! Rule `reload_raced`: two reloads ran at once, and both left a listening process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::explain;
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::member::Role;
+use crate::haproxy::lineage::member::{Member, Role};
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::{Subject, Target};
@@ -21,13 +22,11 @@ pub fn reload_raced(input: &RuleInput<'_>) -> Judgement {
     let mut evidence: Vec<String> = racing
         .iter()
         .map(|member| {
-            let named: Vec<_> =
-                member.replaces().unwrap_or_default().iter().map(i32::to_string).collect();
+            let named = explain::list(member.replaces().unwrap_or_default());
             let generation = case.generations.get(member.id()).as_str();
             format!(
-                "pid {} ({generation}) listens and was started with -sf {}",
-                member.id().pid,
-                named.join(" ")
+                "pid {} ({generation}) listens and was started with -sf {named}",
+                member.id().pid
             )
         })
         .collect();
@@ -68,19 +67,68 @@ pub fn racing(case: &Case<'_>) -> BTreeSet<ProcessId> {
                 && holding.is_some_and(|holding| !holding.listeners.is_empty())
         })
         .collect();
+    let lists = Lists::of(&serving);
     let mut racing = BTreeSet::new();
-    for (index, a) in serving.iter().enumerate() {
-        for b in serving.iter().skip(index + 1) {
-            let (Some(of_a), Some(of_b)) = (a.replaces(), b.replaces()) else { continue };
+    for (one, a) in serving.iter().enumerate() {
+        for (two, b) in lists.alike_after(one).filter_map(|two| Some((two, serving.get(two)?))) {
             let both_current =
                 [a, b].iter().all(|m| case.generations.get(m.id()) == Generation::Current);
-            let in_sequence = b.was_told_to_replace(a.process);
-            if of_a.iter().any(|pid| of_b.contains(pid)) && !both_current && !in_sequence {
+            let in_sequence = lists.name(two, a.process.own_pid()) && b.could_replace(a.process);
+            if !both_current && !in_sequence {
                 racing.extend([a.id(), b.id()]);
             }
         }
     }
     racing
+}
+
+/// Which processes were told to replace which pids. A user can start many processes with long lists, so
+/// neither is compared pair by pair.
+struct Lists {
+    /// The processes whose list names a pid, by their indices, ascending.
+    by_pid: BTreeMap<i32, Vec<usize>>,
+    /// For each process, the others that were told to replace a process that it was told to replace
+    /// too: one bit for each.
+    alike: Vec<Vec<u64>>,
+}
+
+impl Lists {
+    fn of(processes: &[&Member<'_>]) -> Lists {
+        let mut by_pid: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
+        for (index, member) in processes.iter().enumerate() {
+            for pid in member.replaces().unwrap_or_default() {
+                let named = by_pid.entry(*pid).or_default();
+                if named.last() != Some(&index) {
+                    named.push(index);
+                }
+            }
+        }
+        let none = vec![0; processes.len().div_ceil(64)];
+        let mut alike = vec![none.clone(); processes.len()];
+        for group in by_pid.values().filter(|group| group.len() > 1) {
+            let mut bits = none.clone();
+            for index in group {
+                bits.get_mut(index / 64).into_iter().for_each(|word| *word |= 1 << (index % 64));
+            }
+            for index in group {
+                let row = alike.get_mut(*index).into_iter().flatten();
+                row.zip(&bits).for_each(|(word, bits)| *word |= bits);
+            }
+        }
+        Lists { by_pid, alike }
+    }
+
+    /// The later processes that were told to replace a process that `index` was told to replace too.
+    fn alike_after(&self, index: usize) -> impl Iterator<Item = usize> {
+        let row = self.alike.get(index).map(Vec::as_slice).unwrap_or_default();
+        let has = |at: &usize| row.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1);
+        (index + 1..self.alike.len()).filter(move |at| has(at))
+    }
+
+    /// The list of the process at `index` names this pid.
+    fn name(&self, index: usize, pid: i32) -> bool {
+        self.by_pid.get(&pid).is_some_and(|named| named.binary_search(&index).is_ok())
+    }
 }
 
 #[cfg(test)]

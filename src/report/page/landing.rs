@@ -11,6 +11,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::causes::causes;
 use super::events::events;
 use super::filter::{Filter, haproxy_link};
+use super::order::worst_first;
 use super::tables::{ports, processes};
 use super::times::ago;
 use crate::build_info;
@@ -91,7 +92,7 @@ pub fn content(
     filter: &Filter,
     telemetry_path: &str,
 ) -> Markup {
-    let services = worst_first(verdict, filter);
+    let (services, left_out) = worst_first(verdict, filter);
     html! {
         main {
             @if !filter.is_empty() { (filter.note(verdict)) }
@@ -101,20 +102,16 @@ pub fn content(
             @for (number, one) in services.iter().enumerate() {
                 (service(one, number, filter, verdict.taken))
             }
+            @if left_out > 0 {
+                p {
+                    "And " (counted(left_out, "service", "services")) " of users other than root; "
+                    code { "/?haproxy=NAME" } " shows each of them."
+                }
+            }
             (events(last_events, filter, verdict.taken))
         }
         (footer(telemetry_path))
     }
-}
-
-fn worst_first<'v>(verdict: &'v Verdict, filter: &Filter) -> Vec<&'v ServiceVerdict> {
-    let mut services: Vec<_> =
-        verdict.services.iter().filter(|service| filter.takes(service)).collect();
-    services.sort_by_key(|service| {
-        let severities = service.causes.iter().filter(|c| !c.pending).map(|cause| cause.severity);
-        severities.min().map_or(u8::MAX, |worst| worst as u8)
-    });
-    services
 }
 
 fn footer(telemetry_path: &str) -> Markup {

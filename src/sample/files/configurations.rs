@@ -21,6 +21,7 @@ use crate::model::{
 };
 use crate::sample::discovery::processes::Found;
 use crate::sample::discovery::root_view::root_view;
+use crate::sample::movers::Movers;
 use crate::sample::paths::access::Reader;
 use crate::sample::proc::dir::ProcDir;
 
@@ -33,12 +34,13 @@ pub struct Configurations {
 }
 
 /// How the reading went.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// All there is could be read.
     pub success: bool,
-    /// A process ended meanwhile, perhaps a launcher, and its configuration remains unknown.
-    pub gone: bool,
+    /// Processes that ended meanwhile, perhaps launchers, so that their configuration remains unknown: for
+    /// each the user whose service it may belong to.
+    pub gone: Vec<Option<u32>>,
 }
 
 /// The source of a process, and what that was concluded from.
@@ -99,7 +101,8 @@ impl Configurations {
     ) -> Outcome {
         self.host_names.retain_those_of(found);
         let hidden = self.find_sources(procfs, found);
-        let mut gone = false;
+        let movers = Movers::of(found.iter().map(|found| &found.process));
+        let mut gone = Vec::new();
         let mut kept: BTreeMap<u64, Reading> = BTreeMap::new();
         let mut allowances = Allowances::default();
         let mut left_out = Vec::new();
@@ -117,7 +120,7 @@ impl Configurations {
                     };
                     // The files were looked for through a process that has ended meanwhile.
                     if !reading.unreadable.is_empty() && source.is_gone() {
-                        gone = true;
+                        gone.push(movers.user(&found.process));
                         continue;
                     }
                     slot.insert(reading)

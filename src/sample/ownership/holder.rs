@@ -154,6 +154,14 @@ impl Holder {
         &self.walk_budget
     }
 
+    /// One whose walk has cost so much.
+    #[cfg(test)]
+    pub fn costing(seconds: f64) -> Holder {
+        let mut holder = Holder::default();
+        holder.walk_budget.charge(seconds);
+        holder
+    }
+
     /// Has it walked next time, because it was found to hold a socket that it was not known to
     /// hold.
     pub fn suspect(&mut self) {

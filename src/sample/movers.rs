@@ -1,0 +1,33 @@
+//! To which user's services a process that came or went can belong.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Process, UserIds};
+
+const ROOT: u32 = 0;
+
+/// The users of the HAProxys of a sample, by their pids.
+#[derive(Debug, Default)]
+pub struct Movers {
+    users: BTreeMap<i32, Option<UserIds>>,
+}
+
+impl Movers {
+    /// Of these processes.
+    pub fn of<'a>(processes: impl Iterator<Item = &'a Process>) -> Movers {
+        Movers { users: processes.map(|process| (process.id.pid, process.users)).collect() }
+    }
+
+    /// The user whose service a process may belong to; `None` if that may be any service.
+    ///
+    /// A process of root's may still give up its rights, and a worker that has done so is its master's:
+    /// another user's HAProxy has no child of this user's.
+    #[must_use]
+    pub fn user(&self, process: &Process) -> Option<u32> {
+        let users = process.users?;
+        let is_same = |ids: &UserIds| *ids == UserIds::all(users.real);
+        let of_parent = self.users.get(&process.parent);
+        let parent_is_same = of_parent.is_none_or(|parent| parent.as_ref().is_some_and(is_same));
+        (users.real != ROOT && is_same(&users) && parent_is_same).then_some(users.real)
+    }
+}
