@@ -29,7 +29,7 @@ use chance::Chance;
 use compare::{Look, compare};
 use epoch::Epoch;
 use mode::{Act, Mode};
-use tally::Tally;
+use tally::{Fault, Tally};
 use truth::Truth;
 
 /// A campaign at least this long has to draw every combination.
@@ -249,7 +249,30 @@ impl<'b> Stage<'b> {
             let (before, after) = (&before[..], &after[..]);
             let look = Look { view: &view, epoch: None, before, after, settled };
             compare(&look, &self.actors, &self.truth, self.bed, &self.tally);
+            self.plan_to_reap();
             std::thread::sleep(Duration::from_secs(2));
+        }
+    }
+
+    /// Lets `reap` plan by a policy without patience, and compares what it would signal with who answers.
+    fn plan_to_reap(&self) {
+        let policy = self.bed.write("reap.yaml", "defaults: {reap: {listening: 0s, idle: 0s}}\n");
+        let before = self.truth.ask(&self.actors);
+        let mut command = self.bed.command(Exporter::binary());
+        command.args(["reap", "--output", "json", "--config.file"]).arg(policy);
+        let output = command.output().unwrap();
+        let after = self.truth.ask(&self.actors);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("reap: {}", text(&output.stderr)));
+        let services = json["haproxys"].as_array().into_iter().flatten();
+        for step in services.flat_map(|service| service["steps"].as_array().into_iter().flatten()) {
+            self.tally.planned();
+            let answers = before.iter().zip(&after).any(|(before, after)| {
+                before == after && before.is_some_and(|pid| step["pid"] == pid)
+            });
+            if answers {
+                self.tally.wrong(Fault::Reaped, format!("{step}"));
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub enum Fault {
     Proof,
     /// The name of a service changed, or two have one.
     Renamed,
+    /// A plan to reap names a process that answers.
+    Reaped,
 }
 
 #[derive(Default)]
@@ -37,6 +39,7 @@ struct Counts {
     lies: usize,
     comparisons: usize,
     counters: usize,
+    planned: usize,
     faults: BTreeMap<Fault, usize>,
     examples: BTreeMap<Fault, Vec<String>>,
 }
@@ -64,6 +67,11 @@ impl Tally {
 
     pub fn counters_compared(&self) {
         self.0.lock().unwrap().counters += 1;
+    }
+
+    /// A plan to reap has one more step.
+    pub fn planned(&self) {
+        self.0.lock().unwrap().planned += 1;
     }
 
     pub fn restarted(&self) {
@@ -125,7 +133,7 @@ impl Tally {
         let _ = writeln!(
             text,
             "{} reloads, {} views, {} fresh inspections, {} comparisons, {} counters compared, \
-             {} restarts of the exporter, {} lies",
+             {} restarts of the exporter, {} lies, {} steps of reap planned",
             reloads(actors).values().sum::<usize>(),
             counts.views,
             counts.inspections,
@@ -133,6 +141,7 @@ impl Tally {
             counts.counters,
             counts.restarts,
             counts.lies,
+            counts.planned,
         );
         for (fault, count) in &counts.faults {
             let _ = writeln!(text, "WRONG {fault:?}: {count}");
