@@ -266,10 +266,12 @@ impl Planner<'_> {
 }
 
 impl ServiceSight {
-    /// Whether a living process of the service has this pid.
+    /// Whether a process of the service has this pid.
     #[must_use]
     pub fn has(&self, pid: i32) -> bool {
-        self.stale.keys().any(|id| id.pid == pid) || self.others.contains_key(&pid)
+        self.stale.keys().any(|id| id.pid == pid)
+            || self.others.contains_key(&pid)
+            || self.zombies.iter().any(|(zombie, _)| *zombie == pid)
     }
 }
 

@@ -1,4 +1,5 @@
-//! `backup` is killed at each system call that writes: what was there before stays whole.
+//! `backup` is killed at each system call that writes, or finds the disk full there: what was there before
+//! stays whole.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -110,6 +111,23 @@ impl<'b> Tree<'b> {
         assert_eq!(killed, total, "each call is made again in each run");
     }
 
+    /// Lets each write find the disk full, and looks after each; `was_done`: the run ended with 0.
+    fn at_each_full_disk(&self, arguments: &[&str], prepare: impl Fn(), look: impl Fn(&str, bool)) {
+        prepare();
+        let counts = self.counts(arguments);
+        for call in ["write", "mkdirat", "renameat", "fsync"] {
+            for number in 1..=counts.get(call).copied().unwrap_or_default() {
+                prepare();
+                let inject = format!("inject={call}:error=ENOSPC:when={number}");
+                let output = self.traced(&["-e", &inject], arguments).output().unwrap();
+                let said = text(&output.stderr);
+                let was_done = output.status.code() == Some(0);
+                assert!(was_done || said.contains("No space left"), "{call} {number}: {said}");
+                look(&format!("{call} {number}"), was_done);
+            }
+        }
+    }
+
     fn names(&self) -> Vec<String> {
         self.run(&["list"])
             .lines()
@@ -164,6 +182,26 @@ fn a_backup_that_was_killed_is_not_there() {
     assert!(swept, "the next run sweeps away {left:?}");
 }
 
+#[test]
+fn a_backup_for_which_the_disk_has_no_room_is_not_there() {
+    let bed = Bed::new();
+    let tree = Tree::new(&bed);
+    tree.run(&["create"]);
+    let first = tree.names().remove(0);
+    let prepare = || {
+        for name in tree.names().iter().filter(|name| **name != first) {
+            fs::remove_dir_all(tree.store.join(name)).unwrap();
+        }
+    };
+    tree.at_each_full_disk(&["create"], prepare, |at, was_done| {
+        let names = tree.names();
+        assert!(names.contains(&first), "{at}");
+        assert!(!was_done || names.len() == 2, "{at}: it says that it is done");
+        names.iter().for_each(|name| whole(&tree.store.join(name), at));
+    });
+    tree.run(&["verify", &first]);
+}
+
 #[track_caller]
 fn whole(backup: &Path, at: &str) {
     let text =
@@ -210,5 +248,33 @@ fn a_restore_that_was_killed_leaves_no_half_written_file() {
     for number in 1..FILES {
         assert_eq!(fs::read_to_string(tree.map(number)).unwrap(), old(number));
     }
+    tree.run(&["verify", &first]);
+}
+
+/// The safety backup and each file are written beside first, so that a full disk leaves the old file or the new one.
+#[test]
+fn a_restore_for_which_the_disk_has_no_room_leaves_no_half_written_file() {
+    let bed = Bed::new();
+    let tree = Tree::new(&bed);
+    tree.run(&["create"]);
+    let first = tree.names().remove(0);
+    tree.run(&["verify", &first]);
+    let prepare = || {
+        for name in tree.names().iter().filter(|name| **name != first) {
+            fs::remove_dir_all(tree.store.join(name)).unwrap();
+        }
+        for number in 1..FILES {
+            fs::write(tree.map(number), new(number)).unwrap();
+        }
+    };
+    let arguments = ["restore", &first, "--root", "/", "--execute"];
+    tree.at_each_full_disk(&arguments, prepare, |at, was_done| {
+        for number in 1..FILES {
+            let found = fs::read_to_string(tree.map(number)).unwrap();
+            let is_whole = found == old(number) || (!was_done && found == new(number));
+            assert!(is_whole, "{at}: {number}.map is {found:?}");
+        }
+    });
+    tree.run(&["restore", &first, "--execute"]);
     tree.run(&["verify", &first]);
 }

@@ -106,27 +106,19 @@ impl Reaper {
     /// The error of a request that names what is not here.
     pub fn check_request(&self) -> Result<(), Error> {
         let services = &self.looks.1.services;
-        if let Some(name) =
-            self.request.haproxy.as_ref().filter(|name| !services.contains_key(*name))
-        {
+        let is_known =
+            |name: &str| services.contains_key(name) || self.watcher.policy().is_configured(name);
+        if let Some(name) = self.request.haproxy.as_ref().filter(|name| !is_known(name)) {
             let names = services.keys().cloned().collect();
             return Err(Error::UnknownHaproxy { name: name.clone(), names });
         }
         let Some(pid) = self.request.pid else { return Ok(()) };
-        let of_pid = services.iter().find(|(_, service)| service.has(pid));
-        let is_zombie = || {
-            services
-                .values()
-                .any(|service| service.zombies.iter().any(|(zombie, _)| *zombie == pid))
+        let Some((name, service)) = services.iter().find(|(_, service)| service.has(pid)) else {
+            return Err(Error::NoHaproxyProcess { pid });
         };
-        match of_pid {
-            None if !is_zombie() => Err(Error::NoHaproxyProcess { pid }),
-            Some((name, service)) if service.others.contains_key(&pid) => {
-                let generation =
-                    service.others.get(&pid).map_or("", |generation| generation.as_str());
-                Err(Error::NotStale { pid, haproxy: name.clone(), generation })
-            }
-            _ => Ok(()),
+        match service.others.get(&pid).map(|generation| generation.as_str()) {
+            Some(generation) => Err(Error::NotStale { pid, haproxy: name.clone(), generation }),
+            None => Ok(()),
         }
     }
 

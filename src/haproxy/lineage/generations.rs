@@ -394,8 +394,7 @@ mod tests {
     fn without_rights_no_process_is_called_stale() {
         let actors = [daemon(10, 100, "").unseen(), daemon(11, 200, "-sf 10").unseen()];
         let verdict = Film::default().see(1000.0, &actors);
-        let haproxy = verdict.one();
-        assert_eq!(haproxy.cast(), "10 unknown, 11 unknown");
-        assert_eq!((haproxy.up, haproxy.generations), (None, None));
+        assert_eq!(verdict.one().cast(), "10 unknown, 11 unknown");
+        assert_eq!((verdict.one().up, verdict.one().generations), (None, None));
     }
 }

@@ -338,3 +338,30 @@ fn the_answer_says_how_haproxy_ends_it_by_itself() {
     assert!(ends.contains("hard-stop-after 1h 0m after a SIGUSR1"), "{ends}");
     assert!(ends.contains("50 reloads"), "{ends}");
 }
+
+/// The wall clock is set by a day, forth and back: every patience is measured by another clock.
+#[test]
+fn a_clock_that_jumps_shortens_no_patience() {
+    let mut service = service();
+    service.stale = BTreeMap::from([(OLD, stale(StaleState::Idle))]);
+    let policy = policy(ReapPolicy { idle_seconds: 600.0, ..ReapPolicy::default() });
+    let (none, request) = (BTreeMap::new(), Request::default());
+    let local = MinuteOfWeek::at(0, 0, 0);
+    let terms = Terms { request: &request, policy: &policy, local, sent_in_run: &none };
+    let look = |booted, taken| Sight { booted, taken, ..sight(&service) };
+    let mut history = History::default();
+    let mut before = look(5000.0, 10_000.0);
+    history = history.after(&before);
+    for (booted, taken, expected) in [
+        (5300.0, 10_300.0, "nothing is due"),
+        (5301.0, 96_701.0, "nothing is due"),
+        (5302.0, -70_000.0, "nothing is due"),
+        (5599.0, 96_999.0, "nothing is due"),
+        (5600.0, 10_600.0, "USR1"),
+    ] {
+        let now = look(booted, taken);
+        history = history.after(&now);
+        assert_eq!(outcome(&plan(&before, &now, &history, &terms)), expected, "{booted}");
+        before = now;
+    }
+}
