@@ -29,9 +29,10 @@ pub fn why_it_lives(case: &Case<'_>, member: &Member<'_>) -> Vec<String> {
 /// Whether the serving daemon was told to replace the process (`-sf`), and if not, why.
 fn replacement_list(case: &Case<'_>, member: &Member<'_>, replacement: &Member<'_>) -> String {
     let (old, new) = (member.id().pid, replacement.id().pid);
-    let alive = |pid: &i32| {
-        let mut members = case.service.members.iter();
-        members.any(|m| m.lives() && m.process.own_pid() == *pid)
+    let names_none_alive = |pids: &[i32]| {
+        let living = case.service.members.iter().filter(|member| member.lives());
+        let living: BTreeSet<i32> = living.map(|member| member.process.own_pid()).collect();
+        !pids.iter().any(|pid| living.contains(pid))
     };
     match replacement.replaces() {
         _ if replacement.was_told_to_replace(member.process) => {
@@ -41,7 +42,7 @@ fn replacement_list(case: &Case<'_>, member: &Member<'_>, replacement: &Member<'
         Some([]) => {
             format!("pid {new} was started with a bare -sf: the pidfile was empty or missing then")
         }
-        Some(named) if !named.iter().any(alive) => format!(
+        Some(named) if names_none_alive(named) => format!(
             "pid {new} was started with -sf {}, which is dead: the chain is broken, and {old} was never signalled",
             list(named)
         ),

@@ -1,11 +1,14 @@
 //! Rule `port_split`: two generations or two services accept on one port through separate sockets.
 
+use std::collections::BTreeMap;
+
 use super::explain::{self, pids, whole_grace};
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::PortSockets;
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
 use crate::judge::verdict::{PortKey, Subject, Target};
+use crate::model::ProcessId;
 
 /// A service of a user other than root is told about so many pairs of a port and a service that shares it.
 /// A user can have hundreds of services share hundreds of ports, each with all others.
@@ -17,6 +20,8 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
     let case = input.case;
     let mut findings = Vec::new();
     let alone = input.others.is_empty() && input.ports_of(Generation::Stale).next().is_none();
+    // Why each stale process lives, which is the same for all its ports.
+    let mut lives: BTreeMap<ProcessId, Vec<String>> = BTreeMap::new();
     // A service of root's shares no port with another user's, because the kernel refuses that.
     let mut left = match case.identity.chosen_by() {
         Some(_) => MOST_OF_A_USERS_SERVICE,
@@ -33,7 +38,9 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
                 pids(current),
                 stale.holder.pid
             )];
-            evidence.extend(explain::why_it_lives(case, member));
+            let why =
+                lives.entry(member.id()).or_insert_with(|| explain::why_it_lives(case, member));
+            evidence.extend(why.iter().cloned());
             findings.push(Finding {
                 grace_seconds: whole_grace(case, stale.holder),
                 subject: Subject { port: Some(key.clone()), holder: STALE_HOLDER.to_owned() },

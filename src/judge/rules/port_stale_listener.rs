@@ -1,6 +1,6 @@
 //! Rule `port_stale_listener`: a stale process still holds a listening socket.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::explain::{self, whole_grace};
 use super::input::RuleInput;
@@ -25,21 +25,26 @@ pub fn port_stale_listener(
         .ports_of(Generation::Current)
         .flat_map(|port| port.sockets.iter().map(|s| s.inode))
         .collect();
+    let mut stale: BTreeMap<ProcessId, Vec<&PortSockets<'_>>> = BTreeMap::new();
+    for port in input.ports_of(Generation::Stale).filter(|port| !explained.contains(&port.key)) {
+        stale.entry(port.holder).or_default().push(port);
+    }
     let mut findings = Vec::new();
     for member in case.living(Generation::Stale) {
         let id = member.id();
         if racing.contains(&id) {
             continue;
         }
-        let mut ports: Vec<Option<&PortSockets<'_>>> = input
-            .ports_of(Generation::Stale)
-            .filter(|port| port.holder == id && !explained.contains(&port.key))
-            .map(Some)
-            .collect();
+        let mut ports: Vec<Option<&PortSockets<'_>>> =
+            stale.remove(&id).into_iter().flatten().map(Some).collect();
         let holding = case.holdings.get(&id);
         if holding.is_some_and(|holding| holding.unix && holding.listeners.is_empty()) {
             ports.push(None); // It has only a unix socket, and so no port.
         }
+        if ports.is_empty() {
+            continue;
+        }
+        let why_it_lives = explain::why_it_lives(case, member);
         for port in ports {
             let mut evidence = vec![match port {
                 Some(port) if port.sockets.iter().any(|s| current.contains(&s.inode)) => format!(
@@ -54,7 +59,7 @@ pub fn port_stale_listener(
                 None => format!("pid {} still accepts on a unix socket", id.pid),
             }];
             evidence.extend(port.and_then(|port| still_declared(input, port)));
-            evidence.extend(explain::why_it_lives(case, member));
+            evidence.extend(why_it_lives.iter().cloned());
             findings.push(Finding {
                 grace_seconds: whole_grace(case, id),
                 subject: Subject {

@@ -69,11 +69,15 @@ pub fn racing(case: &Case<'_>) -> BTreeSet<ProcessId> {
         .collect();
     let lists = Lists::of(&serving);
     let mut racing = BTreeSet::new();
-    for (one, a) in serving.iter().enumerate() {
+    let is_current: Vec<bool> = serving
+        .iter()
+        .map(|member| case.generations.get(member.id()) == Generation::Current)
+        .collect();
+    for (one, (a, a_is_current)) in serving.iter().zip(&is_current).enumerate() {
+        let naming = lists.naming(a.process.own_pid());
         for (two, b) in lists.alike_after(one).filter_map(|two| Some((two, serving.get(two)?))) {
-            let both_current =
-                [a, b].iter().all(|m| case.generations.get(m.id()) == Generation::Current);
-            let in_sequence = lists.name(two, a.process.own_pid()) && b.could_replace(a.process);
+            let both_current = *a_is_current && is_current.get(two) == Some(&true);
+            let in_sequence = naming.binary_search(&two).is_ok() && b.could_replace(a.process);
             if !both_current && !in_sequence {
                 racing.extend([a.id(), b.id()]);
             }
@@ -125,9 +129,9 @@ impl Lists {
         (index + 1..self.alike.len()).filter(move |at| has(at))
     }
 
-    /// The list of the process at `index` names this pid.
-    fn name(&self, index: usize, pid: i32) -> bool {
-        self.by_pid.get(&pid).is_some_and(|named| named.binary_search(&index).is_ok())
+    /// The processes whose list names this pid, ascending.
+    fn naming(&self, pid: i32) -> &[usize] {
+        self.by_pid.get(&pid).map(Vec::as_slice).unwrap_or_default()
     }
 }
 
