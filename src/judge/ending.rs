@@ -44,7 +44,7 @@ fn ending(
         }
     };
     Ending {
-        has_hidden_sockets: has_hidden_sockets(case, member.id()),
+        hidden_sockets: hidden_sockets(case, member.id()),
         needed: needed(case, ports, member.id()),
         has_common_ground,
         own_grace_seconds: remembered.or(grace.map(|g| g.as_secs_f64())).unwrap_or_default(),
@@ -59,9 +59,10 @@ fn loaded_by<'a>(member: &Member<'a>) -> Option<&'a Configuration> {
     (!configuration.is_newer_than(member.process.started)).then_some(configuration)
 }
 
-fn has_hidden_sockets(case: &Case<'_>, id: ProcessId) -> bool {
+fn hidden_sockets(case: &Case<'_>, id: ProcessId) -> BTreeSet<SocketInode> {
     let connections = case.details.connections.get(&id).into_iter().flatten();
-    connections.into_iter().any(|connection| matches!(connection, Connection::Hidden { .. }))
+    let hidden = connections.filter(|connection| matches!(connection, Connection::Hidden { .. }));
+    hidden.map(Connection::inode).collect()
 }
 
 /// The listeners of a process that no serving process has, although the serving ones loaded a configuration
@@ -151,6 +152,8 @@ pub fn reload_under_way(case: &Case<'_>, reloads: &Reloads) -> Option<&'static s
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use crate::judge::verdict::Ending;
     use crate::model::ConnectionState::Established;
     use crate::model::{Connection, Signals};
@@ -209,8 +212,9 @@ mod tests {
     fn a_socket_in_no_table_is_hidden() {
         let told = format!("{LINE} -sf 10");
         let hidden = old().connected(9, Established).connection(Connection::Hidden { inode: 8 });
-        assert!(ending_of(10, &[hidden, new(&told)]).has_hidden_sockets);
-        assert!(!ending_of(10, &[old().connected(9, Established), new(&told)]).has_hidden_sockets);
+        assert_eq!(ending_of(10, &[hidden, new(&told)]).hidden_sockets, BTreeSet::from([8]));
+        let seen = old().connected(9, Established);
+        assert!(ending_of(10, &[seen, new(&told)]).hidden_sockets.is_empty());
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::haproxy::lineage::member::Role;
 use crate::haproxy::lineage::proof::Superseded;
 use crate::model::named::named;
 use crate::model::{
-    CollectorRun, Configuration, Headroom, ProcessId, Protocol, UnixSeconds, Unreadable,
+    CollectorRun, Configuration, Headroom, ProcessId, Protocol, SocketInode, UnixSeconds,
+    Unreadable,
 };
 use crate::policy::kind::{Kind, Severity};
 use crate::policy::{Ignore, Rules, Thresholds};
@@ -133,8 +134,8 @@ impl ConnectionCounts {
 /// What speaks against ending a stale process, or for waiting. Only `reap` asks for it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ending {
-    /// One of its sockets is in no table that could be read.
-    pub has_hidden_sockets: bool,
+    /// Its sockets that are in no table which could be read.
+    pub hidden_sockets: BTreeSet<SocketInode>,
     /// Its listeners that no serving process has, although the configuration which the serving processes
     /// loaded declares them: then something about this judgement is wrong.
     pub needed: Vec<PortKey>,

@@ -203,7 +203,7 @@ pub fn of_process(
     if process.state == StaleState::Unknown {
         return Some(Hold::UnknownState);
     }
-    if process.ending.has_hidden_sockets {
+    if hides_a_socket(earlier, process, signal) {
         return Some(Hold::HiddenSocket);
     }
     if earlier.is_none_or(|earlier| earlier.state != process.state || !same_proof(earlier, process))
@@ -223,6 +223,16 @@ pub fn of_process(
         return Some(Hold::NoHandler);
     }
     unproved(service, process, is_named)
+}
+
+/// One of its sockets was not found in any table. A connection that was accepted or closed while the tables were
+/// read is missing in one look; the soft stop cuts neither, so for it only a socket counts that both looks miss.
+fn hides_a_socket(earlier: Option<&Stale>, process: &Stale, signal: StopSignal) -> bool {
+    let hidden = &process.ending.hidden_sockets;
+    match earlier.filter(|_| signal == StopSignal::Usr1) {
+        Some(earlier) => !hidden.is_disjoint(&earlier.ending.hidden_sockets),
+        None => !hidden.is_empty(),
+    }
 }
 
 fn same_proof(earlier: &Stale, process: &Stale) -> bool {

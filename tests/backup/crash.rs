@@ -197,7 +197,9 @@ fn a_backup_for_which_the_disk_has_no_room_is_not_there() {
         let names = tree.names();
         assert!(names.contains(&first), "{at}");
         assert!(!was_done || names.len() == 2, "{at}: it says that it is done");
-        names.iter().for_each(|name| whole(&tree.store.join(name), at));
+        for name in &names {
+            whole(&tree.store.join(name), at);
+        }
     });
     tree.run(&["verify", &first]);
 }

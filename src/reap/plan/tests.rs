@@ -1,3 +1,5 @@
+mod looks;
+
 use super::*;
 use crate::haproxy::lineage::member::Role;
 use crate::haproxy::lineage::proof::Proof;
@@ -139,7 +141,7 @@ fn each_guard_of_a_process_protects_it() {
         ("a master", |p| p.role = Role::Master, "master"),
         ("the init of a container", |p| p.is_init = true, "init"),
         ("unread", |p| p.unread = Some("its users"), "unread"),
-        ("a hidden socket", |p| p.ending.has_hidden_sockets = true, "hidden_socket"),
+        ("a hidden socket", |p| p.ending.hidden_sockets = BTreeSet::from([7]), "hidden_socket"),
         ("another program", |p| p.executable = Some("/opt/haproxy".into()), "other_program"),
         ("an unknown program", |p| p.executable = None, "other_program"),
         ("traced", |p| p.tracer = 7, "traced"),
@@ -219,54 +221,6 @@ fn a_person_who_names_a_process_lifts_no_other_guard() {
 }
 
 #[test]
-fn what_two_looks_do_not_agree_on_is_not_done() {
-    let policy = policy(ReapPolicy::default());
-    let request = Request::default();
-    let now = sight(&service());
-    let outcome_after = |before: &Sight| outcome(&planned((before, &now), &policy, &request));
-    let changed = |change: fn(&mut ServiceSight)| {
-        let mut service = service();
-        change(&mut service);
-        sight(&service)
-    };
-    let table = [
-        ("there was no service", Sight { booted: 4999.0, ..Sight::default() }, "unconfirmed"),
-        ("it was down", changed(|s| s.up = Some(false)), "unconfirmed"),
-        ("a reload was under way", changed(|s| s.reloading = Some("x")), "reloading"),
-        ("the process was not stale", changed(|s| s.stale.clear()), "unconfirmed"),
-        (
-            "it drained",
-            changed(|s| s.stale.values_mut().for_each(|p| p.state = StaleState::Draining)),
-            "unconfirmed",
-        ),
-        (
-            "by another proof",
-            changed(|s| s.stale.values_mut().for_each(|p| infer(p, Proof::Pidfile))),
-            "unconfirmed",
-        ),
-        ("blurred", Sight { blurred: Some("x".to_owned()), ..now.clone() }, "blurred"),
-        ("not all listeners were known", changed(|s| s.is_complete = false), "incomplete"),
-    ];
-    for (what, before, expected) in table {
-        assert_eq!(outcome_after(&before), expected, "{what}");
-    }
-    let blurred = Sight { blurred: Some("x".to_owned()), ..now.clone() };
-    assert_eq!(outcome(&planned((&now, &blurred), &policy, &request)), "blurred");
-    // What is true of both looks counts; what is true of one only is the ordinary course of things.
-    let stuck = |state| {
-        let mut service = service();
-        service.serving[0].run_state = state;
-        sight(&service)
-    };
-    let plan = planned((&now, &stuck('D')), &policy, &request);
-    assert_eq!(outcome(&plan), "USR1", "a short wait in the kernel");
-    let mut waiting = service();
-    waiting.waiting.insert(port(80));
-    let plan = planned((&now, &sight(&waiting)), &policy, &request);
-    assert_eq!(outcome(&plan), "USR1", "a client that has just arrived");
-}
-
-#[test]
 fn only_what_was_asked_for_is_looked_at() {
     let look = sight(&service());
     let none = Policy::default();
@@ -337,31 +291,4 @@ fn the_answer_says_how_haproxy_ends_it_by_itself() {
     let ends = plan.services[0].steps[0].ends_itself.clone().unwrap();
     assert!(ends.contains("hard-stop-after 1h 0m after a SIGUSR1"), "{ends}");
     assert!(ends.contains("50 reloads"), "{ends}");
-}
-
-/// The wall clock is set by a day, forth and back: every patience is measured by another clock.
-#[test]
-fn a_clock_that_jumps_shortens_no_patience() {
-    let mut service = service();
-    service.stale = BTreeMap::from([(OLD, stale(StaleState::Idle))]);
-    let policy = policy(ReapPolicy { idle_seconds: 600.0, ..ReapPolicy::default() });
-    let (none, request) = (BTreeMap::new(), Request::default());
-    let local = MinuteOfWeek::at(0, 0, 0);
-    let terms = Terms { request: &request, policy: &policy, local, sent_in_run: &none };
-    let look = |booted, taken| Sight { booted, taken, ..sight(&service) };
-    let mut history = History::default();
-    let mut before = look(5000.0, 10_000.0);
-    history = history.after(&before);
-    for (booted, taken, expected) in [
-        (5300.0, 10_300.0, "nothing is due"),
-        (5301.0, 96_701.0, "nothing is due"),
-        (5302.0, -70_000.0, "nothing is due"),
-        (5599.0, 96_999.0, "nothing is due"),
-        (5600.0, 10_600.0, "USR1"),
-    ] {
-        let now = look(booted, taken);
-        history = history.after(&now);
-        assert_eq!(outcome(&plan(&before, &now, &history, &terms)), expected, "{booted}");
-        before = now;
-    }
 }
