@@ -9,6 +9,7 @@ use crate::support::*;
 for_each_version! {
     a_stranded_daemon => |version| stranded(version, Manner::Daemon);
     a_stranded_daemon_that_handed_its_sockets_over => |version| stranded(version, Manner::DaemonTransfer);
+    a_worker_of_a_master_that_was_forgotten => forgotten_master;
     an_idle_daemon => |version| idle(version, Manner::Daemon);
     an_idle_worker => |version| idle(version, Manner::Master);
 }
@@ -56,6 +57,44 @@ fn stranded(version: Version, manner: Manner) {
     let (nothing, code) = reaper.json(&[]);
     assert_eq!((entries(&nothing, "waiting").len(), code), (0, 0), "{nothing:#}");
     assert_eq!(service.serving(), new);
+}
+
+/// A second master is started with an empty list: the first one and its worker are not told. The worker lets go of
+/// its listeners; its master is left to end by itself.
+fn forgotten_master(version: Version) {
+    let bed = Bed::new();
+    let _server = EchoServer::start(&bed, "127.0.0.1:9000");
+    let service = Service::new(&bed, version, Manner::Master);
+    service.configure(ECHO);
+    let start = |socket: &str, list: &[&str]| {
+        let mut command = bed.command(&service.binary);
+        command.args(["-W", "-D"]).args(&service.arguments).arg("-S").arg(service.path(socket));
+        let log = fs::File::create(service.path("start.log")).unwrap();
+        let status = command.args(list).stdout(log.try_clone().unwrap()).stderr(log).status();
+        assert!(status.unwrap().success(), "{:?}", fs::read_to_string(service.path("start.log")));
+    };
+    let worker_of_another = |master: i32| {
+        let workers = bed.children(service.daemon().filter(|pid| *pid != master)?);
+        workers.into_iter().find(|&worker| bed.listens(worker))
+    };
+    start("first.sock", &[]);
+    let old = await_some("a worker", || worker_of_another(0));
+    let master = service.master();
+    let mut flow = Flow::echoing(&bed, "127.0.0.1:8002");
+    start("second.sock", &["-sf"]);
+    let new = await_some("a second worker", || worker_of_another(master));
+    assert!(bed.listens(old), "the first was never told");
+    let reaper = Reaper::new(&bed, IMPATIENT);
+    // A new worker may still be starting for ten seconds.
+    let watching = reaper.watch(&["--execute"]);
+    await_within(2 * PATIENCE, "the soft stop", || (!bed.listens(old)).then_some(()));
+    flow.prove();
+    assert!(!bed.listens(old) && bed.listens(new));
+    drop(flow);
+    await_true("its end", || !bed.is_alive(old));
+    let story = reaper.story();
+    assert!(story.iter().all(|line| line.ends_with(&format!(" {old}"))), "{story:?}");
+    assert!(!story.is_empty() && bed.listens(new), "{}", watching.log());
 }
 
 /// It waits for a client that is gone: SIGUSR1 does nothing to it, SIGTERM ends it.
