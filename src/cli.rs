@@ -214,6 +214,8 @@ pub enum Output {
     Table,
     /// JSON for programs.
     Json,
+    /// Metrics in Prometheus' text format, for node_exporter's textfile collector.
+    Prometheus,
 }
 
 #[cfg(test)]

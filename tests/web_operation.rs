@@ -303,6 +303,7 @@ fn entering_a_foreign_network_namespace_takes_one_right_more() {
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{rights}: {said}");
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        schema::assert_fits("inspect", &answer);
         let haproxy = &answer["haproxys"][0];
         assert_eq!((&haproxy["up"], &haproxy["ports"][0]["port"]), (&json!(true), &json!(8001)));
         assert_eq!(haproxy["ports"][0]["netns"], "", "it is the host's, whatever the exporter's");

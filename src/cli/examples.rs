@@ -24,8 +24,8 @@ Examples:
   haproxy-host-exporter inspect --haproxy lbagent --watch
   haproxy-host-exporter inspect --port 59044
 
-Exit codes: 0 nothing wrong; 1 anomalies found; 2 wrong usage or configuration; 3 could not read
-enough to answer.";
+Exit codes: 0 nothing wrong, or the metrics of --output prometheus were printed; 1 anomalies found;
+2 wrong usage or configuration; 3 could not read enough to answer.";
 
 /// The end of the help of `check`.
 pub const CHECK: &str = "\

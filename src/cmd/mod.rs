@@ -52,6 +52,12 @@ pub enum Error {
         /// The known names.
         names: Vec<String>,
     },
+    /// A flag shows a part of the host where the whole is asked for.
+    #[error("--output prometheus is about the whole host; leave out {flag}")]
+    OnlyWhole {
+        /// The flag.
+        flag: &'static str,
+    },
     /// `explain` was asked about something that has no runbook.
     #[error("no runbook about {name:?}; there are: {}", names.join(", "))]
     UnknownRunbook {

@@ -26,6 +26,14 @@ pub struct Exposition {
 }
 
 impl Exposition {
+    /// Leaves metrics out.
+    #[must_use]
+    pub fn without(mut self, rows: &[&Row]) -> Exposition {
+        let heads: Vec<String> = rows.iter().map(|row| format!("# HELP {} ", row.name)).collect();
+        self.metrics.retain(|text| !heads.iter().any(|head| text.starts_with(head.as_bytes())));
+        self
+    }
+
     /// Returns the whole page as one text.
     #[must_use]
     pub fn text(&self) -> String {

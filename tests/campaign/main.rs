@@ -264,6 +264,7 @@ impl<'b> Stage<'b> {
         let after = self.truth.ask(&self.actors);
         let json: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("reap: {}", text(&output.stderr)));
+        schema::assert_fits("reap", &json);
         let services = json["haproxys"].as_array().into_iter().flatten();
         for step in services.flat_map(|service| service["steps"].as_array().into_iter().flatten()) {
             self.tally.planned();

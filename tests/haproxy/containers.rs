@@ -145,6 +145,7 @@ fn an_exporter_in_a_container() {
     let inspect = |command: &mut std::process::Command| {
         let output = command.args(["inspect", "--output", "json"]).output().unwrap();
         let mut report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        schema::assert_fits("inspect", &report);
         forget_times(&mut report);
         (report, output.status.code(), text(&output.stderr))
     };

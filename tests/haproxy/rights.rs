@@ -53,6 +53,7 @@ fn without_rights() {
         text(&output.stderr)
     );
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    schema::assert_fits("inspect", &report);
     assert!(!report["unreadable"].as_array().unwrap().is_empty(), "{report}");
 }
 

@@ -69,6 +69,7 @@ impl<'b> Reaper<'b> {
         let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             panic!("reap: {error}\n{}\n{}", text(&output.stdout), text(&output.stderr))
         });
+        schema::assert_fits("reap", &json);
         (json, output.status.code().unwrap_or(-1))
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::bed::text;
-use super::{Bed, PATIENCE, Page, Running, await_true, copy_program, tool};
+use super::{Bed, PATIENCE, Page, Running, await_true, copy_program, schema, tool};
 
 /// How often the exporter under test looks.
 pub const SAMPLE_INTERVAL: &str = "200ms";
@@ -105,6 +105,7 @@ impl<'b> Exporter<'b> {
         let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             panic!("inspect: {error}\n{}\n{}", text(&output.stdout), text(&output.stderr))
         });
+        schema::assert_fits("inspect", &json);
         (json, output.status.code().unwrap_or(-1))
     }
 

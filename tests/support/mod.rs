@@ -11,6 +11,7 @@ mod haproxy;
 mod page;
 pub mod proxies;
 pub mod scenes;
+pub mod schema;
 mod view;
 
 pub use bed::{Bed, Running, text};

@@ -43,6 +43,7 @@ pub struct SeenProcess {
 
 impl View {
     pub fn read(json: &Value) -> Self {
+        super::schema::assert_fits("inspect", json);
         let taken = json["taken_timestamp"].as_f64().unwrap_or_default();
         let mut view = Self { taken, ..Self::default() };
         for haproxy in list(json, "haproxys") {

@@ -2,6 +2,7 @@
 
 mod port;
 mod screen;
+mod textfile;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::thread;
@@ -25,6 +26,9 @@ const BETWEEN_SAMPLES: Duration = Duration::from_secs(1);
 /// Samples twice and prints the state; with `--watch` it repeats that until it is interrupted. On a
 /// terminal it then draws each state over the last one and marks what has changed.
 pub fn run(options: &Options, inspect: &Inspect) -> Result<u8, Error> {
+    if inspect.output == Output::Prometheus {
+        textfile::refuse_parts(inspect)?;
+    }
     let config = super::load(options.config_file.as_deref())?;
     let mut watcher = Watcher::new(super::paths(options), config)?;
     watcher.look();
@@ -44,6 +48,10 @@ pub fn run(options: &Options, inspect: &Inspect) -> Result<u8, Error> {
         if inspect.watch {
             drawn = Some(verdict);
             continue;
+        }
+        if inspect.output == Output::Prometheus {
+            // The page itself says what is wrong and what could not be read.
+            return Ok(OK);
         }
         if inspect.output == Output::Json {
             for entry in &verdict.unreadable {
@@ -104,7 +112,7 @@ fn answer(
         let blind = !report.unseen.is_empty();
         let text = match inspect.output {
             Output::Json => format!("{:#}\n", report::port::json(&report)),
-            Output::Table => {
+            Output::Table | Output::Prometheus => {
                 let causes = causes::causes(verdict, marks, paint, width);
                 causes
                     + &causes::ended(marks, paint, width)
@@ -116,6 +124,7 @@ fn answer(
     let text = match inspect.output {
         Output::Json => format!("{:#}\n", report::inspect_json(verdict)),
         Output::Table => table::table(verdict, marks, paint, width),
+        Output::Prometheus => textfile::page(verdict, watcher.policy()),
     };
     (text, false)
 }
