@@ -7,6 +7,7 @@
 mod arguments;
 mod backup;
 mod examples;
+mod healthcheck;
 mod options;
 mod reap;
 
@@ -18,14 +19,15 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::backup::{Backup, BackupCreate, BackupDiff, BackupList, BackupRestore, BackupVerify};
+pub use self::healthcheck::Healthcheck;
 use self::options::timeout;
 pub use self::options::{CheckOutput, LogFormat, LogLevel, Options, Serve};
 pub use self::reap::Reap;
 use crate::build_info;
 
 /// The names of the commands.
-const COMMANDS: [&str; 8] =
-    ["serve", "inspect", "check", "reap", "backup", "explain", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["serve", "inspect", "check", "reap", "backup", "healthcheck", "explain", "completions", "man"];
 
 /// Watches HAProxy from the host: its processes by generation, its bound ports, and anomalies in both.
 #[derive(Debug, Parser)]
@@ -64,10 +66,13 @@ impl Cli {
     /// always give them.
     fn accepted() -> clap::Command {
         let program = Cli::command().subcommand_required(false).args_override_self(true);
-        ["explain", "completions", "man"].into_iter().fold(program, |program, name| {
-            let hidden = flags_of::<Options>().into_iter().map(|flag| flag.hide(true));
-            program.mut_subcommand(name, |command| command.args(hidden))
-        })
+        ["healthcheck", "explain", "completions", "man"].into_iter().fold(
+            program,
+            |program, name| {
+                let hidden = flags_of::<Options>().into_iter().map(|flag| flag.hide(true));
+                program.mut_subcommand(name, |command| command.args(hidden))
+            },
+        )
     }
 }
 
@@ -90,6 +95,8 @@ pub enum Command {
     /// Keep the configuration of HAProxy, prove that a version accepts it, and restore it.
     #[command(subcommand, after_help = examples::BACKUP)]
     Backup(Backup),
+    /// Ask a running exporter whether it is healthy, as the health check of its container.
+    Healthcheck(Healthcheck),
     /// Print the runbook about a kind of anomaly or an alert: what it means and what to do.
     #[command(after_help = examples::EXPLAIN)]
     Explain {
@@ -122,7 +129,10 @@ impl Command {
             Command::Check(check) => Some(&check.options),
             Command::Reap(reap) => Some(&reap.options),
             Command::Backup(backup) => Some(backup.options()),
-            Command::Explain { .. } | Command::Completions { .. } | Command::Man { .. } => None,
+            Command::Healthcheck(_)
+            | Command::Explain { .. }
+            | Command::Completions { .. }
+            | Command::Man { .. } => None,
         }
     }
 }

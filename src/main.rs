@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         }
         Command::Reap(reap) => cmd::reap::run(&reap.options, reap),
         Command::Backup(backup) => cmd::backup::run(backup),
+        Command::Healthcheck(healthcheck) => cmd::healthcheck::run(healthcheck),
         Command::Explain { name } => cmd::explain::run(name),
         Command::Completions { shell } => cmd::manual::completions(*shell),
         Command::Man { command } => cmd::manual::man(command.as_deref()),

@@ -5,7 +5,7 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use rustix::process::Signal;
 use support::*;
@@ -126,4 +126,33 @@ fn crowds() {
     });
     drop(silent);
     exporter.page();
+}
+
+/// What an image's health check runs: the exporter answers, a stopped one does not in time, and where
+/// nothing listens there is no answer.
+#[test]
+fn healthcheck_asks_a_running_exporter() {
+    let bed = Bed::new();
+    let exporter = Exporter::start(&bed);
+    let ask = |arguments: &[&str]| {
+        let output = Exporter::command(&bed, &[&["healthcheck"], arguments].concat());
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    let url = |path: &str| format!("http://127.0.0.1:10101{path}");
+    assert_eq!(ask(&[]), (0, String::new()));
+    assert_eq!(ask(&["--web.listen-address", "[::]:10101,:9"]), (0, String::new()));
+    assert_eq!(ask(&["--url", &url("/-/ready")]), (0, String::new()));
+    let (code, said) = ask(&["--url", &url("/nonsense")]);
+    assert!(code == 1 && said.contains("/nonsense: answered \"HTTP/1.1 404"), "{code} {said}");
+    let (code, said) = ask(&["--url", "https://127.0.0.1:10101"]);
+    assert!(code == 1 && said.contains("/-/healthy: "), "{code} {said}");
+    let (code, said) = ask(&["--url", "localhost"]);
+    assert!(code == 2 && said.contains("write http://HOST:PORT/PATH"), "{code} {said}");
+
+    let _silent = bed.inside(|| TcpListener::bind("127.0.0.1:9")).unwrap();
+    let (code, said) = ask(&["--web.listen-address", ":9", "--timeout", "200ms"]);
+    assert!(code == 1 && said.contains("localhost:9/-/healthy: "), "{code} {said}");
+    drop(exporter);
+    let (code, said) = ask(&[]);
+    assert!(code == 1 && said.contains("refused"), "{code} {said}");
 }

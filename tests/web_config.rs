@@ -259,3 +259,24 @@ fn curl(bed: &Bed, arguments: &[&str], path: &str) -> (u16, String) {
     let status = status.split(' ').next().unwrap().parse().unwrap_or(0);
     (status, printed + &text(&output.stderr))
 }
+
+/// The health check takes any certificate, because the question is whether the server answers. One that
+/// demands a certificate of its clients cannot be asked.
+#[test]
+fn healthcheck_over_tls() {
+    let bed = Bed::new();
+    credentials(&bed);
+    let ask = || {
+        let url = ["healthcheck", "--url", "https://127.0.0.1:10101/-/healthy"];
+        let output = Exporter::command(&bed, &url);
+        (output.status.code(), text(&output.stderr))
+    };
+    for versions in ["", ", max_version: TLS12"] {
+        let _running = serve(&bed, &format!("{TLS}{versions}}}\n"), &[]);
+        assert_eq!(ask(), (Some(0), String::new()), "{versions}");
+    }
+    let verify = ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem}\n";
+    let _running = serve(&bed, &format!("{TLS}{verify}"), &[]);
+    let (code, said) = ask();
+    assert!(code == Some(1) && said.contains("ertificate"), "{said}");
+}

@@ -54,6 +54,14 @@ Examples:
 Exit codes: 0 done, the same, or verified; 1 differs, does not verify, or not done; 2 wrong usage or
 configuration; 3 could not read enough. What is not done whole is not done at all.";
 
+/// The end of the help of `healthcheck`.
+pub const HEALTHCHECK: &str = "\
+Examples:
+  haproxy-host-exporter healthcheck
+  haproxy-host-exporter healthcheck --url http://127.0.0.1:10101/-/ready
+
+Exit codes: 0 healthy; 1 another answer, or none in time; 2 wrong usage.";
+
 /// The end of the help of `explain`.
 pub const EXPLAIN: &str = "\
 Examples:

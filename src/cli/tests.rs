@@ -79,13 +79,14 @@ fn the_definition_is_consistent() {
 
 #[test]
 fn a_flag_stands_only_in_the_help_of_the_commands_that_use_it() {
-    let table: [(&str, &[&[&str]]); 9] = [
+    let table: [(&str, &[&[&str]]); 10] = [
         ("", &[&SHARED, &SERVE, &["--version"]]),
         ("serve", &[&SHARED, &SERVE]),
         ("inspect", &[&SHARED, &["--haproxy", "--port", "--output", "--watch"]]),
         ("check", &[&SHARED, &CHECK]),
         ("reap", &[&SHARED, &REAP]),
         ("backup", &[]),
+        ("healthcheck", &[&["--url", "--web.listen-address", "--timeout"]]),
         ("explain", &[]),
         ("completions", &[]),
         ("man", &[]),
@@ -129,6 +130,7 @@ fn name_of(command: &Command) -> &'static str {
         Command::Check(_) => "check",
         Command::Reap(_) => "reap",
         Command::Backup(_) => "backup",
+        Command::Healthcheck(_) => "healthcheck",
         Command::Explain { .. } => "explain",
         Command::Completions { .. } => "completions",
         Command::Man { .. } => "man",

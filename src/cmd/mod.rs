@@ -4,6 +4,7 @@ pub mod backup;
 pub mod check;
 mod deadline;
 pub mod explain;
+pub mod healthcheck;
 pub mod inspect;
 mod journal;
 mod log_quota;
@@ -71,6 +72,16 @@ pub enum Error {
     NoSuchFile {
         /// The path that was given.
         path: std::path::PathBuf,
+    },
+    /// `--url` or `--web.listen-address` is not an address that can be asked.
+    #[error("{flag}: {value:?}: {why}")]
+    Url {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// How to write it.
+        why: &'static str,
     },
     /// A flag names ports in a way that cannot be understood.
     #[error("{flag}: {why}")]

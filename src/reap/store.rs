@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RawMode, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
 use super::state::{Damage, Era, State};
@@ -16,6 +16,8 @@ use crate::sample::paths::writers;
 const LARGEST_BYTES: u64 = 16 << 20;
 /// The bits of a mode with which others than the owner can write.
 const OTHERS_WRITE: RawMode = 0o022;
+/// The bit of a mode with which users may only remove what is theirs, as in /tmp.
+const STICKY: RawMode = 0o1000;
 
 /// Why the state cannot be kept or read. Nothing is signalled then.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,7 @@ impl Store {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(refused(place, errno)),
         }
+        close_new_volume(place).map_err(|errno| refused(place, errno))?;
         let directory = open_directory(place)?;
         let lock_path = place.join("reap.lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -165,6 +168,38 @@ fn refused(path: &Path, error: impl Into<std::io::Error>) -> Error {
 fn split(path: &Path) -> Result<(&Path, &OsStr), Error> {
     let parts = path.parent().filter(|place| !place.as_os_str().is_empty()).zip(path.file_name());
     parts.ok_or_else(|| Error::NoFile(path.to_owned()))
+}
+
+/// Takes the right to write from others where the directory is a volume that is still empty. Kubernetes
+/// gives a pod an `emptyDir` that all may write to, and the image has no program that could change that.
+/// Everything else stays as it is: what others may have written to is not made trustworthy by a mode.
+fn close_new_volume(place: &Path) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // What is wrong with a directory that cannot be opened, the next step says.
+    let Ok(directory) = rustix::fs::open(place, flags, Mode::empty()) else { return Ok(()) };
+    let stat = rustix::fs::fstat(&directory)?;
+    let above = rustix::fs::statat(&directory, "..", AtFlags::empty())?;
+    let is_own = stat.st_uid == rustix::process::geteuid().as_raw();
+    let is_sticky = stat.st_mode & STICKY != 0;
+    let is_volume = stat.st_dev != above.st_dev;
+    if !is_own || is_sticky || !is_volume || !others_write(&stat) || !is_empty(&directory)? {
+        return Ok(());
+    }
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755))?;
+    // What came in meanwhile is another's: open as before, the directory is refused.
+    if !is_empty(&directory)? {
+        rustix::fs::fchmod(&directory, Mode::from_raw_mode(stat.st_mode))?;
+    }
+    Ok(())
+}
+
+fn is_empty(directory: &OwnedFd) -> Result<bool, Errno> {
+    for entry in Dir::read_from(directory)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Opens a directory that only root and this user can change.

@@ -211,3 +211,37 @@ fn a_reaper_that_is_killed_at_any_step_has_counted_its_signal() {
         assert!(!bed.is_alive(old), "{call}: {json:#}");
     }
 }
+
+/// An `emptyDir` of a pod is open to all until the reaper closes it. It closes only a volume of its own in
+/// which nothing is yet.
+#[test]
+fn a_new_volume_is_closed_and_nothing_else_is() {
+    let bed = Bed::new();
+    let (_service, old) = stranded(&bed);
+    let table = [
+        ("a volume in which there is something", "mode=0777", "touch STATE/planted", false),
+        ("a shared place such as /tmp", "mode=1777", "true", false),
+        ("a volume of another user", "mode=0777,uid=65534", "true", false),
+        ("a new volume", "mode=0777", "true", true),
+    ];
+    for (what, options, then, accepted) in table {
+        let reaper = Reaper::new(&bed, IMPATIENT);
+        let state = reaper.state.parent().unwrap().display().to_string();
+        bed.shell(&format!("mkdir {state} && mount -t tmpfs -o {options} none {state}"));
+        bed.shell(&then.replace("STATE", &state));
+        let output = reaper.run(&["--execute"]);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        let mode = bed.shell(&format!("stat -c %a {state}"));
+        assert_eq!(mode == "755\n", accepted, "{what}: {mode}: {said}");
+        assert_eq!(output.status.code() == Some(3), !accepted, "{what}: {said}");
+        assert_eq!(said.contains("users other than root"), !accepted, "{what}: {said}");
+        assert_eq!(bed.listens(old), !accepted, "{what}: {said}");
+    }
+    // A directory that is no volume.
+    let reaper = Reaper::new(&bed, IMPATIENT);
+    let state = reaper.state.parent().unwrap().display().to_string();
+    bed.shell(&format!("mkdir -m 777 {state}"));
+    let output = reaper.run(&["--execute"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert_eq!(bed.shell(&format!("stat -c %a {state}")), "777\n");
+}
