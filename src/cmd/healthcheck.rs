@@ -23,13 +23,11 @@ const LARGEST_BYTES: u64 = 4096;
 
 /// Asks, and says on standard error why the answer is not "healthy".
 pub fn run(healthcheck: &Healthcheck) -> Result<u8, Error> {
-    let target = match &healthcheck.url {
-        Some(url) => Target::of_url(url).map_err(|why| error("--url", url, why))?,
-        None => {
-            let address = healthcheck.listen_addresses.first().map_or("", String::as_str);
-            Target::of_listener(address)
-                .map_err(|why| error("--web.listen-address", address, why))?
-        }
+    let target = if let Some(url) = &healthcheck.url {
+        Target::of_url(url).map_err(|why| error("--url", url, why))?
+    } else {
+        let address = healthcheck.listen_addresses.first().map_or("", String::as_str);
+        Target::of_listener(address).map_err(|why| error("--web.listen-address", address, why))?
     };
     let answer = target.ask(healthcheck.timeout);
     let why = match &answer {
