@@ -57,7 +57,9 @@ impl Place {
     }
 
     fn demo(&self) -> Command {
-        let mut demo = Command::new(root().join("deploy/demo/run"));
+        // A shell cannot handle a signal that was ignored when it was started, as SIGINT is in a background job.
+        let mut demo = Command::new(which("env"));
+        demo.arg("--default-signal=INT").arg(root().join("deploy/demo/run"));
         demo.env_clear()
             .env("PATH", self.folder.join("programs"))
             .env("DEMO_PATH", self.folder.join("programs"))
