@@ -220,7 +220,7 @@ fn rights_are_given_up() {
     assert!(threads > 1, "{threads}");
 }
 
-/// Of the two threads, the one that samples gives way to the one that answers.
+/// The threads that sample and that look at backups give way to the one that answers.
 #[test]
 fn sampling_gives_way_to_scrapes() {
     let bed = Bed::new();
@@ -236,7 +236,8 @@ fn sampling_gives_way_to_scrapes() {
         fs::read_dir(tasks).unwrap().map(|task| nice(&task.unwrap().path())).collect();
     all.sort_unstable();
     let own = nice(Path::new("/proc/self"));
-    assert_eq!(all, [own, (own + 10).min(19)]);
+    assert_eq!(all[0], own, "{all:?}");
+    assert!(all.len() > 1 && all[1..].iter().all(|nice| *nice >= (own + 10).min(19)), "{all:?}");
 }
 
 /// A binary that any user may execute.
