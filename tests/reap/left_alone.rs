@@ -68,6 +68,35 @@ fn half_closed(version: Version) {
     assert!(reaper.story().is_empty(), "{:?}", reaper.story());
 }
 
+/// Its only client is in a network namespace that has no name any more, and that no other process has.
+#[test]
+fn a_client_in_a_namespace_that_only_it_keeps() {
+    let bed = Bed::new();
+    bed.shell("mkdir -p /run/netns && mount -t tmpfs none /run/netns");
+    bed.shell("ip netns add blue && ip -n blue link set lo up");
+    let service = Service::new(&bed, Version::V2_8, Manner::Daemon);
+    let there = WAITING_ROOM.replace("8001", "8001 namespace blue").replace("room", "room-there");
+    service.configure(&format!("{there}{WAITING_ROOM}")).start();
+    let old = service.serving();
+    let mut client = bed.command("ip");
+    client.args(["netns", "exec", "blue", "socat", "-u", "TCP:127.0.0.1:8001", "OPEN:/dev/null"]);
+    let client = bed.start(client, "client.log");
+    await_true("the connection", || {
+        let sockets = "ip netns exec blue ss -Htn state established 'sport = :8001'";
+        !bed.shell(sockets).is_empty()
+    });
+    service.configure(WAITING_ROOM);
+    service.reload();
+    bed.shell("ip netns del blue");
+    let reaper = Reaper::new(&bed, IMPATIENT);
+    let _watching = reaper.watch(&["--execute"]);
+    reaper.await_rounds(15);
+    assert!(bed.is_alive(old), "{:?}", reaper.audit());
+    assert!(reaper.story().is_empty(), "{:?}", reaper.story());
+    client.signal(rustix::process::Signal::TERM);
+    await_true("its end", || !bed.is_alive(old));
+}
+
 /// Three from one file, without a pidfile: none was superseded by another.
 fn twins(version: Version) {
     let bed = Bed::new();
