@@ -3,7 +3,6 @@
 
 #[path = "prometheus/faster.rs"]
 mod faster;
-#[allow(dead_code)]
 mod support;
 
 use std::fs;

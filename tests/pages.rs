@@ -229,13 +229,13 @@ impl Host {
              mkdir -p /etc/haproxy-host-exporter && mount -t tmpfs -o mode=755 run /run",
             etc = etc.display()
         ));
-        bed.shell(&format!(
+        bed.shell(
             "mkdir -p /run/backups /run/textfiles && cat >/etc/haproxy-host-exporter/config.yaml <<END
-defaults: {{stale_grace: 1s, reap: {{listening: 1s}}}}
-haproxys: [{{name: lbagent, match: {{pidfile: /run/haproxy.pid}}}}]
-backup: {{directory: /run/backups}}
-END"
-        ));
+defaults: {stale_grace: 1s, reap: {listening: 1s}}
+haproxys: [{name: lbagent, match: {pidfile: /run/haproxy.pid}}]
+backup: {directory: /run/backups}
+END",
+        );
         Self { bed }
     }
 

@@ -24,7 +24,7 @@ fn only_while_watching(metric: &str) -> bool {
         || metric == "haproxy_host_anomalies_observed_total"
 }
 
-fn service<'b>(bed: &'b Bed) -> Service<'b> {
+fn service(bed: &Bed) -> Service<'_> {
     let service = Service::new(bed, Version::V2_6, Manner::Daemon);
     let old = service.configure(&proxies::listeners(&[8011])).start();
     // It is left behind, and still listens.
