@@ -2,6 +2,7 @@
 
 use clap::{Arg, Command};
 use haproxy_host_exporter::cli::Cli;
+use std::fmt::Write as _;
 
 use super::{code, head, hold, table};
 
@@ -35,7 +36,7 @@ fn flags() {
     );
     for (name, command) in commands() {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        page += &format!("## {name}\n\n{about}\n\n");
+        write!(page, "## {name}\n\n{about}\n\n").unwrap();
         let arguments = command.get_arguments().filter(|argument| {
             !argument.is_hide_set() && !["help", "version"].contains(&argument.get_id().as_str())
         });
@@ -76,7 +77,7 @@ fn row(argument: &Arg) -> Vec<String> {
         .map(|value| code(value.get_name()))
         .collect();
     if !possible.is_empty() {
-        help += &format!(" One of {}.", possible.join(", "));
+        write!(help, " One of {}.", possible.join(", ")).unwrap();
     }
     vec![code(&shown), default, variable, help]
 }

@@ -28,7 +28,9 @@ pub fn one_of<'a>(names: impl IntoIterator<Item = &'a str>) -> Value {
 }
 
 pub fn list(of: Value) -> Value {
-    json!({"type": "array", "items": of})
+    let mut list = json!({"type": "array"});
+    list["items"] = of;
+    list
 }
 
 /// A definition of the same schema.
@@ -38,7 +40,8 @@ pub fn part(name: &str) -> Value {
 
 /// The same, or `null`, which stands for what is not known or does not apply.
 pub fn nullable(schema: Value) -> Value {
-    json!({"anyOf": [schema, {"type": "null"}]})
+    let options = vec![schema, json!({"type": "null"})];
+    json!({"anyOf": Value::Array(options)})
 }
 
 /// A key that is not in every object.
@@ -80,9 +83,8 @@ pub fn schema(title: &str, about: &str, root: Value, definitions: Vec<(&str, Val
         "title": title,
         "description": about,
     });
-    for (key, value) in root.as_object().unwrap() {
-        schema[key] = value.clone();
-    }
+    let Value::Object(root) = root else { panic!("{root} is no object") };
+    schema.as_object_mut().unwrap().extend(root);
     let definitions: Map<String, Value> =
         definitions.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     if !definitions.is_empty() {

@@ -1,6 +1,7 @@
 //! The pages that are one list: metrics, kinds, and the versions of HAProxy.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -52,7 +53,7 @@ fn kinds() {
             Severity::Warning => "something is wrong and will not go away by itself",
             Severity::Info => "good to know; it never makes a command fail",
         };
-        page += &format!("## {}: {about}\n\n", severity.as_str());
+        write!(page, "## {}: {about}\n\n", severity.as_str()).unwrap();
         let kinds = Kind::ALL.into_iter().filter(|kind| kind.severity() == severity);
         page += &table(
             &["kind", "fires when", "what it does", "alert and runbook"],
