@@ -1,7 +1,6 @@
 //! The pages of `docs/reference`, made from the code. A page that differs from the code fails its test; with
 //! `UPDATE_REFERENCE=1` the tests write the pages instead.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
-#![allow(clippy::too_many_lines, clippy::format_push_string, clippy::needless_pass_by_value)] // a schema is one value, a page one text
 
 #[path = "../support/mod.rs"]
 mod support;
