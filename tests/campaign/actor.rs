@@ -110,16 +110,19 @@ impl<'b> Actor<'b> {
     /// What it has done up to now.
     pub fn deeds(&self) -> Deeds {
         let state = self.state.lock().unwrap();
-        let numbered = || {
-            let answer = ask(&self.directory.join("m"), "show proc")?;
-            let words = answer.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-            let mut masters = words.filter(|words| words.get(1) == Some(&"master"));
-            masters.next()?.get(2)?.parse().ok()
-        };
-        let numbered = if self.mode.is_master() { numbered().unwrap_or(0) } else { 0 };
+        let numbered = self.numbered().unwrap_or(0);
         let landed = state.asked.saturating_sub(state.refused);
         let State { reloads, refused, starts, .. } = *state;
         Deeds { reloads, refused, starts, numbered, landed }
+    }
+
+    /// The number of its last reload, as its master counts; `None` for a daemon.
+    fn numbered(&self) -> Option<usize> {
+        let answer =
+            self.mode.is_master().then(|| ask(&self.directory.join("m"), "show proc"))??;
+        let words = answer.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut masters = words.filter(|words| words.get(1) == Some(&"master"));
+        masters.next()?.get(2)?.parse().ok()
     }
 
     /// Kinds of anomaly that the history justifies at that time.
@@ -165,7 +168,12 @@ impl<'b> Actor<'b> {
                 let drawn = chance.some(&all);
                 self.state.lock().unwrap().ports = drawn;
                 self.write(chance, "");
+                let before = self.numbered();
                 self.reload_again("-sf", chance);
+                if self.mode.is_master() && self.numbered() <= before {
+                    // A master overlooks SIGUSR2 while it starts, so it has not read the new ports yet.
+                    self.justify("port_missing", f64::INFINITY);
+                }
             }
             Act::Bad => self.bad(chance),
             Act::Blocked => self.blocked(chance),
@@ -179,11 +187,13 @@ impl<'b> Actor<'b> {
         }
     }
 
-    /// A reload after one that was blocked gives up the port of that one.
+    /// A reload after one that was blocked or overlooked binds what the file declares.
     fn reload_again(&self, flag: &str, chance: &mut Chance) {
         self.reload(flag, chance);
-        if self.justifies("port_undeclared", now()) {
-            self.justify("port_undeclared", now() + AFTERMATH);
+        for kind in ["port_undeclared", "port_missing"] {
+            if self.justifies(kind, now()) {
+                self.justify(kind, now() + AFTERMATH);
+            }
         }
     }
 
