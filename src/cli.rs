@@ -25,9 +25,23 @@ pub use self::options::{CheckOutput, LogFormat, LogLevel, Options, Serve};
 pub use self::reap::Reap;
 use crate::build_info;
 
-/// The names of the commands.
-const COMMANDS: [&str; 9] =
-    ["serve", "inspect", "check", "reap", "backup", "healthcheck", "explain", "completions", "man"];
+/// The manual pages besides that of the program: one for each command, and for each command of a command.
+const PAGES: [&str; 14] = [
+    "serve",
+    "inspect",
+    "check",
+    "reap",
+    "backup",
+    "backup-create",
+    "backup-list",
+    "backup-verify",
+    "backup-diff",
+    "backup-restore",
+    "healthcheck",
+    "explain",
+    "completions",
+    "man",
+];
 
 /// Watches HAProxy from the host: its processes by generation, its bound ports, and anomalies in both.
 #[derive(Debug, Parser)]
@@ -114,7 +128,7 @@ pub enum Command {
     #[command(after_help = examples::MAN)]
     Man {
         /// The command that the page is about; without one, the page of the program.
-        #[arg(value_parser = COMMANDS)]
+        #[arg(value_parser = PAGES)]
         command: Option<String>,
     },
 }

@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 
 use super::*;
 
+/// The names of the commands.
+const COMMANDS: [&str; 9] =
+    ["serve", "inspect", "check", "reap", "backup", "healthcheck", "explain", "completions", "man"];
+
 fn parse(line: &str) -> Result<Cli, String> {
     Cli::parse_arguments(line.split(' ').map(OsString::from)).map_err(|error| error.to_string())
 }
@@ -75,6 +79,18 @@ fn the_definition_is_consistent() {
     let shown = Cli::shown();
     let names: Vec<&str> = shown.get_subcommands().map(clap::Command::get_name).collect();
     assert_eq!(names, COMMANDS);
+}
+
+/// A page that another page lists exists.
+#[test]
+fn each_command_has_a_manual_page() {
+    let mut names = Vec::new();
+    for command in Cli::shown().get_subcommands() {
+        names.push(command.get_name().to_owned());
+        let inner = command.get_subcommands().map(clap::Command::get_name);
+        names.extend(inner.map(|inner| format!("{}-{inner}", command.get_name())));
+    }
+    assert_eq!(names, PAGES);
 }
 
 #[test]

@@ -137,8 +137,12 @@ pub fn peek(path: &Path) -> Result<State, Error> {
 #[must_use]
 pub fn shown(path: &Path) -> Option<State> {
     let (place, name) = split(path).ok()?;
-    let above = place.parent()?;
-    if !writers::is_only_of(above, 0) {
+    // Of a unit with a dynamic user systemd makes the directory below /run/private, and a link to it in /run.
+    let link = std::fs::read_link(place);
+    let behind = link.ok().and_then(|target| Some(place.parent()?.join(target)));
+    let place = behind.as_deref().unwrap_or(place);
+    let is_roots = |place: &Path| place.parent().is_some_and(|above| writers::is_only_of(above, 0));
+    if !is_roots(path.parent()?) || !is_roots(place) {
         return None;
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -364,6 +368,32 @@ mod tests {
         assert!(shown(&path).is_some());
         give(&place);
         assert!(shown(&path).is_none(), "the user could have made the directory");
+        fs::remove_dir_all(place).unwrap();
+    }
+
+    /// systemd links the runtime directory of a dynamic user.
+    #[test]
+    fn serve_follows_one_link_of_roots() {
+        let place = scratch("link");
+        let private = place.join("private");
+        fs::create_dir(&private).unwrap();
+        let path = private.join("reap/reap.json");
+        Store::open(&path).unwrap().save(&some()).unwrap();
+        let give = |path: &Path| chown(path, Some(1000), Some(1000)).unwrap();
+        give(&path);
+        give(path.parent().unwrap());
+        symlink("private/reap", place.join("one")).unwrap();
+        assert!(shown(&place.join("one/reap.json")).is_some());
+        symlink("one", place.join("two")).unwrap();
+        assert!(shown(&place.join("two/reap.json")).is_none(), "a link to a link");
+        give(&private);
+        assert!(shown(&place.join("one/reap.json")).is_none(), "it leads into a user's directory");
+        chown(&private, Some(0), Some(0)).unwrap();
+        let foreign = place.join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        symlink(private.join("reap"), foreign.join("three")).unwrap();
+        give(&foreign);
+        assert!(shown(&foreign.join("three/reap.json")).is_none(), "a user's link");
         fs::remove_dir_all(place).unwrap();
     }
 }

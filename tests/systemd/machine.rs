@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
@@ -15,13 +15,13 @@ use super::support::{Page, installed, text, tool};
 pub const EXPORTER: &str = "haproxy-host-exporter.service";
 
 /// Longest that booting may take on a busy machine; it takes ten seconds on an idle one.
-const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+const BOOT_PATIENCE: Duration = Duration::from_secs(240);
 
 /// Longest that a condition is waited for; `RestartSec=` and a watchdog's limit are part of it.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What [`Machine::command`] allows one command, in seconds.
-const COMMAND_LIMIT: &str = "60";
+const COMMAND_LIMIT: &str = "240";
 
 /// A machine that ends with the test, however the test ends.
 pub struct Machine {
@@ -49,14 +49,21 @@ impl Machine {
     /// # Panics
     /// When it does not come up; the message has what the container printed.
     pub fn boot() -> Self {
+        Self::boot_prepared(install_exporter)
+    }
+
+    /// The same without the exporter: `prepare` may change the system before it boots.
+    pub fn boot_prepared(prepare: impl FnOnce(&Path)) -> Self {
         let nspawn = tool("systemd-nspawn");
         assert!(geteuid().is_root(), "{nspawn} has to be run by root");
         let suite = std::env::var("SYSTEMD_SUITE").unwrap_or_else(|_| "trixie".to_owned());
-        let name = format!("systemd-{suite}-{}", std::process::id());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let name = format!("systemd-{suite}-{}-{}", std::process::id(), now.as_nanos());
         let directory = Directory(std::env::temp_dir().join(name));
         fs::create_dir(&directory.0).unwrap();
         let root = directory.0.join("root");
-        install_system(&suite, &root);
+        copy_system(&suite, &root);
+        prepare(&root);
         let cgroup = Cgroup::new();
         let holder = spawn(nspawn, &cgroup, &root, &directory.0.join("console.log"));
         let mut machine = Self { holder, init: 0, directory, _cgroup: cgroup };
@@ -133,6 +140,31 @@ impl Machine {
         text(&output.stdout)
     }
 
+    /// Runs a line of shell in the home of root and gives what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn shell(&self, line: &str) -> String {
+        self.run(&["sh", "-c", &format!("cd /root && {line}")])
+    }
+
+    /// Starts a line of shell that goes on while other commands are run.
+    pub fn start_shell(&self, line: &str) -> Child {
+        let mut command = self.command(&["sh", "-c", &format!("cd /root && {line}")]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Whether a command succeeds.
+    pub fn succeeds(&self, words: &[&str]) -> bool {
+        self.command(words).output().unwrap().status.success()
+    }
+
+    /// Copies a file of this host.
+    pub fn copy(&self, from: &Path, to: &str) {
+        fs::copy(from, self.root(to)).unwrap_or_else(|why| panic!("{}: {why}", from.display()));
+    }
+
     /// Gives an order to systemd, which must succeed.
     #[track_caller]
     pub fn systemctl(&self, words: &[&str]) {
@@ -176,6 +208,16 @@ impl Machine {
     /// unreadable.
     #[track_caller]
     pub fn await_page(&self, what: &str, condition: impl Fn(&Page) -> bool) -> Page {
+        self.await_any_page(what, |page| {
+            let unreadable = page.sum("haproxy_host_unreadable", &[]);
+            assert!(unreadable < 0.5, "{what}: unreadable: {}", self.report(page));
+            condition(page)
+        })
+    }
+
+    /// The same where something may be unreadable.
+    #[track_caller]
+    pub fn await_any_page(&self, what: &str, condition: impl Fn(&Page) -> bool) -> Page {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (status, body) = self.scrape();
@@ -185,8 +227,6 @@ impl Machine {
                 0 | 503 => Page::default(),
                 other => panic!("{what}: status {other}: {body}"),
             };
-            let unreadable = page.sum("haproxy_host_unreadable", &[]);
-            assert!(unreadable < 0.5, "{what}: unreadable: {}", self.report(&page));
             if status == 200 && condition(&page) {
                 return page;
             }
@@ -247,11 +287,15 @@ impl Drop for Machine {
     }
 }
 
-/// A copy of the system that tests/install has made, with the exporter in it.
-fn install_system(suite: &str, root: &Path) {
+/// A copy of the system that tests/install has made.
+fn copy_system(suite: &str, root: &Path) {
     let system = installed(&format!("systemd/{suite}"));
     let copied = Command::new("cp").args(["-a", "--reflink=auto"]).args([&system, root]).status();
     assert!(copied.unwrap().success(), "{} cannot be copied", system.display());
+}
+
+/// Installs the exporter by hand.
+fn install_exporter(root: &Path) {
     let binary = std::env::var_os("SYSTEMD_BINARY")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_haproxy-host-exporter")), PathBuf::from);
     let program = root.join("usr/bin/haproxy-host-exporter");
@@ -263,6 +307,9 @@ fn install_system(suite: &str, root: &Path) {
     }
     let settings = shipped("haproxy-host-exporter.default");
     fs::write(root.join("etc/default/haproxy-host-exporter"), settings).unwrap();
+    fs::create_dir(root.join("etc/haproxy-host-exporter")).unwrap();
+    let configuration = shipped("../config.yaml");
+    fs::write(root.join("etc/haproxy-host-exporter/config.yaml"), configuration).unwrap();
 }
 
 fn shipped(file: &str) -> String {

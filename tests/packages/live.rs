@@ -1,0 +1,274 @@
+//! The `.deb` and the static archive on a booted Debian, by the commands of the page.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::build::packages;
+use super::healthy::no_alert_fires;
+use super::machine::{EXPORTER, Machine};
+use super::manual::Manual;
+use super::support::{Page, text};
+
+const REAPER: &str = "haproxy-host-reap.service";
+const SOCKET: &str = "haproxy-host-exporter.socket";
+const TIMER: &str = "haproxy-host-exporter-backup.timer";
+const CONFIGURATION: &str = "/etc/haproxy-host-exporter/config.yaml";
+const SETTINGS: &str = "/etc/default/haproxy-host-exporter";
+
+/// A frontend for the end of Debian's configuration, which has none.
+const FRONTEND: &str = "frontend web\n    bind :8080\n    http-request return status 200\n";
+
+/// A HAProxy without a unit, which a reload can leave behind.
+const EDGE: &str = "defaults\n    mode http\n    timeout connect 5s\n    timeout client 1h\n    \
+     timeout server 1h\nfrontend edge\n    bind :8081\n    http-request return status 200\n";
+
+/// A policy by which the web frontend listens where it must not.
+const FORBIDDEN: &str = "defaults: {stale_grace: 1s, allowed_ports: [\"8081\"]}\n";
+
+/// How many scrapes, one in a second, fit into the usual interval of 15 s.
+const SCRAPES_IN_AN_INTERVAL: usize = 15;
+
+/// One machine for all of it, because booting costs more than any of the steps.
+#[test]
+fn the_page_installs_upgrades_and_removes() {
+    let page = Manual::read();
+    let machine = Machine::boot_prepared(|_| ());
+    for file in [".deb", ".rpm", ".tar.gz", "SHA256SUMS"].map(|ending| packages().file(ending)) {
+        machine.copy(&file, &format!("/root/{}", file.file_name().unwrap().to_str().unwrap()));
+    }
+    machine.copy(&packages().previous_deb(), "/root/previous.deb");
+    machine.shell(&page.script("Verify"));
+    machine.write("/etc/edge/edge.cfg", EDGE);
+    let before = everything(&machine);
+
+    installed_without_haproxy(&machine);
+    healthy(&machine);
+    configured(&machine, &page);
+    upgraded_under_scrape(&machine, &page);
+    backed_up(&machine, &page);
+    reaped(&machine, &page);
+    behind_a_socket(&machine, &page);
+    watched(&machine);
+    removed(&machine, &page, &before);
+    println!("removed: nothing is left");
+
+    // Once more, now beside HAProxys that run.
+    machine.shell(&page.script("Debian"));
+    machine.settle("an installation beside HAProxy", |page| serving(page, &["edge", "haproxy"]));
+    removed(&machine, &page, &before);
+
+    machine.shell(&page.script("Static"));
+    machine.settle("the static installation", |page| serving(page, &["edge", "haproxy"]));
+    machine.shell(&page.script("Remove what is static"));
+    machine.shell("rm -r haproxy-host-exporter-*/");
+    assert_eq!(everything(&machine), before);
+}
+
+/// The files that a package might leave; not what dpkg, apt and the journal remember of it.
+fn everything(machine: &Machine) -> String {
+    machine.shell(
+        "find /etc /usr /opt /srv /var/lib /var/backups /root -xdev \
+         -not -path '/var/lib/dpkg/*' -not -path '/var/lib/apt/*' -not -path /etc/.updated \
+         -printf '%p %m %u\\n' | sort; find /run /tmp /var/tmp -name '*haproxy-host*'",
+    )
+}
+
+/// The version before, on a host whose HAProxy does not run.
+fn installed_without_haproxy(machine: &Machine) {
+    let debians = machine.read("/etc/haproxy/haproxy.cfg");
+    machine.systemctl(&["stop", "haproxy"]);
+    machine.shell("apt-get install -y ./previous.deb");
+    let page = machine.await_page("a first scrape", |_| true);
+    println!("{} s from the start to the first sample", first_sample_after(&page));
+    assert_eq!(page.value("haproxy_host_haproxys", &[]), Some(0.0));
+    let state = |unit| (enabled(machine, unit), machine.property(unit, "ActiveState"));
+    assert_eq!(state(EXPORTER), (true, "active".to_owned()));
+    for offered in [SOCKET, TIMER, REAPER] {
+        assert_eq!(state(offered), (false, "inactive".to_owned()), "{offered}");
+    }
+    let resident = page.value("process_resident_memory_bytes", &[]).unwrap_or_default();
+    println!("{resident} bytes of resident memory, and nothing is enabled but the exporter");
+    machine.write("/etc/haproxy/haproxy.cfg", &format!("{debians}\n{FRONTEND}"));
+    machine.systemctl(&["start", "haproxy"]);
+    machine.settle("HAProxy, started later", |page| serving(page, &["haproxy"]));
+}
+
+fn healthy(machine: &Machine) {
+    let page = machine.settle("a healthy host", |page| page.anomalies_are(&[]));
+    assert!(page.all("haproxy_host_unreadable", &[]).all(|sample| sample.value == 0.0));
+    assert!(page.all("haproxy_host_unreadable", &[]).count() > 4);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    no_alert_fires(&page, now.as_secs_f64());
+}
+
+/// A good and a bad configuration, read by a reload of the unit.
+fn configured(machine: &Machine, page: &Manual) {
+    // The example is accepted when its keys are no comments.
+    let shipped = machine.read(CONFIGURATION);
+    let (_head, body) = shipped.split_once("\n\n").unwrap();
+    let keys = body.lines().filter_map(|line| line.strip_prefix('#'));
+    let keys: Vec<&str> = keys.filter(|line| !is_prose(line)).collect();
+    assert!(keys.contains(&"defaults:") && keys.contains(&"haproxys:"), "{keys:?}");
+    machine.write("/root/example.yaml", &(keys.join("\n") + "\n"));
+    machine.shell("haproxy-host-exporter --config.check --config.file example.yaml");
+    machine.shell("rm example.yaml");
+    let read = |page: &Page, well: f64| {
+        page.is("haproxy_host_exporter_config_last_reload_successful", &[], well)
+    };
+    machine.write(
+        SETTINGS,
+        &format!("{}HAPROXY_HOST_EXPORTER_SAMPLE_INTERVAL=500ms\n", machine.read(SETTINGS)),
+    );
+    machine.systemctl(&["restart", EXPORTER]);
+    machine.write(CONFIGURATION, FORBIDDEN);
+    machine.shell(&page.script("Configure"));
+    machine.settle("a good configuration", |page| {
+        read(page, 1.0) && page.anomalies_are(&["port_out_of_range"])
+    });
+    machine.write(CONFIGURATION, "defaults: {nonsense: 1}\n");
+    assert!(!machine.succeeds(&["sh", "-c", &page.commands("Configure")[0]]));
+    machine.systemctl(&["reload", EXPORTER]);
+    machine.settle("a bad configuration", |page| {
+        read(page, 0.0) && page.anomalies_are(&["port_out_of_range"])
+    });
+    machine.write(CONFIGURATION, FORBIDDEN);
+    machine.shell(&page.script("Configure"));
+    machine.settle("the good one again", |page| read(page, 1.0));
+}
+
+/// Whether a comment of the example explains something: it begins with one blank, a key with none or two.
+fn is_prose(comment: &str) -> bool {
+    comment.starts_with(' ') && !comment.starts_with("  ")
+}
+
+/// While it is scraped once a second, scrapes fail for less than the usual interval, and what fires goes on.
+fn upgraded_under_scrape(machine: &Machine, page: &Manual) {
+    let before = machine.main_pid(EXPORTER);
+    let install = &page.commands("Debian")[0];
+    let mut upgrade = machine.start_shell(install);
+    let mut answers = Vec::new();
+    let mut after = 0;
+    while after < SCRAPES_IN_AN_INTERVAL {
+        answers.push(machine.scrape().0 == 200);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        after += usize::from(upgrade.try_wait().unwrap().is_some());
+    }
+    let output = upgrade.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    let gap = answers.split(|answered| *answered).map(<[bool]>::len).max().unwrap_or_default();
+    println!("upgrade: {gap} of {} scrapes in a row failed", answers.len());
+    assert!(gap < SCRAPES_IN_AN_INTERVAL, "{answers:?}");
+    assert_ne!(machine.main_pid(EXPORTER), before, "it was not restarted");
+    assert_eq!(machine.read(CONFIGURATION), FORBIDDEN, "a changed file was not kept");
+    assert_eq!([SOCKET, TIMER, REAPER].map(|unit| enabled(machine, unit)), [false; 3]);
+    let version =
+        machine.shell("dpkg-query --show --showformat '${Version}' haproxy-host-exporter");
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+    machine.settle("the upgraded exporter", |page| page.anomalies_are(&["port_out_of_range"]));
+}
+
+fn backed_up(machine: &Machine, page: &Manual) {
+    machine.write(
+        CONFIGURATION,
+        "defaults: {stale_grace: 1s}\nbackup: {directory: /var/backups/haproxy}\n",
+    );
+    machine.systemctl(&["reload", EXPORTER]);
+    machine.shell(&page.script("Backups"));
+    machine.settle("a verified backup", |page| {
+        let taken = page.value("haproxy_host_backup_last_success_timestamp_seconds", &[]);
+        let verified = page.value("haproxy_host_backup_last_verified_timestamp_seconds", &[]);
+        taken.is_some() && verified >= taken
+    });
+    assert_eq!(machine.property(TIMER, "ActiveState"), "active");
+    machine.shell("rm -r /var/backups/haproxy");
+}
+
+/// A process that a reload has left behind, first only counted, then ended; `serve` shows both.
+fn reaped(machine: &Machine, page: &Manual) {
+    machine.write(
+        CONFIGURATION,
+        "defaults:\n  stale_grace: 1s\n  reap: {listening: 1s, idle: 1s, step_grace: 1s}\n",
+    );
+    machine.systemctl(&["reload", EXPORTER]);
+    let start = "haproxy -D -f /etc/edge/edge.cfg -p /run/edge.pid";
+    machine.shell(start);
+    let old = machine.shell("cat /run/edge.pid").trim().to_owned();
+    // The list of processes to replace is empty: the old one was never told.
+    machine.shell(&format!("{start} -sf"));
+    machine.settle("a process left behind", |page| page.stale("listening") == 1.0);
+
+    let settings = "/etc/default/haproxy-host-reap";
+    let shipped = machine.read(settings);
+    let fast = format!("{shipped}HAPROXY_HOST_EXPORTER_SAMPLE_INTERVAL=500ms\n");
+    machine.write(settings, &fast);
+    machine.shell(&page.script("Reaper"));
+    let edge = [("haproxy", "edge")];
+    machine.settle("a dry run", |page| {
+        page.is("haproxy_host_reap_pending", &edge, 1.0)
+            && page.is("haproxy_host_reap_last_run_success", &[], 1.0)
+            && page.stale("listening") == 1.0
+    });
+    assert!(machine.succeeds(&["kill", "-0", &old]), "a dry run has ended it");
+    machine.write(settings, &format!("{fast}ARGS=\"--execute\"\n"));
+    machine.systemctl(&["restart", REAPER]);
+    machine.settle("a step of the reaper", |page| {
+        let ended = [("haproxy", "edge"), ("result", "ended")];
+        page.sum("haproxy_host_reap_steps_total", &ended) == 1.0
+            && page.is("haproxy_host_reap_pending", &edge, 0.0)
+            && page.sum("haproxy_host_stale_processes", &[]) == 0.0
+            && serving(page, &["edge", "haproxy"])
+    });
+    assert!(!machine.succeeds(&["kill", "-0", &old]));
+    let status = machine.shell(&format!("cat /proc/{}/status", machine.main_pid(REAPER)));
+    assert!(!status.contains("Uid:\t0\t"), "the reaper runs as root");
+}
+
+fn behind_a_socket(machine: &Machine, page: &Manual) {
+    machine.shell(&page.script("Socket"));
+    let status = machine.scrape().0;
+    assert!([200, 503].contains(&status), "status {status}");
+    machine.settle("the first scrape starts it", |page| serving(page, &["edge", "haproxy"]));
+}
+
+/// A stopped process feeds no watchdog.
+fn watched(machine: &Machine) {
+    let drop_in = "/etc/systemd/system/haproxy-host-exporter.service.d";
+    machine.write(&format!("{drop_in}/watchdog.conf"), "[Service]\nWatchdogSec=3s\n");
+    machine.systemctl(&["daemon-reload"]);
+    machine.systemctl(&["restart", EXPORTER]);
+    let start = |page: &Page| page.value("process_start_time_seconds", &[]).unwrap();
+    let before = start(&machine.page());
+    machine.run(&["kill", "-STOP", &machine.main_pid(EXPORTER)]);
+    machine.settle("the watchdog's restart", |page| start(page) > before);
+    machine.shell(&format!("rm -r {drop_in}"));
+}
+
+#[track_caller]
+fn removed(machine: &Machine, page: &Manual, before: &str) {
+    let [remove, purge] = page.commands("Remove from Debian") else { panic!("two commands") };
+    machine.shell(remove);
+    assert_eq!(machine.scrape().0, 0, "something still serves");
+    assert!(machine.succeeds(&["test", "-e", CONFIGURATION]), "the configuration is gone");
+    machine.shell(purge);
+    let left = everything(machine);
+    let added: Vec<&str> =
+        left.lines().filter(|line| !before.lines().any(|old| old == *line)).collect();
+    assert!(added.is_empty(), "left: {added:#?}");
+    let units = machine.shell("systemctl list-units --all --plain --no-legend 'haproxy-host*'");
+    assert_eq!(units, "");
+}
+
+fn enabled(machine: &Machine, unit: &str) -> bool {
+    machine.systemctl_succeeds(&["--quiet", "is-enabled", unit])
+}
+
+/// Seconds from the start of the unit to the sample of a page.
+fn first_sample_after(page: &Page) -> f64 {
+    let started = page.value("process_start_time_seconds", &[]).unwrap();
+    page.value("haproxy_host_sample_timestamp_seconds", &[]).unwrap() - started
+}
+
+/// Are these the HAProxys on the page, and does each serve?
+fn serving(page: &Page, haproxys: &[&str]) -> bool {
+    page.haproxys().iter().eq(haproxys)
+        && page.all("haproxy_host_up", &[]).all(|sample| sample.value == 1.0)
+}

@@ -1,0 +1,21 @@
+//! The packages: built by `deploy/package`, looked at by lintian and rpmlint, and installed, upgraded and removed in a
+//! booted Debian by the commands of `docs/install.md`.
+//!
+//! They hold the program that cargo has just built for the tests, because a release takes minutes to build. The
+//! Debian is that of `tests/systemd`, and so are its variables.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::float_cmp)] // values on a page are small whole numbers
+
+mod build;
+#[path = "../systemd/cgroup.rs"]
+mod cgroup;
+mod contents;
+mod healthy;
+mod live;
+#[path = "../systemd/machine.rs"]
+#[allow(dead_code)] // the test of the units uses the rest
+mod machine;
+mod manual;
+mod red_hat;
+#[path = "../support/mod.rs"]
+mod support;
