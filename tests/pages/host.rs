@@ -20,7 +20,7 @@ impl Host {
         }
         let link = |to: PathBuf, at: PathBuf| std::os::unix::fs::symlink(to, at).unwrap();
         link(Exporter::binary(), programs.join("haproxy-host-exporter"));
-        link(Version::V3_0.binary(), programs.join("haproxy"));
+        copy_program(Version::V3_0.binary(), programs.join("haproxy"));
         copy_program(Version::V3_2.binary(), new.join("haproxy"));
         bed.shell(&format!(
             "cp -a /etc {etc} && mount --bind {etc} /etc && rm -rf /etc/haproxy && mkdir /etc/haproxy

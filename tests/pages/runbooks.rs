@@ -2,23 +2,21 @@
 //! old worker that drains. What a runbook shows as their answers are samples; those of `inspect` in
 //! `## What inspect shows` are held by `tests/samples`.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use regex::{Captures, Regex};
 
 use super::blocks::{Block, NOT_RUN, blocks};
 use super::host::Host;
 use super::support::*;
 
-/// A reason is not needed where nothing prevents a test from running the block.
+/// Why a block may be left out.
 const REASONS: [&str; 1] = ["it needs systemd.*"];
 
 struct Reloaded {
     host: Host,
     /// The old worker.
     stale: i32,
-    _exporter: Running,
+    /// The exporter, and the parent of a zombie.
+    _others: [Running; 2],
     _server: DeafServer,
     _clients: [Flow; 2],
 }
@@ -55,12 +53,14 @@ END",
         assert_eq!(code, 0, "{said}");
         host.shell("kill -USR2 $(cat /run/haproxy.pid)");
         await_some("the new worker", || worker(Some(stale)));
-        let exporter = host.serve();
+        let mut parent = host.bed.command("sh");
+        parent.args(["-c", "true & exec sleep 600"]);
+        let others = [host.serve(), host.bed.start(parent, "parent.log")];
         await_true("the old worker to drain", || {
             let (_, said) = host.shell("haproxy-host-exporter inspect --haproxy lbagent");
             said.contains("draining")
         });
-        Self { host, stale, _exporter: exporter, _server: server, _clients: clients }
+        Self { host, stale, _others: others, _server: server, _clients: clients }
     }
 
     /// The command with what is of this host: the pid of the old process for any pid, and the names.
@@ -98,30 +98,23 @@ END",
 
 #[test]
 fn the_commands_of_the_runbooks_can_be_run_as_they_stand() {
-    let mut runbooks: BTreeMap<PathBuf, Vec<Block>> = BTreeMap::new();
-    for block in blocks().into_iter().filter(Block::is_of_a_runbook) {
-        runbooks.entry(block.page.clone()).or_default().push(block);
-    }
+    let host = Reloaded::new();
     let mut faults = Vec::new();
     let mut count = 0;
-    for blocks in runbooks.values() {
-        let mut host = None;
-        for block in blocks {
-            if block.commands().is_empty() {
-                faults.push(format!("{}: no command", block.place()));
-            }
-            if let Some(reason) = block.mark.strip_prefix(NOT_RUN) {
-                let needs_it =
-                    block.content.contains("systemctl") || block.content.contains("journalctl");
-                if !REASONS.contains(&reason) || !needs_it {
-                    faults.push(format!("{}: {reason}", block.place()));
-                }
-                continue;
-            }
-            // A host for each runbook: some of them end the old process.
-            faults.extend(host.get_or_insert_with(Reloaded::new).faults(block));
-            count += 1;
+    for block in blocks().iter().filter(|block| block.is_of_a_runbook()) {
+        if block.commands().is_empty() {
+            faults.push(format!("{}: no command", block.place()));
         }
+        if let Some(reason) = block.mark.strip_prefix(NOT_RUN) {
+            let needs_it =
+                block.content.contains("systemctl") || block.content.contains("journalctl");
+            if !REASONS.contains(&reason) || !needs_it {
+                faults.push(format!("{}: {reason}", block.place()));
+            }
+            continue;
+        }
+        faults.extend(host.faults(block));
+        count += 1;
     }
     assert!(count > 40, "only {count} blocks were run");
     assert!(faults.is_empty(), "{}", faults.join("\n"));
