@@ -127,7 +127,7 @@ fn shown_by_chromium(bed: &Bed, address: &str) -> String {
     dom
 }
 
-/// The picture of the README: a reload has left a process behind, and its port is to be given to another listener. With
+/// The picture of the README: a reload has left a process behind, which goes on listening on its ports. With
 /// `DRAW_FOR_README` set it is written there.
 #[test]
 fn the_picture_of_the_readme() {
@@ -140,18 +140,14 @@ fn the_picture_of_the_readme() {
         format!("listen mapping\n    mode tcp\n{binds}    server one 127.0.0.1:9\n")
     };
     web.configure(&listen(&[80, 443])).start();
-    let exclusive = |ports: &[u16]| {
-        lbagent.configure_with("    noreuseport\n", &listen(ports));
-    };
-    exclusive(&[20000, 20001, 20002]);
-    lbagent.start();
+    lbagent.configure(&listen(&[20000, 20001, 20002])).start();
     let names = [("lbagent", &lbagent), ("web", &web)].map(|(name, service)| {
         format!("{{name: {name}, match: {{pidfile: {}}}}}", service.pidfile().display())
     });
     let yaml = format!("defaults: {{stale_grace: 1s}}\nhaproxys: [{}]\n", names.join(", "));
     let exporter = Exporter::configured(&bed, &yaml);
     exporter.await_samples(1);
-    exclusive(&[20010, 20011]);
+    lbagent.configure(&listen(&[20010, 20011]));
     // The process that was to be replaced is not the one that is told to stop.
     let launched = lbagent.launch(&["-sf", "99999"]);
     assert!(launched.status.success(), "{launched:?}");
