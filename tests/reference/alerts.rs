@@ -1,6 +1,7 @@
 //! The page of the alerting rules, made from `alerts/*.rules.yaml`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -59,7 +60,7 @@ fn every_alert() {
         ("info", "to be read during working hours"),
     ];
     for (severity, about) in about {
-        page += &format!("## {severity}: {about}\n\n");
+        write!(page, "## {severity}: {about}\n\n").unwrap();
         let alerts = alerts.remove(severity).unwrap();
         page += &table(
             &["alert and runbook", "kind", "waits", "says"],
