@@ -112,19 +112,15 @@ impl<'a> Cases<'a> {
         now.chain(before).collect()
     }
 
-    /// The names of the remembered services that a service of the sample continues. A service in which
-    /// nothing was ever seen to serve continues in any service that has one of its processes: the process
-    /// that serves in their place was seen only now.
+    /// The names of the remembered services that a service of the sample continues: also those whose
+    /// processes turned out to be another service's.
     fn living_on(&self) -> BTreeSet<&str> {
         let members = self.services.iter().flat_map(|case| &case.service.members);
         let pasts = members
             .filter(|member| member.lives())
             .filter_map(|member| self.memory.processes.get(&member.id()));
-        let never_served = pasts.filter_map(|past| past.haproxy.as_deref()).filter(|name| {
-            self.memory.services.get(*name).is_some_and(|before| !before.has_served)
-        });
         let mut names = self.continued();
-        names.extend(never_served);
+        names.extend(pasts.filter_map(|past| past.haproxy.as_deref()));
         names
     }
 

@@ -1,6 +1,6 @@
 //! One service of the campaign: it is started, reloaded, disturbed and killed as chance says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -21,6 +21,12 @@ const OUTLIVES: Duration = Duration::from_secs(20);
 
 /// How long an anomaly may outlive its reason: the grace, some samples and a busy machine.
 const AFTERMATH: f64 = 12.0;
+
+/// The first of the pids that no process has.
+const NO_PROCESS: i32 = 4_000_000;
+
+/// How many acts the report of a fault names.
+const RECENT: usize = 6;
 
 /// A service and its history.
 pub struct Actor<'b> {
@@ -46,6 +52,10 @@ struct State {
     starts: usize,
     /// Which process was told to replace which, the older first.
     told: BTreeSet<(i32, i32)>,
+    /// Processes that a reload has left behind.
+    stranded: BTreeSet<i32>,
+    /// The last acts, each with its time.
+    acts: VecDeque<(f64, Act)>,
     /// Kinds of anomaly that the history justifies, each until a time.
     justified: BTreeMap<&'static str, f64>,
 }
@@ -101,25 +111,37 @@ impl<'b> Actor<'b> {
         self.directory.join("s")
     }
 
-    /// The pid of the process that answers `show info`.
+    /// The pid of the process that answers `show info`. A process that was left behind may share the socket with
+    /// its successor (`-x`), and answer in its stead: then it is not known which one serves.
     pub fn answers(&self) -> Option<i32> {
         let answer = ask(&self.socket(), "show info")?;
-        answer.lines().find_map(|line| line.strip_prefix("Pid: ")?.trim().parse().ok())
+        let pid = answer.lines().find_map(|line| line.strip_prefix("Pid: ")?.trim().parse().ok());
+        pid.filter(|pid| !self.state.lock().unwrap().stranded.contains(pid))
+    }
+
+    /// Its last acts, for the report.
+    pub fn recent(&self) -> String {
+        let state = self.state.lock().unwrap();
+        let acts = state.acts.iter().map(|(time, act)| format!("{act:?} at {time:.1}"));
+        format!("ports {:?}, {}", state.ports, acts.collect::<Vec<_>>().join(", "))
     }
 
     /// What it has done up to now.
     pub fn deeds(&self) -> Deeds {
         let state = self.state.lock().unwrap();
-        let numbered = || {
-            let answer = ask(&self.directory.join("m"), "show proc")?;
-            let words = answer.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-            let mut masters = words.filter(|words| words.get(1) == Some(&"master"));
-            masters.next()?.get(2)?.parse().ok()
-        };
-        let numbered = if self.mode.is_master() { numbered().unwrap_or(0) } else { 0 };
+        let numbered = self.numbered().unwrap_or(0);
         let landed = state.asked.saturating_sub(state.refused);
         let State { reloads, refused, starts, .. } = *state;
         Deeds { reloads, refused, starts, numbered, landed }
+    }
+
+    /// The number of its last reload, as its master counts; `None` for a daemon.
+    fn numbered(&self) -> Option<usize> {
+        let answer =
+            self.mode.is_master().then(|| ask(&self.directory.join("m"), "show proc"))??;
+        let words = answer.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut masters = words.filter(|words| words.get(1) == Some(&"master"));
+        masters.next()?.get(2)?.parse().ok()
     }
 
     /// Kinds of anomaly that the history justifies at that time.
@@ -149,6 +171,12 @@ impl<'b> Actor<'b> {
 
     /// Does one act.
     pub fn act(&self, act: Act, chance: &mut Chance) {
+        {
+            let acts = &mut self.state.lock().unwrap().acts;
+            acts.push_back((now(), act));
+            let old = acts.len().saturating_sub(RECENT);
+            acts.drain(..old);
+        }
         if !self.mode.is_master() && self.answers().is_none() {
             // From 3.1 on a reload that cannot bind leaves the socket of the old process shut.
             return self.kill(self.pid_in_file(), chance);
@@ -157,7 +185,6 @@ impl<'b> Actor<'b> {
         match act {
             // The other twin reads the same file, so it stays as it is.
             _ if shared && self.mode == Mode::Twin => self.reload("-sf", chance),
-            Act::Reload => self.reload_again("-sf", chance),
             Act::Stop => self.reload_again("-st", chance),
             Act::Burst => (0..2 + chance.below(3)).for_each(|_| self.reload_again("-sf", chance)),
             Act::Ports => {
@@ -165,8 +192,15 @@ impl<'b> Actor<'b> {
                 let drawn = chance.some(&all);
                 self.state.lock().unwrap().ports = drawn;
                 self.write(chance, "");
+                let before = self.numbered();
                 self.reload_again("-sf", chance);
+                if self.mode.is_master() && self.numbered() <= before {
+                    // A master overlooks SIGUSR2 while it starts, so it has not read the new ports yet.
+                    self.justify("port_missing", f64::INFINITY);
+                }
             }
+            Act::Strand if self.mode.can_strand() => self.strand(chance),
+            Act::Reload | Act::Strand => self.reload_again("-sf", chance),
             Act::Bad => self.bad(chance),
             Act::Blocked => self.blocked(chance),
             Act::Hold => self.hold(chance),
@@ -179,11 +213,13 @@ impl<'b> Actor<'b> {
         }
     }
 
-    /// A reload after one that was blocked gives up the port of that one.
+    /// A reload after one that was blocked or overlooked binds what the file declares.
     fn reload_again(&self, flag: &str, chance: &mut Chance) {
         self.reload(flag, chance);
-        if self.justifies("port_undeclared", now()) {
-            self.justify("port_undeclared", now() + AFTERMATH);
+        for kind in ["port_undeclared", "port_missing"] {
+            if self.justifies(kind, now()) {
+                self.justify(kind, now() + AFTERMATH);
+            }
         }
     }
 
@@ -198,19 +234,53 @@ impl<'b> Actor<'b> {
             return;
         }
         let Some(old) = self.answers() else { return };
+        if let Some(new) = self.replace(old, &[flag, &old.to_string()]) {
+            self.state.lock().unwrap().told.insert((old, new));
+        }
+    }
+
+    /// Starts a daemon beside the one that answers; returns which one answers in its stead.
+    fn replace(&self, old: i32, list: &[&str]) -> Option<i32> {
         let mut command = self.command();
         command.arg("-D");
         if self.mode == Mode::Transfer {
             command.arg("-x").arg(self.socket());
         }
-        command.arg(flag).arg(old.to_string());
-        if self.run(&mut command) {
+        command.args(list);
+        self.run(&mut command).then(|| {
             self.state.lock().unwrap().reloads += 1;
             // Its successor may answer only a moment later.
-            let new = await_some(&format!("{} after a reload", self.title()), || {
+            await_some(&format!("{} after a reload", self.title()), || {
                 self.answers().filter(|pid| *pid != old)
-            });
-            self.state.lock().unwrap().told.insert((old, new));
+            })
+        })
+    }
+
+    /// The old process is not told to stop, and is told so later, as `reap` does it.
+    fn strand(&self, chance: &mut Chance) {
+        let Some(old) = self.answers() else { return };
+        let kinds = ["port_stale_listener", "port_undeclared", "port_split"];
+        for kind in kinds {
+            self.justify(kind, f64::INFINITY);
+        }
+        if chance.below(2) == 0 {
+            let all: Vec<u16> = (0..PORTS).map(|place| self.port(place)).collect();
+            let drawn = chance.some(&all);
+            self.state.lock().unwrap().ports = drawn;
+            self.write(chance, "");
+        }
+        let number = {
+            let stranded = &mut self.state.lock().unwrap().stranded;
+            stranded.insert(old);
+            stranded.len()
+        };
+        let dead = NO_PROCESS + i32::try_from(number).unwrap();
+        self.replace(old, &["-sf", &dead.to_string()]);
+        std::thread::sleep(Duration::from_secs(chance.below(8) as u64));
+        self.bed.run("kill", &["-USR1", &old.to_string()]);
+        await_true("the stranded process to give its ports up", || !self.bed.listens(old));
+        for kind in kinds {
+            self.justify(kind, now() + AFTERMATH);
         }
     }
 

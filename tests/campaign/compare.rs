@@ -145,7 +145,8 @@ fn justified(look: &Look<'_>, pid: i32, actor: &Actor<'_>, say: &impl Fn(Fault, 
     let Some(seen) = look.view.processes.get(&pid) else { return };
     for (kind, raised) in &look.view.services[&seen.service].anomalies {
         if !raised.pending && !actor.justifies(kind, look.view.taken) {
-            let what = format!("{kind}: {}; {}", raised.evidence, cast(look.view, &seen.service));
+            let cast = cast(look.view, &seen.service);
+            let what = format!("{kind}: {}; {cast}; {}", raised.evidence, actor.recent());
             say(Fault::Unjustified, what);
         }
     }

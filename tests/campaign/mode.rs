@@ -49,6 +49,11 @@ impl Mode {
         matches!(self, Self::Master | Self::Notify)
     }
 
+    /// A pidfile that all generations see as one file joins them, although no list does.
+    pub fn can_strand(self) -> bool {
+        matches!(self, Self::Daemon | Self::Transfer | Self::Jail)
+    }
+
     /// The build of 2.8 has no `-Ws`.
     pub fn exists(self, version: Version) -> bool {
         self != Self::Notify || version != Version::V2_8
@@ -74,6 +79,9 @@ pub enum Act {
     Hold,
     /// Half of the clients go.
     Release,
+    /// A reload whose list names no process, as after a lost pidfile: the old process goes on listening until
+    /// it is told to stop. A master has no such list, and without a pidfile the two would be two services.
+    Strand,
     /// The serving process is killed, and the service started again.
     Kill,
     /// The master is killed, and the service started again; of a daemon as `Kill`.
@@ -82,7 +90,7 @@ pub enum Act {
 
 impl Act {
     /// Each with how often it is drawn.
-    pub const WEIGHTS: [(Self, usize); 10] = [
+    pub const WEIGHTS: [(Self, usize); 11] = [
         (Self::Reload, 6),
         (Self::Ports, 6),
         (Self::Bad, 2),
@@ -91,6 +99,7 @@ impl Act {
         (Self::Stop, 2),
         (Self::Hold, 5),
         (Self::Release, 3),
+        (Self::Strand, 2),
         (Self::Kill, 1),
         (Self::KillMaster, 1),
     ];

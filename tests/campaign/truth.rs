@@ -3,7 +3,11 @@
 use std::sync::Mutex;
 
 use crate::actor::Actor;
+use crate::mode::Mode;
 use crate::now;
+
+/// A process that answers again, this long after its successor first answered, was not replaced.
+const BACK: f64 = 1.0;
 
 /// The answers so far, for each service.
 pub struct Truth(Mutex<Vec<Vec<Generation>>>);
@@ -28,10 +32,16 @@ impl Truth {
         let answers: Vec<Option<i32>> = actors.iter().map(Actor::answers).collect();
         let now = now();
         let mut known = self.0.lock().unwrap();
-        for (generations, answer) in known.iter_mut().zip(&answers) {
+        for ((generations, answer), actor) in known.iter_mut().zip(&answers).zip(actors) {
             let Some(pid) = *answer else { continue };
-            // Another thread may have asked later and written first.
-            if generations.iter().any(|known| known.pid == pid) {
+            if let Some(place) = generations.iter().position(|known| known.pid == pid) {
+                let lasted = generations.last().is_none_or(|last| now < last.first + BACK);
+                // Another thread may have asked later and written first; and two processes may share a socket.
+                if place + 1 < generations.len() && !lasted && actor.mode != Mode::Transfer {
+                    // The reloads since then have failed, each after it had answered for a moment.
+                    generations.truncate(place + 1);
+                    generations[place].replaced = None;
+                }
                 continue;
             }
             if let Some(last) = generations.last_mut() {

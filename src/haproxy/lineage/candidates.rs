@@ -236,10 +236,30 @@ mod tests {
                     })
                     .collect();
                 let heads: BTreeSet<usize> = alike.iter().map(|&at| self.heads[at]).collect();
-                if heads.len() == 1 {
-                    self.link(newest, alike[0], Proof::Place);
+                if heads.len() == 1
+                    && !self.link(newest, alike[0], Proof::Place)
+                    && self.lost_its_predecessor(newest, alike[0])
+                {
+                    self.unite(newest, alike[0]);
+                    self.links.entry((newest, alike[0])).or_insert(Proof::Place);
                 }
             }
+        }
+
+        fn lost_its_predecessor(&self, older: usize, later: usize) -> bool {
+            let (older, later) = (&self.members[older], &self.members[later]);
+            let is_alive = |pid: &i32| {
+                self.members.iter().any(|member| {
+                    member.lives()
+                        && member.id() < later.id()
+                        && member.process.own_pid() == *pid
+                        && member.process.pid_namespace == later.process.pid_namespace
+                })
+            };
+            let list = asked_list(later).unwrap_or_default();
+            older.process.cgroup == later.process.cgroup
+                && !list.is_empty()
+                && !list.iter().any(is_alive)
         }
     }
 

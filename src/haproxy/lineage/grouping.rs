@@ -44,7 +44,7 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         // A list of pids may name processes of several services: its own comes first.
         grouping.join_alike(&profiles, &pids, pasts);
         grouping.join_told(&profiles, &pids);
-        grouping.join_leftovers(&profiles);
+        grouping.join_leftovers(&profiles, &pids);
         grouping.join_zombies();
         grouping.links.sort_unstable();
         grouping.links.dedup_by_key(|(pair, _)| *pair);
@@ -137,7 +137,10 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
 
     /// Joins daemons that serve no more with a serving service, if the newest of them was started like the
     /// processes of that service and of no other.
-    fn join_leftovers(&mut self, profiles: &[Profile<'_, '_>]) {
+    ///
+    /// Two services that were seen apart stay apart, unless the serving one began with a reload that had
+    /// lost its predecessor: it was seen before the older one gave its listeners up.
+    fn join_leftovers(&mut self, profiles: &[Profile<'_, '_>], pids: &Pids<'_, '_>) {
         let members = self.members;
         let may = |index: usize| {
             members.get(index).is_some_and(|member| {
@@ -165,10 +168,26 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
             let later = serving.after(newest).iter().copied();
             let alike: Vec<usize> = later.filter(is_alike).collect();
             let heads: BTreeSet<usize> = alike.iter().map(|&at| self.sets.find(at)).collect();
-            if let (1, Some(&first)) = (heads.len(), alike.first()) {
-                self.link(newest, first, Proof::Place);
+            if let (1, Some(&first)) = (heads.len(), alike.first())
+                && !self.link(newest, first, Proof::Place)
+                && self.lost_its_predecessor(newest, first, pids)
+            {
+                self.sets.unite(newest, first);
+                self.links.push(((newest, first), Proof::Place));
             }
         }
+    }
+
+    /// The later process runs in the cgroup of the older one, and was told to replace processes of which
+    /// none is left.
+    fn lost_its_predecessor(&self, older: usize, later: usize, pids: &Pids<'_, '_>) -> bool {
+        let pair = self.members.get(older).zip(self.members.get(later));
+        pair.is_some_and(|(older, later)| {
+            let list = asked_list(later).unwrap_or_default();
+            older.process.cgroup == later.process.cgroup
+                && !list.is_empty()
+                && !list.iter().any(|&pid| pids.is_alive(later, pid))
+        })
     }
 
     /// A zombie that is not remembered goes to the service of its parent; else to that of the process near
@@ -219,7 +238,7 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
 
 #[cfg(test)]
 mod tests {
-    use crate::judge::verdict::ServiceVerdict;
+    use crate::judge::verdict::{ServiceVerdict, Verdict};
     use crate::model::ConnectionState::Established;
     use crate::model::Pidfile;
     use crate::stage::{Actor, Film, actor};
@@ -229,7 +248,10 @@ mod tests {
 
     /// The generations of the actors at a first look, one string for each service: `10 stale, 11 current`.
     fn casts(actors: &[Actor]) -> Vec<String> {
-        let verdict = Film::default().settle(1000.0, actors);
+        casts_of(&Film::default().settle(1000.0, actors))
+    }
+
+    fn casts_of(verdict: &Verdict) -> Vec<String> {
         let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
         casts.sort();
         casts
@@ -299,6 +321,35 @@ mod tests {
         for (what, actors, expected) in table {
             assert_eq!(casts(&actors), expected, "{what}");
         }
+    }
+
+    /// Twins, with `${PORT}`: 12 replaced 11, and 13 replaced 12, between two samples. When 13 is first seen serving,
+    /// 11 still listens, so it is a service for a moment.
+    #[test]
+    fn what_gave_up_its_listeners_late_joins_the_reload_that_lost_its_predecessor() {
+        let text = "listen f\n bind :\"${PORT}\"\n";
+        let of = |pid: i32, port: &str, list: &str| {
+            let actor = actor(pid, 900, &format!("{PLACE} {list}"));
+            actor.configured(text, 50).variable("PORT", port)
+        };
+        let other = || of(20, "82", "").tcp(82, 2);
+        let old = || of(11, "81", "");
+        let looks = |list: &str, change: fn(Actor) -> Actor| {
+            let mut film = Film::default();
+            film.settle(970.0, &[old().tcp(81, 1), other()]);
+            let next = || change(of(13, "81", list).tcp(81, 3));
+            film.settle(1030.0, &[old().tcp(81, 1), other(), next()]);
+            let drains = || old().connected(9, Established);
+            let verdict = film.settle(1070.0, &[drains(), other(), next()]);
+            let casts = casts_of(&verdict);
+            assert_eq!(casts_of(&film.settle(1100.0, &[drains(), other(), next()])), casts);
+            casts
+        };
+        let apart = ["11 current", "13 current", "20 current"];
+        assert_eq!(looks("-sf 12", |next| next), ["11 stale, 13 current", "20 current"]);
+        assert_eq!(looks("", |next| next), apart, "an independent start");
+        assert_eq!(looks("-sf", |next| next), apart, "a first start by a script that reloads");
+        assert_eq!(looks("-sf 12", |next| next.in_cgroup("/other")), apart, "another unit");
     }
 
     #[test]
