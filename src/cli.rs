@@ -104,7 +104,7 @@ pub enum Command {
     Inspect(Inspect),
     /// Judge a HAProxy configuration before a reload: would it succeed, and is it allowed?
     Check(Check),
-    /// End the stale processes that the policy permits to end. Without --execute it only says which.
+    /// End stale processes, as far as the policy permits. Without --execute it only shows which, and why.
     Reap(Reap),
     /// Keep the configuration of HAProxy, prove that a version accepts it, and restore it.
     #[command(subcommand, after_help = examples::BACKUP)]
@@ -183,38 +183,38 @@ pub struct Check {
     /// Directory that relative paths start from, as HAProxy's -C.
     #[arg(short = 'C', value_name = "DIR", requires = "files")]
     pub directory: Option<PathBuf>,
-    /// Name of the local peer, as HAProxy's -L: it decides which lines of a peers section listen, and
-    /// the value of HAPROXY_LOCALPEER.
+    /// Name of the local peer, as HAProxy's -L. It decides which lines of a peers section listen.
     #[arg(short = 'L', value_name = "NAME", requires = "files")]
     pub local_peer: Option<String>,
-    /// HAProxy service whose policy and ports count, if it is not the one that runs these files.
+    /// Judge for this HAProxy service: its policy and its ports count. Without this flag it is the one
+    /// that runs these files.
     #[arg(long, value_name = "NAME")]
     pub haproxy: Option<String>,
     #[allow(rustdoc::broken_intra_doc_links)] // the brackets of the help
-    /// Report whether a new listener may be given these ports, written [tcp/|udp/][ADDR:]LO[-HI]: what
-    /// the policy says, and what declares or holds them on this host. Without tcp/ or udp/ both
-    /// protocols are meant, without an address all IPv4 addresses, as in a bind line.
+    /// Report whether these ports are free for a new listener: allowed by the policy, and neither
+    /// declared nor held by anything on this host. Written [tcp/|udp/][ADDR:]LO[-HI]; without tcp/ or
+    /// udp/ both protocols are meant, and without an address all IPv4 addresses.
     #[arg(long, value_name = "PORTS")]
     #[arg(conflicts_with_all = ["files", "free", "offline"])]
     pub port: Option<String>,
-    /// Print the first N port numbers that a new listener may be given, one a line. It never prints a
-    /// number of the ephemeral range.
+    /// Print the first N port numbers that are free for a new listener, one a line. None of them is in
+    /// the ephemeral range.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     #[arg(conflicts_with_all = ["files", "offline"])]
     pub free: Option<u16>,
     /// The ports that --free chooses from, written as for --port.
     #[arg(long, value_name = "PORTS", requires = "free")]
     pub within: Option<String>,
-    /// Judge only the configuration: no socket of this host is looked at, and no host name looked up.
+    /// Judge the configuration alone: look at no socket of this host, and look up no host name.
     #[arg(long)]
     pub offline: bool,
-    /// HAProxy that will run the configuration, such as that of an upgrade. It is run with -c, as the
-    /// caller, and what changes for this configuration between the version that runs and this one is
-    /// listed. HAProxy looks names up and runs Lua files while it checks. Without this flag the
-    /// executable of the caller's own service is asked, if no other user can change it.
+    /// Ask this HAProxy, such as that of an upgrade, and list what changes between the version that
+    /// runs and this one. It is run with -c, with your rights; it looks names up and runs Lua files
+    /// while it checks. Without this flag the executable of your own service is asked, if no other
+    /// user can change it.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["port", "free"])]
     pub binary: Option<PathBuf>,
-    /// Do not run any HAProxy.
+    /// Ask no HAProxy.
     #[arg(long, conflicts_with_all = ["binary", "port", "free"])]
     pub no_binary: bool,
     /// Give up after this time, with exit code 3.

@@ -101,16 +101,23 @@ fn a_browser_shows_it() {
     }
 }
 
-/// The document as Chromium understands it. Nothing in it may run.
-fn shown_by_chromium(bed: &Bed, address: &str) -> String {
+/// A Chromium without a window, and without what it does beside showing a page.
+fn chromium(bed: &Bed) -> std::process::Command {
     let mut chromium = bed.command(tool("chromium"));
     chromium
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .arg(format!("--user-data-dir={}", bed.directory().join("profile").display()))
+        .arg(format!("--user-data-dir={}", bed.directory().join("profile").display()));
+    chromium
+}
+
+/// The document as Chromium understands it. Nothing in it may run.
+fn shown_by_chromium(bed: &Bed, address: &str) -> String {
+    let output = chromium(bed)
         .args(["--enable-logging=stderr", "--v=0", "--dump-dom"])
-        .arg(format!("http://127.0.0.1:10101{address}"));
-    let output = chromium.output().unwrap();
+        .arg(format!("http://127.0.0.1:10101{address}"))
+        .output()
+        .unwrap();
     let (dom, log) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{log}");
     // Nothing ran, and the policy had nothing to forbid. The browser's own pages may have messages.
@@ -118,4 +125,51 @@ fn shown_by_chromium(bed: &Bed, address: &str) -> String {
     assert_eq!(log.lines().find(of_the_page), None, "{log}");
     assert!(!dom.contains("<img"), "{dom}");
     dom
+}
+
+/// The picture of the README: a reload has left a process behind, which goes on listening on its ports. With
+/// `DRAW_FOR_README` set it is written there.
+#[test]
+fn the_picture_of_the_readme() {
+    let bed = Bed::new();
+    let lbagent = Service::named(&bed, Version::V3_0, Manner::Daemon, "lbagent");
+    let web = Service::named(&bed, Version::V3_0, Manner::Daemon, "web");
+    let listen = |ports: &[u16]| {
+        let binds = ports.iter().map(|port| format!("    bind 127.0.0.1:{port}\n"));
+        let binds: String = binds.collect();
+        format!("listen mapping\n    mode tcp\n{binds}    server one 127.0.0.1:9\n")
+    };
+    web.configure(&listen(&[80, 443])).start();
+    lbagent.configure(&listen(&[20000, 20001, 20002])).start();
+    let names = [("lbagent", &lbagent), ("web", &web)].map(|(name, service)| {
+        format!("{{name: {name}, match: {{pidfile: {}}}}}", service.pidfile().display())
+    });
+    let yaml = format!("defaults: {{stale_grace: 1s}}\nhaproxys: [{}]\n", names.join(", "));
+    let exporter = Exporter::configured(&bed, &yaml);
+    exporter.await_samples(1);
+    lbagent.configure(&listen(&[20010, 20011]));
+    // The process that was to be replaced is not the one that is told to stop.
+    let launched = lbagent.launch(&["-sf", "99999"]);
+    assert!(launched.status.success(), "{launched:?}");
+    exporter.await_page("the old process", |page| {
+        page.sum("haproxy_host_anomalies", &[("kind", "port_stale_listener")]) > 0.0
+    });
+    let readme = std::env::var_os("DRAW_FOR_README").is_some();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let picture =
+        if readme { root.join("docs/page.png") } else { bed.directory().join("page.png") };
+    let output = chromium(&bed)
+        .arg(format!("--screenshot={}", picture.display()))
+        .args(["--window-size=1180,900", "--hide-scrollbars", "--force-device-scale-factor=1"])
+        .arg("http://127.0.0.1:10101/")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let script = root.join("tests/dashboards/palette.mjs");
+    let node =
+        bed.command(installed("dashboards/node/bin/node")).arg(script).arg(&picture).output();
+    let node = node.unwrap();
+    assert!(node.status.success(), "{}", text(&node.stderr));
+    let size = std::fs::metadata(&picture).unwrap().len();
+    assert!((10_000..150_000).contains(&size), "{size} bytes");
 }

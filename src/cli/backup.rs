@@ -10,16 +10,16 @@ use super::options::{CheckOutput, Options, timeout};
 /// What to do with backups.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Backup {
-    /// Keep everything that the HAProxys of this host read: configuration, certificates, maps, pages,
-    /// scripts, units. Files with private keys are named and left out.
+    /// Copy everything that the HAProxys of this host read: configuration, certificates, maps, pages,
+    /// scripts, units. Files with private keys are listed and not copied.
     Create(BackupCreate),
     /// List the backups: age, size, and when each was verified.
     List(BackupList),
-    /// Prove that a backup is whole, and that a HAProxy accepts it: that one is run on the copy.
+    /// Prove that a backup is complete and that a HAProxy accepts it, by running that HAProxy on the copy.
     Verify(BackupVerify),
     /// Show what differs between a backup and the disk. Secrets are masked.
     Diff(BackupDiff),
-    /// Show what a restore would do; with --execute do it, after a backup of the present state.
+    /// Show what a restore would change. With --execute, back up the present state and do it.
     Restore(BackupRestore),
 }
 
@@ -41,7 +41,7 @@ impl Backup {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "What to keep")]
 pub struct BackupCreate {
-    /// Keep only this HAProxy service.
+    /// Copy only what this HAProxy service reads.
     #[arg(long, value_name = "NAME")]
     pub haproxy: Option<String>,
     /// Directory of backups; by default that of the configuration (backup.directory).
@@ -51,7 +51,7 @@ pub struct BackupCreate {
     /// verifies is never removed.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub keep: Option<u32>,
-    /// Take files with private keys, too.
+    /// Copy files with private keys, too.
     #[arg(long)]
     pub include_keys: bool,
     /// Leave out the files of these paths; * stands for any characters, ? for one. May be repeated.
@@ -90,16 +90,16 @@ pub struct BackupList {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Which backup")]
 pub struct BackupVerify {
-    /// Name of the backup, or latest for the newest of each service.
+    /// Name of the backup. The name latest means the newest of each service.
     pub name: String,
-    /// The HAProxy service that latest means, if the directory has backups of several.
+    /// HAProxy service whose latest backup is meant, if the directory has backups of several.
     #[arg(long, value_name = "NAME")]
     pub haproxy: Option<String>,
     /// Directory of backups; by default that of the configuration (backup.directory).
     #[arg(long, value_name = "DIR")]
     pub to: Option<PathBuf>,
-    /// HAProxy that has to accept the backup, such as that of an upgrade. Without it, the executable
-    /// that ran when the backup was taken, if no other user can change it.
+    /// HAProxy that has to accept the backup, such as that of an upgrade. Without this flag it is the
+    /// executable that ran when the backup was taken, if no other user can change it.
     #[arg(long, value_name = "PATH")]
     pub binary: Option<PathBuf>,
     /// Give up on HAProxy after this time, with exit code 3.
@@ -117,9 +117,9 @@ pub struct BackupVerify {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Which backup")]
 pub struct BackupDiff {
-    /// Name of the backup, or latest for the newest that verifies.
+    /// Name of the backup. The name latest means the newest that verifies.
     pub name: String,
-    /// The HAProxy service that latest means, if the directory has backups of several.
+    /// HAProxy service whose latest backup is meant, if the directory has backups of several.
     #[arg(long, value_name = "NAME")]
     pub haproxy: Option<String>,
     /// Directory of backups; by default that of the configuration (backup.directory).
@@ -140,12 +140,12 @@ pub struct BackupDiff {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "What to restore")]
 pub struct BackupRestore {
-    /// Name of the backup, or latest for the newest that verifies.
+    /// Name of the backup. The name latest means the newest that verifies.
     pub name: String,
     /// Restore only these files: a path, a directory, or the name of a file.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// The HAProxy service that latest means, if the directory has backups of several.
+    /// HAProxy service whose latest backup is meant, if the directory has backups of several.
     #[arg(long, value_name = "NAME")]
     pub haproxy: Option<String>,
     /// Directory of backups; by default that of the configuration (backup.directory).
@@ -154,8 +154,8 @@ pub struct BackupRestore {
     /// Restore below this directory instead of /.
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Move files that were added since, and that HAProxy would load, into the backup of the present
-    /// state.
+    /// Move files that were added since, and that HAProxy would load, out of the way: into the backup of
+    /// the present state.
     #[arg(long)]
     pub remove_added: bool,
     /// Do it. Without this flag nothing is changed.

@@ -12,34 +12,34 @@ use super::options::{CheckOutput, Options, REAP_STATE_FILE, sample_interval};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "What to end", after_help = examples::REAP)]
 pub struct Reap {
-    /// Look only at this HAProxy service, also where the configuration has no `reap` section for it.
+    /// Look only at this HAProxy service, even if the configuration has no `reap` section for it.
     #[arg(long, value_name = "NAME")]
     pub haproxy: Option<String>,
-    /// Look only at this process. Who names it vouches that it was superseded; every other condition still
-    /// holds.
+    /// Look only at this process, and take your word for it that a reload has superseded it. Every other
+    /// condition still holds.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub pid: Option<i32>,
     /// Send the signals. Without this flag nothing is signalled.
     #[arg(long)]
     pub execute: bool,
-    /// Go on until stopped: judge once each --sample.interval, and wait for nothing.
+    /// Go on until stopped: look once each --sample.interval, and do not wait for the effect of a signal.
     #[arg(long)]
     pub watch: bool,
     /// Time between two rounds of --watch.
     #[arg(long = "sample.interval", value_name = "DURATION", default_value = "5s")]
     #[arg(env = "HAPROXY_HOST_EXPORTER_SAMPLE_INTERVAL", value_parser = sample_interval)]
     pub sample_interval: Duration,
-    /// File to append one JSON line to before each signal and one after it. A signal that cannot be
-    /// recorded there is not sent.
+    /// Append one line of JSON to this file before each signal, and one after it. A signal that cannot be
+    /// recorded is not sent.
     #[arg(long = "audit-log", value_name = "FILE", help_heading = "Records")]
     #[arg(env = "HAPROXY_HOST_EXPORTER_AUDIT_LOG")]
     pub audit_log: Option<PathBuf>,
-    /// File that keeps what was done, over separate runs. `serve` shows it as metrics.
+    /// File in which separate runs remember what was done. `serve` shows it as metrics.
     #[arg(long = "reap.state-file", value_name = "FILE", help_heading = "Records")]
     #[arg(default_value = REAP_STATE_FILE)]
     #[arg(env = "HAPROXY_HOST_EXPORTER_REAP_STATE_FILE")]
     pub state_file: PathBuf,
-    /// While this file exists, nothing is signalled.
+    /// Send no signal while this file exists.
     #[arg(long = "reap.off-file", value_name = "FILE", help_heading = "Records")]
     #[arg(default_value = "/etc/haproxy-host-exporter/reap.off")]
     #[arg(env = "HAPROXY_HOST_EXPORTER_REAP_OFF_FILE")]

@@ -114,7 +114,7 @@ catalogue! {
     SAMPLE_SUCCESS: GAUGE "haproxy_host_sample_success" ["collector"]
         "1 when a collector saw everything it is meant to see.";
     SAMPLE_TIMESTAMP: GAUGE "haproxy_host_sample_timestamp_seconds" []
-        "When the data of this page was taken.";
+        "When the host was looked at for this page. It is looked at on a timer (--sample.interval) and not for each scrape.";
     BUILD_INFO: GAUGE "haproxy_host_exporter_build_info" ["version", "revision", "rustversion"]
         "The exporter's build; always 1.";
     CONFIG_RELOAD_SUCCESSFUL: GAUGE "haproxy_host_exporter_config_last_reload_successful" []

@@ -1,11 +1,12 @@
 // Draws a board with the answers of a real Prometheus, much as Grafana would: a likeness, not Grafana.
 // Fails when a title or a number is cut off, panels overlap, or text cannot be told from its ground.
 // usage: node draw.mjs BOARD ANSWERS.json PICTURE.png
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { small } from './palette.mjs';
 import { page as toPage } from './panels.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -47,7 +48,7 @@ try {
     }
     return found;
   });
-  await page.screenshot({ path: picture, fullPage: true });
+  writeFileSync(picture, small(await page.screenshot({ fullPage: true })));
   if (faults.length) throw new Error(faults.join('\n'));
 } finally {
   await browser.close();

@@ -5,8 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alerts;
 mod answers;
 mod configuration;
+mod elsewhere;
 mod flags;
 mod form;
 mod lists;
