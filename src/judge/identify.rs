@@ -351,3 +351,39 @@ impl<'a> Census<'a> {
         (named, nameless)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::NamespaceId;
+    use crate::stage::{Film, actor};
+
+    /// Whichever of two pods of one Deployment is replaced, with another suffix and in new namespaces, the node has the
+    /// same two names, and no third that is down.
+    #[test]
+    fn copies_of_a_pod_keep_their_names_when_one_is_replaced() {
+        let pod = |pid: i32, started: u32, port: u16, suffix: &str| {
+            let place = Some(NamespaceId(pid.unsigned_abs().into()));
+            actor(pid, started, "haproxy -D -p /run/h.pid -f /etc/h.cfg")
+                .tcp(port, pid.unsigned_abs().into())
+                .variable("HOSTNAME", &format!("lbagent-7c9f8d6b5-{suffix}"))
+                .variable("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+                .change(|p| (p.mount_namespace, p.pid_namespace) = (place, place))
+                .change(|p| p.namespace_pids.push(1))
+        };
+        let (first, second) = (pod(10, 100, 8001, "x2x4z"), pod(20, 110, 8002, "9kq2p"));
+        let (third, fourth) = (pod(30, 1060, 8002, "7xw8d"), pod(40, 1160, 8001, "m4tgn"));
+        let mut film = Film::default();
+        let both = film.settle(1000.0, &[first.clone(), second]);
+        let names: Vec<_> = both.services.iter().map(|service| service.name.clone()).collect();
+        assert!(names.len() == 2 && names.contains(&"lbagent".to_owned()), "{names:?}");
+        film.settle(1050.0, std::slice::from_ref(&first));
+        for (taken, pods) in [(1100.0, [first, third.clone()]), (1200.0, [third.clone(), fourth])] {
+            let verdict = film.settle(taken, &pods);
+            let now: Vec<_> =
+                verdict.services.iter().map(|one| (one.name.clone(), one.up)).collect();
+            let expected: Vec<_> = names.iter().map(|name| (name.clone(), Some(true))).collect();
+            assert_eq!(now, expected, "at {taken}");
+            film.settle(taken + 50.0, std::slice::from_ref(&third));
+        }
+    }
+}

@@ -92,6 +92,9 @@ pub fn assign(
 
 /// What distinguishes a service from others with the same pidfile or configuration: its root, namespaces,
 /// starter, and the values of the variables that its configuration reads.
+///
+/// The namespaces of a container are new whenever it is replaced and would give its successor another name, so
+/// copies of one pod are ordered by their age alone.
 #[must_use]
 pub fn distinction(service: &Service<'_>) -> String {
     let Some(member) = service.members.iter().rfind(|member| member.lives()) else {
@@ -107,7 +110,12 @@ pub fn distinction(service: &Service<'_>) -> String {
         .collect();
     let line = member.line.as_ref();
     let peer = line.and_then(|line| line.local_peer.as_ref());
-    let places = (process.mount_namespace, process.net_namespace, process.pid_namespace);
+    let is_contained = process.namespace_pids.len() > 1;
+    let places = (!is_contained).then_some((
+        process.mount_namespace,
+        process.net_namespace,
+        process.pid_namespace,
+    ));
     format!("{values:?} {root:?} {peer:?} {:?} {places:?}", member.starter)
 }
 
