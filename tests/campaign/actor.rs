@@ -196,7 +196,9 @@ impl<'b> Actor<'b> {
                 self.reload_again("-sf", chance);
                 if self.mode.is_master() && self.numbered() <= before {
                     // A master overlooks SIGUSR2 while it starts, so it has not read the new ports yet.
-                    self.justify("port_missing", f64::INFINITY);
+                    for kind in ["port_missing", "port_undeclared"] {
+                        self.justify(kind, f64::INFINITY);
+                    }
                 }
             }
             Act::Strand if self.mode.can_strand() => self.strand(chance),

@@ -238,7 +238,7 @@ mod tests {
                 let heads: BTreeSet<usize> = alike.iter().map(|&at| self.heads[at]).collect();
                 if heads.len() == 1
                     && !self.link(newest, alike[0], Proof::Place)
-                    && self.lost_its_predecessor(newest, alike[0])
+                    && self.began_after_a_loss(newest, self.heads[alike[0]])
                 {
                     self.unite(newest, alike[0]);
                     self.links.entry((newest, alike[0])).or_insert(Proof::Place);
@@ -246,8 +246,10 @@ mod tests {
             }
         }
 
-        fn lost_its_predecessor(&self, older: usize, later: usize) -> bool {
-            let (older, later) = (&self.members[older], &self.members[later]);
+        fn began_after_a_loss(&self, older: usize, head: usize) -> bool {
+            let mut later = older + 1..self.members.len();
+            let later = later.find(|&at| self.heads[at] == head && self.members[at].lives());
+            let (older, later) = (&self.members[older], &self.members[later.unwrap()]);
             let is_alive = |pid: &i32| {
                 self.members.iter().any(|member| {
                     member.lives()

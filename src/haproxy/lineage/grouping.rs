@@ -170,7 +170,7 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
             let heads: BTreeSet<usize> = alike.iter().map(|&at| self.sets.find(at)).collect();
             if let (1, Some(&first)) = (heads.len(), alike.first())
                 && !self.link(newest, first, Proof::Place)
-                && self.lost_its_predecessor(newest, first, pids)
+                && self.began_after_a_loss(newest, self.sets.find(first), pids)
             {
                 self.sets.unite(newest, first);
                 self.links.push(((newest, first), Proof::Place));
@@ -178,15 +178,16 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         }
     }
 
-    /// The later process runs in the cgroup of the older one, and was told to replace processes of which
-    /// none is left.
-    fn lost_its_predecessor(&self, older: usize, later: usize, pids: &Pids<'_, '_>) -> bool {
-        let pair = self.members.get(older).zip(self.members.get(later));
-        pair.is_some_and(|(older, later)| {
-            let list = asked_list(later).unwrap_or_default();
-            older.process.cgroup == later.process.cgroup
+    /// The first living process of the service after the older process runs in the cgroup of that one, and
+    /// was told to replace processes of which none is left.
+    fn began_after_a_loss(&self, older: usize, head: usize, pids: &Pids<'_, '_>) -> bool {
+        let mut later = self.members.iter().enumerate().skip(older + 1);
+        let first = later.find(|(at, member)| self.sets.find(*at) == head && member.lives());
+        self.members.get(older).zip(first).is_some_and(|(older, (_, first))| {
+            let list = asked_list(first).unwrap_or_default();
+            older.process.cgroup == first.process.cgroup
                 && !list.is_empty()
-                && !list.iter().any(|&pid| pids.is_alive(later, pid))
+                && !list.iter().any(|&pid| pids.is_alive(first, pid))
         })
     }
 
@@ -350,6 +351,15 @@ mod tests {
         assert_eq!(looks("", |next| next), apart, "an independent start");
         assert_eq!(looks("-sf", |next| next), apart, "a first start by a script that reloads");
         assert_eq!(looks("-sf 12", |next| next.in_cgroup("/other")), apart, "another unit");
+        // The next reload comes before the first process has given its listeners up.
+        let mut film = Film::default();
+        let second = || of(13, "81", "-sf 12");
+        film.settle(970.0, &[old().tcp(81, 1)]);
+        film.settle(1030.0, &[old().tcp(81, 1), second().tcp(81, 3)]);
+        let drains = [old(), second()].map(|actor| actor.connected(9, Established));
+        let [old, second] = drains;
+        let verdict = film.settle(1070.0, &[old, second, of(14, "81", "-sf 13").tcp(81, 4)]);
+        assert_eq!(casts_of(&verdict), ["11 stale, 13 stale, 14 current"]);
     }
 
     #[test]
