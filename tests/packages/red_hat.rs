@@ -9,20 +9,21 @@ use super::build::packages;
 use super::manual::Manual;
 use super::support::{installed, text, tool};
 
+/// What a command prints; it must succeed.
+fn said(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let all = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {all}");
+    all
+}
+
 struct System(std::path::PathBuf);
 
 impl System {
     fn rpm(&self, words: &[&str]) -> String {
         let mut rpm = Command::new(tool("rpm"));
         rpm.arg("--root").arg(&self.0).args(["--force-debian", "--nodeps"]).args(words);
-        self.said(&mut rpm)
-    }
-
-    fn said(&self, command: &mut Command) -> String {
-        let output = command.output().unwrap();
-        let all = text(&output.stdout) + &text(&output.stderr);
-        assert!(output.status.success(), "{command:?}: {all}");
-        all
+        said(&mut rpm)
     }
 
     /// A command of the page.
@@ -37,11 +38,11 @@ impl System {
             // systemd does not run there.
             ["systemctl", "enable", "--now", unit] => {
                 let mut systemctl = Command::new(tool("systemctl"));
-                self.said(systemctl.arg("--root").arg(&self.0).args(["enable", unit]));
+                said(systemctl.arg("--root").arg(&self.0).args(["enable", unit]));
             }
             other => {
                 let mut chroot = Command::new(tool("chroot"));
-                self.said(chroot.arg(&self.0).args(other));
+                said(chroot.arg(&self.0).args(other));
             }
         }
     }
@@ -54,7 +55,7 @@ impl System {
 
     fn left(&self) -> String {
         let mut find = Command::new("find");
-        self.said(find.arg(&self.0).args(["-xdev", "-name", "*haproxy-host*"]))
+        said(find.arg(&self.0).args(["-xdev", "-name", "*haproxy-host*"]))
     }
 }
 
@@ -72,7 +73,7 @@ fn the_rpm_is_installed_and_removed() {
     let system = System(root);
     let mut copy = Command::new("cp");
     copy.args(["-a", "--reflink=auto"]).arg(installed(&format!("systemd/{suite}"))).arg(&system.0);
-    system.said(&mut copy);
+    said(&mut copy);
     let presets = system.0.join("usr/lib/systemd/system-preset");
     fs::create_dir_all(&presets).unwrap();
     for preset in fs::read_dir(&presets).unwrap() {
@@ -95,7 +96,7 @@ fn the_rpm_is_installed_and_removed() {
     assert_eq!(units.map(|unit| system.is_enabled(unit)), [true, false, false, false]);
     let mut version = Command::new(tool("chroot"));
     version.arg(&system.0).args(["/usr/bin/haproxy-host-exporter", "--version"]);
-    assert!(system.said(&mut version).contains(env!("CARGO_PKG_VERSION")));
+    assert!(said(&mut version).contains(env!("CARGO_PKG_VERSION")));
     system.run(&page.commands("Remove from Red Hat")[0]);
     assert_eq!(system.left(), "");
 }
