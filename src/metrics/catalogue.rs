@@ -88,7 +88,7 @@ catalogue! {
         "Limit of the port's fullest accept queue.";
     LISTEN_DROPS: COUNTER "haproxy_host_listen_drops_total"
         ["haproxy", "protocol", "address", "port", "interface", "netns"]
-        "Connections dropped at the port's sockets.";
+        "Connections dropped at the port's sockets since the exporter first saw the port.";
     ANOMALIES: GAUGE "haproxy_host_anomalies" ["haproxy", "kind"]
         "Firing anomalies; absent for a kind that could not be judged.";
     ANOMALY_INFO: GAUGE "haproxy_host_anomaly_info"
