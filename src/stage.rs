@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::haproxy::config::{self, Launch, SourceFile};
+use crate::haproxy::digest::digest;
 use crate::haproxy::listeners;
 
 use crate::judge::verdict::{Anomaly, ServiceVerdict, Verdict};
@@ -174,7 +175,8 @@ impl Actor {
     /// Has this configuration on disk, modified at that second.
     pub fn configured(mut self, text: &str, modified: u32) -> Actor {
         let file = SourceFile { path: "/a.cfg".into(), text: text.into() };
-        let declared = config::read(&[file], &Launch::default());
+        let files = [file];
+        let declared = config::read(&files, &Launch::default());
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
         self.process.configuration = Some(Arc::new(Configuration {
@@ -182,6 +184,7 @@ impl Actor {
             ports: PortIndex::of(&declared),
             declared,
             fingerprint: hasher.finish(),
+            digest: Some(digest(&files)),
             modified: f64::from(modified),
         }));
         self

@@ -2,7 +2,7 @@
 
 use similar::{Algorithm, DiffTag, capture_diff_slices, group_diff_ops};
 
-use super::mask::{Text, masked};
+use crate::haproxy::mask::{Text, masked};
 
 /// So many equal lines are shown around a difference.
 const AROUND: usize = 2;

@@ -8,7 +8,7 @@
 //! | which files a configuration names | `references.rs`, `bases.rs`, `crt_list.rs`, `scripts.rs` |
 //! | does a file hold a private key | `keys.rs` |
 //! | what differs from the disk, and what a restore would do | `differences.rs` |
-//! | which lines differ, and what of a line may be shown | `lines.rs`, `mask.rs` |
+//! | which lines differ | `lines.rs` |
 //! | which backups are removed | `retention.rs` |
 //! | what the metrics say | `state.rs` |
 
@@ -19,7 +19,6 @@ pub mod disk;
 pub mod keys;
 pub mod lines;
 pub mod manifest;
-pub mod mask;
 pub mod names;
 pub mod references;
 pub mod retention;

@@ -4,9 +4,11 @@
 pub mod binding;
 pub mod command_line;
 pub mod config;
+pub mod digest;
 pub mod environment;
 pub mod lineage;
 pub mod listeners;
+pub mod mask;
 pub mod messages;
 pub mod places;
 pub mod versions;

@@ -24,6 +24,9 @@ pub fn judge(
     first_sample: bool,
 ) -> (ServiceVerdict, ServiceMemory) {
     let now = case.snapshot.taken;
+    let is_renamed = case.remembered_as.as_ref().is_some_and(|name| *name != case.name);
+    let renamed = before.filter(|_| is_renamed).map(ServiceMemory::with_counters_from_zero);
+    let before = renamed.as_ref().or(before);
     let no_drops = queues::Drops::default();
     let (drops, dropping) = queues::count(before.map_or(&no_drops, |before| &before.drops), ports);
     let input = RuleInput { case, ports, others, dropping: &dropping, owners };
@@ -112,5 +115,47 @@ fn headroom(case: &Case<'_>) -> Headroom {
     Headroom {
         memory_bytes: limits.iter().filter_map(|limit| limit.memory_bytes).min(),
         pids: limits.iter().filter_map(|limit| limit.pids).min(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::judge::verdict::Verdict;
+    use crate::policy::kind::Kind;
+    use crate::policy::{Configured, Match, Policy, Rules};
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+
+    /// Successful reloads, dropped connections and anomalies that began.
+    fn counters(verdict: &Verdict) -> (&str, u64, Option<u64>, u64) {
+        let service = verdict.one();
+        let observed = service.observed.get(&Kind::PortBacklog).copied().unwrap_or(0);
+        (&service.name, service.reloads.successes, service.ports[0].drops, observed)
+    }
+
+    /// Some databases take the first value of a counter for an increase.
+    #[test]
+    fn counters_begin_at_0_when_a_service_is_first_seen_and_under_a_new_name() {
+        let first = |drops| -> [Actor; 1] {
+            let mut actor = actor(10, 1, LINE).tcp(80, 1);
+            actor.bound[0].drops = Some(drops);
+            [actor]
+        };
+        let second = || -> [Actor; 1] {
+            let mut actor = actor(20, 1025, &format!("{LINE} -sf 10")).tcp(80, 2);
+            actor.bound[0].drops = Some(2);
+            [actor]
+        };
+        let mut film = Film::default();
+        assert_eq!(counters(&film.see(1000.0, &first(900))), ("p", 0, Some(0), 0));
+        assert_eq!(counters(&film.see(1010.0, &first(901))), ("p", 0, Some(1), 0));
+        assert_eq!(counters(&film.see(1020.0, &first(902))), ("p", 0, Some(2), 1));
+        assert_eq!(counters(&film.see(1030.0, &second())), ("p", 1, Some(4), 1));
+        let matching = Match { config: Some("/a.cfg".into()), ..Match::default() };
+        let entry = Configured { name: "lb".to_owned(), matching, rules: Rules::default() };
+        film.policy = Policy { haproxys: vec![entry], ..Policy::default() };
+        assert_eq!(counters(&film.see(1040.0, &second())), ("lb", 0, Some(0), 0));
+        assert_eq!(counters(&film.see(1050.0, &second())), ("lb", 0, Some(0), 0));
     }
 }

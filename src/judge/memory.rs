@@ -60,6 +60,16 @@ impl ServiceMemory {
         self.identity.starter.is_none_or(|starter| starter == user) || self.users.contains(&user)
     }
 
+    /// The same memory with its counters at 0, for a service that goes on under another name. The series of
+    /// that name are new, and some databases take the first value of a counter for an increase.
+    pub fn with_counters_from_zero(&self) -> ServiceMemory {
+        let mut memory = self.clone();
+        memory.observed.clear();
+        (memory.reloads.seen.successes, memory.reloads.seen.failures) = (0, 0);
+        memory.drops = memory.drops.with_totals_from_zero();
+        memory
+    }
+
     /// The number of its declared ports that are looked at once it is gone.
     pub fn most_endpoints(&self) -> usize {
         if self.identity.chosen_by().is_some() { MOST_ENDPOINTS_ONCE_GONE } else { MOST_ENDPOINTS }

@@ -1,5 +1,5 @@
 //! Counts connections that the kernel dropped at full accept queues: it counts by socket, the page
-//! shows them by port.
+//! shows them by port, from 0 when a port is first seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +18,15 @@ pub struct Drops {
     pub totals: Totals,
     /// The last reading of each socket, in the order of the ports.
     last: Arc<Vec<Reading>>,
+}
+
+impl Drops {
+    /// The same readings, with every total at 0.
+    #[must_use]
+    pub fn with_totals_from_zero(&self) -> Drops {
+        let totals = self.totals.keys().map(|port| (port.clone(), 0)).collect();
+        Drops { totals: Arc::new(totals), last: Arc::clone(&self.last) }
+    }
 }
 
 /// The counter of one socket as it was read.
@@ -40,14 +49,21 @@ pub fn count(before: &Drops, ports: &[PortSockets<'_>]) -> (Drops, BTreeSet<Port
     let mut dropping = BTreeSet::new();
     let mut counted = BTreeSet::new();
     for (port, Reading { inode, value }) in readings(ports) {
-        let old = before.totals.get(&port.key).copied().unwrap_or(0);
-        let total = totals.entry(port.key.clone()).or_insert(old);
+        let old = before.totals.get(&port.key).copied();
+        let total = totals.entry(port.key.clone()).or_insert(old.unwrap_or(0));
         if !counted.insert(inode) {
             continue; // A socket that two processes share counts once.
         }
-        // A smaller value belongs to a new socket that has got the same inode.
         let last = last.get(&inode).copied();
-        let risen = value.checked_sub(last.unwrap_or(0)).unwrap_or(value);
+        let risen = match last {
+            // A smaller value belongs to a new socket that has got the same inode.
+            Some(last) => value.checked_sub(last).unwrap_or(value),
+            // A new socket of a known port.
+            None if old.is_some() => value,
+            // What was dropped before the port was first seen is not counted: a database that takes the first
+            // value of a counter for an increase would otherwise show it as drops of this moment.
+            None => 0,
+        };
         *total += u64::from(risen);
         if risen > 0 && last.is_some() {
             dropping.insert(port.key.clone());

@@ -75,6 +75,8 @@ catalogue! {
         "Listeners the configuration on disk declares; absent when it could not be read.";
     CONFIG_MTIME: GAUGE "haproxy_host_config_mtime_seconds" ["haproxy"]
         "When the newest configuration file was changed; absent when none could be read.";
+    CONFIG_HASH: GAUGE "haproxy_host_config_hash" ["haproxy"]
+        "First 48 bits of the SHA-256 of the configuration on disk without its secrets; absent when a file could not be read.";
     ALLOWED_PORTS: GAUGE "haproxy_host_allowed_ports" ["haproxy", "protocol"]
         "Distinct port numbers the policy permits, without those of reserved_ports.";
     PORT_INFO: GAUGE "haproxy_host_port_info"
@@ -88,7 +90,7 @@ catalogue! {
         "Limit of the port's fullest accept queue.";
     LISTEN_DROPS: COUNTER "haproxy_host_listen_drops_total"
         ["haproxy", "protocol", "address", "port", "interface", "netns"]
-        "Connections dropped at the port's sockets.";
+        "Connections dropped at the port's sockets since the exporter first saw the port.";
     ANOMALIES: GAUGE "haproxy_host_anomalies" ["haproxy", "kind"]
         "Firing anomalies; absent for a kind that could not be judged.";
     ANOMALY_INFO: GAUGE "haproxy_host_anomaly_info"

@@ -223,6 +223,7 @@ fn add_configuration(page: &mut Families, service: &ServiceVerdict) {
     let name = service.name.as_str();
     let Some(configuration) = &service.configuration else { return };
     page.add(&row::CONFIG_MTIME, &[name], configuration.modified);
+    page.add_known(&row::CONFIG_HASH, &[name], configuration.digest.map(number));
     if configuration.complete {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let declared = configuration.ports.count(protocol);

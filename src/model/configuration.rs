@@ -19,6 +19,9 @@ pub struct Configuration {
     pub complete: bool,
     /// A hash of the names and contents of the files.
     pub fingerprint: u64,
+    /// A hash of the contents without their secrets, equal on hosts that have the same; `None` if a file could
+    /// not be read.
+    pub digest: Option<u64>,
     /// When the newest file was changed.
     pub modified: UnixSeconds,
 }

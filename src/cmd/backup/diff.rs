@@ -16,9 +16,9 @@ use crate::backup::disk::tree;
 use crate::backup::keys::Scanner;
 use crate::backup::lines::{self, Line};
 use crate::backup::manifest::{Entry, Kind, Manifest, PathText, Role};
-use crate::backup::mask::Text;
 use crate::cli::BackupDiff;
 use crate::cmd::{ANOMALIES, BLIND, Error};
+use crate::haproxy::mask::Text;
 
 /// The largest file of which lines are compared.
 const MOST_BYTES: u64 = 8 << 20;

@@ -76,6 +76,6 @@ mod tests {
         film.see(1010.0, &queue(0, 6));
         let verdict = film.see(1020.0, &queue(0, 7));
         assert_eq!(verdict.one().findings(), ["port_backlog tcp 80"]);
-        assert_eq!(verdict.one().ports[0].drops, Some(7));
+        assert_eq!(verdict.one().ports[0].drops, Some(2), "since the port was first seen");
     }
 }

@@ -14,6 +14,7 @@ use super::problem::Problem;
 use super::reader::{is_started_by_root, reader_of};
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Launch};
+use crate::haproxy::digest::digest;
 use crate::model::port_index::PortIndex;
 use crate::model::{
     Configuration, Environment, Executable, NamespaceId, Process, ProcessId, UnixSeconds,
@@ -247,6 +248,7 @@ fn read(source: &Source, most_bytes: u64) -> Reading {
             ports: PortIndex::of(&declared),
             declared,
             fingerprint: fingerprint(&collected),
+            digest: collected.problems.is_empty().then(|| digest(&collected.files)),
             modified: modified(&collected.stamps),
         }),
         stamps: collected.stamps,
