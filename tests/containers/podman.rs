@@ -12,7 +12,10 @@ use super::support::{Bed, Exporter, PATIENCE, Page, fetch, installed, text, tool
 /// The image, called as the manifests call it.
 pub const NAME: &str = concat!("localhost/haproxy-host-exporter:", env!("CARGO_PKG_VERSION"));
 pub const RIGHTS: [&str; 2] = ["--cap-add=SYS_PTRACE", "--cap-add=DAC_READ_SEARCH"];
-const TARGET: &str = "x86_64-unknown-linux-musl";
+/// What the image's program is built for, as the Containerfile builds it.
+const RELEASED: &str = "x86_64-unknown-linux-musl";
+/// The same with the C library of this machine, where Rust came without rustup and has no other target.
+const SUBSTITUTE: &str = "x86_64-unknown-linux-gnu";
 
 /// Of a machine that limits its root as containers limit theirs; and no file of the machine is read or written.
 const SETTINGS: &str = r#"
@@ -37,6 +40,13 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Whether Rust has the library of the released target here.
+pub fn builds_as_released() -> bool {
+    let mut rustc = Command::new("rustc");
+    let rustc = rustc.args(["--print", "target-libdir", "--target", RELEASED]);
+    Path::new(text(&succeed(rustc).stdout).trim()).is_dir()
+}
+
 /// The static binary, linked by the command of the Containerfile's first stage; or the one that `IMAGE_BINARY` names,
 /// because a release takes minutes to build.
 pub fn binary() -> &'static Path {
@@ -46,12 +56,17 @@ pub fn binary() -> &'static Path {
             return built.into();
         }
         let directory = Exporter::binary().parent().unwrap().join("../image");
+        let target = if builds_as_released() { RELEASED } else { SUBSTITUTE };
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--release", "--locked", "--bin", "haproxy-host-exporter"]);
-        cargo.args(["--target", TARGET, "--target-dir"]).arg(&directory);
-        cargo.current_dir(root()).env("CC_x86_64_unknown_linux_musl", tool("musl-gcc"));
+        cargo.args(["--target", target, "--target-dir"]).arg(&directory).current_dir(root());
+        if target == RELEASED {
+            cargo.env("CC_x86_64_unknown_linux_musl", tool("musl-gcc"));
+        } else {
+            cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+        }
         succeed(&mut cargo);
-        directory.join(TARGET).join("release/haproxy-host-exporter").canonicalize().unwrap()
+        directory.join(target).join("release/haproxy-host-exporter").canonicalize().unwrap()
     })
 }
 
