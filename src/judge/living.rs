@@ -7,7 +7,7 @@ use super::case::{self, Case, PortSockets};
 use super::memory::ServiceMemory;
 use super::owners::Owners;
 use super::rules::input::RuleInput;
-use super::verdict::ServiceVerdict;
+use super::verdict::{Origin, ServiceVerdict};
 use super::{cause, ending, hold, queues, reload_count, rules};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
@@ -24,7 +24,9 @@ pub fn judge(
     first_sample: bool,
 ) -> (ServiceVerdict, ServiceMemory) {
     let now = case.snapshot.taken;
-    let is_renamed = case.remembered_as.as_ref().is_some_and(|name| *name != case.name);
+    // By the operator: of a discovered service the counters stay what they were.
+    let is_renamed = case.origin == Origin::Configured
+        && case.remembered_as.as_ref().is_some_and(|name| *name != case.name);
     let renamed = before.filter(|_| is_renamed).map(ServiceMemory::with_counters_from_zero);
     let before = renamed.as_ref().or(before);
     let no_drops = queues::Drops::default();
