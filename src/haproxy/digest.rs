@@ -1,4 +1,4 @@
-//! A number that is equal on hosts that have the same configuration, and tells as little of it as that allows.
+//! A number that is equal on hosts with the same configuration, and reveals none of the secrets in it.
 
 use std::borrow::Cow;
 

@@ -24,7 +24,8 @@ pub fn judge(
     first_sample: bool,
 ) -> (ServiceVerdict, ServiceMemory) {
     let now = case.snapshot.taken;
-    // By the operator: of a discovered service the counters stay what they were.
+    // Only a name from the configuration begins new counters. A discovered service keeps its counters when its name
+    // changes.
     let is_renamed = case.origin == Origin::Configured
         && case.remembered_as.as_ref().is_some_and(|name| *name != case.name);
     let renamed = before.filter(|_| is_renamed).map(ServiceMemory::with_counters_from_zero);
@@ -159,5 +160,29 @@ mod tests {
         film.policy = Policy { haproxys: vec![entry], ..Policy::default() };
         assert_eq!(counters(&film.see(1040.0, &second())), ("lb", 0, Some(0), 0));
         assert_eq!(counters(&film.see(1050.0, &second())), ("lb", 0, Some(0), 0));
+    }
+
+    /// Twins from one file. The older one comes back and takes the plain name, which the other had meanwhile.
+    #[test]
+    fn a_discovered_service_keeps_its_counters_under_another_name() {
+        let twin = |pid: i32, port: u16, list: &str| {
+            let line = format!("haproxy -D -f /a.cfg {list}");
+            let serving = actor(pid, 100, &line).tcp(port, pid.unsigned_abs().into());
+            let text = "frontend f\n bind :\"${PORT}\"\n";
+            serving.configured(text, 50).variable("PORT", &port.to_string())
+        };
+        let reloaded = || twin(21, 82, "-sf 20");
+        let mut film = Film::default();
+        film.settle(1000.0, &[twin(20, 82, "")]);
+        let alone = film.settle(1050.0, &[reloaded()]);
+        assert_eq!((alone.one().name.as_str(), alone.one().reloads.successes), ("a", 1));
+        let both = film.settle(1100.0, &[twin(10, 81, ""), reloaded()]);
+        let counted = |name: &str| {
+            let known: Vec<_> = both.services.iter().filter(|one| one.name == name).collect();
+            (known[0].processes[0].id.pid, known[0].reloads.successes)
+        };
+        let other = both.services.iter().find(|one| one.name != "a").unwrap();
+        assert_eq!(counted("a"), (10, 0));
+        assert_eq!(counted(&other.name), (21, 1));
     }
 }

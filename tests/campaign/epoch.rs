@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::actor::{Actor, Deeds};
-use crate::mode::Mode;
 use crate::now;
 use crate::support::{Bed, Exporter, Page, Running, View, await_some, await_within, fetch};
 use crate::tally::{Fault, Tally};
@@ -18,6 +17,9 @@ const ADDRESS: &str = "127.0.0.1:10101";
 /// How long a first sample may take while everything moves on a busy machine.
 const SAMPLING: Duration = Duration::from_secs(90);
 
+/// The processes of a service that an exporter has called current, each with the names that it gave to its service.
+type Current = BTreeMap<i32, BTreeSet<String>>;
+
 /// An exporter, and what happened since it was started.
 pub struct Epoch {
     running: Running,
@@ -26,7 +28,7 @@ pub struct Epoch {
     /// What the services had done when it was started; `None` when they were at work.
     before: Option<Vec<Deeds>>,
     /// Processes that it has called current, for each service.
-    current: Mutex<Vec<BTreeSet<i32>>>,
+    current: Mutex<Vec<Current>>,
 }
 
 impl Epoch {
@@ -41,7 +43,7 @@ impl Epoch {
         command.args(["--sample.interval=300ms", "--log.level=error", "--config.file"]).arg(file);
         let running = bed.start(command, "exporter.log");
         let since = now();
-        let current = Mutex::new(vec![BTreeSet::new(); actors.len()]);
+        let current = Mutex::new(vec![Current::new(); actors.len()]);
         await_within(SAMPLING, "the exporter's first sample", || {
             bed.inside(|| fetch(ADDRESS, "/state.json"))
         });
@@ -58,16 +60,16 @@ impl Epoch {
     pub fn saw(&self, view: &View, answers: &[Option<i32>]) {
         let mut current = self.current.lock().unwrap();
         for (pids, pid) in current.iter_mut().zip(answers) {
-            let Some(pid) = pid else { continue };
-            if view.processes.get(pid).is_some_and(|seen| seen.generation == "current") {
-                pids.insert(*pid);
+            let seen = pid.and_then(|pid| Some((pid, view.processes.get(&pid)?)));
+            if let Some((pid, seen)) = seen.filter(|(_, seen)| seen.generation == "current") {
+                pids.entry(pid).or_default().insert(seen.service.clone());
             }
         }
     }
 
     /// It has called this process of a service current.
     pub fn saw_serving(&self, service: usize, pid: i32) -> bool {
-        self.current.lock().unwrap()[service].contains(&pid)
+        self.current.lock().unwrap()[service].contains_key(&pid)
     }
 
     /// Compares its counters with what the services did, while they rest, and ends it.
@@ -99,10 +101,26 @@ impl Epoch {
             let done = actor.deeds();
             let Some(before) = self.before.as_ref().map(|before| before[index]) else { continue };
             tally.counters_compared();
-            let seen_reloads = current[index].len().saturating_sub(1);
+            let seen_reloads = of_one_service(&current[index], &seen.service).saturating_sub(1);
             if let Err(why) = counts(actor, before, done, seen_reloads, success, failure) {
                 tally.wrong(Fault::Uncounted, format!("{}: {why}", actor.title()));
             }
+        }
+    }
+}
+
+/// The number of processes that were current in the service of this name, or in one that the same process was in under
+/// another name. Without a pidfile, a process that was started after its predecessor had gone unseen is a service of its
+/// own and is not counted here.
+fn of_one_service(current: &Current, name: &str) -> usize {
+    let mut names = BTreeSet::from([name]);
+    loop {
+        let is_known = |of: &&BTreeSet<String>| of.iter().any(|name| names.contains(&**name));
+        let found: Vec<_> = current.values().filter(is_known).collect();
+        let before = names.len();
+        names.extend(found.iter().copied().flatten().map(String::as_str));
+        if names.len() == before {
+            return found.len();
         }
     }
 }
@@ -133,9 +151,7 @@ fn counts(
         return if right { Ok(()) } else { Err(what) };
     }
     let most = (done.reloads - before.reloads + anew) as f64;
-    // Without a pidfile, what was started after its predecessor had gone unseen is a service of its own.
-    let lost = usize::from(actor.mode == Mode::Twin);
-    let least = seen.saturating_sub(anew + lost) as f64;
+    let least = seen.saturating_sub(anew) as f64;
     let right = (least..=most).contains(&success);
     let what = format!("{least} to {most} reloads of a daemon, counted {success}");
     if right { Ok(()) } else { Err(what) }

@@ -49,7 +49,7 @@ impl Mode {
         matches!(self, Self::Master | Self::Notify)
     }
 
-    /// A pidfile that all generations see as one file joins them, although no list does.
+    /// The generations have one pidfile, which joins them where the list of the newer one names no process.
     pub fn can_strand(self) -> bool {
         matches!(self, Self::Daemon | Self::Transfer | Self::Jail)
     }

@@ -138,8 +138,8 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     /// Joins daemons that serve no more with a serving service, if the newest of them was started like the
     /// processes of that service and of no other.
     ///
-    /// Two services that were seen apart stay apart, unless the serving one began with a reload that had
-    /// lost its predecessor: it was seen before the older one gave its listeners up.
+    /// Two services that have names already stay apart. The exception is a serving one that began with a reload
+    /// whose list named no living process: it got its name while the older process still listened.
     fn join_leftovers(&mut self, profiles: &[Profile<'_, '_>], pids: &Pids<'_, '_>) {
         let members = self.members;
         let may = |index: usize| {
@@ -178,8 +178,8 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         }
     }
 
-    /// The first living process of the service after the older process runs in the cgroup of that one, and
-    /// was told to replace processes of which none is left.
+    /// Whether the service of `head` began with a reload that had lost its predecessor: its first living process
+    /// after `older` runs in the same cgroup, and every process that it was told to replace is gone.
     fn began_after_a_loss(&self, older: usize, head: usize, pids: &Pids<'_, '_>) -> bool {
         let mut later = self.members.iter().enumerate().skip(older + 1);
         let first = later.find(|(at, member)| self.sets.find(*at) == head && member.lives());
