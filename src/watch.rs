@@ -112,7 +112,8 @@ impl Look {
 /// run out, `up` of the haproxys that are not confirmed is withheld.
 ///
 /// Confirmation is needed because the parts of a sample may belong to two moments: the worker after
-/// its end, and its master before the re-exec.
+/// its end, and its master before the re-exec. A second sample is taken too where a reload looks as if it failed
+/// for the first time: it may just be going on.
 fn confirm_down<H>(
     host: &mut H,
     known: &BTreeSet<String>,
@@ -141,6 +142,8 @@ fn confirm_down<H>(
         // What these users do may never come to rest.
         let is_settled =
             attempts >= ATTEMPTS_FOR_USERS || !look.snapshot.gaps.may_close_for_users();
+        let is_settled = is_settled
+            && (attempts > 1 || !look.memory.begins_to_see_a_failure(look.snapshot.taken));
         if unconfirmed.is_empty() && is_settled || is_last {
             let haproxys = look.verdict.services.iter_mut();
             haproxys.filter(|h| unconfirmed.contains(&h.name)).for_each(ServiceVerdict::withhold);
@@ -236,6 +239,20 @@ mod tests {
         let halves = [&[master(), worker(11)][..], &[master().reload(1)]];
         let mut script = Script::of(halves.map(sample).into_iter().chain([landed()]).collect());
         assert_eq!(script.look(&[]), (Some(true), 3));
+    }
+
+    /// The master has been re-executed, and has yet to start its worker; and a reload that does fail.
+    #[test]
+    fn a_reload_that_goes_on_is_no_failure() {
+        let begun = |at| snapshot(at, &[master().reload(1), worker(11).tcp(80, 1)]);
+        let landed =
+            |number| sample(&[master().reload(number), worker(12).reload(number).tcp(80, 2)]);
+        let mut script = Script::of(vec![begun(1001.0), landed(1), landed(3)]);
+        assert_eq!(script.look(&[]), (Some(true), 2));
+        let reloads = script.confirm_down(&[]).verdict.one().reloads.clone();
+        assert_eq!((reloads.successes, reloads.failures), (3, 0));
+        let mut script = Script::of(vec![begun(1001.0), begun(1001.1), begun(1002.0)]);
+        assert_eq!((script.look(&[]).1, script.look(&[]).1), (2, 1));
     }
 
     #[test]

@@ -28,6 +28,14 @@ pub struct Memory {
     pub(super) services: BTreeMap<String, ServiceMemory>,
 }
 
+impl Memory {
+    /// Whether a reload of any service looks as if it failed for the first time in the sample taken `now`.
+    #[must_use]
+    pub fn begins_to_see_a_failure(&self, now: UnixSeconds) -> bool {
+        self.services.values().any(|service| service.reloads.begins_to_fail(now))
+    }
+}
+
 /// What is remembered of one service.
 #[derive(Debug, Clone)]
 pub(super) struct ServiceMemory {

@@ -30,6 +30,13 @@ impl ReloadHistory {
     pub fn landed(&self) -> Option<(ProcessId, ReloadNumber)> {
         self.landed
     }
+
+    /// Whether a reload looks as if it failed for the first time in the sample taken `now`. From 3.1 on, a master
+    /// that has yet to start its worker looks the same for some milliseconds.
+    #[must_use]
+    pub fn begins_to_fail(&self, now: UnixSeconds) -> bool {
+        self.failing.as_ref().is_some_and(|failing| failing.since >= now)
+    }
 }
 
 /// A reload number of a master that no worker has yet.

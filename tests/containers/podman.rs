@@ -40,34 +40,32 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Whether Rust has the library of the released target here.
-pub fn builds_as_released() -> bool {
-    let mut rustc = Command::new("rustc");
-    let rustc = rustc.args(["--print", "target-libdir", "--target", RELEASED]);
-    Path::new(text(&succeed(rustc).stdout).trim()).is_dir()
+/// The released program, where the test is told of one: `tests/containers/run` links it, which takes minutes.
+pub fn released() -> Option<PathBuf> {
+    std::env::var_os("IMAGE_BINARY").map(PathBuf::from)
 }
 
-/// The static binary, linked by the command of the Containerfile's first stage; or the one that `IMAGE_BINARY` names,
-/// because a release takes minutes to build.
+/// The static program of the image: the released one, or else the same code linked quickly.
 pub fn binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        if let Some(built) = std::env::var_os("IMAGE_BINARY") {
-            return built.into();
-        }
-        let directory = Exporter::binary().parent().unwrap().join("../image");
-        let target = if builds_as_released() { RELEASED } else { SUBSTITUTE };
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--release", "--locked", "--bin", "haproxy-host-exporter"]);
-        cargo.args(["--target", target, "--target-dir"]).arg(&directory).current_dir(root());
-        if target == RELEASED {
-            cargo.env("CC_x86_64_unknown_linux_musl", tool("musl-gcc"));
-        } else {
-            cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-        }
-        succeed(&mut cargo);
-        directory.join(target).join("release/haproxy-host-exporter").canonicalize().unwrap()
-    })
+    BUILT.get_or_init(|| released().unwrap_or_else(link_quickly))
+}
+
+fn link_quickly() -> PathBuf {
+    let mut rustc = Command::new("rustc");
+    let rustc = rustc.args(["--print", "target-libdir", "--target", RELEASED]);
+    let has_library = Path::new(text(&succeed(rustc).stdout).trim()).is_dir();
+    let target = if has_library { RELEASED } else { SUBSTITUTE };
+    let directory = Exporter::binary().parent().unwrap().join("../image");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--locked", "--bin", "haproxy-host-exporter", "--target", target]);
+    cargo.arg("--target-dir").arg(&directory).current_dir(root());
+    cargo.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CC_x86_64_unknown_linux_musl", tool("musl-gcc"));
+    if target == SUBSTITUTE {
+        cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    }
+    succeed(&mut cargo);
+    directory.join(target).join("debug/haproxy-host-exporter").canonicalize().unwrap()
 }
 
 /// podman in a bed.
