@@ -6,8 +6,8 @@ use haproxy_host_exporter::cli::{Cli, Command, LogFormat, LogLevel, Options};
 use haproxy_host_exporter::{cmd, rights};
 use tracing::level_filters::LevelFilter;
 
-// musl's own allocator maps each large block anew and gives it back to the kernel at once. A sample then costs a fifth
-// more of a processor than with glibc's, most of it page faults.
+// musl's own allocator maps each large block anew and gives it back to the kernel at once. A sample then costs 230 page
+// faults and at least a fifth more CPU time than with glibc's allocator; with mimalloc it costs the same.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
