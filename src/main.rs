@@ -6,6 +6,12 @@ use haproxy_host_exporter::cli::{Cli, Command, LogFormat, LogLevel, Options};
 use haproxy_host_exporter::{cmd, rights};
 use tracing::level_filters::LevelFilter;
 
+// musl's own allocator maps each large block anew and gives it back to the kernel at once. A sample then costs 230 page
+// faults and at least a fifth more CPU time than with glibc's allocator; with mimalloc it costs the same.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let command = match Cli::parse_arguments(std::env::args_os()) {
         Ok(cli) => cli.command,

@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::alerts::{self, Scrape};
 use super::build::packages;
-use super::healthy::no_alert_fires;
+use super::container;
 use super::machine::{EXPORTER, Machine};
 use super::manual::Manual;
 use super::support::{Page, text};
@@ -24,8 +25,11 @@ const EDGE: &str = "defaults\n    mode http\n    timeout connect 5s\n    timeout
 /// A policy by which the web frontend listens where it must not.
 const FORBIDDEN: &str = "defaults: {stale_grace: 1s, allowed_ports: [\"8081\"]}\n";
 
-/// How many scrapes, one in a second, fit into the usual interval of 15 s.
-const SCRAPES_IN_AN_INTERVAL: usize = 15;
+/// The configuration of Debian's HAProxy.
+const DEBIANS: &str = "/etc/haproxy/haproxy.cfg";
+
+/// A drop-in of the exporter's unit.
+const DROP_IN: &str = "/etc/systemd/system/haproxy-host-exporter.service.d";
 
 /// One machine for all of it, because booting costs more than any of the steps.
 #[test]
@@ -45,6 +49,8 @@ fn the_page_installs_upgrades_and_removes() {
     configured(&machine, &page);
     upgraded_under_scrape(&machine, &page);
     backed_up(&machine, &page);
+    haproxy_reloaded(&machine);
+    beside_a_container(&machine, &page);
     reaped(&machine, &page);
     behind_a_socket(&machine, &page);
     watched(&machine);
@@ -74,7 +80,7 @@ fn everything(machine: &Machine) -> String {
 
 /// The version before, on a host whose HAProxy does not run.
 fn installed_without_haproxy(machine: &Machine) {
-    let debians = machine.read("/etc/haproxy/haproxy.cfg");
+    let debians = machine.read(DEBIANS);
     machine.systemctl(&["stop", "haproxy"]);
     machine.shell("apt-get install -y ./previous.deb");
     let page = machine.await_page("a first scrape", |_| true);
@@ -87,7 +93,7 @@ fn installed_without_haproxy(machine: &Machine) {
     }
     let resident = page.value("process_resident_memory_bytes", &[]).unwrap_or_default();
     println!("{resident} bytes of resident memory, and nothing is enabled but the exporter");
-    machine.write("/etc/haproxy/haproxy.cfg", &format!("{debians}\n{FRONTEND}"));
+    machine.write(DEBIANS, &format!("{debians}\n{FRONTEND}"));
     machine.systemctl(&["start", "haproxy"]);
     machine.settle("HAProxy, started later", |page| serving(page, &["haproxy"]));
 }
@@ -96,8 +102,12 @@ fn healthy(machine: &Machine) {
     let page = machine.settle("a healthy host", |page| page.anomalies_are(&[]));
     assert!(page.all("haproxy_host_unreadable", &[]).all(|sample| sample.value == 0.0));
     assert!(page.all("haproxy_host_unreadable", &[]).count() > 4);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    no_alert_fires(&page, now.as_secs_f64());
+    alerts::none_fires(&Scrape { time: now(), page: Some(page) });
+}
+
+/// Now, in seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
 /// A good and a bad configuration, read by a reload of the unit.
@@ -144,19 +154,24 @@ fn is_prose(comment: &str) -> bool {
 fn upgraded_under_scrape(machine: &Machine, page: &Manual) {
     let before = machine.main_pid(EXPORTER);
     let install = &page.commands("Debian")[0];
+    let mut scrapes = vec![Scrape { time: now(), page: Some(machine.page()) }];
     let mut upgrade = machine.start_shell(install);
-    let mut answers = Vec::new();
     let mut after = 0;
-    while after < SCRAPES_IN_AN_INTERVAL {
-        answers.push(machine.scrape().0 == 200);
+    while after < 2 * alerts::INTERVAL {
+        let time = now();
+        let (status, body) = machine.scrape();
+        let page = (status == 200).then(|| Page::parse(&body).unwrap());
+        scrapes.push(Scrape { time, page });
         std::thread::sleep(std::time::Duration::from_secs(1));
         after += usize::from(upgrade.try_wait().unwrap().is_some());
     }
     let output = upgrade.wait_with_output().unwrap();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    let answers: Vec<bool> = scrapes.iter().map(|scrape| scrape.page.is_some()).collect();
     let gap = answers.split(|answered| *answered).map(<[bool]>::len).max().unwrap_or_default();
     println!("upgrade: {gap} of {} scrapes in a row failed", answers.len());
-    assert!(gap < SCRAPES_IN_AN_INTERVAL, "{answers:?}");
+    assert!(gap < alerts::INTERVAL, "{answers:?}");
+    alerts::goes_on("HAProxyPortOutOfRange", &scrapes);
     assert_ne!(machine.main_pid(EXPORTER), before, "it was not restarted");
     assert_eq!(machine.read(CONFIGURATION), FORBIDDEN, "a changed file was not kept");
     assert_eq!([SOCKET, TIMER, REAPER].map(|unit| enabled(machine, unit)), [false; 3]);
@@ -180,6 +195,55 @@ fn backed_up(machine: &Machine, page: &Manual) {
     });
     assert_eq!(machine.property(TIMER, "ActiveState"), "active");
     machine.shell("rm -r /var/backups/haproxy");
+}
+
+/// A reload of Debian's unit, one that HAProxy itself fails, and one that repairs it.
+fn haproxy_reloaded(machine: &Machine) {
+    let reloads = |page: &Page| {
+        let count = |result| page.value("haproxy_host_reloads_total", &[("result", result)]);
+        (count("success"), count("failure"))
+    };
+    let sound = |page: &Page, counts| {
+        serving(page, &["haproxy"]) && reloads(page) == counts && page.anomalies_are(&[])
+    };
+    let (before, failed) = reloads(&machine.page());
+    let later = |count: Option<f64>| count.map(|count| count + 1.0);
+    machine.systemctl(&["reload", "haproxy"]);
+    let after = later(before);
+    machine.settle("a reload of HAProxy", |page| sound(page, (after, failed)));
+    let good = machine.read(DEBIANS);
+    machine.write(DEBIANS, &format!("{good}    nonsense\n"));
+    // Debian's ExecReload refuses it before the master gets the signal.
+    machine.systemctl(&["kill", "--signal=USR2", "--kill-whom=main", "haproxy"]);
+    machine.settle("a failed reload of HAProxy", |page| {
+        page.anomalies().contains("reload_failed")
+            && page.is("haproxy_host_last_reload_successful", &[], 0.0)
+            && reloads(page) == (after, later(failed))
+            && serving(page, &["haproxy"])
+    });
+    machine.write(DEBIANS, &good);
+    machine.systemctl(&["reload", "haproxy"]);
+    machine
+        .settle("a repaired reload of HAProxy", |page| sound(page, (later(after), later(failed))));
+}
+
+/// A HAProxy in a container is seen; its UDP sockets only with the right that the page gives to the unit.
+fn beside_a_container(machine: &Machine, page: &Manual) {
+    container::start(machine);
+    let seen = |page: &Page| serving(page, &[container::NAME, "haproxy"]);
+    machine.await_any_page("a HAProxy in a container", |page| {
+        seen(page) && container::ports(page, "tcp") == 1.0 && container::is_not_entered(page)
+    });
+    println!("a HAProxy in a container, its namespace not entered: seen");
+    machine.shell(&page.script("Containers"));
+    machine.settle("a HAProxy in a container with its UDP sockets", |page| {
+        seen(page) && ["tcp", "udp"].map(|protocol| container::ports(page, protocol)) == [1.0; 2]
+    });
+    container::stop(machine);
+    machine.shell(&format!("rm -r {DROP_IN} && systemctl daemon-reload"));
+    // It forgets the HAProxy that is gone.
+    machine.systemctl(&["restart", EXPORTER]);
+    machine.settle("the host without a container", |page| serving(page, &["haproxy"]));
 }
 
 /// A process that a reload has left behind, first only counted, then ended; `serve` shows both.
@@ -231,15 +295,14 @@ fn behind_a_socket(machine: &Machine, page: &Manual) {
 
 /// A stopped process feeds no watchdog.
 fn watched(machine: &Machine) {
-    let drop_in = "/etc/systemd/system/haproxy-host-exporter.service.d";
-    machine.write(&format!("{drop_in}/watchdog.conf"), "[Service]\nWatchdogSec=3s\n");
+    machine.write(&format!("{DROP_IN}/watchdog.conf"), "[Service]\nWatchdogSec=3s\n");
     machine.systemctl(&["daemon-reload"]);
     machine.systemctl(&["restart", EXPORTER]);
     let start = |page: &Page| page.value("process_start_time_seconds", &[]).unwrap();
     let before = start(&machine.page());
     machine.run(&["kill", "-STOP", &machine.main_pid(EXPORTER)]);
     machine.settle("the watchdog's restart", |page| start(page) > before);
-    machine.shell(&format!("rm -r {drop_in}"));
+    machine.shell(&format!("rm -r {DROP_IN}"));
 }
 
 #[track_caller]

@@ -4,13 +4,16 @@
 //! They hold the program that cargo has just built for the tests, because a release takes minutes to build. The
 //! Debian is that of `tests/systemd`, and so are its variables.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::cast_precision_loss)] // seconds are few
 #![allow(clippy::float_cmp)] // values on a page are small whole numbers
 
+mod alerts;
 mod build;
 #[path = "../systemd/cgroup.rs"]
 mod cgroup;
+#[path = "../systemd/container.rs"]
+mod container;
 mod contents;
-mod healthy;
 mod live;
 #[path = "../systemd/machine.rs"]
 #[allow(dead_code)] // the test of the units uses the rest

@@ -49,6 +49,7 @@ fn no_section_of_the_page_is_left_out() {
         "Backups",
         "Build",
         "Configure",
+        "Containers",
         "Debian",
         "Reaper",
         "Red Hat",

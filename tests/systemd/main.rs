@@ -13,6 +13,7 @@
 #![allow(clippy::float_cmp)] // values on a page are small whole numbers
 
 mod cgroup;
+mod container;
 #[allow(dead_code)] // the test of the packages uses the rest
 mod machine;
 #[path = "../support/mod.rs"]
@@ -46,22 +47,6 @@ Type=notify
 PrivateNetwork=yes
 ExecStart=/usr/sbin/haproxy -Ws -f /etc/edge/edge.cfg -p /run/inner.pid
 ";
-
-/// A HAProxy as in a container: in a pid, a mount and a network namespace of its own, with a configuration that is
-/// nowhere else.
-const CONTAINER_UNIT: &str = "\
-[Service]
-TemporaryFileSystem=/srv
-BindReadOnlyPaths=/etc/edge/container.cfg:/srv/haproxy.cfg
-PrivateNetwork=yes
-ExecStart=/usr/bin/unshare --mount --pid --fork --kill-child --mount-proc \
-    /usr/sbin/haproxy -W -f /srv/haproxy.cfg
-";
-
-/// It listens by TCP and by UDP.
-const CONTAINER: &str = "defaults\n    mode http\n    timeout connect 5s\n    timeout client 1h\n    \
-     timeout server 1h\nfrontend web\n    bind :8082\n    http-request return status 200\n\
-     log-forward syslog\n    dgram-bind :5514\n    log 127.0.0.1:5515 local0\n";
 
 const DEBIANS_CONFIGURATION: &str = "/etc/haproxy/haproxy.cfg";
 const SETTINGS: &str = "/etc/default/haproxy-host-exporter";
@@ -229,19 +214,10 @@ fn socket_activation(machine: &Machine) {
 /// A HAProxy in a container is seen without more rights, and its UDP listeners are said to be uncertain: procfs does not
 /// distinguish them from other UDP sockets. The drop-in lets the exporter enter the network namespace.
 fn container(machine: &Machine) {
-    machine.write("/etc/edge/container.cfg", CONTAINER);
-    machine.write("/etc/systemd/system/container.service", CONTAINER_UNIT);
-    machine.systemctl(&["daemon-reload"]);
-    machine.systemctl(&["start", "container"]);
-    let seen = |page: &Page| serving(page, &["container", "edge", "haproxy"]);
-    let ports = |page: &Page, protocol| {
-        page.sum("haproxy_host_bound_ports", &[("haproxy", "container"), ("protocol", protocol)])
-    };
+    container::start(machine);
+    let seen = |page: &Page| serving(page, &[container::NAME, "edge", "haproxy"]);
     machine.await_any_page("a HAProxy in a container", |page| {
-        seen(page)
-            && ports(page, "tcp") == 1.0
-            && page.is("haproxy_host_unreadable", &[("what", "namespace")], 1.0)
-            && page.sum("haproxy_host_unreadable", &[]) == 1.0
+        seen(page) && container::ports(page, "tcp") == 1.0 && container::is_not_entered(page)
     });
     machine.install(
         "haproxy-host-exporter.service.d/namespaces.conf.example",
@@ -251,9 +227,9 @@ fn container(machine: &Machine) {
     machine.systemctl(&["daemon-reload"]);
     restart_exporter(machine);
     machine.settle("its namespace entered", |page| {
-        seen(page) && ports(page, "tcp") == 1.0 && ports(page, "udp") == 1.0
+        seen(page) && ["tcp", "udp"].map(|protocol| container::ports(page, protocol)) == [1.0; 2]
     });
-    machine.systemctl(&["stop", "container"]);
+    container::stop(machine);
 }
 
 /// The limit of a queue is in the socket tables alone, not in procfs.

@@ -252,7 +252,9 @@ fn step(kind: StepKind, stat: &Stat) -> Step {
         owner: stat.st_uid,
         group: stat.st_gid,
         mode: stat.st_mode & 0o7777,
-        names: stat.st_nlink,
+        // 32 bits on arm64.
+        #[allow(clippy::useless_conversion)]
+        names: stat.st_nlink.into(),
     }
 }
 
