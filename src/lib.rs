@@ -24,4 +24,7 @@ pub mod yaml;
 
 #[cfg(test)]
 #[allow(missing_docs, clippy::must_use_candidate, clippy::missing_panics_doc)] // only for tests
+mod readings;
+#[cfg(test)]
+#[allow(missing_docs, clippy::must_use_candidate, clippy::missing_panics_doc)] // only for tests
 mod stage;

@@ -1,113 +1,442 @@
-//! Many real reloads under the exporter: afterwards it is as it was. `benches/run soak` makes a
-//! thousand of them, and then also holds its memory to be flat; here it is a few.
+//! Months of a host in some minutes: services of every version are reloaded again and again, some with a
+//! connection that is held, some with a file that HAProxy refuses; other names come and go; the exporter's
+//! own configuration is read anew. Afterwards the exporter is as it was, and has counted each reload once.
+//! `benches/run soak` makes ten thousand reloads beside twenty thousand other processes, and then also
+//! holds its memory to be flat; here it is a few.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
-#![allow(clippy::float_cmp)] // values on a page are small whole numbers
+// values on a page are small whole numbers
+#![allow(clippy::float_cmp, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod support;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use support::*;
 
-/// Each of the ports has its frontend, which holds a connection without a server behind it.
-const PORTS: std::ops::Range<u16> = 20_000..20_050;
+/// Every version is run in each of these.
+const MANNERS: [Manner; 2] = [Manner::DaemonTransfer, Manner::Master];
+/// Ports of each service, each with a frontend that holds a connection without a server behind it.
+const PORTS_EACH: u16 = 5;
 /// One reload in this many leaves a process behind that drains …
-const DRAINING_EVERY: usize = 10;
+const DRAINING_EVERY: usize = 3;
 /// … until this many others have come after it.
 const DRAINING_AT_ONCE: usize = 3;
-const ADDRESS: &str = "127.0.0.1:20000";
+/// Before one reload in this many, one fails …
+const FAILING_EVERY: usize = 20;
+/// … the first before this one, so that one of each fails also where there are few.
+const FAILING_FIRST: usize = 5;
+/// Reloads that each service makes at least; the others are made by the fastest.
+const EACH: usize = FAILING_FIRST + 1;
+/// Names that come at once, and go together.
+const NAMES_AT_ONCE: usize = 10;
+/// What comes and goes is forgotten soon, so that forgetting happens all the time.
+const CONFIGURATION: &str = "defaults: {stale_grace: 1s, forget_after: 3s}\n";
+/// One time in this many, the configuration that is read anew is one that the exporter refuses.
+const REFUSED_EVERY: usize = 5;
 const MIB: f64 = 1_048_576.0;
-/// A thousand reloads that each left a page of 4 KiB behind would be four times as much.
-const MAY_GROW: f64 = MIB;
+/// After its warm-up, memory may differ by this share.
+const MAY_DIFFER: f64 = 0.05;
+/// A run with fewer reloads is all warm-up.
+const WARM: usize = 1000;
 
 #[test]
 fn reloads_leave_nothing_behind() {
-    let reloads = std::env::var("SOAK_RELOADS").map_or(30, |number| number.parse().unwrap());
+    let wanted = number("SOAK_RELOADS", 60);
+    let names = number("SOAK_NAMES", 10);
+    let others = number("SOAK_PROCESSES", 20);
     let bed = Bed::new();
-    let service = Service::new(&bed, Version::V2_6, Manner::DaemonTransfer);
-    service.configure(&frontends());
-    service.start();
-    let exporter = Exporter::start(&bed);
+    let services: Vec<Soaked<'_>> = cast(&bed);
+    let exporter = Exporter::configured(&bed, CONFIGURATION);
+    exporter.running.signal(Signal::HUP); // reading the configuration leaves a thread waiting for more
     let before = exporter.await_samples(3);
-    let series = series_of(&before);
+    let watch = Watch::new(&exporter);
+    let made = AtomicUsize::new(0);
+    let deadline = Instant::now() + Duration::from_secs(number("SOAK_SECONDS", 600) as u64);
 
-    let resident: Vec<f64> = reload_again_and_again(&bed, &service, &exporter, reloads);
-
-    let after = exporter.await_page("only the last generation", |page| {
-        page.is("haproxy_host_generations", &[], 1.0) && page.anomalies_are(&[])
+    std::thread::scope(|scope| {
+        let (watching, count) = (&watch, &made);
+        let reload_all = |wanted, deadline| {
+            let start = |service| {
+                let service: &Soaked<'_> = service;
+                scope.spawn(move || {
+                    service.reload_again_and_again(watching, count, wanted, deadline);
+                })
+            };
+            let all: Vec<_> = services.iter().map(start).collect();
+            all.into_iter().filter_map(|thread| thread.join().err()).collect::<Vec<_>>()
+        };
+        let come_and_go = scope.spawn(|| names_come_and_go(&bed, &watch, names, deadline));
+        let rest = [
+            scope.spawn(|| configuration_is_read_anew(&bed, &exporter, &watch)),
+            scope.spawn(|| watch.look()),
+        ];
+        let mut faults = reload_all(wanted, deadline);
+        faults.extend(come_and_go.join().err());
+        // And a few more on a full host.
+        let _others = crowd(&bed, others);
+        watch.begin_a_part();
+        faults.extend(reload_all(0, Instant::now() + PATIENCE));
+        // The watch ends last: the others wait for its pages.
+        watch.over.store(true, Ordering::Relaxed);
+        faults.extend(rest.into_iter().filter_map(|thread| thread.join().err()));
+        if let Some(fault) = faults.into_iter().next() {
+            std::panic::resume_unwind(fault);
+        }
     });
-    let counted = after.sum("haproxy_host_reloads_total", &[("result", "success")]);
-    println!("{reloads} reloads, of which the exporter counted {counted}");
-    assert_eq!(counted, count(reloads), "reloads counted");
-    let grown: BTreeSet<String> = series_of(&after).difference(&series).cloned().collect();
-    let known = ["haproxy_host_last_reload_timestamp_seconds"].map(str::to_owned);
-    assert_eq!(grown, known.into(), "series that only the reloads brought");
+
+    let known: BTreeSet<String> = services.iter().map(|service| service.name.clone()).collect();
+    let after = exporter.await_page("only the last generations", |page| {
+        page.haproxys() == known
+            && services.iter().all(|service| service.counted(page) == service.done())
+            && known
+                .iter()
+                .all(|name| page.is("haproxy_host_generations", &[("haproxy", name)], 1.0))
+            && page.anomalies_are(&[])
+    });
+    let told: usize = services.iter().map(|service| service.done().0 + service.done().1).sum();
+    println!("{told} reloads in {} services, each counted once", services.len());
+    assert!(told >= wanted || Instant::now() > deadline, "{told} of {wanted} reloads");
+    watch.tell();
+    let grown: BTreeSet<String> =
+        names_of(&after).difference(&names_of(&before)).cloned().collect();
+    let brought = ["successful", "timestamp_seconds"];
+    let brought = brought.map(|end| format!("haproxy_host_last_reload_{end}"));
+    assert_eq!(grown, brought.into(), "series that only the reloads brought");
     for name in ["process_open_fds", "process_threads"] {
         let [before, after] = [&before, &after].map(|page| page.value(name, &[]).unwrap());
+        println!("{name}: {before} before, {after} after");
         assert!(after <= before, "{name}: {before} before, {after} after");
     }
-    tell_and_judge_memory(&resident);
+    if told >= WARM {
+        watch.judge_memory();
+    }
 }
 
-fn series_of(page: &Page) -> BTreeSet<String> {
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |number| number.parse().unwrap())
+}
+
+fn names_of(page: &Page) -> BTreeSet<String> {
     page.samples.iter().map(|sample| sample.name.clone()).collect()
 }
 
-fn frontends() -> String {
+/// So many other processes; gives what ends them.
+fn crowd(bed: &Bed, number: usize) -> Running {
+    let mut command = bed.command("sh");
+    let line = format!(
+        "i=0; while [ $i -lt {number} ]; do sleep infinity & i=$((i+1)); done; : >crowded; wait"
+    );
+    command.args(["-c", &line]);
+    let running = bed.start(command, "crowd.log");
+    let limit = Duration::from_secs(180);
+    await_within(limit, "the crowd", || bed.directory().join("crowded").exists().then_some(()));
+    running
+}
+
+/// A service for each version and manner, started.
+fn cast(bed: &Bed) -> Vec<Soaked<'_>> {
+    let both = Version::ALL.into_iter().flat_map(|version| MANNERS.map(|manner| (version, manner)));
+    both.zip(20_000..)
+        .map(|((version, manner), place)| {
+            let first = 20_000 + (place - 20_000) * PORTS_EACH;
+            let name = format!("{manner:?}-{}", version.name().replace('.', "")).to_lowercase();
+            let mut service = Service::named(bed, version, manner, &name);
+            let pidfile = bed.directory().join(format!("{name}.pid")).display().to_string();
+            service.arguments[1].clone_from(&pidfile);
+            // Where the other manners of a service look for it.
+            std::os::unix::fs::symlink(&pidfile, service.pidfile()).unwrap();
+            service.configure(&frontends(first, "")).start();
+            Soaked { bed, service, manner, name, first, done: Mutex::default() }
+        })
+        .collect()
+}
+
+fn frontends(first: u16, more: &str) -> String {
     let frontend = |port| {
         format!(
             "frontend f{port}\n    mode tcp\n    bind 127.0.0.1:{port}\n    \
              tcp-request inspect-delay 1h\n    \
-             tcp-request content accept if {{ req.len gt 0 }}\n"
+             tcp-request content accept if {{ req.len gt 0 }}\n{more}"
         )
     };
-    PORTS.map(frontend).collect::<Vec<_>>().concat()
+    (first..first + PORTS_EACH).map(frontend).collect::<Vec<_>>().concat()
 }
 
-/// Gives the bytes the exporter had resident after each reload, all of which it saw.
-fn reload_again_and_again(
-    bed: &Bed,
-    service: &Service,
-    exporter: &Exporter,
-    reloads: usize,
-) -> Vec<f64> {
-    let start = |page: &Page| page.value("haproxy_host_generation_start_timestamp_seconds", &[]);
-    let mut flows = VecDeque::new();
-    let reload = |number| {
-        if number % DRAINING_EVERY == 0 {
-            flows.push_back(Flow::held_by(bed, ADDRESS, service.serving()));
-            if flows.len() > DRAINING_AT_ONCE {
-                flows.pop_front();
+/// A service that is reloaded.
+struct Soaked<'b> {
+    bed: &'b Bed,
+    service: Service<'b>,
+    manner: Manner,
+    name: String,
+    first: u16,
+    /// Reloads that landed, and those that a master was asked for and could not make.
+    done: Mutex<(usize, usize)>,
+}
+
+impl Soaked<'_> {
+    fn done(&self) -> (usize, usize) {
+        *self.done.lock().unwrap()
+    }
+
+    /// What the exporter counted: successes and failures.
+    fn counted(&self, page: &Page) -> (usize, usize) {
+        let of = |result| {
+            let labels = [("haproxy", &*self.name), ("result", result)];
+            page.sum("haproxy_host_reloads_total", &labels) as usize
+        };
+        (of("success"), of("failure"))
+    }
+
+    fn reload_again_and_again(
+        &self,
+        watch: &Watch<'_, '_>,
+        made: &AtomicUsize,
+        wanted: usize,
+        deadline: Instant,
+    ) {
+        let mut flows = VecDeque::new();
+        for number in 1.. {
+            let enough = number > EACH && made.load(Ordering::Relaxed) >= wanted;
+            if enough || Instant::now() > deadline {
+                return;
+            }
+            if number % DRAINING_EVERY == 0 {
+                let address = format!("127.0.0.1:{}", self.first);
+                flows.push_back(Flow::held_by(self.bed, &address, self.service.serving()));
+                if flows.len() > DRAINING_AT_ONCE {
+                    flows.pop_front();
+                }
+            }
+            // After this a master has no worker in charge until the next reload.
+            if number == FAILING_FIRST || number % FAILING_EVERY == 0 {
+                self.fail(watch);
+            }
+            self.service.reload();
+            self.done.lock().unwrap().0 += 1;
+            made.fetch_add(1, Ordering::Relaxed);
+            // A master numbers its reloads; a daemon that came and went between two samples is not known.
+            if self.manner != Manner::Master {
+                self.await_counted(watch);
             }
         }
-        let last = start(&exporter.page());
-        service.reload();
-        let page = exporter.await_page("the reload", |page| start(page) > last);
-        page.value("process_resident_memory_bytes", &[]).unwrap()
+    }
+
+    fn await_counted(&self, watch: &Watch<'_, '_>) {
+        let done = self.done();
+        watch.await_page(&format!("{}: {done:?} reloads", self.name), |page| {
+            self.counted(page) == done
+        });
+    }
+
+    /// A reload that HAProxy refuses. A daemon that is not even started is no reload.
+    fn fail(&self, watch: &Watch<'_, '_>) {
+        self.service.configure(&frontends(self.first, "    nonsense here\n"));
+        if self.manner == Manner::Master {
+            self.await_counted(watch);
+            self.done.lock().unwrap().1 += 1;
+            self.service.signal_reload();
+            self.await_counted(watch);
+        } else {
+            assert!(
+                !self.service.try_reload().status.success(),
+                "{}: nonsense was taken",
+                self.name
+            );
+        }
+        self.service.configure(&frontends(self.first, ""));
+    }
+}
+
+/// Starts services under new names, waits until they are on the page, and ends them.
+fn names_come_and_go(bed: &Bed, watch: &Watch<'_, '_>, number: usize, deadline: Instant) {
+    let frontend = "frontend f\n    mode tcp\n    bind \"127.0.0.1:${PORT}\"\n";
+    let defaults =
+        "defaults\n    timeout connect 5s\n    timeout client 1h\n    timeout server 1h\n";
+    let file = bed.write("brief.cfg", &format!("{defaults}{frontend}"));
+    let mut come = 0;
+    while come < number && Instant::now() < deadline {
+        let names: Vec<String> =
+            (come..come + NAMES_AT_ONCE).map(|n| format!("brief-{n}")).collect();
+        for (name, port) in names.iter().zip(30_000..) {
+            let pidfile = bed.directory().join(format!("{name}.pid"));
+            let mut command = bed.command(Version::V3_0.binary());
+            command
+                .env("PORT", format!("{port}"))
+                .arg("-D")
+                .arg("-p")
+                .arg(&pidfile)
+                .arg("-f")
+                .arg(&file);
+            assert!(command.status().unwrap().success(), "{name}");
+        }
+        watch.await_page("the new names", |page| {
+            let seen = page.haproxys();
+            names.iter().all(|name| seen.contains(name))
+        });
+        for name in &names {
+            let pidfile = bed.directory().join(format!("{name}.pid"));
+            let pid: i32 = fs::read_to_string(&pidfile).unwrap().trim().parse().unwrap();
+            bed.kill("KILL", pid);
+            await_true("its end", || !bed.is_alive(pid));
+            fs::remove_file(pidfile).unwrap();
+        }
+        come += NAMES_AT_ONCE;
+    }
+    println!("{come} names came and went");
+}
+
+/// Has the exporter read its own configuration again and again, some of them refused.
+fn configuration_is_read_anew(bed: &Bed, exporter: &Exporter<'_>, watch: &Watch<'_, '_>) {
+    let mut number = 0;
+    let mut last = None;
+    while !watch.over.load(Ordering::Relaxed) {
+        number += 1;
+        let refused = number % REFUSED_EVERY == 0;
+        bed.write("exporter.yaml", if refused { "nonsense: 1\n" } else { CONFIGURATION });
+        exporter.running.signal(Signal::HUP);
+        let value = f64::from(u8::from(!refused));
+        let read_at = |page: &Page| {
+            page.value("haproxy_host_exporter_config_last_reload_success_timestamp_seconds", &[])
+        };
+        // The next is not asked for before this one shows: the exporter takes one with each sample.
+        watch.await_page("the configuration", |page| {
+            page.is("haproxy_host_exporter_config_last_reload_successful", &[], value)
+                && (refused || read_at(page) > last)
+        });
+        last = read_at(&watch.last.lock().unwrap());
+    }
+    bed.write("exporter.yaml", CONFIGURATION);
+    exporter.running.signal(Signal::HUP);
+    println!("the configuration was read {number} times");
+}
+
+/// Scrapes for all threads, and keeps what the exporter used.
+struct Watch<'e, 'b> {
+    exporter: &'e Exporter<'b>,
+    last: Mutex<Page>,
+    changed: Condvar,
+    over: AtomicBool,
+    waiting: AtomicUsize,
+    /// Those of each part, the last one being under way.
+    parts: Mutex<Vec<Vec<Scrape>>>,
+}
+
+/// One scrape: how long it took, and what it said of the exporter itself.
+struct Scrape {
+    seconds: f64,
+    sample_seconds: f64,
+    resident: f64,
+    descriptors: f64,
+}
+
+impl<'e, 'b> Watch<'e, 'b> {
+    fn new(exporter: &'e Exporter<'b>) -> Self {
+        Self {
+            exporter,
+            last: Mutex::new(exporter.page()),
+            changed: Condvar::new(),
+            over: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            parts: Mutex::new(vec![Vec::new()]),
+        }
+    }
+
+    fn look(&self) {
+        while !self.over.load(Ordering::Relaxed) || self.waiting.load(Ordering::Relaxed) > 0 {
+            let begun = Instant::now();
+            let answer = self.exporter.get("/metrics").unwrap();
+            let seconds = begun.elapsed().as_secs_f64();
+            let page = Page::parse(&answer.body).unwrap();
+            let own = |name| page.value(name, &[]).unwrap();
+            let scrape = Scrape {
+                seconds,
+                sample_seconds: page.sum("haproxy_host_sample_duration_seconds", &[]),
+                resident: own("process_resident_memory_bytes"),
+                descriptors: own("process_open_fds"),
+            };
+            self.parts.lock().unwrap().last_mut().unwrap().push(scrape);
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = page;
+            self.changed.notify_all();
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    #[track_caller]
+    fn await_page(&self, what: &str, condition: impl Fn(&Page) -> bool) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let deadline = Instant::now() + PATIENCE;
+        let mut page = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        while !condition(&page) {
+            let brief = || page.brief();
+            if Instant::now() > deadline {
+                let brief = brief();
+                drop(page);
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                panic!("no page with {what}; the last one:\n{brief}");
+            }
+            let (next, _) = self.changed.wait_timeout(page, Duration::from_secs(1)).unwrap();
+            page = next;
+        }
+        drop(page);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn begin_a_part(&self) {
+        self.parts.lock().unwrap().push(Vec::new());
+    }
+
+    fn tell(&self) {
+        for (part, scrapes) in
+            ["beside few processes", "beside the crowd"].iter().zip(&*self.parts.lock().unwrap())
+        {
+            println!("{part}, {} scrapes:", scrapes.len());
+            tell(scrapes);
+        }
+    }
+
+    /// Its first quarter is where a process finds its size.
+    fn judge_memory(&self) {
+        let scrapes = &self.parts.lock().unwrap()[0];
+        let quarter = scrapes.len() / 4;
+        let median = |part: usize| {
+            let part = &scrapes[part * quarter..(part + 1) * quarter];
+            let mut values: Vec<f64> = part.iter().map(|scrape| scrape.resident).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        let medians = [0, 1, 2, 3].map(median);
+        let told = medians.map(|bytes| format!("{:.2}", bytes / MIB)).join(", ");
+        println!("resident, medians of the quarters: {told} MiB");
+        let differs = (medians[3] - medians[1]).abs() / medians[1];
+        assert!(
+            differs <= MAY_DIFFER,
+            "memory differs by {:.1} % after the warm-up",
+            differs * 100.0
+        );
+    }
+}
+
+fn tell(scrapes: &[Scrape]) {
+    let of = |value: fn(&Scrape) -> f64| {
+        let mut values: Vec<f64> = scrapes.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        (values[values.len() / 2], values[values.len() * 99 / 100], values[values.len() - 1])
     };
-    (0..reloads).map(reload).collect()
-}
-
-/// Its first quarter is where a process finds its size.
-fn tell_and_judge_memory(resident: &[f64]) {
-    let quarter = resident.len().div_ceil(4);
-    let first = median(&resident[..quarter]);
-    let last = median(&resident[resident.len() - quarter..]);
-    println!(
-        "resident, median of the first quarter {:.2} MiB, of the last {:.2} MiB",
-        first / MIB,
-        last / MIB,
-    );
-    assert!(last - first <= MAY_GROW, "more than {:.2} MiB of growth", MAY_GROW / MIB);
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
-}
-
-fn count(number: usize) -> f64 {
-    f64::from(u32::try_from(number).unwrap())
+    for (what, unit, values) in [
+        ("a scrape", "ms", of(|scrape| scrape.seconds * 1e3)),
+        ("a sample", "ms", of(|scrape| scrape.sample_seconds * 1e3)),
+        ("resident", "MiB", of(|scrape| scrape.resident / MIB)),
+        ("descriptors", "", of(|scrape| scrape.descriptors)),
+    ] {
+        println!(
+            "  {what}: median {:.1}, p99 {:.1}, most {:.1} {unit}",
+            values.0, values.1, values.2
+        );
+    }
 }

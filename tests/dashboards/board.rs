@@ -141,6 +141,8 @@ impl Board {
                 None => variable["allValue"].as_str().unwrap_or(".+").to_owned(),
             };
             expr = expr.replace(&format!("\"${name}\""), &format!("\"{value}\""));
+            // Or none: what is of a host as a whole.
+            expr = expr.replace(&format!("\"${name}|\""), &format!("\"{value}|\""));
         }
         let left =
             expr.split('$').skip(1).find(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));

@@ -18,6 +18,17 @@ const TARGET_LABELS: [&str; 3] = ["cluster", "job", "instance"];
 /// Where the boards lead to runbooks: on an exporter that answers, under the path that the alerts name too.
 const RUNBOOKS: &str = "${runbooks:raw}/runbooks/";
 
+/// What the recording rules keep for the fleet board: the worst of each host, and what is there of what is
+/// not there on most.
+const STATE: &str = "instance_haproxy:haproxy_host_state:max";
+const PRESENT: &str = "instance_haproxy_kind:haproxy_host_anomalies:sum";
+const STALE: &str = "instance_haproxy_state:haproxy_host_stale_processes:sum";
+const UNREADABLE: &str = "instance_what:haproxy_host_unreadable:sum";
+
+fn is_of_a_name(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_' || letter == ':'
+}
+
 fn boards() -> impl Iterator<Item = Board> {
     BOARDS.into_iter().map(Board::read)
 }
@@ -106,14 +117,17 @@ fn only_metrics_labels_and_kinds_that_exist() {
         catalogue::ALL.iter().map(|row| (row.name, row.labels.iter().copied().collect())).collect();
     metrics.insert("up", BTreeSet::new());
     metrics.insert("ALERTS", ["alertname", "alertstate", "haproxy"].into());
+    metrics.insert(STATE, ["haproxy"].into());
+    metrics.insert(PRESENT, ["haproxy", "kind"].into());
+    metrics.insert(STALE, ["haproxy", "state"].into());
+    metrics.insert(UNREADABLE, ["what"].into());
     let kinds = kinds();
     for board in boards() {
         for (place, expr) in board.expressions() {
             let mut rest = expr.as_str();
             while let Some(open) = rest.find('{') {
                 let (before, after) = rest.split_at(open);
-                let name =
-                    before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+                let name = before.rsplit(|c: char| !is_of_a_name(c)).next().unwrap();
                 let labels =
                     metrics.get(name).unwrap_or_else(|| panic!("{place}: no metric {name}"));
                 let (selector, tail) = after[1..].split_once('}').unwrap();
@@ -135,9 +149,8 @@ fn only_metrics_labels_and_kinds_that_exist() {
             }
             // A metric without a selector would see every job of the Prometheus.
             for (at, _) in expr.match_indices("haproxy_host_") {
-                let end = expr[at..]
-                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                    .map_or("", |end| &expr[at + end..]);
+                let end =
+                    expr[at..].find(|c: char| !is_of_a_name(c)).map_or("", |end| &expr[at + end..]);
                 assert!(
                     end.starts_with('{') || place.starts_with("variable"),
                     "{place}: a selector is missing in {expr}"
@@ -173,10 +186,15 @@ fn every_kind_has_words_a_color_a_step_and_a_runbook() {
             }
         }
     }
-    // The queries sort the kinds as the exporter does.
-    for board in [&fleet, &host] {
-        let expr = &targets(board.panel("What is wrong now"))[0].expr;
-        for (severity, after) in [(Severity::Critical, "1 critical"), (Severity::Info, "3 info")] {
+    // The queries sort the kinds as the exporter does, and so do the rules that record the worst of each host.
+    let of = |board: &Board| targets(board.panel("What is wrong now"))[0].expr.clone();
+    let recorded = read(&root().join("alerts/recording.rules.yaml"));
+    for (expr, critical, info) in [
+        (of(&fleet), "1 critical", "3 info"),
+        (of(&host), "1 critical", "3 info"),
+        (recorded, "* 0 + 5", "* 0 + 1"),
+    ] {
+        for (severity, after) in [(Severity::Critical, critical), (Severity::Info, info)] {
             let part = expr.split(after).next().unwrap();
             let list = part
                 .rsplit("kind=~\"")
@@ -287,6 +305,44 @@ fn provisioning_names_the_boards() {
     let provider = &yaml("dashboards/haproxy-host.yaml")["providers"][0];
     assert_eq!(provider["type"].as_str(), Some("file"));
     assert!(provider["options"]["path"].as_str().unwrap().ends_with("/haproxy-host"));
+}
+
+/// At a thousand hosts a table of all of them cannot be read, and a query of all their anomalies takes
+/// seconds: these panels ask for what is recorded, which is only what is wrong.
+#[test]
+fn lists_of_the_fleet_show_only_what_is_wrong() {
+    let fleet = Board::read("fleet");
+    for (panel, rows) in [
+        ("What is wrong now", "haproxy_host_anomaly_start_timestamp_seconds{"),
+        ("HAProxys with something wrong", STATE),
+        ("Hosts with something wrong", STATE),
+        ("Anomalies by kind", PRESENT),
+        ("Stale processes by state", STALE),
+        ("Configuration differs", "!= on (cluster, haproxy) group_left ()"),
+    ] {
+        for target in targets(fleet.panel(panel)) {
+            assert!(
+                target.expr.contains(rows),
+                "{panel} {} shows more than is wrong",
+                target.reference
+            );
+        }
+    }
+    // A panel that lists hosts or HAProxys is one of these.
+    for panel in fleet.panels() {
+        let lists = ["table", "state-timeline"].contains(&panel["type"].as_str().unwrap());
+        let many =
+            targets(panel).iter().any(|target| target.expr.contains("by (cluster, instance"));
+        assert!(lists || !many, "{}: a line for each host", title(panel));
+    }
+    // Worst first: the ranks of hosts are separate queries, because a timeline keeps the order of its queries.
+    let ranks: Vec<String> = targets(fleet.panel("Hosts with something wrong"))
+        .iter()
+        .map(|target| target.expr.rsplit("@ end())) ").next().unwrap().to_owned())
+        .collect();
+    assert_eq!(ranks, [">= 5", ">= 3 <= 4", ">= 1 <= 2"]);
+    let sorted = &fleet.panel("HAProxys with something wrong")["options"]["sortBy"];
+    assert_eq!((&sorted[0]["displayName"], &sorted[0]["desc"]), (&"Critical".into(), &true.into()));
 }
 
 #[test]
