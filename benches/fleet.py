@@ -311,9 +311,9 @@ def report(results):
     disk = results["disk"]
     lines += ["", f"On disk {disk['bytes'] / disk['samples']:.2f} bytes a sample, index included "
               f"({disk['samples']:,} samples of {disk['hosts']} hosts over {disk['hours']} h)."]
-    lines += ["", "| HAProxys | ports each | series | page |", "|---|---|---|---|"]
+    lines += ["", "| ports each | HAProxys | series | page |", "|---|---|---|---|"]
     for row in results["budget"]:
-        lines.append(f"| {row['haproxys']} | {row['ports']} | {row['series']:,} | {row['bytes'] / 1024:.0f} KiB |")
+        lines.append(f"| {row['ports']} | {row['haproxys']} | {row['series']:,} | {row['bytes'] / 1024:.0f} KiB |")
     last = results["runs"][-1]
     lines += ["", f"Queries of the boards at {last['hosts']:,} hosts: the costliest of each panel.", "",
               "| board | panel | series | CPU s | wall s |", "|---|---|---|---|---|"]

@@ -24,6 +24,8 @@ const STATE: &str = "instance_haproxy:haproxy_host_state:max";
 const PRESENT: &str = "instance_haproxy_kind:haproxy_host_anomalies:sum";
 const STALE: &str = "instance_haproxy_state:haproxy_host_stale_processes:sum";
 const UNREADABLE: &str = "instance_what:haproxy_host_unreadable:sum";
+/// Of every host that answers: without it a list that is empty would say no more than that nothing is recorded.
+const SEEN: &str = "instance:haproxy_host_haproxys:sum";
 
 fn is_of_a_name(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || letter == '_' || letter == ':'
@@ -121,6 +123,7 @@ fn only_metrics_labels_and_kinds_that_exist() {
     metrics.insert(PRESENT, ["haproxy", "kind"].into());
     metrics.insert(STALE, ["haproxy", "state"].into());
     metrics.insert(UNREADABLE, ["what"].into());
+    metrics.insert(SEEN, [].into());
     let kinds = kinds();
     for board in boards() {
         for (place, expr) in board.expressions() {
