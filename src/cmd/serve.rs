@@ -1,6 +1,7 @@
 //! `serve`: samples in the background and serves the pages of the last sample.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -103,17 +104,19 @@ fn sample(
         match orders.recv_timeout(left) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
-            // The next sample is taken immediately and shows the change.
-            Ok(reloaded) => {
-                let now = super::unix_now();
-                events.add(Event::configuration_read(reloaded.successful, now));
-                exporter.config_successful = reloaded.successful;
-                if reloaded.successful {
-                    exporter.config_success_timestamp = now;
-                }
-                if let Some(config) = reloaded.config {
-                    watcher.reconfigure(*config);
-                    journal.forget_expired();
+            // The next sample is taken immediately and shows the change, and those that came since.
+            Ok(first) => {
+                for reloaded in iter::once(first).chain(orders.try_iter()) {
+                    let now = super::unix_now();
+                    events.add(Event::configuration_read(reloaded.successful, now));
+                    exporter.config_successful = reloaded.successful;
+                    if reloaded.successful {
+                        exporter.config_success_timestamp = now;
+                    }
+                    if let Some(config) = reloaded.config {
+                        watcher.reconfigure(*config);
+                        journal.forget_expired();
+                    }
                 }
             }
         }
