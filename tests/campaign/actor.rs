@@ -4,10 +4,13 @@ mod acts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
-use std::net::TcpStream;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use crate::chance::Chance;
 use crate::mode::{Act, Mode};
@@ -137,6 +140,18 @@ impl<'b> Actor<'b> {
         self.state.lock().unwrap().justified.get(kind).is_some_and(|until| *until > time)
     }
 
+    /// Whether a client is refused on each of these ports now.
+    pub fn refuses(&self, ports: &BTreeSet<u16>) -> bool {
+        let refused = |error: io::Error| error.kind() == ErrorKind::ConnectionRefused;
+        let Some(network) = self.network() else { return false };
+        !ports.is_empty() && ports.iter().all(|port| connect(&network, *port).is_err_and(refused))
+    }
+
+    /// The network namespace of the process that answers.
+    fn network(&self) -> Option<fs::File> {
+        fs::File::open(self.bed.procfs().join(format!("{}/ns/net", self.answers()?))).ok()
+    }
+
     /// Starts it and waits until it answers.
     pub fn start(&self, chance: &mut Chance) {
         self.write(chance, "");
@@ -235,4 +250,14 @@ impl<'b> Actor<'b> {
         let file = fs::File::options().create(true).append(true).open(log).unwrap();
         command.stdout(file.try_clone().unwrap()).stderr(file).status().unwrap().success()
     }
+}
+
+/// Connects to a port in a network namespace.
+fn connect(network: &fs::File, port: u16) -> io::Result<TcpStream> {
+    let connect = || {
+        rustix::thread::move_into_link_name_space(network.as_fd(), None)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        TcpStream::connect_timeout(&address, Duration::from_secs(1))
+    };
+    std::thread::scope(|scope| scope.spawn(connect).join().unwrap())
 }

@@ -144,7 +144,9 @@ fn stale(
 fn justified(look: &Look<'_>, pid: i32, actor: &Actor<'_>, say: &impl Fn(Fault, String)) {
     let Some(seen) = look.view.processes.get(&pid) else { return };
     for (kind, raised) in &look.view.services[&seen.service].anomalies {
-        if !raised.pending && !actor.justifies(kind, look.view.taken) {
+        // Up to 3.0, a reload that waited for a port may lose the others.
+        let is_true = || kind == "port_missing" && actor.refuses(&raised.ports);
+        if !raised.pending && !actor.justifies(kind, look.view.taken) && !is_true() {
             let cast = cast(look.view, &seen.service);
             let what = format!("{kind}: {}; {cast}; {}", raised.evidence, actor.recent());
             say(Fault::Unjustified, what);

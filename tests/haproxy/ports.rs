@@ -1,5 +1,8 @@
 //! Ports out of place: outside the allowed, in two hands, in the kernel's range, with a full queue.
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
+
 use super::proxies::{WAITING_ROOM, listeners, something_down, something_wrong, stale};
 use crate::support::*;
 
@@ -98,6 +101,37 @@ fn split(version: Version) {
     recorder.never("a stale process", |page| stale(page) > 0.0);
     bed.kill("TERM", left.serving());
     exporter.await_page("its end", |page| page.anomalies_are(&[]));
+}
+
+/// A master up to 3.0 waits up to two seconds for a port that another program holds. Where it gets the port in the end,
+/// its new worker has only that one: HAProxy has lost the ports that it could bind at once, and calls the reload a success.
+#[test]
+fn lost_by_a_reload_that_waited() {
+    for version in [Version::V2_6, Version::V2_8, Version::V3_0] {
+        let bed = Bed::new();
+        let service = Service::new(&bed, version, Manner::Master);
+        let old = service.configure(&listeners(&[8001, 8002])).start();
+        let exporter = Exporter::start(&bed);
+        exporter.await_page("a serving worker", |page| page.is("haproxy_host_up", &[], 1.0));
+        let mut socat = bed.command("socat");
+        socat.args(["TCP-LISTEN:8003,bind=127.0.0.1,fork", "/dev/null"]);
+        let thief = bed.start(socat, "thief.log");
+        await_true("the thief's port", || bed.listens(thief.pid()));
+        service.configure(&listeners(&[8001, 8002, 8003]));
+        service.signal_reload();
+        // While the master tries, the old worker pauses its listeners.
+        await_true("the first attempt", || !bed.listens(old));
+        drop(thief);
+        let page =
+            exporter.await_page("the lost ports", |page| page.anomalies_are(&["port_missing"]));
+        assert_eq!(anomalous_ports(&page), ["8001", "8002"], "{}", version.name());
+        for port in [8001, 8002] {
+            let refused = bed.inside(|| TcpStream::connect(("127.0.0.1", port))).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{} {port}", version.name());
+        }
+        service.reload();
+        exporter.await_page("their return", |page| page.anomalies_are(&[]));
+    }
 }
 
 /// A listener in the ephemeral range, until the range spares it.

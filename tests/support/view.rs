@@ -28,6 +28,8 @@ pub struct Seen {
 pub struct Raised {
     pub pending: bool,
     pub evidence: String,
+    /// The ports of all that fire, or of all that are pending while none does.
+    pub ports: BTreeSet<u16>,
 }
 
 /// A process in a view.
@@ -63,10 +65,15 @@ impl View {
             }
             for anomaly in list(haproxy, "anomalies") {
                 let pending = anomaly["pending"] == true;
-                let raised = Raised { pending, evidence: anomaly["evidence"].to_string() };
+                let port = anomaly["port"].as_u64().map(|port| u16::try_from(port).unwrap());
+                let ports = port.into_iter().collect();
+                let evidence = anomaly["evidence"].to_string();
+                let raised = Raised { pending, evidence, ports };
                 let known = seen.anomalies.entry(text(anomaly, "kind")).or_insert(raised.clone());
                 if known.pending && !pending {
                     *known = raised;
+                } else if known.pending == pending {
+                    known.ports.extend(raised.ports);
                 }
             }
             view.services.insert(name, seen);

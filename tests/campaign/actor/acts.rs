@@ -1,10 +1,8 @@
 //! What may happen to a service: each act, and the anomalies that it justifies.
 
-use std::fs;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::{Actor, PORTS};
+use super::{Actor, PORTS, connect};
 use crate::chance::Chance;
 use crate::mode::{Act, Mode};
 use crate::now;
@@ -190,19 +188,10 @@ impl Actor<'_> {
     }
 
     fn hold(&self, chance: &mut Chance) {
-        let Some(pid) = self.answers() else { return };
+        let Some(network) = self.network() else { return };
         let ports = self.state.lock().unwrap().ports.clone();
-        let network = fs::File::open(self.bed.procfs().join(format!("{pid}/ns/net")));
-        let Ok(network) = network else { return };
         for _ in 0..=chance.below(3) {
-            let port = chance.one(&ports);
-            let connect = || {
-                use std::os::fd::AsFd as _;
-                rustix::thread::move_into_link_name_space(network.as_fd(), None).ok()?;
-                let address = format!("127.0.0.1:{port}").parse().unwrap();
-                TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()
-            };
-            let client = std::thread::scope(|scope| scope.spawn(connect).join().unwrap());
+            let client = connect(&network, chance.one(&ports)).ok();
             self.state.lock().unwrap().clients.extend(client);
         }
     }
