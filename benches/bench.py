@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from load import NAMESPACES, Size
+from load import Size, in_namespaces
 from report import Results, verdicts, write
 
 HERE = Path(__file__).resolve().parent
@@ -33,10 +33,7 @@ def measure(size: Size, window: int, extras: bool, programs: dict) -> dict:
         answer = Path(directory) / "answer.json"
         order = {"size": vars(size), "window": window, "extras": extras, **programs}
         order |= {"directory": directory, "answer": str(answer)}
-        command = [*NAMESPACES, sys.executable, str(HERE / "point.py"), json.dumps(order)]
-        # Only what a daemon would have: HOSTNAME and the like would name the HAProxys.
-        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL)
+        in_namespaces(str(HERE / "point.py"), json.dumps(order))
         return json.loads(answer.read_text())
 
 

@@ -1,14 +1,12 @@
 """Compares exporters on one load, round after round, so that what else the machine does meets all of them."""
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from load import NAMESPACES, Load, Size
+from load import Load, Size, in_namespaces
 from point import Bench
 
 ROUNDS = 5
@@ -33,10 +31,7 @@ def compare(size: Size, exporters: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="compare-") as directory:
         answer = Path(directory) / "answer.json"
         order = {"size": vars(size), "directory": directory, "answer": str(answer)}
-        command = [*NAMESPACES, sys.executable, __file__, "stage"]
-        command.append(json.dumps(order | {"exporters": exporters}))
-        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL)
+        in_namespaces(__file__, "stage", json.dumps(order | {"exporters": exporters}))
         costs = json.loads(answer.read_text())
     print(f"==> {size.processes} processes, {size.listeners:,} listeners, {size.sockets:,} sockets")
     first = None

@@ -8,7 +8,6 @@ namespaces of its own.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from load import NAMESPACES, Service, await_true
+from load import Service, await_true, in_namespaces
 from measure import Daemon
 
 USER = 65_534
@@ -156,9 +155,7 @@ def main() -> int:
             answer = Path(directory) / "answer.json"
             order = {"directory": directory, "manner": manner, "count": count}
             order |= {"exporters": exporters, "answer": str(answer)}
-            command = [*NAMESPACES, sys.executable, __file__, "stage", json.dumps(order)]
-            environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-            subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL)
+            in_namespaces(__file__, "stage", json.dumps(order))
             for exporter, figures in json.loads(answer.read_text()).items():
                 shown = ", ".join(f"{name} {value}" for name, value in figures.items())
                 print(f"{manner} × {count}, {exporter}: {shown}", flush=True)

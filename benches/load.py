@@ -58,6 +58,15 @@ HOLDING = """frontend f{port}
 
 """
 
+
+def in_namespaces(script: str, *arguments: str) -> None:
+    """Runs a script of this folder in namespaces of its own, with what a daemon would have and no more: HOSTNAME and
+    the like would name the HAProxys."""
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [*NAMESPACES, sys.executable, script, *arguments]
+    subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL)
+
+
 def await_true(what: str, condition, every: float = 0.05) -> None:
     """Polls `condition` until it holds."""
     deadline = time.monotonic() + PATIENCE

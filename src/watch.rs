@@ -94,6 +94,17 @@ struct Look {
 }
 
 impl Look {
+    /// Whether a further sample would hardly show anything else, after so many attempts.
+    fn is_settled(&self, attempts: usize) -> bool {
+        // What these users do may never come to rest.
+        let waits_for_users =
+            attempts < ATTEMPTS_FOR_USERS && self.snapshot.gaps.may_close_for_users();
+        // A reload that seems to fail may just be going on.
+        let waits_for_a_reload =
+            attempts == 1 && self.memory.begins_to_see_a_failure(self.snapshot.taken);
+        !waits_for_users && !waits_for_a_reload
+    }
+
     /// Whether a haproxy that is down in this look was down in the one before, and nothing has
     /// happened to its processes since.
     fn confirms(&self, fallen: &ServiceVerdict, before: &Look) -> bool {
@@ -107,13 +118,12 @@ impl Look {
     }
 }
 
-/// Takes samples until one has no gap that would close by itself, and until every haproxy that is
+/// Takes samples until one is settled, without a gap that would close by itself, and until every haproxy that is
 /// down in it was `known` to be down or is confirmed by the sample before. Where attempts or time
 /// run out, `up` of the haproxys that are not confirmed is withheld.
 ///
 /// Confirmation is needed because the parts of a sample may belong to two moments: the worker after
-/// its end, and its master before the re-exec. A second sample is taken too where a reload looks as if it failed
-/// for the first time: it may just be going on.
+/// its end, and its master before the re-exec.
 fn confirm_down<H>(
     host: &mut H,
     known: &BTreeSet<String>,
@@ -139,12 +149,7 @@ fn confirm_down<H>(
         let fallen = with_up(&look.verdict, Some(false));
         let unconfirmed: BTreeSet<String> =
             fallen.filter(|h| !is_confirmed(h)).map(|h| h.name.clone()).collect();
-        // What these users do may never come to rest.
-        let is_settled =
-            attempts >= ATTEMPTS_FOR_USERS || !look.snapshot.gaps.may_close_for_users();
-        let is_settled = is_settled
-            && (attempts > 1 || !look.memory.begins_to_see_a_failure(look.snapshot.taken));
-        if unconfirmed.is_empty() && is_settled || is_last {
+        if unconfirmed.is_empty() && look.is_settled(attempts) || is_last {
             let haproxys = look.verdict.services.iter_mut();
             haproxys.filter(|h| unconfirmed.contains(&h.name)).for_each(ServiceVerdict::withhold);
             return look;

@@ -103,7 +103,8 @@ impl Epoch {
             tally.counters_compared();
             let seen_reloads = of_one_service(&current[index], &seen.service).saturating_sub(1);
             if let Err(why) = counts(actor, before, done, seen_reloads, success, failure) {
-                tally.wrong(Fault::Uncounted, format!("{}: {why}", actor.title()));
+                let what = format!("{}: {why}; seen as {:?}", actor.title(), current[index]);
+                tally.wrong(Fault::Uncounted, what);
             }
         }
     }
