@@ -17,18 +17,19 @@ HERE = Path(__file__).resolve().parent
 # What has to hold has to at the first; one size changes at a time around the third.
 LOADS = [
     *[Size(10, 1_000, 180_000), Size(10, 1_000, 0), Size(10, 1_000, 20_000)],
-    *[Size(1, 1_000, 20_000), Size(100, 1_000, 20_000)],
-    *[Size(10, 100, 20_000), Size(10, 10_000, 20_000)],
+    *[Size(1, 1_000, 20_000), Size(100, 1_000, 20_000), Size(2_000, 1_000, 20_000)],
+    *[Size(10, 100, 20_000), Size(10, 10_000, 20_000), Size(10, 20_000, 20_000)],
+    *[Size(10, 1_000, 20_000, 2_000), Size(10, 1_000, 20_000, 20_000)],
 ]
 WINDOW = 20
 # Proves that everything runs; its figures say nothing.
 QUICK_LOADS = [Size(10, 50, 1_000), Size(10, 50, 0), Size(10, 50, 100), Size(2, 50, 100)]
-QUICK_LOADS += [Size(10, 10, 100)]
+QUICK_LOADS += [Size(10, 10, 100), Size(20, 10, 100, 50), Size(10, 50, 100, 50)]
 QUICK_WINDOW = 4
 
 
 def measure(size: Size, window: int, extras: bool, programs: dict) -> dict:
-    print(f"==> {size.processes} processes, {size.listeners:,} listeners, {size.sockets:,} sockets")
+    print(f"==> {', '.join(f'{number:,} {name}' for name, number in vars(size).items())}")
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         answer = Path(directory) / "answer.json"
         order = {"size": vars(size), "window": window, "extras": extras, **programs}
@@ -63,9 +64,9 @@ def versions(exporter: str) -> dict[str, str]:
     return {"haproxy-host-exporter": first(exporter, "--version").split(" ", 1)[1], **named}
 
 
-def run(quick: bool, exporter: str, parts: str) -> dict:
+def run(quick: bool, exporter: str, parts: str, floor: str) -> dict:
     loads, window = (QUICK_LOADS, QUICK_WINDOW) if quick else (LOADS, WINDOW)
-    programs = {"exporter": exporter, "parts": parts}
+    programs = {"exporter": exporter, "parts": parts, "floor": floor}
     about = {"machine": machine(), "versions": versions(exporter)}
     points = [measure(size, window, size == loads[0], programs) for size in loads]
     return {**about, "points": points}

@@ -21,7 +21,7 @@ def stage(order: dict) -> dict:
     costs = {exporter: [] for exporter in order["exporters"]}
     for _ in range(ROUNDS):
         for exporter, of_rounds in costs.items():
-            programs = {"exporter": exporter, "parts": None, "window": WINDOW}
+            programs = {"exporter": exporter, "parts": None, "floor": None, "window": WINDOW}
             cost = Bench(programs, directory).steady()
             of_rounds.append([cost.cpu_seconds, cost.system_calls, cost.resident_bytes])
     return costs

@@ -19,12 +19,10 @@ NAMESPACES = [
     *["--fork", "--kill-child", "--"],
     *["sh", "-c", 'ip link set lo up && exec "$@"', "sh", "tini", "--"],
 ]
-# Below the kernel's ephemeral range, whose ports the clients take.
-FIRST_PORT = 20_000
+# Below the kernel's ephemeral range, whose ports the clients take, there is room for 20,000 listeners.
+FIRST_PORT = 10_500
 # A process may have 20,000 descriptors on many machines, and not every root may raise that.
 CONNECTIONS_PER_HOLDER = 15_000
-# What else runs on a host: `ss` and `lsof` ask each of these for its descriptors too.
-OTHERS = 100
 PATIENCE = 120.0
 
 CONFIGURATION = """global
@@ -83,6 +81,8 @@ class Size:
     processes: int
     listeners: int
     sockets: int
+    # What else runs on the host: `ss` and `lsof` ask each of these for its descriptors too.
+    others: int = 100
 
     @property
     def connections(self) -> int:
@@ -91,7 +91,8 @@ class Size:
 
     @property
     def ports_each(self) -> int:
-        return self.listeners // self.processes
+        """One at least: with more processes than listeners there are as many listeners as processes."""
+        return max(1, self.listeners // self.processes)
 
 
 @dataclass
@@ -161,7 +162,7 @@ class Load:
     services: list[Service] = field(default_factory=list)
 
     def build(self) -> None:
-        for _ in range(OTHERS):
+        for _ in range(self.size.others):
             subprocess.Popen(["sleep", "infinity"])
         for number in range(self.size.processes):
             first = FIRST_PORT + number * self.size.ports_each

@@ -12,6 +12,7 @@ from matplotlib import pyplot, ticker  # noqa: E402  # after the choice of what 
 # marker, line)
 STYLES = {
     "steady": ("haproxy-host-exporter, a sample", "#D55E00", "o", "-"),
+    "floor": ("what Linux takes for it at least", "#555555", "x", "--"),
     "cold": ("its first sample", "#D55E00", "o", ":"),
     "ss": ("ss -tlnp", "#0072B2", "s", "-"),
     "lsof": ("lsof -iTCP", "#56B4E9", "^", "-"),
@@ -22,6 +23,7 @@ LABELS = {
     "processes": "HAProxy processes",
     "listeners": "listeners",
     "sockets": "sockets on the host",
+    "others": "other processes",
 }
 
 
@@ -29,7 +31,7 @@ def draw(growth: dict[str, list[dict]], file: Path) -> None:
     """One panel for each size; the same axis of CPU time for all."""
     # The same results give the same bytes.
     matplotlib.rcParams.update({"svg.hashsalt": "growth", "font.size": 9})
-    figure, panels = pyplot.subplots(1, len(growth), sharey=True, figsize=(10, 4.4))
+    figure, panels = pyplot.subplots(1, len(growth), sharey=True, figsize=(12, 4.4))
     # Opaque, so that it can be read on a dark page as on a light one.
     figure.set_facecolor("white")
     for panel, (size, points) in zip(panels, growth.items()):
@@ -42,10 +44,16 @@ def draw(growth: dict[str, list[dict]], file: Path) -> None:
     pyplot.close(figure)
 
 
+def cost(point: dict, subject: str) -> float:
+    """Milliseconds of CPU."""
+    of = point["floor"] if subject == "floor" else point["costs"][subject]
+    return of["cpu_seconds"] * 1e3
+
+
 def draw_panel(panel, size: str, points: list[dict]) -> None:
     sizes = [point["size"][size] for point in points]
     for subject, (name, colour, marker, line) in STYLES.items():
-        costs = [point["costs"][subject]["cpu_seconds"] * 1e3 for point in points]
+        costs = [cost(point, subject) for point in points]
         width = 2.5 if subject == "steady" else 1.3
         panel.plot(sizes, costs, line, color=colour, marker=marker, label=name, lw=width, ms=5)
     panel.set_yscale("log")
@@ -57,8 +65,7 @@ def draw_panel(panel, size: str, points: list[dict]) -> None:
     panel.xaxis.set_minor_locator(ticker.NullLocator())
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
-    others = {name: number for name, number in points[0]["size"].items() if name != size}
-    fixed = " and ".join(f"{number:,} {name}" for name, number in others.items())
-    panel.set_title(f"at {fixed}", fontsize=9)
+    fixed = [f"{points[0]['size'][name]:,} {name}" for name in LABELS if name != size]
+    panel.set_title(f"at {', '.join(fixed)}", fontsize=7)
     panel.grid(visible=True, which="major", color="#dddddd", lw=0.6)
     panel.spines[["top", "right"]].set_visible(False)

@@ -14,7 +14,8 @@ SUBJECTS = {
     "process-exporter": "process-exporter, a scrape",
     "node-exporter": "node-exporter, a scrape",
 }
-SIZES = ["processes", "listeners", "sockets"]
+SIZES = ["processes", "listeners", "sockets", "others"]
+NAMES = {size: size for size in SIZES} | {"others": "other processes"}
 MIB = 1 << 20
 
 
@@ -140,12 +141,23 @@ def growth_table(results: Results, size: str) -> str:
         [name] + [milliseconds(cpu(point, subject)) for point in points]
         for subject, name in SUBJECTS.items()
     ]
-    calls = [f"{point['costs']['steady']['system_calls']:,}" for point in points]
-    return table(heads, [*rows, ["system calls of a sample", *calls]])
+    floor = [point["floor"] for point in points]
+    times = [cpu(point, "steady") / point["floor"]["cpu_seconds"] for point in points]
+    rows += [
+        ["the floor", *(milliseconds(one["cpu_seconds"]) for one in floor)],
+        ["a sample, times the floor", *(f"{one:.1f}" for one in times)],
+        ["system calls of a sample", *(counts(points, "steady"))],
+        ["system calls of the floor", *(f"{one['system_calls']:,}" for one in floor)],
+    ]
+    return table(heads, rows)
+
+
+def counts(points: list[dict], subject: str) -> list[str]:
+    return [f"{point['costs'][subject]['system_calls']:,}" for point in points]
 
 
 def described(size: dict, but: str = "") -> str:
-    return ", ".join(f"{size[name]:,} {name}" for name in SIZES if name != but)
+    return ", ".join(f"{size[name]:,} {NAMES[name]}" for name in SIZES if name != but)
 
 
 def extras_text(results: Results) -> str:
@@ -203,11 +215,14 @@ def text(results: Results) -> str:
         verdicts_table(results),
         extras_text(results) + "\n",
         "## How it grows\n",
-        "![CPU time against processes, listeners and sockets](growth.svg)\n",
+        "![CPU time against processes, listeners, sockets and other processes](growth.svg)\n",
+        "The floor is what a look at the host must ask of Linux: all processes once, the status of each HAProxy, the"
+        " listening sockets, and the link of each of their descriptors. With more processes than listeners there are"
+        " as many listeners as processes.\n",
     ]
     for size in SIZES:
         fixed = described(results.growth(size)[0]["size"], but=size)
-        parts += [f"By {size}, at {fixed}:\n", growth_table(results, size)]
+        parts += [f"By {NAMES[size]}, at {fixed}:\n", growth_table(results, size)]
     parts += [
         "## Beside a stale process that drains\n",
         f"At {described(results.must['size'])}; one of the daemons was reloaded, so the old process"

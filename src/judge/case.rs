@@ -125,12 +125,6 @@ impl<'a> Case<'a> {
         self.service.members.iter().filter(of)
     }
 
-    /// It has this name now, or had it in the last sample.
-    #[must_use]
-    pub fn continues(&self, name: &str) -> bool {
-        self.name == name || self.remembered_as.as_deref() == Some(name)
-    }
-
     /// The process with this identity.
     #[must_use]
     pub fn member(&self, id: ProcessId) -> Option<&Member<'a>> {

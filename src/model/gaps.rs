@@ -117,12 +117,6 @@ impl Gaps {
         self.torn || self.torn_by.iter().any(|user| is_its(*user))
     }
 
-    /// A listener was lost that one of these processes held last.
-    #[must_use]
-    pub fn may_have_lost(&self, is_own: impl Fn(ProcessId) -> bool) -> bool {
-        self.last_holders().any(is_own)
-    }
-
     /// The processes that held the lost listeners last.
     pub fn last_holders(&self) -> impl Iterator<Item = ProcessId> {
         self.lost.values().flatten().copied()

@@ -136,12 +136,6 @@ impl Plan {
     pub fn held(&self) -> impl Iterator<Item = &Held> {
         self.services.iter().flat_map(|service| &service.held)
     }
-
-    /// Whether anything is proposed or held back.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.steps().next().is_none() && self.held().next().is_none()
-    }
 }
 
 /// Plans. `before` and `now` are two looks in a row, and `history` is what was remembered after the second.

@@ -55,11 +55,6 @@ impl Hashes {
         self.known.insert(path.to_owned(), (Identity::of(&stat), hash.clone()));
         Ok(hash)
     }
-
-    /// Forgets the files of which this is not true.
-    pub fn retain(&mut self, is_wanted: impl Fn(&Path) -> bool) {
-        self.known.retain(|path, _| is_wanted(path));
-    }
 }
 
 /// What is on the disk below `root` under the paths of a backup.

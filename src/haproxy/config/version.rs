@@ -28,12 +28,6 @@ impl Version {
         Some(Version { elements, known })
     }
 
-    /// Any version of a branch, such as 2.6.
-    #[must_use]
-    pub const fn branch(major: u16, minor: u16) -> Version {
-        Version { elements: [major as u64, minor as u64, 0, 0, 3, 0, 0], known: 2 }
-    }
-
     /// Major and minor number, and the patch number where it is known.
     #[must_use]
     pub fn numbers(&self) -> (u64, u64, Option<u64>) {
@@ -189,6 +183,5 @@ mod tests {
             assert_eq!(version.compare(other.as_bytes()), expected, "{own} against {other}");
         }
         assert_eq!(Version::parse(""), None);
-        assert_eq!(Version::branch(2, 8), Version::parse("2.8").expect("2.8"));
     }
 }
