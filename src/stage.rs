@@ -326,6 +326,8 @@ pub struct Film {
     pub policy: Policy,
     /// Sockets that use ports in the network namespace blue.
     pub uses_in_blue: Vec<PortUse>,
+    /// By how many seconds the wall clock was set.
+    pub clock_set: f64,
     memory: Memory,
     /// The processes that held each socket when it was last held.
     last_holders: BTreeMap<u64, BTreeSet<ProcessId>>,
@@ -342,7 +344,18 @@ impl Film {
 
     /// Beside the actors, these sockets use ports. Those that no actor holds belong to `dnsmasq`.
     pub fn see_uses(&mut self, taken: f64, actors: &[Actor], uses: &[PortUse]) -> Verdict {
-        self.judge(&snapshot(taken, actors), connections(actors), uses)
+        self.judge(&self.sample(taken, actors), connections(actors), uses)
+    }
+
+    /// The sample that these actors make, by a wall clock that was set by `clock_set`.
+    fn sample(&self, taken: f64, actors: &[Actor]) -> Snapshot {
+        let mut sample = snapshot(taken, actors);
+        sample.taken += self.clock_set;
+        sample.booted += self.clock_set;
+        for process in &mut sample.processes {
+            process.started += self.clock_set;
+        }
+        sample
     }
 
     /// Sees a sample that a reload has torn.
@@ -392,6 +405,7 @@ impl Film {
             let program = Program { pid: 77, name: "dnsmasq".to_owned() };
             details.programs.insert(inode, program);
         }
+        self.memory.follow_clock(snapshot.booted);
         let holdings = listeners::holdings(snapshot);
         let cases = Cases::open(snapshot, &holdings, &self.memory, &self.policy);
         for network in cases.follow_ups().unbound.into_keys() {

@@ -60,6 +60,7 @@ impl Watcher {
     }
 
     fn judge(&mut self, snapshot: &Snapshot) -> (Verdict, Memory) {
+        self.memory.follow_clock(snapshot.booted);
         let holdings = listeners::holdings(snapshot);
         let cases = Cases::open(snapshot, &holdings, &self.memory, &self.policy);
         let FollowUps { stale, unbound } = cases.follow_ups();

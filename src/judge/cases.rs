@@ -94,7 +94,7 @@ impl<'a> Cases<'a> {
             expired_ignores: self.policy.expired_ignores(now.taken).cloned().collect(),
             collectors: now.collectors.clone(),
         };
-        let mut remembered = Memory { awake: true, ..Memory::default() };
+        let mut remembered = Memory { booted: Some(now.booted), ..Memory::default() };
         self.judge_living(&owners, &mut verdict, &mut remembered);
         self.remember_processes(&mut remembered);
         let seen = (now, details);
@@ -135,7 +135,7 @@ impl<'a> Cases<'a> {
                 .collect();
             let before: Option<&ServiceMemory> =
                 case.remembered_as.as_ref().and_then(|name| self.memory.services.get(name));
-            let first_sample = !self.memory.awake;
+            let first_sample = self.memory.booted.is_none();
             let (service, after) = living::judge(case, own, &others, owners, before, first_sample);
             verdict.services.push(service);
             remembered.services.insert(case.name.clone(), after);

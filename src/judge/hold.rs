@@ -28,6 +28,13 @@ pub struct AnomalyState {
     firing: bool,
 }
 
+impl AnomalyState {
+    /// Moves its time, because the wall clock was set by so much.
+    pub fn move_by(&mut self, seconds: f64) {
+        self.since += seconds;
+    }
+}
+
 /// The anomalies of one service that are pending or firing.
 pub type AnomalyStates = BTreeMap<AnomalyKey, AnomalyState>;
 

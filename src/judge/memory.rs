@@ -20,8 +20,8 @@ use crate::policy::kind::Kind;
 /// Everything that is remembered between samples.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// A sample has been judged before.
-    pub(super) awake: bool,
+    /// When the host booted, as the last sample reckoned it. `None`: no sample has been judged before.
+    pub(super) booted: Option<UnixSeconds>,
     /// The processes of the last sample.
     pub(super) processes: Pasts,
     /// The services that have not been forgotten yet, by name.
@@ -29,6 +29,17 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Moves all that is remembered by as much as the wall clock was set since the last sample, so that
+    /// no patience becomes longer or shorter. `booted`: when the host booted, as the next sample reckons it.
+    pub fn follow_clock(&mut self, booted: UnixSeconds) {
+        let Some(known) = &mut self.booted else { return };
+        let seconds = booted - std::mem::replace(known, booted);
+        if seconds.abs() > 0.0 {
+            self.processes.values_mut().for_each(|past| past.move_by(seconds));
+            self.services.values_mut().for_each(|service| service.move_by(seconds));
+        }
+    }
+
     /// Whether a reload of any service looks as if it failed for the first time in the sample taken `now`.
     #[must_use]
     pub fn begins_to_see_a_failure(&self, now: UnixSeconds) -> bool {
@@ -76,6 +87,13 @@ impl ServiceMemory {
         (memory.reloads.seen.successes, memory.reloads.seen.failures) = (0, 0);
         memory.drops = memory.drops.with_totals_from_zero();
         memory
+    }
+
+    fn move_by(&mut self, seconds: f64) {
+        self.first_seen += seconds;
+        self.last_seen += seconds;
+        self.anomaly_states.values_mut().for_each(|state| state.move_by(seconds));
+        self.reloads.move_by(seconds);
     }
 
     /// The number of its declared ports that are looked at once it is gone.
@@ -147,5 +165,64 @@ fn listeners(holding: Option<&Holding<'_>>, past: Option<&Past>) -> Arc<BTreeSet
             Arc::clone(&past.listeners)
         }
         _ => Arc::new(held().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -W -f /a.cfg -p /run/p";
+
+    /// A stranded worker, its end, and a reload that fails: each with the time of the look.
+    fn frames() -> Vec<(f64, Vec<Actor>)> {
+        let master = |number: u32| actor(19, 1, LINE).reload(number);
+        let worker = |pid, started, number| actor(pid, started, LINE).child_of(19).reload(number);
+        let first = || worker(20, 2, 0).tcp(80, 1);
+        let drained = || worker(20, 2, 0).connected(9, Established);
+        let second = || worker(21, 1001, 1).tcp(80, 2);
+        let third = || worker(22, 1030, 2).tcp(80, 3).tcp(81, 4);
+        vec![
+            (1000.0, vec![master(0), first()]),
+            (1005.0, vec![master(1), first(), second()]),
+            (1012.0, vec![master(1), first(), second()]),
+            (1020.0, vec![master(1), first(), second()]),
+            (1031.0, vec![master(2), drained(), second(), third()]),
+            (1036.0, vec![master(2), drained(), third()]),
+            (1040.0, vec![master(3), drained(), third()]),
+            (1041.0, vec![master(3), drained(), third()]),
+            (1080.0, vec![master(3), third()]),
+            (1120.0, vec![master(3), third()]),
+        ]
+    }
+
+    /// What each look shows, where the clock was set by so much before the look of this number.
+    fn shown(set: f64, before: usize) -> Vec<String> {
+        let mut film = Film::default();
+        let looks = frames().into_iter().enumerate().map(|(number, (taken, actors))| {
+            film.clock_set = if number < before { 0.0 } else { set };
+            let verdict = film.see(taken, &actors);
+            let one = verdict.one();
+            let ages: Vec<_> = one
+                .anomalies
+                .iter()
+                .map(|anomaly| (anomaly.kind, anomaly.pending, verdict.taken - anomaly.since))
+                .collect();
+            let (successes, failures) = (one.reloads.successes, one.reloads.failures);
+            format!("{:?} {} {ages:?} {successes} {failures}", one.up, one.cast())
+        });
+        looks.collect()
+    }
+
+    #[test]
+    fn a_clock_that_is_set_changes_nothing_but_the_times() {
+        let usual = shown(0.0, 0);
+        assert!(usual.iter().any(|look| look.contains("PortSplit, false")), "{usual:#?}");
+        for set in [-86_400.0, -3600.0, -2.0, 2.0, 3600.0, 86_400.0] {
+            for before in 1..frames().len() {
+                assert_eq!(shown(set, before), usual, "set by {set} before look {before}");
+            }
+        }
     }
 }

@@ -31,6 +31,14 @@ impl ReloadHistory {
         self.landed
     }
 
+    /// Moves its times, because the wall clock was set by so much.
+    pub fn move_by(&mut self, seconds: f64) {
+        let failing = self.failing.as_mut().map(|failing| &mut failing.since);
+        for time in failing.into_iter().chain(&mut self.seen.last_timestamp) {
+            *time += seconds;
+        }
+    }
+
     /// Whether a reload looks as if it failed for the first time in the sample taken `now`. From 3.1 on, a master
     /// that has yet to start its worker looks the same for some milliseconds.
     #[must_use]

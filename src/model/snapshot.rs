@@ -27,6 +27,8 @@ pub struct CollectorRun {
 pub struct Snapshot {
     /// When the sample was taken.
     pub taken: UnixSeconds,
+    /// When the host booted, reckoned from `taken`: it moves by as much as the wall clock is set.
+    pub booted: UnixSeconds,
     /// The reasons why the sample may be incomplete.
     pub gaps: Gaps,
     /// Every HAProxy process, oldest first.

@@ -16,6 +16,10 @@ const MAX_ROWS: usize = 40;
 /// The number of pids of a port that its row names before it counts the rest.
 const MAX_PIDS: usize = 3;
 
+/// What is said where no HAProxy was found.
+const NONE_FOUND: &str = "no HAProxy runs on this host; one whose program has another name is found where the \
+                          configuration file names its pidfile (haproxys: match: pidfile)";
+
 /// With more services than this, those that are well take one line each.
 const MOST_IN_FULL: usize = 10;
 
@@ -25,7 +29,7 @@ const MOST_IN_FULL: usize = 10;
 pub fn table(verdict: &Verdict, marks: &Marks<'_>, paint: Paint, width: usize) -> String {
     let mut text = String::new();
     if verdict.services.is_empty() {
-        text.push_str("no HAProxy runs on this host\n");
+        lines(&mut text, "", NONE_FOUND, width);
     } else {
         let (tint, sentence) = headline(verdict);
         for line in wrap(&sentence, width) {
@@ -344,9 +348,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_host_has_one_line() {
+    fn an_empty_host_is_told_how_to_find_a_program_of_another_name() {
         let verdict = Film::default().see(1000.0, &[]);
-        assert_eq!(table(&verdict, &Marks::default(), PLAIN, 80), "no HAProxy runs on this host\n");
+        let text = table(&verdict, &Marks::default(), PLAIN, 80);
+        assert!(text.starts_with("no HAProxy runs on this host; "), "{text}");
     }
 
     #[test]

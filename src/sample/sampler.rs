@@ -120,9 +120,13 @@ impl Sampler {
     ///
     /// What may be missing in it shows by comparison with the last sample that was accepted.
     pub fn sample(&mut self) -> Snapshot {
-        let mut snapshot =
-            Snapshot { taken: now(), own_network: self.networks.own(), ..Snapshot::default() };
         self.follow_clock();
+        let mut snapshot = Snapshot {
+            taken: now(),
+            booted: self.clock.boot,
+            own_network: self.networks.own(),
+            ..Snapshot::default()
+        };
         let mut found = Vec::new();
         run(&mut snapshot, "processes", |snapshot| self.find_processes(&mut found, snapshot));
         run(&mut snapshot, "config", |snapshot| self.read_files(&mut found, snapshot));

@@ -44,5 +44,16 @@ pub struct Past {
     pub superseded: Option<Superseded>,
 }
 
+impl Past {
+    /// Moves its times, because the wall clock was set by so much.
+    pub fn move_by(&mut self, seconds: f64) {
+        let superseded = self.superseded.as_mut().map(|how| &mut how.since);
+        let times = [&mut self.zombie_since, &mut self.held_since, &mut self.last_held];
+        for time in times.into_iter().flatten().chain(superseded) {
+            *time += seconds;
+        }
+    }
+}
+
 /// Every process that lived in the last sample, and those that held a lost listener last.
 pub type Pasts = BTreeMap<ProcessId, Past>;

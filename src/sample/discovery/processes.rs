@@ -19,8 +19,8 @@ use crate::sample::proc::cgroups::CgroupPaths;
 use crate::sample::proc::dir::ProcDir;
 use crate::sample::proc::error::ReadError;
 
-/// The name of HAProxy's executable, and of its processes in the kernel (comm).
-const NAME: &str = "haproxy";
+/// The names of HAProxy's executable, and of its processes in the kernel (comm): HAProxy Enterprise has the second.
+const NAMES: [&str; 2] = ["haproxy", "hapee-lb"];
 /// The kernel appends this to the path of an executable that was deleted (proc_pid_exe(5)).
 const DELETED: &str = " (deleted)";
 
@@ -136,7 +136,7 @@ fn read(
         called = match directory.comm() {
             // Some processes are closed even to root. Without a name they cannot be called HAProxy.
             Err(ReadError::Denied | ReadError::Other(_)) => return Ok(None),
-            comm => comm? == NAME,
+            comm => NAMES.contains(&&*comm?),
         };
         if called {
             exe = directory.link("exe"); // the process may have executed itself in between
@@ -177,7 +177,7 @@ fn read(
 
 fn is_haproxy_file(exe: &Path) -> bool {
     let name = exe.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.strip_suffix(DELETED).unwrap_or(name) == NAME
+    NAMES.contains(&name.strip_suffix(DELETED).unwrap_or(name))
 }
 
 /// Decides by the executable, the kernel's name and the configured patterns. A process whose
@@ -185,16 +185,17 @@ fn is_haproxy_file(exe: &Path) -> bool {
 /// only prints an answer, is not a service.
 fn is_haproxy(comm: &str, exe: Option<&Path>, arguments: &[String], wider: &Discovery) -> bool {
     if arguments.is_empty() {
-        return comm == NAME; // a zombie, or a process in the middle of execve(2)
+        return NAMES.contains(&comm); // a zombie, or a process in the middle of execve(2)
     }
     let Some(line) = CommandLine::parse(arguments) else { return false };
     if line.only_answers {
         return false;
     }
     let first = arguments.first().map_or("", String::as_str);
-    let called_so = Path::new(first).file_name().is_some_and(|name| name == NAME);
+    let name = Path::new(first).file_name().and_then(|name| name.to_str());
+    let called_so = name.is_some_and(|name| NAMES.contains(&name));
     exe.is_some_and(is_haproxy_file)
-        || (comm == NAME && (exe.is_none() || called_so))
+        || (NAMES.contains(&comm) && (exe.is_none() || called_so))
         || wider.commands.iter().any(|command| command.is_match(&arguments.join(" ")))
 }
 
@@ -356,11 +357,12 @@ mod tests {
             commands: vec![Regex::new(r"^/opt/lb/haproxy_[ab] ").unwrap()],
             ..Discovery::default()
         };
-        let table: [(&str, Option<&str>, &str, bool); 13] = [
+        let table: [(&str, Option<&str>, &str, bool); 14] = [
             ("haproxy", Some("/usr/sbin/haproxy"), "/usr/sbin/haproxy -f a", true),
             ("haproxy", Some("/usr/sbin/haproxy (deleted)"), "haproxy -f a", true),
             ("haproxy", None, "haproxy -W -f a", true),
             ("lb", Some("/opt/haproxy"), "lb -f a", true),
+            ("hapee-lb", Some("/opt/hapee-2.8/sbin/hapee-lb"), "hapee-lb -Ws -f a", true),
             ("haproxy", Some("/opt/haproxy-2.8"), "haproxy -f a", true), // started through a link
             ("haproxy", Some("/usr/bin/dash"), "/bin/sh /usr/local/sbin/haproxy -f a", false),
             ("haproxy", Some("/usr/sbin/haproxy"), "haproxy -c -f a", false),
