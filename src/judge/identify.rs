@@ -306,9 +306,28 @@ impl<'a> Census<'a> {
         generations.up == Some(true) || unseen || living.all(stays)
     }
 
+    /// The names of services that have no process now and may come back under them.
+    ///
+    /// A service that was seen only for a moment was the start of a process of another service, unless the
+    /// exporter itself has just begun. So its name waits for as long as a process is young, and not at all
+    /// where that process is seen in another service.
+    fn gone(&self) -> BTreeSet<&'a str> {
+        let memory = self.memory;
+        let members = self.known.iter().flat_map(|known| &known.service.members);
+        let pasts = members.filter_map(|member| memory.processes.get(&member.id()));
+        let moved: BTreeSet<&str> = pasts.filter_map(|past| past.haproxy.as_deref()).collect();
+        let may_come_back = |name: &str, before: &ServiceMemory| {
+            before.last_seen - before.first_seen >= YOUNG_SECONDS
+                || (self.now - before.last_seen < YOUNG_SECONDS && !moved.contains(name))
+        };
+        let names = memory.services.iter().filter(|(name, before)| may_come_back(name, before));
+        names.map(|(name, _)| name.as_str()).filter(|n| !self.continued.contains_key(*n)).collect()
+    }
+
     /// Names all services: configured names first; then a service that could not be looked at keeps its
     /// name; a hash distinguishes services that would share a name.
     fn name(self) -> (Vec<(String, Known<'a>)>, Vec<Nameless<'a>>) {
+        let gone = self.gone();
         let Census { memory, policy, known, continued, nameless, .. } = self;
         let mut named: Vec<(String, Known<'a>)> = Vec::new();
         let mut taken: BTreeSet<String> = policy.haproxys.iter().map(|c| c.name.clone()).collect();
@@ -332,12 +351,6 @@ impl<'a> Census<'a> {
             named.push((name, known));
         }
         let candidates: Vec<Candidate> = rest.iter().map(|known| known.candidate.clone()).collect();
-        let is_gone = |name: &&str| !continued.contains_key(*name);
-        // A service that was seen only for a moment was the start of a process of another service.
-        let has_stayed =
-            |before: &ServiceMemory| before.last_seen - before.first_seen >= YOUNG_SECONDS;
-        let stayed = memory.services.iter().filter(|(_, before)| has_stayed(before));
-        let gone: BTreeSet<&str> = stayed.map(|(name, _)| name.as_str()).filter(is_gone).collect();
         named.extend(naming::assign(&candidates, taken, &gone).into_iter().zip(rest));
         // A service that was gone and has come back keeps its name.
         for (name, known) in &mut named {
