@@ -186,6 +186,7 @@ impl Actor {
             fingerprint: hasher.finish(),
             digest: Some(digest(&files)),
             modified: f64::from(modified),
+            changed: f64::from(modified),
         }));
         self
     }

@@ -15,7 +15,7 @@ pub struct Bases {
     pub(super) states: Option<PathBuf>,
     /// `default-path`.
     moved: Moved,
-    /// The templates that `lua-prepend-path` adds.
+    /// The templates of `lua-prepend-path`, as they are written.
     pub templates: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ impl Bases {
             ("global", ["lua-prepend-path", template, rest @ ..])
                 if rest.first() != Some(&"cpath") =>
             {
-                self.templates.push(self.join(None, template, None).to_string_lossy().into_owned());
+                self.templates.push((*template).to_owned());
             }
             ("global", ["default-path", mode, rest @ ..]) => {
                 self.moved = match (*mode, rest) {
@@ -62,20 +62,19 @@ impl Bases {
         }
     }
 
-    /// Where a name leads. `file`: the configuration file that has it.
-    pub(super) fn join(&self, base: Option<&PathBuf>, name: &str, file: Option<&Path>) -> PathBuf {
-        let name = Path::new(name);
-        if name.is_absolute() {
-            return name.to_owned();
-        }
-        let name = base.map_or_else(|| name.to_owned(), |base| base.join(name));
+    /// The directory that HAProxy is in while it reads a configuration file.
+    pub(super) fn while_reading(&self, file: &Path) -> PathBuf {
         let above = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
-        let moved = match (&self.moved, file) {
-            (Moved::Config, Some(file)) => above(file),
-            (Moved::Parent, Some(file)) => above(&above(file)),
-            (Moved::Origin(origin), _) => origin.clone(),
-            _ => PathBuf::new(),
-        };
-        self.directory.join(moved).join(name)
+        self.directory.join(match &self.moved {
+            Moved::Current => PathBuf::new(),
+            Moved::Config => above(file),
+            Moved::Parent => above(&above(file)),
+            Moved::Origin(origin) => origin.clone(),
+        })
     }
+}
+
+/// Where a name leads that is read in `directory`; `base`: the directory of its kind.
+pub(super) fn join(directory: &Path, base: Option<&PathBuf>, name: &str) -> PathBuf {
+    directory.join(base.map_or_else(|| PathBuf::from(name), |base| base.join(name)))
 }

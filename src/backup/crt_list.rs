@@ -1,28 +1,27 @@
 //! Which files the lines of a crt-list name.
 
-use std::path::Path;
-
-use super::bases::Bases;
+use super::bases::{Bases, join};
 use super::manifest::Role;
 use super::references::{Reference, with_companions};
 
-/// Finds what the lines of a crt-list name.
+/// Finds what the lines of the crt-list `list` name.
 #[must_use]
-pub fn references(text: &str, path: &Path, bases: &Bases) -> Vec<Reference> {
+pub fn references(text: &str, list: &Reference, bases: &Bases) -> Vec<Reference> {
+    let read_in = &list.read_in;
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let named_by = format!("{}:{}", path.display(), number + 1);
+        let named_by = format!("{}:{}", list.path.display(), number + 1);
         let mut words = line.split_ascii_whitespace();
         let Some(certificate) = words.next().filter(|word| !word.starts_with('@')) else {
             continue;
         };
         let certificate = certificate.split('[').next().unwrap_or_default();
-        let path = bases.join(bases.certificates.as_ref(), certificate, None);
-        found.extend(with_companions(path, Role::Certificate, &named_by));
+        let path = join(read_in, bases.certificates.as_ref(), certificate);
+        found.extend(with_companions(path, read_in, &named_by));
         let options = line.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
         let options: Vec<&str> =
             options.map(|(o, _)| o.split_ascii_whitespace().collect()).unwrap_or_default();
@@ -30,9 +29,10 @@ pub fn references(text: &str, path: &Path, bases: &Bases) -> Vec<Reference> {
             let [word, value] = pair else { continue };
             if matches!(*word, "ca-file" | "ca-verify-file" | "crl-file") && !value.starts_with('@')
             {
-                let path = bases.join(bases.authorities.as_ref(), value, None);
-                let (role, named_by) = (Role::Authorities, named_by.clone());
-                found.push(Reference { path, role, required: true, named_by });
+                let path = join(read_in, bases.authorities.as_ref(), value);
+                let (role, read_in) = (Role::Authorities, read_in.clone());
+                let named_by = named_by.clone();
+                found.push(Reference { path, role, required: true, read_in, named_by });
             }
         }
     }
@@ -41,6 +41,8 @@ pub fn references(text: &str, path: &Path, bases: &Bases) -> Vec<Reference> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -48,7 +50,14 @@ mod tests {
         let mut bases = Bases::of(Path::new("/cwd"));
         bases.certificates = Some("/c".into());
         let text = "# first\na.pem [ca-file /ca/x.pem verify none] *.example.org\n/abs/b.pem[alpn h2] x\n\n@store/y\n";
-        let found = references(text, Path::new("/l"), &bases);
+        let list = Reference {
+            path: "/l".into(),
+            role: Role::CrtList,
+            required: true,
+            read_in: "/cwd".into(),
+            named_by: String::new(),
+        };
+        let found = references(text, &list, &bases);
         let paths: Vec<_> = found.iter().map(|one| one.path.display().to_string()).collect();
         for expected in
             ["/c/a.pem", "/c/a.pem.key", "/c/a.key", "/ca/x.pem", "/abs/b.pem", "/abs/b.pem.ocsp"]

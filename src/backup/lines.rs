@@ -2,7 +2,7 @@
 
 use similar::{Algorithm, DiffTag, capture_diff_slices, group_diff_ops};
 
-use crate::haproxy::mask::{Text, masked};
+use crate::haproxy::mask::{Text, all_masked};
 
 /// So many equal lines are shown around a difference.
 const AROUND: usize = 2;
@@ -22,10 +22,12 @@ pub struct Line {
 #[must_use]
 pub fn differences(old: &str, new: &str, text: Option<Text>) -> Vec<Line> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let shown = |line: Option<&&str>| {
-        let line = line.copied().unwrap_or_default();
-        text.map_or_else(|| line.to_owned(), |text| masked(line, text))
+    let masked = |lines: &[&str]| match text {
+        Some(text) => all_masked(lines, text),
+        None => lines.iter().map(|line| (*line).to_owned()).collect(),
     };
+    let (of_old, of_new) = (masked(&old), masked(&new));
+    let shown = |lines: &[String], at: usize| lines.get(at).cloned().unwrap_or_default();
     let mut lines = Vec::new();
     for operation in
         group_diff_ops(capture_diff_slices(Algorithm::Myers, &old, &new), AROUND).concat()
@@ -35,16 +37,16 @@ pub fn differences(old: &str, new: &str, text: Option<Text>) -> Vec<Line> {
             lines.extend(from.zip(to).map(|(from, to)| Line {
                 old: Some(from + 1),
                 new: Some(to + 1),
-                text: shown(old.get(from)),
+                text: shown(&of_old, from),
             }));
             continue;
         }
         lines.extend(from.map(|at| Line {
             old: Some(at + 1),
             new: None,
-            text: shown(old.get(at)),
+            text: shown(&of_old, at),
         }));
-        lines.extend(to.map(|at| Line { old: None, new: Some(at + 1), text: shown(new.get(at)) }));
+        lines.extend(to.map(|at| Line { old: None, new: Some(at + 1), text: shown(&of_new, at) }));
     }
     lines
 }

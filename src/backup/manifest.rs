@@ -97,6 +97,8 @@ pub enum Role {
     Script,
     /// The state of servers or counters.
     State,
+    /// The own file of a filter, such as SPOE.
+    Filter,
     /// Another file that the configuration names.
     Other,
     /// The systemd unit or one of its drop-ins.

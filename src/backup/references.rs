@@ -9,9 +9,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::bases::Bases;
+use super::bases::{Bases, join};
 use super::manifest::Role;
-use crate::haproxy::config::Statement;
+use crate::haproxy::config::{Place, Statement};
 
 /// A file or directory that a line names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Reference {
     pub role: Role,
     /// HAProxy does not start without it.
     pub required: bool,
+    /// The directory that HAProxy is in when it reads the file: relative names in it start there.
+    pub read_in: PathBuf,
     /// The place of the line that names it.
     pub named_by: String,
 }
@@ -53,9 +55,13 @@ const BESIDE: [&str; 4] = ["key", "ocsp", "sctl", "issuer"];
 /// The endings of the parts of a bundle.
 const BUNDLE: [&str; 3] = ["rsa", "ecdsa", "dsa"];
 
-/// Names in the arguments of converters and of the actions on maps.
+/// Names in the arguments of converters and of the actions on maps. An argument may be quoted in part
+/// (`make_arg_list` in `src/arg.c`).
 static IN_CALLS: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"\b(map(?:_[a-z_]+)?|(?:set|del)-map|(?:add|del)-acl|jwt_verify)\(([^(),]+)(?:,([^(),]+))?").ok()
+    let argument = r#"((?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^(),'"\\])+)"#;
+    let calls =
+        "map(?:_[a-z_]+)?|(?:set|del)-map|(?:add|del)-acl|jwt_verify(?:_cert)?|jwt_decrypt_cert";
+    Regex::new(&format!(r"\b({calls})\({argument}(?:,{argument})?")).ok()
 });
 
 /// Finds what the lines name. Relative names start from `directory`.
@@ -76,22 +82,52 @@ pub fn of(statements: &[Statement], directory: &Path) -> Named {
     named
 }
 
-/// A certificate and what HAProxy may load beside it.
-pub(super) fn with_companions(path: PathBuf, role: Role, named_by: &str) -> Vec<Reference> {
-    let reference =
-        |path: PathBuf, required| Reference { path, role, required, named_by: named_by.to_owned() };
-    let with = |ending: &str| {
-        let mut path = path.clone().into_os_string();
+/// What HAProxy may load beside a certificate: the parts of a bundle, and the files beside each.
+#[must_use]
+pub fn companions(certificate: &Path) -> Vec<PathBuf> {
+    let with = |path: &Path, ending: &str| {
+        let mut path = path.to_owned().into_os_string();
         path.push(format!(".{ending}"));
         PathBuf::from(path)
     };
-    let mut found: Vec<Reference> =
-        BESIDE.iter().chain(&BUNDLE).map(|ending| reference(with(ending), false)).collect();
+    let parts: Vec<PathBuf> = BUNDLE.iter().map(|ending| with(certificate, ending)).collect();
+    let all = parts.iter().map(PathBuf::as_path).chain([certificate]);
+    let beside = all.flat_map(|part| BESIDE.iter().map(move |ending| with(part, ending)));
+    let beside: Vec<PathBuf> = beside.collect();
+    beside.into_iter().chain(parts).collect()
+}
+
+/// A certificate and its companions. Of a bundle the name itself need not exist.
+pub(super) fn with_companions(path: PathBuf, read_in: &Path, named_by: &str) -> Vec<Reference> {
     // `ssl-load-extra-del-ext` looks for `site.key` beside `site.crt`.
-    found.push(reference(path.with_extension("key"), false));
-    // Of a bundle the name itself need not exist.
-    found.push(reference(path, false));
-    found
+    let by_extension = path.with_extension("key");
+    let all = companions(&path).into_iter().chain([by_extension, path]);
+    let reference = |path| Reference {
+        path,
+        role: Role::Certificate,
+        required: false,
+        read_in: read_in.to_owned(),
+        named_by: named_by.to_owned(),
+    };
+    all.map(reference).collect()
+}
+
+/// Finds what the lines of a filter's own file name, such as one of SPOE: the files of patterns and maps.
+#[must_use]
+pub fn of_filter(text: &str, filter: &Reference) -> Vec<Reference> {
+    let bases = Bases::of(&filter.read_in);
+    let mut named = Named::default();
+    for (index, line) in text.lines().enumerate() {
+        let words = line.split_ascii_whitespace().take_while(|word| !word.starts_with('#'));
+        let statement = Statement {
+            place: Place { file: filter.path.clone().into(), line: index + 1, columns: 1..1 },
+            section: String::new(),
+            words: words.map(str::to_owned).collect(),
+            is_certain: true,
+        };
+        Line { statement: &statement, bases: &bases, named: &mut named }.arguments();
+    }
+    named.references
 }
 
 /// One line, while it is read.
@@ -107,14 +143,15 @@ impl Line<'_> {
     }
 
     fn name(&mut self, base: Option<&PathBuf>, name: &str, role: Role, required: bool) {
-        let path = self.bases.join(base, name, Some(&self.statement.place.file));
+        let read_in = self.bases.while_reading(&self.statement.place.file);
+        let path = join(&read_in, base, name);
         let named_by = self.place();
         if role == Role::Certificate {
-            self.named.references.extend(with_companions(path, role, &named_by));
+            self.named.references.extend(with_companions(path, &read_in, &named_by));
         } else {
             // A condition that could not be decided may rule the line out.
             let required = required && self.statement.is_certain;
-            self.named.references.push(Reference { path, role, required, named_by });
+            self.named.references.push(Reference { path, role, required, read_in, named_by });
         }
     }
 
@@ -131,7 +168,7 @@ impl Line<'_> {
     }
 
     fn not_taken(&mut self, path: &str, why: &'static str) {
-        let path = self.bases.join(None, path, Some(&self.statement.place.file));
+        let path = self.bases.while_reading(&self.statement.place.file).join(path);
         self.named.not_taken.push(NotTaken { path, why });
     }
 
@@ -155,7 +192,9 @@ impl Line<'_> {
                     ..,
                 ],
             ) => self.name(None, path, Role::Other, true),
-            ("global", ["issuers-chain-path", path, ..]) => {
+            ("global", ["issuers-chain-path" | "httpclient.ssl.ca-file", path, ..])
+                if !path.starts_with('@') =>
+            {
                 self.name(None, path, Role::Authorities, true);
             }
             ("global", ["server-state-file", path, ..]) => {
@@ -180,7 +219,7 @@ impl Line<'_> {
             (_, ["filter", options @ ..]) => {
                 for pair in options.windows(2) {
                     if let ["config", path] = pair {
-                        self.name(None, path, Role::Other, true);
+                        self.name(None, path, Role::Filter, true);
                     }
                 }
             }
@@ -207,8 +246,15 @@ impl Line<'_> {
             ) => self.tls(options),
             _ => {}
         }
+        self.arguments();
+    }
+
+    /// What may stand in any line: patterns of conditions, and arguments of converters.
+    fn arguments(&mut self) {
+        let statement = self.statement;
+        let words: Vec<&str> = statement.words.iter().map(String::as_str).collect();
         self.patterns(&words);
-        for word in &words {
+        for word in words {
             self.calls(word);
         }
     }
@@ -255,7 +301,8 @@ impl Line<'_> {
 
     /// The files of `-f` in a named ACL or an anonymous one.
     fn patterns(&mut self, words: &[&str]) {
-        let has_acl = words.first() == Some(&"acl") || words.contains(&"{");
+        let opens = |word: &&str| word.trim_start_matches('!') == "{";
+        let has_acl = words.first() == Some(&"acl") || words.iter().any(opens);
         for pair in words.windows(2).filter(|_| has_acl) {
             if let ["-f", path] = pair {
                 self.pattern_file(path, Role::Patterns);
@@ -269,17 +316,16 @@ impl Line<'_> {
         let calls: Vec<(String, String, Option<String>)> = pattern
             .captures_iter(word)
             .filter_map(|found| {
-                let text = |group| {
-                    found.get(group).map(|text: regex::Match<'_>| text.as_str().trim().to_owned())
-                };
+                let text = |group| found.get(group).map(|text| unquoted(text.as_str().trim()));
                 Some((text(1)?, text(2)?, text(3)))
             })
             .collect();
         for (call, first, second) in calls {
             match call.as_str() {
                 // Its key may stand there itself, or the name of a variable.
-                "jwt_verify" => {
-                    if let Some(path) = second.filter(|path| path.contains('/')) {
+                "jwt_verify" | "jwt_verify_cert" | "jwt_decrypt_cert" => {
+                    let key = if call == "jwt_decrypt_cert" { Some(first) } else { second };
+                    if let Some(path) = key.filter(|path| path.contains('/')) {
                         self.name(None, &path, Role::Certificate, false);
                     }
                 }
@@ -288,6 +334,20 @@ impl Line<'_> {
             }
         }
     }
+}
+
+/// An argument without its quotes and escapes.
+fn unquoted(argument: &str) -> String {
+    let (mut text, mut quote, mut letters) = (String::new(), None, argument.chars());
+    while let Some(letter) = letters.next() {
+        match (letter, quote) {
+            ('\\', None | Some('"')) => text.extend(letters.next()),
+            ('\'' | '"', None) => quote = Some(letter),
+            (letter, Some(open)) if letter == open => quote = None,
+            _ => text.push(letter),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -347,7 +407,7 @@ mod tests {
                 "global\n server-state-base /s\n server-state-file all\nbackend b\n",
                 vec!["State /s/all", "State /s/b"],
             ),
-            ("frontend f\n filter spoe engine e config /s/spoe.cfg\n", vec!["Other /s/spoe.cfg"]),
+            ("frontend f\n filter spoe engine e config /s/spoe.cfg\n", vec!["Filter /s/spoe.cfg"]),
             (
                 "frontend f\n bind :1 ssl crt /c tls-ticket-keys /k/t\n",
                 vec!["Certificate /c", "Key /k/t"],
@@ -357,8 +417,56 @@ mod tests {
                 vec!["Certificate /cs/a.crt", "Certificate /ks/a.k"],
             ),
             ("frontend f\n # errorfile 503 /no\n", vec![]),
+            (
+                "frontend f\n http-request deny if !{ src -f /p/a.lst }\n http-request deny unless ! { src -f /p/b }\n",
+                vec!["Patterns /p/a.lst", "Patterns /p/b"],
+            ),
+            (
+                "frontend f\n http-request set-header X \"%[src,map('/m/a, b.map',x)]\"\n",
+                vec!["Map /m/a, b.map"],
+            ),
+            ("global\n httpclient.ssl.ca-file /ca/x.pem\n", vec!["Authorities /ca/x.pem"]),
         ] {
             assert_eq!(named(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_part_of_a_bundle_has_its_own_companions() {
+        let found = with_companions("/c/site.pem".into(), Path::new("/"), "f:1");
+        let paths: Vec<_> = found.iter().map(|one| one.path.display().to_string()).collect();
+        for expected in
+            ["site.pem", "site.key", "site.pem.ocsp", "site.pem.rsa", "site.pem.ecdsa.key"]
+        {
+            assert!(paths.contains(&format!("/c/{expected}")), "{expected}: {paths:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_filter_names_patterns_and_maps() {
+        let text = "[e]\nspoe-message m\n  args v=src,map(m.map,x) # map(/no)\n  event on-x if { src -f /p/a.lst }\n";
+        let filter = Reference {
+            path: "/s/spoe.cfg".into(),
+            role: Role::Filter,
+            required: true,
+            read_in: "/cwd".into(),
+            named_by: String::new(),
+        };
+        let found = of_filter(text, &filter);
+        let shown = found.iter().map(|one| format!("{} {}", one.named_by, one.path.display()));
+        let expected = ["/s/spoe.cfg:3 /cwd/m.map", "/s/spoe.cfg:4 /p/a.lst"];
+        assert_eq!(shown.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn quotes_and_escapes_of_an_argument_are_removed() {
+        for (argument, expected) in [
+            ("/a/b", "/a/b"),
+            ("'/a b'", "/a b"),
+            ("/a/\"b c\".map", "/a/b c.map"),
+            (r"/a\,b", "/a,b"),
+        ] {
+            assert_eq!(unquoted(argument), expected);
         }
     }
 

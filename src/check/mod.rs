@@ -16,8 +16,10 @@ pub mod finding;
 mod held_ports;
 mod obstacles;
 pub mod oracle;
+mod own_conflicts;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 pub use self::facts::{Facts, Network, Owner, Trial, Use};
 pub use self::finding::{Endpoint, Finding, Kind, Severity};
@@ -39,7 +41,12 @@ pub fn judge(
     let mut findings: Vec<Finding> = declared.errors.iter().map(invalid).collect();
     findings.extend(declared.uncertain.iter().map(uncertain));
     findings.extend(declared.listeners.iter().flat_map(|listener| out_of_range(listener, rules)));
-    findings.extend(duplicates::find(declared));
+    if declared.globals.noreuseport {
+        findings.extend(own_conflicts::find(declared, facts));
+    } else {
+        findings.extend(duplicates::find(declared));
+    }
+    findings.extend(declared.listeners.iter().filter_map(unusable));
     if let Some(facts) = facts {
         findings.extend(ephemeral::find(declared, facts, rules, now));
         findings.extend(declared.listeners.iter().filter_map(|l| not_local(l, facts)));
@@ -111,9 +118,30 @@ fn refused_ports(listener: &Listener, refusal: &Refusal<'_>, ports: Vec<u16>) ->
     })
 }
 
+/// An address that the kernel binds on no host (`EINVAL`).
+fn unusable(listener: &Listener) -> Option<Finding> {
+    let IpAddr::V6(address) = listener.address else { return None };
+    if !address.is_unicast_link_local() || listener.interface.is_some() {
+        return None;
+    }
+    let what =
+        format!("{address} needs an interface, because every link has addresses of its kind");
+    let ports = listener.ports.first..=listener.ports.last;
+    let (kind, place) = (Kind::AddressNotLocal, listener.place.clone());
+    Some(Finding {
+        label: "Invalid argument: HAProxy would not start".to_owned(),
+        help: vec!["add to the line: interface NAME".to_owned()],
+        endpoint: Some(Endpoint::of(listener, ports)),
+        ..Finding::new(kind, Severity::Error, place, &what)
+    })
+}
+
 fn not_local(listener: &Listener, facts: &Facts) -> Option<Finding> {
     let network = facts.networks.get(&listener.namespace)?;
-    if listener.transparent || network.local.get(&listener.address) != Some(&false) {
+    if listener.transparent
+        || unusable(listener).is_some()
+        || network.local.get(&listener.address) != Some(&false)
+    {
         return None;
     }
     let ports = listener.ports.first..=listener.ports.last;

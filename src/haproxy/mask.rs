@@ -18,7 +18,9 @@ static SECRETS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r"(?i)(\b(?:insecure-)?pass(?:word|wd|phrase)?\b['\x22]?)\s*[\s=:,(]\s*\S",
         r"(?i)([\w-]*pass(?:word|wd|phrase)[\w-]*['\x22]?)\s*[\s=:,(]\s*\S",
         r"(?i)(\bca-sign-pass)\s+\S",
-        r"(?i)([\w-]*(?:secret|token|credential|api[-_]?key|private[-_]?key)[\w-]*['\x22]?)\s*[\s=:,(]\s*\S",
+        r"(?i)([\w-]*(?:secret|token|credential|api[-_]?key|private[-_]?key)[\w-]*['\x22]?\)?)\s*[\s=:,(]\s*\S",
+        r"(?i)(\bdynamic-cookie-key)\s+\S",
+        r"(?i)(\b[\w.]*hdr\([^)]*(?:auth|key)[^)]*\))\s*\S",
         r"(?i)((?:proxy-)?authorization\b['\x22]?)\s*\S",
         r"(?i)(\b(?:basic|bearer)(?:\\?\s)+)\S",
         r"(?i)(\b(?:tcp|http)-check\s+(?:send|send-binary|send-lf|send-binary-lf)\b)\s*\S",
@@ -49,6 +51,27 @@ pub enum Text {
     Unit,
     /// Anything else.
     Other,
+}
+
+/// The lines of a text as they may be shown.
+#[must_use]
+pub fn all_masked(lines: &[&str], text: Text) -> Vec<String> {
+    let mut continues = false;
+    let mut shown = Vec::with_capacity(lines.len());
+    for line in lines {
+        // A unit continues an assignment on the next line, over comments in between.
+        let is_hidden = text == Text::Unit && continues;
+        let is_comment = line.trim_start().starts_with(['#', ';']);
+        let of_unit = OF_UNIT.as_ref().is_some_and(|pattern| pattern.is_match(line));
+        continues = if is_hidden && is_comment {
+            true
+        } else {
+            (is_hidden || of_unit) && line.trim_end().ends_with('\\')
+        };
+        let line = if is_hidden { HIDDEN.to_owned() } else { masked(line, text) };
+        shown.push(line);
+    }
+    shown
 }
 
 /// The line as it may be shown.
@@ -83,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_pattern_is_valid() {
-        assert_eq!(SECRETS.len(), 13);
+        assert_eq!(SECRETS.len(), 15);
         assert!(ASSIGNMENT.is_some() && OF_UNIT.is_some());
     }
 
@@ -120,6 +143,13 @@ mod tests {
                 "  option httpchk GET / HTTP/1.0\\r\\nAuthorization ****",
             ),
             ("# db: postgres://joe:S3CRET@db/x", "# db: postgres:// ****"),
+            ("  dynamic-cookie-key S3CRET", "  dynamic-cookie-key ****"),
+            ("  acl k req.hdr(X-API-Key) -m str S3CRET", "  acl k req.hdr(X-API-Key) ****"),
+            (
+                "  http-request deny if !{ req.fhdr(X-Auth-Token) -m str S3CRET }",
+                "  http-request deny if !{ req.fhdr(X-Auth-Token) ****",
+            ),
+            ("  acl k hdr(x-my-auth) S3CRET", "  acl k hdr(x-my-auth) ****"),
         ] {
             let shown = masked(line, Text::Other);
             assert_eq!(shown, expected);
@@ -130,6 +160,9 @@ mod tests {
         assert_eq!(masked("  S3CRET continued\"", Text::Variables), "****");
         assert_eq!(masked("# a comment", Text::Variables), "# a comment");
         assert_eq!(masked("Environment=\"A=S3CRET\"", Text::Unit), "Environment=****");
+        let unit = ["Environment=A=1 \\", " # why", " B=S3CRET \\", " C=S3CRET", "User=root"];
+        let shown = all_masked(&unit, Text::Unit);
+        assert_eq!(shown, ["Environment=****", HIDDEN, HIDDEN, HIDDEN, "User=root"]);
         assert_eq!(
             masked("ExecStart=/usr/sbin/haproxy", Text::Unit),
             "ExecStart=/usr/sbin/haproxy"

@@ -52,7 +52,10 @@ impl Renderer {
 
 fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, limits: Limits) {
     let living = verdict.services.iter().filter(|service| !service.is_gone()).count();
-    page.add(&row::HAPROXYS, &[], count(living));
+    // Where processes are hidden, finding none means nothing.
+    if living > 0 || verdict.unreadable.iter().all(|entry| entry.what != What::Process) {
+        page.add(&row::HAPROXYS, &[], count(living));
+    }
     bound::add_services(page, &verdict.services, limits);
     let dropped: Vec<_> = page.all_dropped().collect();
     for (metric, dropped) in dropped {

@@ -22,11 +22,19 @@ pub struct Configuration {
     /// A hash of the contents without their secrets, equal on hosts that have the same; `None` if a file could
     /// not be read.
     pub digest: Option<u64>,
-    /// When the newest file was changed.
+    /// When the content of a file was changed last (`mtime`).
     pub modified: UnixSeconds,
+    /// When a file was written, moved or given other rights last (`ctime`, which nobody can set).
+    pub changed: UnixSeconds,
 }
 
 impl Configuration {
+    /// Whether nothing has happened to its files since `started`: a process of that age has loaded what they say.
+    #[must_use]
+    pub fn was_there_at(&self, started: UnixSeconds) -> bool {
+        self.modified.max(self.changed) <= started + SLACK_SECONDS
+    }
+
     /// Whether a file was changed after `started`. A file written just before the start does not count.
     #[must_use]
     pub fn is_newer_than(&self, started: UnixSeconds) -> bool {

@@ -99,6 +99,8 @@ pub struct UnixListener {
     pub path: String,
     /// Whether it has an abstract name in the network namespace instead of a path (`abns@`, `abnsz@`).
     pub is_abstract: bool,
+    /// Whether it takes datagrams, not connections (`dgram-bind`).
+    pub is_datagram: bool,
     /// The section, as in [`Listener::section`].
     pub section: Arc<str>,
     /// The place of its address.

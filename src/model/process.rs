@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::configuration::Configuration;
+use super::declared::Globals;
 use super::network::NamespaceId;
 use super::socket::SocketInode;
 use super::time::UnixSeconds;
@@ -96,6 +97,15 @@ impl Process {
             return false;
         };
         self.executable.as_ref().is_none_or(|executable| !executable.path.starts_with(root))
+    }
+
+    /// The settings of its configuration, if nothing has happened to the files since it was started. What the files
+    /// say later is not what the process was told.
+    #[must_use]
+    pub fn loaded_globals(&self) -> Option<&Globals> {
+        let configuration = self.configuration.as_deref();
+        let loaded = configuration.filter(|files| files.was_there_at(self.started));
+        loaded.map(|configuration| &configuration.declared.globals)
     }
 
     /// Returns the directory it was started in, or changed to by `-C`, as it sees it; `None` if a chroot

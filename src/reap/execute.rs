@@ -63,15 +63,6 @@ fn without_suffix(path: &Path) -> PathBuf {
     }
 }
 
-/// Whether the pids of a procfs are those to which this process sends signals: both belong to one pid
-/// namespace.
-#[must_use]
-pub fn shares_pids(procfs: &Path) -> bool {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    let seen = rustix::fs::readlink(procfs.join("self"), Vec::new());
-    seen.is_ok_and(|seen| seen.as_bytes() == own.to_string().as_bytes())
-}
-
 /// Whether the file that switches `reap` off is there. Anything but "there is no such file" is off.
 #[must_use]
 pub fn is_off(off_file: &Path) -> bool {
@@ -131,11 +122,5 @@ mod tests {
         std::fs::write(place.join("file"), "").unwrap();
         assert!(is_off(&place.join("file/off")), "not a directory");
         std::fs::remove_dir_all(place).unwrap();
-    }
-
-    #[test]
-    fn pids_are_shared_with_the_own_procfs() {
-        assert!(shares_pids(Path::new("/proc")));
-        assert!(!shares_pids(Path::new("/sys")));
     }
 }

@@ -20,6 +20,9 @@ const MAX_PIDS: usize = 3;
 const NONE_FOUND: &str = "no HAProxy runs on this host; one whose program has another name is found where the \
                           configuration file names its pidfile (haproxys: match: pidfile)";
 
+/// What is said where something could not be read.
+const NONE_SEEN: &str = "no HAProxy can be seen; whether one runs here is not known";
+
 /// With more services than this, those that are well take one line each.
 const MOST_IN_FULL: usize = 10;
 
@@ -29,7 +32,8 @@ const MOST_IN_FULL: usize = 10;
 pub fn table(verdict: &Verdict, marks: &Marks<'_>, paint: Paint, width: usize) -> String {
     let mut text = String::new();
     if verdict.services.is_empty() {
-        lines(&mut text, "", NONE_FOUND, width);
+        let said = if verdict.unreadable.is_empty() { NONE_FOUND } else { NONE_SEEN };
+        lines(&mut text, "", said, width);
     } else {
         let (tint, sentence) = headline(verdict);
         for line in wrap(&sentence, width) {

@@ -194,6 +194,14 @@ impl Sampler {
             });
             return false;
         }
+        if self.census.hides_some() {
+            snapshot.unreadable.push(Unreadable {
+                what: What::Process,
+                subject: "the processes of other users".to_owned(),
+                reason: "this procfs hides them (hidepid); needs root, or CAP_SYS_PTRACE"
+                    .to_owned(),
+            });
+        }
         self.named.refresh(&self.discovery.pidfiles);
         // What pidfiles name comes first: other processes may run the same program.
         let named: BTreeSet<i32> = self.named.pids().collect();

@@ -205,7 +205,8 @@ fn manifest(name: &str, gathered: Gathered) -> Manifest {
 
 fn reference(path: &Path) -> Reference {
     let named_by = "the test".to_owned();
-    Reference { path: path.to_owned(), role: Role::Certificate, required: false, named_by }
+    let (path, read_in) = (path.to_owned(), "/".into());
+    Reference { path, role: Role::Certificate, required: false, read_in, named_by }
 }
 
 fn round_trip(place: &Path, planted: &[PathBuf], changes: &[u8]) {

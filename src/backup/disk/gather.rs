@@ -13,7 +13,7 @@ use super::tree;
 use crate::backup::bases::Bases;
 use crate::backup::crt_list;
 use crate::backup::manifest::{Entry, Kind, LeftOut, Loads, PathText, Role};
-use crate::backup::references::{NotTaken, Reference};
+use crate::backup::references::{self, NotTaken, Reference};
 use crate::backup::scripts;
 use crate::sample::paths::access::{Reader, may_be_followed, may_be_shown};
 use crate::sample::paths::route::{self, Passed, Trace};
@@ -196,12 +196,7 @@ impl Gatherer<'_> {
             if leads_to_file {
                 let named_by = trace.end.display().to_string();
                 let required = reference.role == Role::Configuration;
-                self.waiting.push_back(Reference {
-                    path,
-                    role: reference.role,
-                    required,
-                    named_by,
-                });
+                self.waiting.push_back(Reference { path, required, named_by, ..reference.clone() });
             }
         }
     }
@@ -223,7 +218,7 @@ impl Gatherer<'_> {
             Ok(read) => read,
             Err(error) => return self.problem(&trace.end, error.to_string(), false),
         };
-        self.search(&trace.end, &opened, reference.role);
+        self.search(&Reference { path: trace.end.clone(), ..reference.clone() }, &opened);
         let private_key = digest.private_key || reference.role == Role::Key;
         let path = trace.end.as_os_str().to_string_lossy();
         let why = if self.request.exclude.iter().any(|glob| glob.is_match(&path)) {
@@ -280,9 +275,10 @@ impl Gatherer<'_> {
         }
     }
 
-    /// Finds what a list or a script names.
-    fn search(&mut self, path: &Path, opened: &File, role: Role) {
-        if !matches!(role, Role::CrtList | Role::Script) {
+    /// Finds what a list, a script or a filter's file names.
+    fn search(&mut self, reference: &Reference, opened: &File) {
+        let Reference { path, role, read_in, .. } = reference;
+        if !matches!(role, Role::CrtList | Role::Script | Role::Filter) {
             return;
         }
         let mut bytes = vec![0; usize::try_from(MOST_TEXT).unwrap_or(0)];
@@ -292,26 +288,27 @@ impl Gatherer<'_> {
         };
         let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned();
         let bases = self.request.bases;
-        if role == Role::CrtList {
-            self.waiting.extend(crt_list::references(&text, path, bases));
-            return;
+        match role {
+            Role::CrtList => {
+                return self.waiting.extend(crt_list::references(&text, reference, bases));
+            }
+            Role::Filter => return self.waiting.extend(references::of_filter(&text, reference)),
+            _ => {}
         }
         let loaded = scripts::loaded(&text);
-        let here = ["?.lua", "?/init.lua"].map(|end| bases.directory.join(end));
-        let here = here.iter().map(|path| path.to_string_lossy().into_owned());
+        let here = ["?.lua", "?/init.lua"].map(str::to_owned);
         let templates: Vec<String> = bases.templates.iter().cloned().chain(here).collect();
         let modules = loaded.modules.iter().flat_map(|module| scripts::places(module, &templates));
-        let files = loaded.files.iter().cloned();
-        let named: Vec<Reference> = modules
-            .chain(files)
-            .map(|name| Reference {
-                path: bases.directory.join(name),
-                role: Role::Script,
-                required: false,
-                named_by: path.display().to_string(),
-            })
-            .collect();
-        self.waiting.extend(named);
+        let scripts = modules.chain(loaded.files).map(|name| (name, Role::Script));
+        let maps = loaded.maps.into_iter().map(|name| (name, Role::Map));
+        let read = loaded.read.into_iter().map(|name| (name, Role::Other));
+        self.waiting.extend(scripts.chain(maps).chain(read).map(|(name, role)| Reference {
+            path: read_in.join(name),
+            role,
+            required: false,
+            read_in: read_in.clone(),
+            named_by: path.display().to_string(),
+        }));
         if loaded.computed {
             self.leave_out(
                 path,

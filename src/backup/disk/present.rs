@@ -10,7 +10,9 @@ use rustix::io::Errno;
 
 use super::tree;
 use crate::backup::differences::{Disk, Present, What};
-use crate::backup::manifest::{Kind, Manifest};
+use crate::backup::manifest::{Kind, Manifest, Role};
+use crate::backup::references::companions;
+use crate::sample::paths::route;
 
 /// The hashes of files, kept as long as size, time, inode and device of the file stay the same.
 #[derive(Debug, Default)]
@@ -96,6 +98,7 @@ pub fn look(root: &OwnedFd, manifest: &Manifest, hashes: &mut Hashes) -> Disk {
         }
     }
     added(root, manifest, &mut disk);
+    added_beside_certificates(root, manifest, &mut disk);
     disk
 }
 
@@ -183,6 +186,25 @@ fn added(root: &OwnedFd, manifest: &Manifest, disk: &mut Disk) {
             if !is_known && is_file() {
                 disk.added.insert(full);
             }
+        }
+    }
+}
+
+/// The files that HAProxy would load beside a certificate and that the backup does not know.
+fn added_beside_certificates(root: &OwnedFd, manifest: &Manifest, disk: &mut Disk) {
+    let certificates = manifest.entries.iter().filter(|entry| {
+        matches!(entry.kind, Kind::File { .. }) && entry.roles.contains(&Role::Certificate)
+    });
+    for path in certificates.flat_map(|entry| companions(entry.path.path())) {
+        let is_known = manifest.entry(&path).is_some()
+            || manifest.left_out.iter().any(|left| left.path.path() == path);
+        let is_file = || {
+            route::follow(root, &path).is_ok_and(|route| {
+                FileType::from_raw_mode(route.stat.st_mode) == FileType::RegularFile
+            })
+        };
+        if !is_known && is_file() {
+            disk.added.insert(path);
         }
     }
 }

@@ -119,7 +119,7 @@ impl<'a> Restorer<'a> {
         let Kind::File { sha256, same_as, .. } = &entry.kind else { return Ok(()) };
         let path = entry.path.path();
         if let Some(other) = same_as.as_ref().map(PathText::path)
-            && self.is_as_recorded(other, sha256)
+            && self.is_as_recorded(other, entry, sha256)
         {
             return self.hard_link(entry, other).map_err(failed("cannot restore", path));
         }
@@ -157,13 +157,18 @@ impl<'a> Restorer<'a> {
         done.map_err(failed("cannot restore", path))
     }
 
-    /// Another name is on the disk as the backup has it.
-    fn is_as_recorded(&self, path: &Path, sha256: &str) -> bool {
-        let read = tree::parent(self.root, path)
-            .and_then(|(parent, name)| tree::open_file(&parent, name))
-            .map_err(std::io::Error::from)
-            .and_then(|(file, _)| tree::digest(file, &mut std::io::sink()));
-        read.is_ok_and(|digest| digest.sha256 == sha256)
+    /// Another name of the file is on the disk as the backup has it: content, owner, mode and attributes.
+    fn is_as_recorded(&self, path: &Path, entry: &Entry, sha256: &str) -> bool {
+        let compare = || -> std::io::Result<bool> {
+            let (parent, name) = tree::parent(self.root, path)?;
+            let (file, now) = tree::open_file(&parent, name)?;
+            let status = (now.st_uid, now.st_gid, now.st_mode & 0o7777);
+            let present = tree::attributes(&file)?;
+            Ok(status == (entry.uid, entry.gid, restored_mode(entry))
+                && restored(&present).eq(restored(&entry.attributes))
+                && tree::digest(file, &mut std::io::sink())?.sha256 == sha256)
+        };
+        compare().unwrap_or(false)
     }
 
     fn hard_link(&self, entry: &Entry, other: &Path) -> Result<(), Errno> {

@@ -32,7 +32,8 @@ pub fn references(root: &OwnedFd, unit: &str) -> Vec<Reference> {
     let mut found: Vec<Reference> = Vec::new();
     let mut texts = Vec::new();
     let mut add = |path: PathBuf, role| {
-        found.push(Reference { path, role, required: false, named_by: format!("unit {unit}") });
+        let (read_in, named_by) = ("/".into(), format!("unit {unit}"));
+        found.push(Reference { path, role, required: false, read_in, named_by });
     };
     let fragments = names.iter().flat_map(|name| PLACES.map(|place| Path::new(place).join(name)));
     if let Some((path, text)) =

@@ -122,9 +122,16 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// What is removed: files that were added since.
+    /// The files that were added since, in what is restored: all of it, or the directories that were named.
+    fn added(&self) -> impl Iterator<Item = &PathBuf> {
+        let named = &self.arguments.files;
+        let concerns = move |path: &Path| named.iter().any(|name| path.starts_with(name));
+        self.disk.added.iter().filter(move |path| named.is_empty() || concerns(path))
+    }
+
+    /// What is removed.
     fn removed(&self) -> impl Iterator<Item = &PathBuf> {
-        self.disk.added.iter().filter(|_| self.arguments.remove_added)
+        self.added().filter(|_| self.arguments.remove_added)
     }
 
     fn is_same(&self) -> bool {
@@ -149,7 +156,7 @@ impl Work<'_> {
                     .to_owned(),
             );
         }
-        for path in self.disk.added.iter().filter(|_| !self.arguments.remove_added) {
+        for path in self.added().filter(|_| !self.arguments.remove_added) {
             why.push(format!(
                 "{} was added since, and HAProxy would load it; --remove-added moves it into the backup \
                  of the present state",

@@ -11,6 +11,7 @@ use crate::backup::disk::gather::{self, Gathered, Problem, Request};
 use crate::backup::disk::{packages, tree, units};
 use crate::backup::manifest::{Command, Program, Role};
 use crate::backup::references::{self, Named, Reference};
+use crate::backup::scripts::templates;
 use crate::cmd::check::host::{Host, LiveService};
 use crate::cmd::check::program::{ask_version, is_safe};
 use crate::cmd::check::scripts;
@@ -62,8 +63,9 @@ pub fn of(
     let statements = config::statements(&collected.files, &target.launch);
     let declared = config::read(&collected.files, &target.launch);
     let directory = &target.base.directory;
-    let Named { references: named, not_taken, unreadable, bases } =
+    let Named { references: named, not_taken, unreadable, mut bases } =
         references::of(&statements, directory);
+    bases.templates.extend(templates(target.launch.environment.as_ref()));
     let root = rustix::fs::open(
         &target.base.root,
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
@@ -75,6 +77,7 @@ pub fn of(
         path: directory.join(name),
         role: Role::Configuration,
         required: true,
+        read_in: directory.clone(),
         named_by: "the command line".to_owned(),
     });
     let of_unit = unit.filter(|_| !other_root).map(|unit| units::references(&root, unit));

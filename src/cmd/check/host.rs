@@ -108,11 +108,12 @@ impl Host {
             })
     }
 
-    /// Whether a process sees the same files under the same names as this one.
+    /// Whether a process was started where it saw the same files under the same names as this one. HAProxy may have
+    /// changed its root since (`chroot`).
     pub fn shares_files(&self, process: &Process) -> bool {
         self.own_mounts.is_some()
             && process.mount_namespace == self.own_mounts
-            && process.root.as_deref() == Some(Path::new("/"))
+            && (process.root.as_deref() == Some(Path::new("/")) || process.in_own_jail())
     }
 
     /// What the sample could not read.

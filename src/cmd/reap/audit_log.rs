@@ -10,8 +10,9 @@ use tracing::{debug, info};
 
 use crate::cmd::Error;
 
-/// `O_NOFOLLOW`, so that another user's link cannot lead the log elsewhere.
-const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+/// So that another user's link cannot lead the log elsewhere, and a FIFO that nobody reads is an error at once.
+const FLAGS: i32 =
+    rustix::fs::OFlags::NOFOLLOW.union(rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
 
 /// Where the audit goes.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl AuditLog {
         let open = |path: &Path| {
             let mut options = OpenOptions::new();
             let options = options.append(true).create(true).mode(0o640);
-            let file = options.custom_flags(NO_FOLLOW).open(path);
+            let file = options.custom_flags(FLAGS).open(path);
             file.map(|file| (path.to_owned(), file))
                 .map_err(|error| Error::AuditLog { path: path.to_owned(), error })
         };

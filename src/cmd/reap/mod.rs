@@ -16,12 +16,12 @@ use self::records::Stop;
 use super::{ANOMALIES, BLIND, Error, OK};
 use crate::cli::{CheckOutput, Options, Reap};
 use crate::reap::effect::Effect;
-use crate::reap::execute;
 use crate::reap::guards::Hold;
 use crate::reap::plan::Plan;
 use crate::report::reap as report;
 use crate::report::reap::StepResult;
 use crate::report::text::Paint;
+use crate::sample::proc::own::shows_own_pids;
 use crate::watch::Watcher;
 
 /// The time between the two looks that a step rests on.
@@ -29,7 +29,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Looks twice, plans, and with `--execute` carries the plan out; with `--watch` goes on.
 pub fn run(options: &Options, reap: &Reap) -> Result<u8, Error> {
-    if !execute::shares_pids(&options.procfs) {
+    if !shows_own_pids(&options.procfs) {
         return Err(Error::ForeignPids { procfs: options.procfs.clone() });
     }
     let config = super::load(options.config_file.as_deref())?;

@@ -192,7 +192,8 @@ fn internet(
             }
             _ => Ok(Address::Lenient(carrier, ports)),
         },
-        Host::Ip(address) => Ok(Address::Ip(carrier, address, ports)),
+        // The kernel binds an address of IPv4 in the form of IPv6 as what it is.
+        Host::Ip(address) => Ok(Address::Ip(carrier, address.to_canonical(), ports)),
         Host::Name(name) => {
             let family = match family {
                 Family::V4 => Some(declared::Family::V4),

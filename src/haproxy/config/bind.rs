@@ -97,6 +97,7 @@ pub(super) fn is_no_keyword(text: &[u8]) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bound {
     pub(super) place: Place,
+    pub(super) accepts: Accepts,
     pub(super) outcome: Result<Address, AddressError>,
     /// The host name in it.
     pub(super) host: Option<HostQuery>,
@@ -123,6 +124,7 @@ pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<
     if let Some(doubt) = &word.doubt {
         return vec![Bound {
             place: place(word.source.clone()),
+            accepts: setting.accepts,
             outcome: Ok(Address::None),
             host: None,
             doubt: Some(Arc::clone(doubt)),
@@ -160,7 +162,8 @@ pub(super) fn read(word: &Word, setting: &Setting<'_>, room: &mut usize) -> Vec<
         if doubt.is_some() && std::mem::replace(&mut doubted, true) {
             continue;
         }
-        bound.push(Bound { place: place(columns), outcome, host, doubt });
+        let accepts = setting.accepts;
+        bound.push(Bound { place: place(columns), accepts, outcome, host, doubt });
         if ends {
             break;
         }
@@ -208,6 +211,7 @@ pub(super) fn socket(bound: &Bound, options: &Options, owner: &Owner<'_>) -> Soc
         return Socket::None;
     };
     let section = Arc::clone(owner.section);
+    let is_datagram = bound.accepts == Accepts::Datagrams;
     match address {
         Address::Ip(carrier, address, ports) => {
             let listener = listener(*carrier, *address, *ports, options, section, place);
@@ -234,6 +238,7 @@ pub(super) fn socket(bound: &Bound, options: &Options, owner: &Owner<'_>) -> Soc
             Socket::Unix(UnixListener {
                 path: format!("{}{path}", owner.unix_prefix.unwrap_or_default()),
                 is_abstract: false,
+                is_datagram,
                 section,
                 place,
             })
@@ -241,6 +246,7 @@ pub(super) fn socket(bound: &Bound, options: &Options, owner: &Owner<'_>) -> Soc
         Address::Abstract(name) => Socket::Unix(UnixListener {
             path: String::from_utf8_lossy(name).into_owned(),
             is_abstract: true,
+            is_datagram,
             section,
             place,
         }),

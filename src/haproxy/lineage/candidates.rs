@@ -214,25 +214,26 @@ mod tests {
         fn join_leftovers(&mut self) {
             let may = |index: usize| {
                 let member = &self.members[index];
-                member.role == Role::Daemon && member.lives() && !member.launching
+                member.role != Role::Master && member.lives() && !member.launching
+            };
+            let is_master = |index: usize| {
+                self.members[index].role == Role::Master && self.members[index].lives()
             };
             let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
             for index in 0..self.members.len() {
                 groups.entry(self.heads[index]).or_default().push(index);
             }
             for group in groups.into_values() {
-                let serves = |at: &usize| !may(*at) || self.profiles[*at].serves != Some(false);
-                if group.iter().any(serves) {
+                let has_ended = |at: &usize| {
+                    is_master(*at) || may(*at) && self.profiles[*at].serves == Some(false)
+                };
+                if !group.iter().all(has_ended) {
                     continue;
                 }
-                let newest = *group.last().unwrap();
+                let Some(&newest) = group.iter().rfind(|at| may(**at)) else { continue };
                 let alike: Vec<usize> = (newest + 1..self.members.len())
                     .filter(|&at| {
-                        let member = &self.members[at];
-                        let is_daemon = member.role == Role::Daemon && !member.launching;
-                        is_daemon
-                            && member.lives()
-                            && self.profiles[newest].is_left_over_of(&self.profiles[at])
+                        may(at) && self.profiles[newest].is_left_over_of(&self.profiles[at])
                     })
                     .collect();
                 let heads: BTreeSet<usize> = alike.iter().map(|&at| self.heads[at]).collect();

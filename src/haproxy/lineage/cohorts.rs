@@ -8,7 +8,7 @@ use super::past::{Past, Pasts};
 use super::services::Service;
 use crate::haproxy::environment::{self, ReloadNumber};
 use crate::haproxy::listeners::Holding;
-use crate::model::{Pidfile, PidfileContent, Process, ProcessId, UnixSeconds};
+use crate::model::{Configuration, Pidfile, PidfileContent, Process, ProcessId, UnixSeconds};
 
 /// A failing reload pauses the old generation's listeners for up to two seconds
 /// (`MAX_START_RETRIES` in `src/haproxy.c`, 10 ms apart): then it holds them, unlisted.
@@ -181,6 +181,7 @@ fn serve_unseen(cohorts: &mut [Cohort], now: UnixSeconds) {
     let mut newest = true;
     for cohort in cohorts.iter_mut().rev().filter(|cohort| cohort.is_invisible) {
         if cohort.serves == Some(true) {
+            newest = false;
             continue;
         }
         let has_started = cohort.has_served || now - cohort.started >= YOUNG_SECONDS;
@@ -189,15 +190,17 @@ fn serve_unseen(cohorts: &mut [Cohort], now: UnixSeconds) {
     }
 }
 
-/// HAProxy would hold no TCP, UDP or unix listener with the configuration as it is.
+/// With the configuration that it loaded it holds no listener that the kernel's tables show: none of TCP, of UDP or of
+/// unix streams.
 fn shows_no_listener(process: &Process) -> bool {
-    let Some(configuration) = process.configuration.as_deref().filter(|c| c.complete) else {
+    let loaded = |files: &&Configuration| files.complete && files.was_there_at(process.started);
+    let Some(configuration) = process.configuration.as_deref().filter(loaded) else {
         return false;
     };
     let declared = &configuration.declared;
     let masters = |section: &str| section == MASTER_SOCKET;
     declared.listeners.iter().all(|listener| masters(&listener.section))
-        && declared.unix.iter().all(|listener| masters(&listener.section))
+        && declared.unix.iter().all(|unix| unix.is_datagram || masters(&unix.section))
         && declared.inherited.is_empty()
         && declared.uncertain.iter().all(|uncertain| uncertain.may_bind.is_empty())
 }

@@ -135,16 +135,20 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         }
     }
 
-    /// Joins daemons that serve no more with a serving service, if the newest of them was started like the
-    /// processes of that service and of no other.
+    /// Joins processes that serve no more with a serving service, if the newest of them was started like the
+    /// processes of that service and of no other. A master that was told to stop, and its workers, may be left over
+    /// of one in the same cgroup.
     ///
     /// Two services that have names already stay apart. The exception is a serving one that began with a reload
     /// whose list named no living process: it got its name while the older process still listened.
     fn join_leftovers(&mut self, profiles: &[Profile<'_, '_>], pids: &Pids<'_, '_>) {
         let members = self.members;
+        let is_master = |index: usize| {
+            members.get(index).is_some_and(|member| member.role == Role::Master && member.lives())
+        };
         let may = |index: usize| {
             members.get(index).is_some_and(|member| {
-                member.role == Role::Daemon && member.lives() && !member.launching
+                member.role != Role::Master && member.lives() && !member.launching
             })
         };
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -152,15 +156,15 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
             groups.entry(self.sets.find(index)).or_default().push(index);
         }
         let has_ended = |index: &usize| {
-            may(*index) && profiles.get(*index).is_some_and(|own| own.serves == Some(false))
+            let serves = || profiles.get(*index).is_some_and(|own| own.serves == Some(false));
+            is_master(*index) || (may(*index) && serves())
         };
         let serves = |own: &Profile<'_, '_>| own.serves == Some(true);
         let serving =
             Candidates::of(profiles, |index| may(index) && profiles.get(index).is_some_and(serves));
         for group in groups.into_values().filter(|group| group.iter().all(has_ended)) {
-            let Some((&newest, own)) =
-                group.last().and_then(|newest| Some((newest, profiles.get(*newest)?)))
-            else {
+            let newest = group.iter().rfind(|index| may(**index));
+            let Some((&newest, own)) = newest.and_then(|at| Some((at, profiles.get(*at)?))) else {
                 continue;
             };
             let is_alike =

@@ -153,6 +153,17 @@ impl<'h, 'a> History<'h, 'a> {
         (by, self.inferred.get(&id).copied().unwrap_or(Proof::Place))
     }
 
+    /// The process that serves instead of the workers of a master, which was told to stop: a link of one of them to
+    /// a worker of another.
+    fn leaves_over(&self, master: ProcessId) -> Option<(ProcessId, Proof)> {
+        let workers = self.workers.get(&master)?.iter().filter_map(|at| self.serving.get(*at));
+        let is_anothers = |by: ProcessId| {
+            self.service.member(by).is_some_and(|member| member.master != Some(master))
+        };
+        let mut links = workers.flat_map(|(_, worker)| self.links_of(*worker));
+        links.find(|(by, _)| is_anothers(*by) && self.places.contains_key(by))
+    }
+
     /// A master is stale once a process that has served, or its master, was told to replace it.
     #[must_use]
     pub fn superseded_master(&self, master: &Member<'_>) -> Option<Superseded> {
@@ -167,7 +178,8 @@ impl<'h, 'a> History<'h, 'a> {
                 || by != master.id() && self.workers.contains_key(&by)
         };
         let mut told = self.links_of(master.id()).filter(|(_, proof)| *proof == Proof::Told);
-        let (by, _) = told.find(|(by, _)| has_served(*by))?;
+        let told = told.find(|(by, _)| has_served(*by));
+        let (by, _) = told.or_else(|| self.leaves_over(master.id()))?;
         let since = self.service.member(by).map_or(0.0, |by| by.process.started);
         Some(Superseded { by, proof: Proof::Master, since })
     }

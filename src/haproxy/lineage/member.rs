@@ -97,13 +97,24 @@ impl Member<'_> {
     }
 }
 
-/// It was told to detach, by `-D` or by its configuration.
+/// A daemon detaches into a session of its own, also from a launcher that leads one itself.
+#[must_use]
+pub fn leads_session(process: &Process) -> bool {
+    process.session == process.id.pid
+}
+
+/// It was told to detach, by `-D` or by its configuration. A file that was edited since counts only for a process
+/// that has detached.
 #[must_use]
 pub fn becomes_daemon(process: &Process, line: &CommandLine) -> bool {
     let configured = || {
         let stays =
             ["d", "db"].iter().any(|switch| line.switches.contains(*switch)) || line.notifies;
-        !stays && process.configuration.as_ref().is_some_and(|c| c.declared.globals.daemon)
+        let edited = || {
+            let configuration = process.configuration.as_ref();
+            configuration.filter(|_| leads_session(process)).map(|files| &files.declared.globals)
+        };
+        !stays && process.loaded_globals().or_else(edited).is_some_and(|globals| globals.daemon)
     };
     line.daemon || configured()
 }

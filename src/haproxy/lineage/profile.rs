@@ -265,6 +265,8 @@ impl<'m, 'a> Profile<'m, 'a> {
         let (older, newer) = (self.member, later.member);
         let daemons = older.role == Role::Daemon && newer.role == Role::Daemon;
         daemons
+            && !self.is_parent_or_child_of(later)
+            && self.shares_relative_paths(later)
             && newer.has_starter_of(older)
             && self.can_be_likened()
             && later.can_be_likened()
@@ -273,6 +275,22 @@ impl<'m, 'a> Profile<'m, 'a> {
             && self.shares_arguments(later)
             && self.shares_configuration(later)
             && (changed || self.was_followed_by_a_change(later))
+    }
+
+    /// One of them has started the other, so that neither replaces the other.
+    fn is_parent_or_child_of(&self, other: &Profile<'_, '_>) -> bool {
+        let (own, others) = (self.process(), other.process());
+        own.parent == others.id.pid || others.parent == own.id.pid
+    }
+
+    /// The relative paths of unix sockets in their configurations lead to the same places.
+    fn shares_relative_paths(&self, other: &Profile<'_, '_>) -> bool {
+        let has_some = |profile: &Profile<'_, '_>| {
+            let declared = profile.process().configuration.iter().flat_map(|c| &c.declared.unix);
+            declared.into_iter().any(|unix| !unix.is_abstract && !unix.path.starts_with('/'))
+        };
+        let directory = |profile: &Profile<'_, '_>| profile.process().launch_directory();
+        !(has_some(self) || has_some(other)) || directory(self) == directory(other)
     }
 
     /// Its arguments are the same, apart from what a reload changes.
@@ -293,9 +311,12 @@ impl<'m, 'a> Profile<'m, 'a> {
     pub fn is_left_over_of(&self, later: &Profile<'_, '_>) -> bool {
         self.serves == Some(false)
             && later.serves == Some(true)
+            && !self.is_parent_or_child_of(later)
             && later.member.has_starter_of(self.member)
             && self.shares_namespaces(later)
             && self.shares_arguments(later)
+            && self.member.role == later.member.role
+            && (self.member.role == Role::Daemon || self.process().cgroup == later.process().cgroup)
             && match (&self.files, &later.files) {
                 (Some(_), Some(_)) => self.shares_configuration(later),
                 // A chroot hides where both were started.

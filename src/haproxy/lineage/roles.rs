@@ -1,12 +1,15 @@
 //! Finds the role of each process: master, worker, daemon, or the launcher that a daemon detaches from.
 //!
-//! A master was started as one; its workers are its children with its program and arguments. A child of any
-//! other HAProxy with the same arguments is a fork that has not executed its program yet (an external
-//! check, Lua), and is left out; a child with other arguments is a process of its own.
+//! A master was started as one, or has a child that can only be a worker; its workers are its children with its
+//! program and arguments. A child of any other HAProxy with the same arguments is a fork that has not executed its
+//! program yet (an external check, Lua), and is left out; a child with other arguments is a process of its own.
+//!
+//! A configuration file counts only where nothing has happened to it since the process was started: what it says now
+//! is not what the process was told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::member::{Member, Role, becomes_daemon};
+use super::member::{Member, Role, YOUNG_SECONDS, becomes_daemon, leads_session};
 use super::past::Pasts;
 use super::starter::starter;
 use crate::haproxy::command_line::CommandLine;
@@ -26,16 +29,18 @@ pub fn members<'a>(
     listens: impl Fn(ProcessId) -> bool,
     now: f64,
 ) -> Vec<Member<'a>> {
-    let family = Family {
+    let mut family = Family {
         by_pid: processes.iter().map(|p| (p.id.pid, p)).collect(),
         lines: processes
             .iter()
             .filter_map(|p| Some((p.id, CommandLine::parse(p.arguments.as_ref()?)?)))
             .collect(),
         listening: processes.iter().map(|p| p.id).filter(|&id| listens(id)).collect(),
+        masters: BTreeSet::new(),
         pasts,
         now,
     };
+    family.masters = processes.iter().filter_map(|process| family.proven_master(process)).collect();
     let mut members: Vec<Member<'a>> =
         processes.iter().filter_map(|process| family.member(process)).collect();
     let masters: BTreeSet<ProcessId> = members.iter().filter_map(|member| member.master).collect();
@@ -57,6 +62,8 @@ struct Family<'a, 'p> {
     by_pid: BTreeMap<i32, &'a Process>,
     lines: BTreeMap<ProcessId, CommandLine>,
     listening: BTreeSet<ProcessId>,
+    /// Those with a child that can only be a worker.
+    masters: BTreeSet<ProcessId>,
     pasts: &'p Pasts,
     now: f64,
 }
@@ -95,13 +102,21 @@ impl<'a> Family<'a, '_> {
         self.pasts.get(&process.id).and_then(|past| past.role)
     }
 
-    /// Its command line or its configuration asks for a master: the process is a master, or a worker, which
-    /// has inherited both.
+    /// The parent of a process that can only be a worker of it: the parent does not listen, and the process does, or
+    /// has long been there. A fork that is to execute a program shares its parent's listeners, for a moment.
+    fn proven_master(&self, process: &Process) -> Option<ProcessId> {
+        let parent = self.parent_of(process).filter(|parent| !self.is_launching(parent))?;
+        let listens = |process: &Process| self.listening.contains(&process.id);
+        let is_old = self.now - process.started >= YOUNG_SECONDS && process.arguments.is_some();
+        let is_worker = !listens(parent) && (listens(process) || is_old);
+        (is_worker && self.is_worker_of(process, parent)).then_some(parent.id)
+    }
+
+    /// Its command line or the configuration that it loaded asks for a master: the process is a master, or a worker,
+    /// which has inherited both. The master's socket (`-S`) alone makes none.
     fn asks_for_master(&self, process: &Process) -> bool {
-        let configured = process.configuration.as_ref().map(|c| c.declared.globals.master_worker);
-        let line = self.lines.get(&process.id);
-        line.is_some_and(|line| line.master_worker || line.master_socket.is_some())
-            || configured == Some(true)
+        self.lines.get(&process.id).is_some_and(|line| line.master_worker)
+            || process.loaded_globals().is_some_and(|globals| globals.master_worker)
     }
 
     /// It may have workers: it was started as a master and is no worker itself.
@@ -109,12 +124,14 @@ impl<'a> Family<'a, '_> {
         match self.past_role(process) {
             Some(role) => role == Role::Master,
             None if process.is_zombie() => false,
+            None if self.masters.contains(&process.id) => true,
             // A master that is just being executed has no arguments yet.
             None if process.arguments.is_none() => true,
             None => {
                 let parent = self.parent_of(process).filter(|parent| !self.is_launching(parent));
                 let is_worker = parent.is_some_and(|parent| {
-                    self.asks_for_master(parent) && self.is_worker_of(process, parent)
+                    (self.asks_for_master(parent) || self.masters.contains(&parent.id))
+                        && self.is_worker_of(process, parent)
                 });
                 self.asks_for_master(process) && !is_worker
             }
@@ -159,9 +176,13 @@ impl<'a> Family<'a, '_> {
     fn role_without_relatives(&self, process: &Process) -> Role {
         let environment = process.environment.as_ref();
         let of_master = environment.is_some_and(environment::is_of_master);
+        let may_ask = || {
+            let configuration = process.configuration.as_ref();
+            configuration.is_none_or(|files| files.declared.globals.master_worker)
+        };
         // Every process that a master or its workers start inherits the environment.
         let asked = self.asks_for_master(process)
-            || (of_master && process.configuration.is_none() && self.parent_of(process).is_none());
+            || (of_master && may_ask() && self.parent_of(process).is_none());
         let listens = self.listening.contains(&process.id);
         match (asked, listens) {
             (false, _) => Role::Daemon,
@@ -175,11 +196,6 @@ impl<'a> Family<'a, '_> {
 /// counts as a process.
 fn is_fork_of(process: &Process, parent: &Process) -> bool {
     process.arguments.is_some() && process.arguments == parent.arguments && !leads_session(process)
-}
-
-/// A daemon detaches into a session of its own, also from a launcher that leads one itself.
-fn leads_session(process: &Process) -> bool {
-    process.session == process.id.pid
 }
 
 #[cfg(test)]
@@ -212,8 +228,9 @@ mod tests {
         let daemon = || actor(10, 1, DAEMON).tcp(80, 1);
         let master = || actor(10, 1, MASTER);
         let worker = || actor(11, 1, MASTER).child_of(10).tcp(80, 1);
+        let plain = |pid, started| actor(pid, started, "haproxy -f /a.cfg");
         let session_of = |actor: Actor, leader| actor.change(move |p| p.session = leader);
-        let table: [(&str, Vec<Actor>, &[&str]); 8] = [
+        let table: [(&str, Vec<Actor>, &[&str]); 14] = [
             (
                 "a daemon's fork before its exec",
                 vec![daemon(), actor(20, 990, DAEMON).child_of(10).tcp(80, 1)],
@@ -252,6 +269,45 @@ mod tests {
                 "a master that has just been executed has no arguments",
                 vec![master().change(|p| p.arguments = None), worker()],
                 &["up 10 master current, 11 worker current"],
+            ),
+            (
+                "a master by its file, from which the line was removed",
+                vec![
+                    plain(10, 1).configured("", 900),
+                    plain(11, 1).configured("", 900).child_of(10).tcp(80, 1),
+                ],
+                &["up 10 master current, 11 worker current"],
+            ),
+            (
+                "the same with a worker that drains, and a file that is gone",
+                vec![plain(10, 1), plain(11, 1).child_of(10).connected(9, Established)],
+                &["down 10 master current, 11 worker current"],
+            ),
+            (
+                "a daemon to whose file the line was added",
+                vec![daemon().configured("global\n master-worker\n", 900)],
+                &["up 10 daemon current"],
+            ),
+            (
+                "a master by its file",
+                vec![
+                    plain(10, 1).configured("global\n master-worker\n", 0),
+                    plain(11, 1).configured("global\n master-worker\n", 0).child_of(10).tcp(80, 1),
+                ],
+                &["up 10 master current, 11 worker current"],
+            ),
+            (
+                "a master in the foreground to whose file `daemon` was added",
+                vec![
+                    session_of(master().configured("global\n daemon\n", 900), 5),
+                    session_of(worker().configured("global\n daemon\n", 900), 5),
+                ],
+                &["up 10 master current, 11 worker current"],
+            ),
+            (
+                "a daemon with the socket of a master",
+                vec![actor(10, 1, "haproxy -D -S /run/m -f /a.cfg").tcp(80, 1)],
+                &["up 10 daemon current"],
             ),
             (
                 "a worker of another master of the same arguments",

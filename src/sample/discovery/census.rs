@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::path::Path;
 
-use procfs::FromRead;
-use procfs::process::Status;
 use rustix::fs::{Dir, Mode, OFlags};
 
 use crate::sample::budget::CpuBudget;
 use crate::sample::clock::{REVIEW_SECONDS, YOUNG_SECONDS, seconds};
+use crate::sample::proc::dir::ProcDir;
+use crate::sample::proc::error::ReadError;
+use crate::sample::proc::own::shows_own_pids;
 use rustix::time::ClockId;
 
 /// The kernel assigns a pid a moment before the process has a directory in procfs.
@@ -29,6 +30,8 @@ pub struct Census {
     review_budget: CpuBudget,
     /// Whether procfs shows the last pid that was assigned; `None` until that was tried.
     shows_last_pid: Option<bool>,
+    /// Procfs hides processes of other users.
+    hides_some: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +54,7 @@ impl Census {
     /// Brings the list of pids up to date and returns those that are new.
     pub fn refresh(&mut self, procfs: &Path) -> rustix::io::Result<Vec<i32>> {
         let at = seconds(ClockId::Monotonic);
-        let shows = *self.shows_last_pid.get_or_insert_with(|| is_own_namespace(procfs));
+        let shows = *self.shows_last_pid.get_or_insert_with(|| shows_own_pids(procfs));
         let assigned = if shows { last_pid(procfs) } else { None };
         let known = self.listed.and_then(|listed| listed.last_pid);
         let last_pid = assigned.map(|assigned| match known {
@@ -79,7 +82,16 @@ impl Census {
         })?;
         self.pids = pids;
         self.listed = Some(Listing { at, last_pid });
+        // Every pid namespace has a process 1, which anyone may see where nothing is hidden.
+        let first = ProcDir::open(procfs, 1).and_then(|first| first.comm());
+        self.hides_some = matches!(first, Err(ReadError::Gone | ReadError::Denied));
         Ok(new)
+    }
+
+    /// Whether procfs hides the processes of other users (`hidepid` of proc(5)), so that HAProxys may be missing.
+    #[must_use]
+    pub fn hides_some(&self) -> bool {
+        self.hides_some
     }
 
     /// The pids that must be looked at now.
@@ -150,14 +162,6 @@ fn for_each_pid(procfs: &Path, mut each: impl FnMut(i32, u64)) -> rustix::io::Re
 
 fn pid_of(name: &CStr) -> Option<i32> {
     name.to_str().ok()?.parse().ok()
-}
-
-/// Whether this procfs shows the pid namespace of the exporter and no wider one: the exporter's own
-/// pid is the same there, and it has no other.
-fn is_own_namespace(procfs: &Path) -> bool {
-    let status = Status::from_file(procfs.join("self/status"));
-    let pids = status.ok().and_then(|status| status.nspid).unwrap_or_default();
-    pids == [std::process::id().cast_signed()]
 }
 
 /// The last pid that was assigned in the pid namespace of the exporter: the last field of

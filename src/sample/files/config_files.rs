@@ -53,6 +53,8 @@ pub struct Stamp {
     pub size: u64,
     /// Modification time: seconds and nanoseconds since the epoch.
     pub modified: (i64, i64),
+    /// The same of its last change, that of its names and rights included.
+    pub changed: (i64, i64),
 }
 
 /// A configuration as found.
@@ -258,6 +260,7 @@ fn stamp(path: &Path, stat: &Stat) -> Stamp {
         inode: (stat.st_dev, stat.st_ino),
         size: u64::try_from(stat.st_size).unwrap_or(0),
         modified: (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        changed: (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)),
     }
 }
 

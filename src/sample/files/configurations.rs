@@ -249,7 +249,8 @@ fn read(source: &Source, most_bytes: u64) -> Reading {
             declared,
             fingerprint: fingerprint(&collected),
             digest: collected.problems.is_empty().then(|| digest(&collected.files)),
-            modified: modified(&collected.stamps),
+            modified: newest(&collected.stamps, |stamp| stamp.modified),
+            changed: newest(&collected.stamps, |stamp| stamp.changed),
         }),
         stamps: collected.stamps,
     }
@@ -326,7 +327,7 @@ fn fingerprint(collected: &Collected) -> u64 {
 }
 
 #[allow(clippy::cast_precision_loss)] // seconds of this era fit
-fn modified(stamps: &[Stamp]) -> UnixSeconds {
-    let newest = stamps.iter().map(|stamp| stamp.modified).max().unwrap_or_default();
+fn newest(stamps: &[Stamp], time: impl Fn(&Stamp) -> (i64, i64)) -> UnixSeconds {
+    let newest = stamps.iter().map(time).max().unwrap_or_default();
     newest.0 as f64 + newest.1 as f64 / 1e9
 }

@@ -30,7 +30,7 @@ pub fn read_named_by_arguments(
     found: &mut [Found],
     unreadable: &mut Vec<Unreadable>,
 ) {
-    read(procfs, found, unreadable, |line, _| line.pidfile.clone());
+    read(procfs, found, unreadable, |line, _| line.pidfile.clone(), |_, _| true);
 }
 
 /// Reads the pidfiles that only the configuration names.
@@ -39,10 +39,16 @@ pub fn read_named_by_configuration(
     found: &mut [Found],
     unreadable: &mut Vec<Unreadable>,
 ) {
-    read(procfs, found, unreadable, |line, process| {
+    let name = |line: &CommandLine, process: &Process| {
         let configured = || process.configuration.as_ref()?.declared.globals.pidfile.clone();
         if line.pidfile.is_none() { configured() } else { None }
-    });
+    };
+    // A file that was edited since may name the pidfile of another service.
+    let was_given = |process: &Process, pidfile: &Pidfile| {
+        process.loaded_globals().is_some()
+            || matches!(&pidfile.content, PidfileContent::Pids(pids) if pids.contains(&process.own_pid()))
+    };
+    read(procfs, found, unreadable, name, was_given);
 }
 
 fn read(
@@ -50,11 +56,15 @@ fn read(
     found: &mut [Found],
     unreadable: &mut Vec<Unreadable>,
     name: impl Fn(&CommandLine, &Process) -> Option<String>,
+    was_given: impl Fn(&Process, &Pidfile) -> bool,
 ) {
     let pidfiles: Vec<_> = found
         .iter()
         .map(|one| {
             let pidfile = pidfile_of(procfs, one, found, &name)?;
+            if !was_given(&one.process, &pidfile) {
+                return None;
+            }
             if pidfile.content == PidfileContent::Unreadable && !has_ended(procfs, one, found) {
                 report(&pidfile.path, unreadable);
             }

@@ -1,12 +1,14 @@
-//! Reads the exporter's own resources from the real `/proc/self`.
+//! What procfs says of the exporter itself.
 
-use procfs::process::{Limits, Stat};
+use std::path::Path;
+
+use procfs::process::{Limits, Stat, Status};
 use procfs::{Current, FromRead, Uptime};
 
 use crate::model::OwnProcess;
 use crate::sample::clock::now;
 
-/// Reads the exporter's own process; `None` where `/proc` is not mounted.
+/// Reads the exporter's own resources; `None` where `/proc` is not mounted.
 #[must_use]
 #[allow(clippy::cast_precision_loss)] // counters of one process fit
 pub fn own_process() -> Option<OwnProcess> {
@@ -26,6 +28,15 @@ pub fn own_process() -> Option<OwnProcess> {
         start_timestamp_seconds: now().floor() - age.round(),
         threads: u64::try_from(stat.num_threads).unwrap_or(0),
     })
+}
+
+/// Whether this procfs shows the pid namespace of the exporter and no wider one: the exporter's own
+/// pid is the same there, and it has no other (`NSpid` in `self/status`).
+#[must_use]
+pub fn shows_own_pids(procfs: &Path) -> bool {
+    let status = Status::from_file(procfs.join("self/status"));
+    let pids = status.ok().and_then(|status| status.nspid).unwrap_or_default();
+    pids == [std::process::id().cast_signed()]
 }
 
 /// The number of open descriptors: the size of the directory since Linux 6.2, else the length of a
