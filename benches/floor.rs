@@ -56,7 +56,7 @@ fn main() -> Result<()> {
 fn round(proc: &OwnedFd, socket: &OwnedFd, watched: &[Watched]) -> Result<usize> {
     let mut calls = 1;
     rustix::fs::seek(proc, SeekFrom::Start(0))?;
-    let mut space = [MaybeUninit::uninit(); 32_768];
+    let mut space = vec![MaybeUninit::uninit(); 32_768];
     let mut entries = RawDir::new(proc, &mut space);
     while let Some(entry) = entries.next() {
         entry?;

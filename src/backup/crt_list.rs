@@ -1,8 +1,9 @@
 //! Which files the lines of a crt-list name.
 
 use super::bases::{Bases, join};
+use super::companions::with_companions;
 use super::manifest::Role;
-use super::references::{Reference, with_companions};
+use super::reference::Reference;
 
 /// Finds what the lines of the crt-list `list` name.
 #[must_use]

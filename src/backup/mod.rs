@@ -13,6 +13,8 @@
 //! | what the metrics say | `state.rs` |
 
 pub mod bases;
+mod calls;
+pub mod companions;
 pub mod crt_list;
 pub mod differences;
 pub mod disk;
@@ -20,6 +22,7 @@ pub mod keys;
 pub mod lines;
 pub mod manifest;
 pub mod names;
+pub mod reference;
 pub mod references;
 pub mod retention;
 pub mod scripts;

@@ -5,37 +5,13 @@
 //! `ca-base`, …), else against `default-path`, else against the directory that HAProxy was started in.
 
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
-
-use regex::Regex;
 
 use super::bases::{Bases, join};
+use super::calls::{self, Call};
+use super::companions::with_companions;
 use super::manifest::Role;
+use super::reference::{NotTaken, Reference};
 use crate::haproxy::config::{Place, Statement};
-
-/// A file or directory that a line names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// What it is for HAProxy.
-    pub role: Role,
-    /// HAProxy does not start without it.
-    pub required: bool,
-    /// The directory that HAProxy is in when it reads the file: relative names in it start there.
-    pub read_in: PathBuf,
-    /// The place of the line that names it.
-    pub named_by: String,
-}
-
-/// A program or a file of the system that a line names, which no backup takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotTaken {
-    /// Its path.
-    pub path: PathBuf,
-    /// Why it is not taken.
-    pub why: &'static str,
-}
 
 /// Everything that a configuration names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,20 +25,6 @@ pub struct Named {
     /// The bases at the end of the configuration, which the lines of a crt-list use.
     pub bases: Bases,
 }
-
-/// The files that HAProxy looks for beside a certificate (`ssl-load-extra-files`).
-const BESIDE: [&str; 4] = ["key", "ocsp", "sctl", "issuer"];
-/// The endings of the parts of a bundle.
-const BUNDLE: [&str; 3] = ["rsa", "ecdsa", "dsa"];
-
-/// Names in the arguments of converters and of the actions on maps. An argument may be quoted in part
-/// (`make_arg_list` in `src/arg.c`).
-static IN_CALLS: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let argument = r#"((?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^(),'"\\])+)"#;
-    let calls =
-        "map(?:_[a-z_]+)?|(?:set|del)-map|(?:add|del)-acl|jwt_verify(?:_cert)?|jwt_decrypt_cert";
-    Regex::new(&format!(r"\b({calls})\({argument}(?:,{argument})?")).ok()
-});
 
 /// Finds what the lines name. Relative names start from `directory`.
 #[must_use]
@@ -80,36 +42,6 @@ pub fn of(statements: &[Statement], directory: &Path) -> Named {
     }
     named.bases = bases;
     named
-}
-
-/// What HAProxy may load beside a certificate: the parts of a bundle, and the files beside each.
-#[must_use]
-pub fn companions(certificate: &Path) -> Vec<PathBuf> {
-    let with = |path: &Path, ending: &str| {
-        let mut path = path.to_owned().into_os_string();
-        path.push(format!(".{ending}"));
-        PathBuf::from(path)
-    };
-    let parts: Vec<PathBuf> = BUNDLE.iter().map(|ending| with(certificate, ending)).collect();
-    let all = parts.iter().map(PathBuf::as_path).chain([certificate]);
-    let beside = all.flat_map(|part| BESIDE.iter().map(move |ending| with(part, ending)));
-    let beside: Vec<PathBuf> = beside.collect();
-    beside.into_iter().chain(parts).collect()
-}
-
-/// A certificate and its companions. Of a bundle the name itself need not exist.
-pub(super) fn with_companions(path: PathBuf, read_in: &Path, named_by: &str) -> Vec<Reference> {
-    // `ssl-load-extra-del-ext` looks for `site.key` beside `site.crt`.
-    let by_extension = path.with_extension("key");
-    let all = companions(&path).into_iter().chain([by_extension, path]);
-    let reference = |path| Reference {
-        path,
-        role: Role::Certificate,
-        required: false,
-        read_in: read_in.to_owned(),
-        named_by: named_by.to_owned(),
-    };
-    all.map(reference).collect()
 }
 
 /// Finds what the lines of a filter's own file name, such as one of SPOE: the files of patterns and maps.
@@ -312,15 +244,7 @@ impl Line<'_> {
 
     /// The files in the arguments of converters and actions, wherever they stand in a word.
     fn calls(&mut self, word: &str) {
-        let Some(pattern) = IN_CALLS.as_ref() else { return };
-        let calls: Vec<(String, String, Option<String>)> = pattern
-            .captures_iter(word)
-            .filter_map(|found| {
-                let text = |group| found.get(group).map(|text| unquoted(text.as_str().trim()));
-                Some((text(1)?, text(2)?, text(3)))
-            })
-            .collect();
-        for (call, first, second) in calls {
+        for Call { name: call, first, second } in calls::of(word) {
             match call.as_str() {
                 // Its key may stand there itself, or the name of a variable.
                 "jwt_verify" | "jwt_verify_cert" | "jwt_decrypt_cert" => {
@@ -336,23 +260,10 @@ impl Line<'_> {
     }
 }
 
-/// An argument without its quotes and escapes.
-fn unquoted(argument: &str) -> String {
-    let (mut text, mut quote, mut letters) = (String::new(), None, argument.chars());
-    while let Some(letter) = letters.next() {
-        match (letter, quote) {
-            ('\\', None | Some('"')) => text.extend(letters.next()),
-            ('\'' | '"', None) => quote = Some(letter),
-            (letter, Some(open)) if letter == open => quote = None,
-            _ => text.push(letter),
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::companions::{BESIDE, BUNDLE};
     use crate::haproxy::config::{Launch, SourceFile, statements};
 
     /// What the text names, as role and path; the companions of certificates are left out.
@@ -432,17 +343,6 @@ mod tests {
     }
 
     #[test]
-    fn each_part_of_a_bundle_has_its_own_companions() {
-        let found = with_companions("/c/site.pem".into(), Path::new("/"), "f:1");
-        let paths: Vec<_> = found.iter().map(|one| one.path.display().to_string()).collect();
-        for expected in
-            ["site.pem", "site.key", "site.pem.ocsp", "site.pem.rsa", "site.pem.ecdsa.key"]
-        {
-            assert!(paths.contains(&format!("/c/{expected}")), "{expected}: {paths:?}");
-        }
-    }
-
-    #[test]
     fn the_file_of_a_filter_names_patterns_and_maps() {
         let text = "[e]\nspoe-message m\n  args v=src,map(m.map,x) # map(/no)\n  event on-x if { src -f /p/a.lst }\n";
         let filter = Reference {
@@ -456,18 +356,6 @@ mod tests {
         let shown = found.iter().map(|one| format!("{} {}", one.named_by, one.path.display()));
         let expected = ["/s/spoe.cfg:3 /cwd/m.map", "/s/spoe.cfg:4 /p/a.lst"];
         assert_eq!(shown.collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn quotes_and_escapes_of_an_argument_are_removed() {
-        for (argument, expected) in [
-            ("/a/b", "/a/b"),
-            ("'/a b'", "/a b"),
-            ("/a/\"b c\".map", "/a/b c.map"),
-            (r"/a\,b", "/a,b"),
-        ] {
-            assert_eq!(unquoted(argument), expected);
-        }
     }
 
     #[test]

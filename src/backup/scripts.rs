@@ -60,12 +60,11 @@ fn literal(rest: &str) -> Option<(&str, &str)> {
     let rest = rest.trim_start();
     let rest = rest.strip_prefix('(').unwrap_or(rest).trim_start();
     let level = rest.strip_prefix('[').map(|rest| rest.len() - rest.trim_start_matches('=').len());
-    let (opens, closes) = match level {
-        Some(level) => (format!("[{}[", "=".repeat(level)), format!("]{}]", "=".repeat(level))),
-        None => {
-            let quote = rest.get(..1).filter(|first| matches!(*first, "\"" | "'"))?;
-            (quote.to_owned(), quote.to_owned())
-        }
+    let (opens, closes) = if let Some(level) = level {
+        (format!("[{}[", "=".repeat(level)), format!("]{}]", "=".repeat(level)))
+    } else {
+        let quote = rest.get(..1).filter(|first| matches!(*first, "\"" | "'"))?;
+        (quote.to_owned(), quote.to_owned())
     };
     let (name, after) = rest.strip_prefix(&*opens)?.split_once(&*closes)?;
     // `require("a" .. b)` computes its name.

@@ -367,32 +367,6 @@ mod tests {
         assert_eq!(name_of(&left, 20).as_deref(), Some("a"), "it is the only one again");
     }
 
-    /// An exporter that has just begun sees one of two services between two of its processes: the other does not
-    /// take its name meanwhile, and the reload is counted.
-    #[test]
-    fn a_service_in_the_middle_of_a_reload_keeps_its_name() {
-        let text = "frontend f\n bind :\"${PORT}\"\n";
-        let twin = |pid: i32, started: u32, port: u16, list: &str| {
-            let serving = actor(pid, started, &format!("haproxy -D -f /a.cfg {list}"));
-            let serving = serving.tcp(port, pid.unsigned_abs().into());
-            serving.configured(text, 50).variable("PORT", &port.to_string())
-        };
-        let other = || twin(20, 990, 82, "");
-        let mut film = Film::default();
-        let both = film.see(1000.0, &[twin(10, 995, 81, ""), other()]);
-        let names = |verdict: &Verdict| -> Vec<_> {
-            verdict.services.iter().map(|one| (one.name.clone(), one.reloads.successes)).collect()
-        };
-        let before = names(&both);
-        assert_eq!(before.first(), Some(&("a".to_owned(), 0)));
-        assert_eq!(names(&film.see(1001.0, &[other()])), before);
-        let after = film.see(1002.0, &[twin(11, 1001, 81, "-sf 10"), other()]);
-        assert_eq!(after.services.iter().filter(|one| one.up == Some(true)).count(), 2);
-        let mut expected = before;
-        expected[0].1 = 1;
-        assert_eq!(names(&after), expected);
-    }
-
     #[test]
     fn a_known_service_keeps_its_name_when_rights_are_lost() {
         let mut film = Film::with(configured());

@@ -308,14 +308,13 @@ impl<'a> Census<'a> {
 
     /// The names of services that have no process now and may come back under them.
     ///
-    /// A service that was seen only for a moment was the start of a process of another service, unless the
-    /// exporter itself has just begun. So its name waits for as long as a process is young, and not at all
-    /// where that process is seen in another service.
+    /// One that was seen only for a moment was the start of a process of another service, unless the exporter has just
+    /// begun. So its name waits for as long as a process is young; not if that is seen in another service.
     fn gone(&self) -> BTreeSet<&'a str> {
         let memory = self.memory;
         let members = self.known.iter().flat_map(|known| &known.service.members);
-        let pasts = members.filter_map(|member| memory.processes.get(&member.id()));
-        let moved: BTreeSet<&str> = pasts.filter_map(|past| past.haproxy.as_deref()).collect();
+        let past = |member: &Member<'a>| memory.processes.get(&member.id())?.haproxy.as_deref();
+        let moved: BTreeSet<&str> = members.filter_map(past).collect();
         let may_come_back = |name: &str, before: &ServiceMemory| {
             before.last_seen - before.first_seen >= YOUNG_SECONDS
                 || (self.now - before.last_seen < YOUNG_SECONDS && !moved.contains(name))
@@ -353,13 +352,10 @@ impl<'a> Census<'a> {
         let candidates: Vec<Candidate> = rest.iter().map(|known| known.candidate.clone()).collect();
         named.extend(naming::assign(&candidates, taken, &gone).into_iter().zip(rest));
         // A service that was gone and has come back keeps its name.
-        for (name, known) in &mut named {
-            if known.remembered_as.is_none()
-                && !continued.contains_key(name)
-                && memory.services.contains_key(name)
-            {
-                known.remembered_as = Some(name.clone());
-            }
+        let may_continue =
+            |name: &String| !continued.contains_key(name) && memory.services.contains_key(name);
+        for (name, known) in named.iter_mut().filter(|(name, _)| may_continue(name)) {
+            known.remembered_as.get_or_insert_with(|| name.clone());
         }
         (named, nameless)
     }

@@ -20,7 +20,7 @@ use crate::sample::discovery::process_cache::ProcessCache;
 use crate::sample::discovery::processes::{self, Discovery, Found};
 use crate::sample::files::configurations::Configurations;
 use crate::sample::files::configurations::Source;
-use crate::sample::files::pidfiles;
+use crate::sample::files::pidfiles::{self, Pidfiles};
 use crate::sample::headroom;
 use crate::sample::last_sample::LastSample;
 use crate::sample::movers::Movers;
@@ -66,6 +66,7 @@ pub struct Sampler {
     networks: Networks,
     network_uses: NetworkUses,
     configurations: Configurations,
+    pidfiles: Pidfiles,
     named: NamedByPidfile,
     census: Census,
     process_cache: ProcessCache,
@@ -98,6 +99,7 @@ impl Sampler {
             networks,
             network_uses: NetworkUses::default(),
             configurations: Configurations::default(),
+            pidfiles: Pidfiles::default(),
             named: NamedByPidfile::default(),
             census: Census::default(),
             process_cache: ProcessCache::default(),
@@ -232,10 +234,10 @@ impl Sampler {
     /// Reads configurations and pidfiles; the collector `config`.
     fn read_files(&mut self, found: &mut [Found], snapshot: &mut Snapshot) -> bool {
         let (procfs, unreadable) = (&self.paths.procfs, &mut snapshot.unreadable);
-        pidfiles::read_named_by_arguments(procfs, found, unreadable);
+        pidfiles::read_named_by_arguments(procfs, &mut self.pidfiles, found, unreadable);
         let outcome = self.configurations.read(procfs, found, unreadable);
+        pidfiles::read_named_by_configuration(procfs, &mut self.pidfiles, found, unreadable);
         let overlooked = self.overlooked(found);
-        pidfiles::read_named_by_configuration(procfs, found, unreadable);
         note_movers(snapshot, outcome.gone.into_iter().chain(overlooked));
         outcome.success
     }

@@ -16,7 +16,7 @@ use haproxy_host_exporter::backup::disk::stage::Stage;
 use haproxy_host_exporter::backup::disk::store::Store;
 use haproxy_host_exporter::backup::disk::tree;
 use haproxy_host_exporter::backup::manifest::{Command, Kind, Manifest, Program, Role, VERSION};
-use haproxy_host_exporter::backup::references::Reference;
+use haproxy_host_exporter::backup::reference::Reference;
 use haproxy_host_exporter::sample::paths::access::Reader;
 use proptest::prelude::*;
 

@@ -9,9 +9,9 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::tree;
+use crate::backup::companions::companions;
 use crate::backup::differences::{Disk, Present, What};
 use crate::backup::manifest::{Kind, Manifest, Role};
-use crate::backup::references::companions;
 use crate::sample::paths::route;
 
 /// The hashes of files, kept as long as size, time, inode and device of the file stay the same.

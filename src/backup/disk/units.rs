@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 
 use super::tree;
 use crate::backup::manifest::{Loads, Role};
-use crate::backup::references::Reference;
+use crate::backup::reference::Reference;
 use crate::sample::paths::route;
 
 /// Where units lie, the first that wins first (systemd.unit(5)).

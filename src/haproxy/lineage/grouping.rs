@@ -136,28 +136,24 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     }
 
     /// Joins processes that serve no more with a serving service, if the newest of them was started like the
-    /// processes of that service and of no other. A master that was told to stop, and its workers, may be left over
-    /// of one in the same cgroup.
+    /// processes of that service and of no other. So may a master that was told to stop, with its workers.
     ///
     /// Two services that have names already stay apart. The exception is a serving one that began with a reload
     /// whose list named no living process: it got its name while the older process still listened.
     fn join_leftovers(&mut self, profiles: &[Profile<'_, '_>], pids: &Pids<'_, '_>) {
         let members = self.members;
-        let is_master = |index: usize| {
-            members.get(index).is_some_and(|member| member.role == Role::Master && member.lives())
-        };
+        let is_master =
+            |index: usize| members.get(index).is_some_and(|m| m.role == Role::Master && m.lives());
         let may = |index: usize| {
-            members.get(index).is_some_and(|member| {
-                member.role != Role::Master && member.lives() && !member.launching
-            })
+            members.get(index).is_some_and(|m| m.role != Role::Master && m.lives() && !m.launching)
         };
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for index in 0..members.len() {
             groups.entry(self.sets.find(index)).or_default().push(index);
         }
         let has_ended = |index: &usize| {
-            let serves = || profiles.get(*index).is_some_and(|own| own.serves == Some(false));
-            is_master(*index) || (may(*index) && serves())
+            let own = profiles.get(*index);
+            is_master(*index) || may(*index) && own.is_some_and(|own| own.serves == Some(false))
         };
         let serves = |own: &Profile<'_, '_>| own.serves == Some(true);
         let serving =

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use procfs::process::Stat;
+
 use crate::haproxy::lineage::identity::is_roots_container;
 use crate::sample::proc::cgroups::CgroupPaths;
 use crate::sample::proc::dir::ProcDir;
@@ -29,8 +31,7 @@ impl Claims {
     ///
     /// Their size is what the kernel has noted at execve(2) (`/proc/PID/stat`, fields 48 to 51), which
     /// only root can change.
-    pub fn admit(&mut self, directory: &ProcDir) -> Result<bool, ReadError> {
-        let stat = directory.stat()?;
+    pub fn admit(&mut self, directory: &ProcDir, stat: &Stat) -> Result<bool, ReadError> {
         let length = |start: Option<u64>, end: Option<u64>| {
             end.unwrap_or_default().saturating_sub(start.unwrap_or_default())
         };

@@ -146,7 +146,8 @@ fn read(
     if !called && discovery.commands.is_empty() && ruled_out {
         return Ok(None);
     }
-    if !claims.admit(&directory)? {
+    let before = directory.stat()?;
+    if !claims.admit(&directory, &before)? {
         if called {
             unreadable.push(Unreadable {
                 what: What::Process,
@@ -162,7 +163,6 @@ fn read(
         Err(ReadError::Denied | ReadError::Other(_)) if !called => return Ok(None),
         other => other?,
     };
-    let before = directory.stat()?;
     let program = exe.as_deref().ok();
     let mut is_named = || named.accepts(pid, clock.time_of(before.starttime), program, &arguments);
     if !is_haproxy(&before.comm, program, &arguments, discovery) && !is_named() {

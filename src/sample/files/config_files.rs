@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::problem::{Problem, problem};
@@ -227,18 +227,7 @@ impl Collector<'_> {
     /// Where a path leads, without opening it.
     fn find(&self, path: &Path) -> Result<OwnedFd, Problem> {
         let place = self.base.directory.join(path);
-        let found = self.root().and_then(|root| {
-            let inside = place.strip_prefix("/").unwrap_or(&place);
-            let flags = OFlags::PATH | OFlags::CLOEXEC;
-            match fs::openat2(&root, inside, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
-                // Before Linux 5.6, or where a seccomp filter refuses it.
-                Err(Errno::NOSYS | Errno::PERM) => {
-                    let route = route::follow(&root, &place).map_err(|dead| dead.errno)?;
-                    route.open(OFlags::PATH)
-                }
-                found => found,
-            }
-        });
+        let found = self.root().and_then(|root| route::find(&root, &place));
         found.map_err(|errno| problem(path, errno))
     }
 

@@ -1,15 +1,19 @@
 //! Reads the pidfiles that command lines name, each through a process that sees it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::reader::reader_of;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, Stat};
+use rustix::time::ClockId;
 
+use super::reader::reader_of;
 use crate::haproxy::command_line::CommandLine;
-use crate::model::{Pidfile, PidfileContent, Process, Unreadable, What};
+use crate::model::{Pidfile, PidfileContent, Process, ProcessId, Unreadable, What};
+use crate::sample::clock::{REVIEW_SECONDS, now, seconds};
 use crate::sample::discovery::processes::Found;
 use crate::sample::discovery::root_view::root_view;
 use crate::sample::paths::access::{Reader, may_be_followed, may_be_shown};
@@ -20,6 +24,57 @@ use crate::sample::proc::error::ReadError;
 
 /// A pidfile holds a few numbers; what is larger is none.
 const LIMIT_BYTES: u64 = 64 * 1024;
+/// A file that has not changed for so long shows each further change by its time.
+const SETTLED_SECONDS: f64 = 2.0;
+
+/// The pidfiles as they were last read. One that could be read is read again when it has changed, and once a minute,
+/// because the directories on the way to it may have got other owners.
+#[derive(Debug, Default)]
+pub struct Pidfiles {
+    known: BTreeMap<ProcessId, Reading>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    at: f64,
+    identity: Identity,
+    pidfile: Pidfile,
+}
+
+/// What shows that a file is the same and was not touched: device, inode, size, and when it was changed last.
+type Identity = (u64, u64, i64, i64, i64);
+
+fn identity(stat: &Stat) -> Identity {
+    let nanoseconds = i64::try_from(stat.st_ctime_nsec).unwrap_or(0);
+    (stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime, nanoseconds)
+}
+
+#[allow(clippy::cast_precision_loss)] // seconds of this era fit
+fn is_settled(stat: &Stat) -> bool {
+    now() - stat.st_ctime as f64 >= SETTLED_SECONDS
+}
+
+impl Pidfiles {
+    /// The last reading, if the file at `path` is still the one that was read.
+    fn get(&self, id: ProcessId, root: &OwnedFd, path: &Path) -> Option<Pidfile> {
+        let now = seconds(ClockId::Monotonic);
+        let known = self.known.get(&id).filter(|known| known.pidfile.path == path)?;
+        let stat = || rustix::fs::fstat(route::find(root, path).ok()?).ok();
+        let is_same = now - known.at < REVIEW_SECONDS && identity(&stat()?) == known.identity;
+        is_same.then(|| known.pidfile.clone())
+    }
+
+    /// Keeps a reading, unless the file has changed a moment ago: it may change again without a sign, because the kernel
+    /// counts its times in ticks.
+    fn put(&mut self, id: ProcessId, stat: &Stat, pidfile: &Pidfile) {
+        if is_settled(stat) {
+            let (at, identity) = (seconds(ClockId::Monotonic), identity(stat));
+            self.known.insert(id, Reading { at, identity, pidfile: pidfile.clone() });
+        } else {
+            self.known.remove(&id);
+        }
+    }
+}
 
 /// Reads the pidfiles that are named by `-p`.
 ///
@@ -27,15 +82,19 @@ const LIMIT_BYTES: u64 = 64 * 1024;
 /// more of its configuration may be shown.
 pub fn read_named_by_arguments(
     procfs: &Path,
+    known: &mut Pidfiles,
     found: &mut [Found],
     unreadable: &mut Vec<Unreadable>,
 ) {
-    read(procfs, found, unreadable, |line, _| line.pidfile.clone(), |_, _| true);
+    let ids: BTreeSet<ProcessId> = found.iter().map(|found| found.process.id).collect();
+    known.known.retain(|id, _| ids.contains(id));
+    read((procfs, known), found, unreadable, |line, _| line.pidfile.clone(), |_, _| true);
 }
 
 /// Reads the pidfiles that only the configuration names.
 pub fn read_named_by_configuration(
     procfs: &Path,
+    known: &mut Pidfiles,
     found: &mut [Found],
     unreadable: &mut Vec<Unreadable>,
 ) {
@@ -48,11 +107,11 @@ pub fn read_named_by_configuration(
         process.loaded_globals().is_some()
             || matches!(&pidfile.content, PidfileContent::Pids(pids) if pids.contains(&process.own_pid()))
     };
-    read(procfs, found, unreadable, name, was_given);
+    read((procfs, known), found, unreadable, name, was_given);
 }
 
 fn read(
-    procfs: &Path,
+    (procfs, known): (&Path, &mut Pidfiles),
     found: &mut [Found],
     unreadable: &mut Vec<Unreadable>,
     name: impl Fn(&CommandLine, &Process) -> Option<String>,
@@ -61,7 +120,7 @@ fn read(
     let pidfiles: Vec<_> = found
         .iter()
         .map(|one| {
-            let pidfile = pidfile_of(procfs, one, found, &name)?;
+            let pidfile = pidfile_of((procfs, known), one, found, &name)?;
             if !was_given(&one.process, &pidfile) {
                 return None;
             }
@@ -99,7 +158,7 @@ fn report(path: &Path, unreadable: &mut Vec<Unreadable>) {
 }
 
 fn pidfile_of(
-    procfs: &Path,
+    (procfs, known): (&Path, &mut Pidfiles),
     found: &Found,
     all: &[Found],
     name: impl Fn(&CommandLine, &Process) -> Option<String>,
@@ -111,10 +170,16 @@ fn pidfile_of(
     let Some(path) = CommandLine::resolve(directory.as_deref(), &named) else {
         return Some(Pidfile::unread(PathBuf::from(named)));
     };
-    let viewer = root_view(procfs, found, all).ok_or(ReadError::Denied);
-    let root = viewer.and_then(|pid| ProcDir::open(procfs, pid)?.root());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = root_view(procfs, found, all).and_then(|pid| {
+        let root = procfs.join(pid.to_string()).join("root");
+        rustix::fs::open(root, flags, Mode::empty()).ok()
+    });
+    let Some(root) = root else { return Some(Pidfile::unread(path)) };
+    if let Some(pidfile) = known.get(process.id, &root, &path) {
+        return Some(pidfile);
+    }
     let mut pidfile = Pidfile::unread(path);
-    let Ok(root) = root else { return Some(pidfile) };
     match route::follow(&root, &pidfile.path) {
         Ok(route) => {
             pidfile.writer = sole_writer(&route.steps, false);
@@ -123,6 +188,8 @@ fn pidfile_of(
                 || may_be_shown(reader_of(found, all), &route.steps);
             if !shown || read_one(&route, &mut pidfile).is_err() {
                 pidfile.content = PidfileContent::Unreadable;
+            } else if matches!(pidfile.content, PidfileContent::Pids(_)) {
+                known.put(process.id, &route.stat, &pidfile);
             }
         }
         Err(dead) => {
@@ -185,7 +252,8 @@ mod tests {
         let mut ended = [found(&child, not_a_file)];
         let look = |found: &mut [Found]| {
             let mut unreadable = Vec::new();
-            read_named_by_arguments(Path::new("/proc"), found, &mut unreadable);
+            let known = &mut Pidfiles::default();
+            read_named_by_arguments(Path::new("/proc"), known, found, &mut unreadable);
             let content = found[0].process.pidfile.as_ref().unwrap().content.clone();
             (content, unreadable.len())
         };
@@ -193,5 +261,41 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(look(&mut ended), (PidfileContent::Unreadable, 0));
+    }
+
+    /// What was read before is used only as long as the file is the same.
+    #[test]
+    fn a_pidfile_is_read_again_when_it_has_changed() {
+        let folder = std::env::temp_dir().join(format!("pidfiles-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("p");
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut known = Pidfiles::default();
+        let look = |known: &mut Pidfiles| {
+            let mut found = [found(&child, &file.display().to_string())];
+            read_named_by_arguments(Path::new("/proc"), known, &mut found, &mut Vec::new());
+            found[0].process.pidfile.take().unwrap()
+        };
+        std::fs::write(&file, "1\n").unwrap();
+        let first = look(&mut known);
+        assert_eq!(first.content, PidfileContent::Pids(vec![1]));
+        let deadline = now() + 60.0;
+        while known.known.is_empty() {
+            assert!(now() < deadline && look(&mut known) == first);
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert_eq!(look(&mut known), first, "not read again");
+        let other = folder.join("other");
+        std::fs::write(&other, "3\n").unwrap();
+        std::fs::rename(&other, &file).unwrap();
+        assert_eq!(look(&mut known).content, PidfileContent::Pids(vec![3]));
+        assert!(known.known.is_empty(), "it may change again in the same moment");
+        std::fs::write(&file, "4\n").unwrap();
+        assert_eq!(look(&mut known).content, PidfileContent::Pids(vec![4]));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(look(&mut known).content, PidfileContent::Missing);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use procfs::FromRead;
 use procfs::process::{Limits, Stat};
+use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -23,6 +24,9 @@ use crate::sample::paths::route::{self, Dead};
 /// The most bytes that are read of one file: a process can make its arguments and environment
 /// large.
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
+
+/// So many bytes are read at first, which is all of most files.
+const FIRST_BYTES: usize = 4096;
 
 /// After this many unused numbers in a row no more descriptors are expected: the kernel gives a
 /// process the lowest number that is free.
@@ -199,13 +203,18 @@ impl ProcDir {
     fn bytes(&self, name: &str) -> Result<Vec<u8>, ReadError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?;
-        read_up_to(File::from(file), FILE_LIMIT_BYTES)
+        let mut bytes = Vec::with_capacity(FIRST_BYTES);
+        let read = rustix::io::read(&file, spare_capacity(&mut bytes))?;
+        // The kernel gives all it has at once, so that less than was asked for is the end.
+        if read == FIRST_BYTES {
+            File::from(file).take(FILE_LIMIT_BYTES).read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
     }
 }
 
 pub(in crate::sample) fn read_up_to(file: File, limit: u64) -> Result<Vec<u8>, ReadError> {
-    // Most files of procfs fit: one read takes all of it, and a second one finds the end.
-    let mut bytes = Vec::with_capacity(2048);
+    let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
