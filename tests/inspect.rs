@@ -20,6 +20,40 @@ fn inspect(bed: &Bed, arguments: &[&str]) -> Output {
     Exporter::command(bed, &[&["inspect"], arguments].concat())
 }
 
+/// Where procfs hides the processes of other users, none that is seen does not mean that none runs.
+#[test]
+fn hidden_processes_are_not_taken_for_none() {
+    let bed = Bed::new();
+    let service = Service::new(&bed, Version::V3_2, Manner::Daemon);
+    service.configure(ECHO).start();
+    let program = bed.directory().join("exporter");
+    std::fs::copy(Exporter::binary(), &program).unwrap();
+    let procfs = bed.directory().join("hidden");
+    std::fs::create_dir(&procfs).unwrap();
+    for hidden in ["1", "2"] {
+        let user = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+        let line = format!(
+            "unshare --mount sh -c 'mount -t proc -o hidepid={hidden} proc {0} && exec {user} {1} inspect --path.procfs {0} \"$@\"' sh ",
+            procfs.display(),
+            program.display(),
+        );
+        let run = |more: &str| {
+            let mut command = bed.command("sh");
+            command.args(["-c", &format!("{line}{more}")]);
+            command.output().unwrap()
+        };
+        let output = run("");
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(3), "{said}{}", text(&output.stderr));
+        assert!(said.starts_with("no HAProxy can be seen; "), "{said}");
+        assert!(said.contains("hidepid"), "{said}");
+        let page = text(&run("--output prometheus").stdout);
+        let page = Page::parse(&page).unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(page.value("haproxy_host_haproxys", &[]), None);
+        assert_eq!(page.value("haproxy_host_unreadable", &[("what", "process")]), Some(1.0));
+    }
+}
+
 #[test]
 fn a_table_that_fits_and_says_what_to_do() {
     let bed = Bed::new();

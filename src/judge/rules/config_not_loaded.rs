@@ -97,12 +97,26 @@ mod tests {
         for (what, modified, fires) in [
             ("written just before the start", 1000, false),
             ("edited before the first look", 1003, true),
+            ("edited a while after the start", 1020, true),
         ] {
             let mut film = Film::default();
-            film.see(1005.0, &[at(modified).tcp(80, 1).tcp(81, 2)]);
+            film.see(1025.0, &[at(modified).tcp(80, 1).tcp(81, 2)]);
             let verdict = film.see(9000.0, &[at(modified).tcp(80, 1).tcp(81, 2)]);
             let kinds: Vec<Kind> = verdict.one().anomalies.iter().map(|a| a.kind).collect();
             assert_eq!(kinds.contains(&Kind::ConfigNotLoaded), fires, "{what}");
         }
+    }
+
+    /// An entrypoint renders the file and then executes HAProxy: the process is as old as the entrypoint.
+    #[test]
+    fn a_file_that_was_rendered_by_what_became_the_process_is_loaded() {
+        let text = "frontend a\n bind :80\n bind :81\n";
+        let rendered = || actor(10, 1000, "haproxy -db -f /a.cfg").configured(text, 1004);
+        let mut film = Film::default();
+        let well = film.settle(1025.0, &[rendered().tcp(80, 1).tcp(81, 2)]);
+        assert!(well.one().anomalies.is_empty(), "{:?}", well.one().anomalies);
+        let lost = film.settle(1100.0, &[rendered().tcp(80, 1)]);
+        let kinds: Vec<Kind> = lost.one().anomalies.iter().map(|a| a.kind).collect();
+        assert!(kinds.contains(&Kind::PortMissing), "a lost port is no edit: {kinds:?}");
     }
 }
