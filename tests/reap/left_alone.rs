@@ -224,3 +224,31 @@ fn what_no_one_has_named() {
     assert!(text(&output.stderr).contains("is current, not stale"), "{}", text(&output.stderr));
     assert!(fs::read(&reaper.state).is_ok(), "the first run executed, and so kept its state");
 }
+
+/// With the procfs of the host its own pid is the same number by chance, and still its signals reach other processes.
+#[test]
+fn processes_of_another_pid_namespace() {
+    let bed = Bed::new();
+    bed.shell("mkdir /run/host && mount --bind /proc /run/host");
+    let reaper = Reaper::new(&bed, IMPATIENT);
+    let script = "mount -t proc proc /proc
+        number=$(readlink /run/host/self)
+        echo $number >/proc/sys/kernel/ns_last_pid
+        sh -c 'while read -r key outer inner; do
+            [ $key != NSpid: ] || echo $outer $inner
+        done </run/host/self/status; exec \"$@\"' sh \"$@\"";
+    let same_number = || {
+        let mut command = bed.command("unshare");
+        command.args(["--pid", "--mount", "--fork", "sh", "-c", script, "sh"]);
+        command.arg(Exporter::binary());
+        command.args(reaper.arguments(&["--path.procfs", "/run/host", "--execute"]));
+        let output = command.output().unwrap();
+        let (said, why) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(2), "{said}{why}");
+        assert!(why.contains("another pid namespace"), "{why}");
+        let mut numbers = said.split_whitespace();
+        let (outer, inner) = (numbers.next(), numbers.next());
+        outer.is_some() && outer == inner
+    };
+    await_true("one number in both namespaces", same_number);
+}
