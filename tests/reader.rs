@@ -259,7 +259,8 @@ fn bound_socket(line: &str) -> Option<Socket> {
     let address = match address.trim_matches(['[', ']']) {
         // ss prints this for an IPv6 socket that takes IPv4 too.
         "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        address => address.parse().ok()?,
+        // An address of IPv4 in the form of IPv6 is the address of IPv4.
+        address => address.parse::<IpAddr>().ok()?.to_canonical(),
     };
     Some((protocol, address, port.parse().ok()?, interface, None))
 }

@@ -8,7 +8,7 @@ use crate::haproxy::binding::Ephemeral;
 use crate::haproxy::environment::ReloadNumber;
 use crate::haproxy::lineage::generations::{Generation, Generations};
 use crate::haproxy::lineage::identity::Identity;
-use crate::haproxy::lineage::member::{Member, Role, YOUNG_SECONDS};
+use crate::haproxy::lineage::member::Member;
 use crate::haproxy::lineage::past::Pasts;
 use crate::haproxy::lineage::services::Service;
 use crate::haproxy::listeners::{self, Holding, Listening};
@@ -77,8 +77,8 @@ pub struct Case<'a> {
 /// A configuration, and the processes that loaded it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Loaded {
-    by: BTreeSet<ProcessId>,
-    configuration: Arc<Configuration>,
+    pub(super) by: BTreeSet<ProcessId>,
+    pub(super) configuration: Arc<Configuration>,
 }
 
 /// The sockets on which one process listens for one port.
@@ -211,63 +211,6 @@ impl<'a> Case<'a> {
         self.living(Generation::Unknown).next().is_none()
             && self.living(generation).all(known)
             && !self.overlooked
-    }
-
-    /// Whether the configuration on disk is another than the one that serves: its content differs
-    /// from that at the start of the serving generation or, if that start was not watched, its date is
-    /// newer. `None` if that is not known.
-    ///
-    /// A script that renders the file and then executes HAProxy is as old as the process, and so older than the
-    /// file. Where the dates leave that open, it counts whether the ports are those of the file.
-    #[must_use]
-    pub fn config_has_changed(&self) -> Option<bool> {
-        let configuration = self.configuration.as_ref()?;
-        let mut serving = self.living(Generation::Current).filter(|m| m.role != Role::Master);
-        let first = serving.next()?;
-        let changed = |member: &Member<'_>| {
-            let started = member.process.started;
-            match self.pasts.get(&member.id()).and_then(|past| past.born_with) {
-                Some(born_with) => born_with != configuration.fingerprint,
-                None if configuration.modified > started + YOUNG_SECONDS => true,
-                None => {
-                    configuration.is_newer_than(started) && !self.binds_what_is_in(configuration)
-                }
-            }
-        };
-        Some(changed(first) || serving.any(changed))
-    }
-
-    /// What serves listens on every declared port, and on no other.
-    fn binds_what_is_in(&self, configuration: &Configuration) -> bool {
-        let is_declared = |endpoint: &Endpoint| {
-            self.places.declares(&configuration.ports, endpoint) != Some(false)
-        };
-        let serving = self.living(Generation::Current).filter_map(|m| self.holdings.get(&m.id()));
-        let mut listeners = serving.flat_map(|holding| &holding.listeners);
-        self.unbound.is_empty() && listeners.all(|one| is_declared(&one.endpoint()))
-    }
-
-    /// The configuration that the serving processes loaded, if that was seen.
-    #[must_use]
-    pub fn loaded_configuration(&self) -> Option<&Configuration> {
-        let loaded = self.loaded.as_ref().filter(|loaded| loaded.by == self.serving())?;
-        Some(&loaded.configuration)
-    }
-
-    /// The loaded configuration to remember for the next sample.
-    pub(super) fn now_loaded(&self) -> Option<Loaded> {
-        match self.config_has_changed() {
-            Some(false) => {
-                Some(Loaded { by: self.serving(), configuration: self.configuration.clone()? })
-            }
-            _ => self.loaded.clone().filter(|loaded| loaded.by == self.serving()),
-        }
-    }
-
-    /// The processes that serve, without the master.
-    fn serving(&self) -> BTreeSet<ProcessId> {
-        let current = self.living(Generation::Current);
-        current.filter(|member| member.role != Role::Master).map(Member::id).collect()
     }
 
     /// The connections of a process; `None` if they are not all known.

@@ -16,6 +16,7 @@ pub mod hold;
 mod identify;
 mod last_holders;
 mod living;
+mod loaded;
 mod matching;
 pub mod memory;
 mod owners;

@@ -229,19 +229,20 @@ fn what_no_one_has_named() {
 #[test]
 fn processes_of_another_pid_namespace() {
     let bed = Bed::new();
-    bed.shell("mkdir /run/host && mount --bind /proc /run/host");
+    let host = bed.directory().join("host").display().to_string();
+    bed.shell(&format!("mkdir {host} && mount --bind /proc {host}"));
     let reaper = Reaper::new(&bed, IMPATIENT);
     let script = "mount -t proc proc /proc
-        number=$(readlink /run/host/self)
+        number=$(readlink $0/self)
         echo $number >/proc/sys/kernel/ns_last_pid
         sh -c 'while read -r key outer inner; do
             [ $key != NSpid: ] || echo $outer $inner
-        done </run/host/self/status; exec \"$@\"' sh \"$@\"";
+        done <$0/self/status; exec \"$@\"' $0 \"$@\"";
     let same_number = || {
         let mut command = bed.command("unshare");
-        command.args(["--pid", "--mount", "--fork", "sh", "-c", script, "sh"]);
+        command.args(["--pid", "--mount", "--fork", "sh", "-c", script, &host]);
         command.arg(Exporter::binary());
-        command.args(reaper.arguments(&["--path.procfs", "/run/host", "--execute"]));
+        command.args(reaper.arguments(&["--path.procfs", &host, "--execute"]));
         let output = command.output().unwrap();
         let (said, why) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(2), "{said}{why}");
