@@ -53,6 +53,8 @@ def cost(point: dict, subject: str) -> float:
 def draw_panel(panel, size: str, points: list[dict]) -> None:
     sizes = [point["size"][size] for point in points]
     for subject, (name, colour, marker, line) in STYLES.items():
+        if subject == "floor" and not all("floor" in point for point in points):
+            continue
         costs = [cost(point, subject) for point in points]
         width = 2.5 if subject == "steady" else 1.3
         panel.plot(sizes, costs, line, color=colour, marker=marker, label=name, lw=width, ms=5)

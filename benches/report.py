@@ -26,6 +26,9 @@ class Results:
         self.machine = raw["machine"]
         self.versions = raw["versions"]
         self.points = raw["points"]
+        for point in self.points:
+            # Results of before other processes were counted.
+            point["size"].setdefault("others", 100)
         self.must = self.points[0]
         self.extras = self.must["extras"]
 
@@ -141,14 +144,16 @@ def growth_table(results: Results, size: str) -> str:
         [name] + [milliseconds(cpu(point, subject)) for point in points]
         for subject, name in SUBJECTS.items()
     ]
-    floor = [point["floor"] for point in points]
-    times = [cpu(point, "steady") / point["floor"]["cpu_seconds"] for point in points]
-    rows += [
-        ["the floor", *(milliseconds(one["cpu_seconds"]) for one in floor)],
-        ["a sample, times the floor", *(f"{one:.1f}" for one in times)],
-        ["system calls of a sample", *(counts(points, "steady"))],
-        ["system calls of the floor", *(f"{one['system_calls']:,}" for one in floor)],
-    ]
+    rows.append(["system calls of a sample", *counts(points, "steady")])
+    floor = [point["floor"] for point in points if "floor" in point]
+    if len(floor) == len(points):
+        seconds = [one["cpu_seconds"] for one in floor]
+        times = [cpu(point, "steady") / least for point, least in zip(points, seconds)]
+        rows += [
+            ["the floor", *map(milliseconds, seconds)],
+            ["a sample, times the floor", *(f"{one:.1f}" for one in times)],
+            ["system calls of the floor", *(f"{one['system_calls']:,}" for one in floor)],
+        ]
     return table(heads, rows)
 
 
