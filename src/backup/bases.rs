@@ -15,6 +15,8 @@ pub struct Bases {
     pub(super) states: Option<PathBuf>,
     /// `default-path`.
     moved: Moved,
+    /// A file in which HAProxy is back in its own directory for the rest of the lines.
+    left: Option<PathBuf>,
     /// The templates of `lua-prepend-path`, as they are written.
     pub templates: Vec<String>,
 }
@@ -62,8 +64,21 @@ impl Bases {
         }
     }
 
+    /// Takes what a line leaves behind. The file of a SPOE filter is read in the middle of the configuration, and
+    /// afterwards HAProxy is back where it was started (`parse_cfg` in `src/cfgparse.c` keeps only one place to go back
+    /// to).
+    pub(super) fn leave(&mut self, line: &Statement) {
+        let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
+        if words.starts_with(&["filter", "spoe"]) && words.contains(&"config") {
+            self.left = Some(line.place.file.to_path_buf());
+        }
+    }
+
     /// The directory that HAProxy is in while it reads a configuration file.
     pub(super) fn while_reading(&self, file: &Path) -> PathBuf {
+        if self.left.as_deref() == Some(file) {
+            return self.directory.clone();
+        }
         let above = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
         self.directory.join(match &self.moved {
             Moved::Current => PathBuf::new(),

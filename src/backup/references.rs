@@ -39,6 +39,7 @@ pub fn of(statements: &[Statement], directory: &Path) -> Named {
             continue;
         }
         reader.read();
+        bases.leave(line);
     }
     named.bases = bases;
     named
@@ -309,6 +310,10 @@ mod tests {
             (
                 "global\n default-path config\nfrontend f\n errorfile 503 503.http\n",
                 vec!["Page /etc/haproxy/503.http"],
+            ),
+            (
+                "global\n default-path config\nfrontend f\n filter spoe config s.cfg\n errorfile 503 503.http\n",
+                vec!["Filter /etc/haproxy/s.cfg", "Page /cwd/503.http"],
             ),
             (
                 "global\n default-path origin /o\nfrontend f\n errorfile 503 503.http\n",

@@ -11,7 +11,7 @@ pub struct Loaded {
     pub files: BTreeSet<String>,
     /// The names of maps (`Map.new`).
     pub maps: BTreeSet<String>,
-    /// The names of files that it reads (`io.open`, `io.lines`).
+    /// The names of files that it only reads (`io.open`, `io.lines`): they may be any program's, and change at any time.
     pub read: BTreeSet<String>,
     /// It loads something by a name that it computes, which cannot be known.
     pub computed: bool,

@@ -6,9 +6,12 @@ use crate::haproxy::config::{Declared, Listener};
 /// Gives one warning for each listener whose ports an earlier section has on the same address.
 ///
 /// It sorts the listeners and sweeps over them once, so that ten thousand binds cost little more
-/// than sorting them.
+/// than sorting them. With `noreuseport` they are errors, which `own_conflicts` finds.
 #[must_use]
 pub fn find(declared: &Declared) -> Vec<Finding> {
+    if declared.globals.noreuseport {
+        return Vec::new();
+    }
     let mut listeners: Vec<(usize, &Listener)> = declared.listeners.iter().enumerate().collect();
     listeners.sort_by(|(i, a), (j, b)| {
         (surface(a), a.ports.first, i).cmp(&(surface(b), b.ports.first, j))

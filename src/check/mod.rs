@@ -41,11 +41,8 @@ pub fn judge(
     let mut findings: Vec<Finding> = declared.errors.iter().map(invalid).collect();
     findings.extend(declared.uncertain.iter().map(uncertain));
     findings.extend(declared.listeners.iter().flat_map(|listener| out_of_range(listener, rules)));
-    if declared.globals.noreuseport {
-        findings.extend(own_conflicts::find(declared, facts));
-    } else {
-        findings.extend(duplicates::find(declared));
-    }
+    findings.extend(duplicates::find(declared));
+    findings.extend(own_conflicts::find(declared, facts));
     findings.extend(declared.listeners.iter().filter_map(unusable));
     if let Some(facts) = facts {
         findings.extend(ephemeral::find(declared, facts, rules, now));
@@ -205,6 +202,14 @@ mod tests {
         assert_eq!(shown, expected);
         assert_eq!(findings[1].endpoint.as_ref().unwrap().ports, 30_000..=30_001);
         assert!(findings.iter().all(|f| f.severity == Severity::Error));
+    }
+
+    #[test]
+    fn a_link_local_address_needs_an_interface() {
+        let declared = read("frontend a\n bind fe80::1:80\n bind fe80::1:81 interface eth0\n");
+        let findings = judge(&declared, &Rules::default(), None, 0.0);
+        assert_eq!(kinds(&findings), [("address_not_local", 2)]);
+        assert_eq!(findings[0].severity, Severity::Error);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod support;
 mod crash;
 mod metrics;
 mod proof;
+mod rare;
 mod restore;
 mod round_trip;
 mod secrets;

@@ -302,14 +302,16 @@ impl Gatherer<'_> {
         let modules = loaded.modules.iter().flat_map(|module| scripts::places(module, &templates));
         let scripts = modules.chain(loaded.files).map(|name| (name, Role::Script));
         let maps = loaded.maps.into_iter().map(|name| (name, Role::Map));
-        let read = loaded.read.into_iter().map(|name| (name, Role::Other));
-        self.waiting.extend(scripts.chain(maps).chain(read).map(|(name, role)| Reference {
+        self.waiting.extend(scripts.chain(maps).map(|(name, role)| Reference {
             path: read_in.join(name),
             role,
             required: false,
             read_in: read_in.clone(),
             named_by: path.display().to_string(),
         }));
+        for name in loaded.read {
+            self.leave_out(&read_in.join(name), "a script reads it; no part of the configuration");
+        }
         if loaded.computed {
             self.leave_out(
                 path,
