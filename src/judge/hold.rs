@@ -29,7 +29,7 @@ pub struct AnomalyState {
 }
 
 impl AnomalyState {
-    /// Moves its time, because the wall clock was set by so much.
+    /// Moves its time by as much as the wall clock was set.
     pub fn move_by(&mut self, seconds: f64) {
         self.since += seconds;
     }

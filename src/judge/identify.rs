@@ -308,8 +308,8 @@ impl<'a> Census<'a> {
 
     /// The names of services that have no process now and may come back under them.
     ///
-    /// One that was seen only for a moment was the start of a process of another service, unless the exporter has just
-    /// begun. So its name waits for as long as a process is young; not if that is seen in another service.
+    /// One that was seen only for a moment may have been a process of another service that was just starting; or the
+    /// exporter has just begun. Its name is kept for ten seconds, unless that process is seen in another service.
     fn gone(&self) -> BTreeSet<&'a str> {
         let memory = self.memory;
         let members = self.known.iter().flat_map(|known| &known.service.members);

@@ -14,7 +14,7 @@ impl Case<'_> {
     /// newer. `None` if that is not known.
     ///
     /// A script that renders the file and then executes HAProxy is as old as the process, and so older than the
-    /// file. Where the dates leave that open, it counts whether the ports are those of the file.
+    /// file. Where the dates leave that open, the ports decide.
     #[must_use]
     pub fn config_has_changed(&self) -> Option<bool> {
         let configuration = self.configuration.as_ref()?;

@@ -31,7 +31,7 @@ impl ReloadHistory {
         self.landed
     }
 
-    /// Moves its times, because the wall clock was set by so much.
+    /// Moves its times by as much as the wall clock was set.
     pub fn move_by(&mut self, seconds: f64) {
         let failing = self.failing.as_mut().map(|failing| &mut failing.since);
         for time in failing.into_iter().chain(&mut self.seen.last_timestamp) {

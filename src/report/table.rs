@@ -17,8 +17,8 @@ const MAX_ROWS: usize = 40;
 const MAX_PIDS: usize = 3;
 
 /// What is said where no HAProxy was found.
-const NONE_FOUND: &str = "no HAProxy runs on this host; one whose program has another name is found where the \
-                          configuration file names its pidfile (haproxys: match: pidfile)";
+const NONE_FOUND: &str = "no HAProxy runs on this host; to find one whose program has another name, write its \
+                          pidfile into the exporter's configuration (haproxys: match: pidfile)";
 
 /// What is said where something could not be read.
 const NONE_SEEN: &str = "no HAProxy can be seen; whether one runs here is not known";

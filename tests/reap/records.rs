@@ -168,6 +168,20 @@ fn a_signal_that_cannot_be_recorded_is_not_sent() {
     reaper.audit = bed.directory().join("audit.log");
 }
 
+/// Nobody reads it, so writing would wait for ever.
+#[test]
+fn an_audit_log_that_is_a_fifo_is_an_error_at_once() {
+    let bed = Bed::new();
+    let (_service, old) = stranded(&bed);
+    let mut reaper = Reaper::new(&bed, IMPATIENT);
+    reaper.audit = bed.directory().join("fifo");
+    bed.shell(&format!("mkfifo {}", reaper.audit.display()));
+    let output = reaper.run(&["--execute"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("fifo: "), "{}", text(&output.stderr));
+    assert!(bed.listens(old));
+}
+
 /// SIGHUP reads the policy again; a bad one leaves the last good one in force.
 #[test]
 fn a_watching_reaper_reads_its_policy_again() {

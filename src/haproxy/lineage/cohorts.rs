@@ -204,3 +204,23 @@ fn shows_no_listener(process: &Process) -> bool {
         && declared.inherited.is_empty()
         && declared.uncertain.iter().all(|uncertain| uncertain.may_bind.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::stage::{Film, actor};
+
+    /// The process holds nothing that the kernel's tables show as a listener.
+    #[test]
+    fn what_cannot_be_seen_listening_serves_if_its_file_says_so() {
+        for (what, text, modified, up) in [
+            ("datagrams of a unix socket", "log-forward l\n dgram-bind unix@/run/d\n", 50, true),
+            ("nothing at all", "global\n", 50, true),
+            ("a stream of a unix socket", "frontend f\n bind unix@/run/s\n", 50, false),
+            ("a file that was emptied after the start", "global\n", 900, false),
+        ] {
+            let process = actor(10, 100, "haproxy -D -f /a.cfg").configured(text, modified);
+            let verdict = Film::default().settle(1000.0, &[process]);
+            assert_eq!(verdict.one().up, Some(up), "{what}");
+        }
+    }
+}

@@ -136,7 +136,7 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
     }
 
     /// Joins processes that serve no more with a serving service, if the newest of them was started like the
-    /// processes of that service and of no other. So may a master that was told to stop, with its workers.
+    /// processes of that service and of no other. A master that was told to stop is joined with its workers.
     ///
     /// Two services that have names already stay apart. The exception is a serving one that began with a reload
     /// whose list named no living process: it got its name while the older process still listened.

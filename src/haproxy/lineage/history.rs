@@ -153,9 +153,9 @@ impl<'h, 'a> History<'h, 'a> {
         (by, self.inferred.get(&id).copied().unwrap_or(Proof::Place))
     }
 
-    /// The process that serves instead of the workers of a master, which was told to stop: a link of one of them to
-    /// a worker of another.
-    fn leaves_over(&self, master: ProcessId) -> Option<(ProcessId, Proof)> {
+    /// The process of another master that serves in the stead of a worker of this one, to which it is linked. This
+    /// master was told to stop.
+    fn serves_in_stead_of(&self, master: ProcessId) -> Option<(ProcessId, Proof)> {
         let workers = self.workers.get(&master)?.iter().filter_map(|at| self.serving.get(*at));
         let is_anothers = |by: ProcessId| {
             self.service.member(by).is_some_and(|member| member.master != Some(master))
@@ -179,7 +179,7 @@ impl<'h, 'a> History<'h, 'a> {
         };
         let mut told = self.links_of(master.id()).filter(|(_, proof)| *proof == Proof::Told);
         let told = told.find(|(by, _)| has_served(*by));
-        let (by, _) = told.or_else(|| self.leaves_over(master.id()))?;
+        let (by, _) = told.or_else(|| self.serves_in_stead_of(master.id()))?;
         let since = self.service.member(by).map_or(0.0, |by| by.process.started);
         Some(Superseded { by, proof: Proof::Master, since })
     }

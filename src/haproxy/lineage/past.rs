@@ -45,7 +45,7 @@ pub struct Past {
 }
 
 impl Past {
-    /// Moves its times, because the wall clock was set by so much.
+    /// Moves its times by as much as the wall clock was set.
     pub fn move_by(&mut self, seconds: f64) {
         let superseded = self.superseded.as_mut().map(|how| &mut how.since);
         let times = [&mut self.zombie_since, &mut self.held_since, &mut self.last_held];
