@@ -193,7 +193,8 @@ fn serve_unseen(cohorts: &mut [Cohort], now: UnixSeconds) {
 /// With the configuration that it loaded it holds no listener that the kernel's tables show: none of TCP, of UDP or of
 /// unix streams.
 fn shows_no_listener(process: &Process) -> bool {
-    let loaded = |files: &&Configuration| files.complete && files.was_there_at(process.started);
+    // New rights of a file change nothing of what was loaded.
+    let loaded = |files: &&Configuration| files.complete && !files.is_newer_than(process.started);
     let Some(configuration) = process.configuration.as_deref().filter(loaded) else {
         return false;
     };
