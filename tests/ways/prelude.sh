@@ -29,6 +29,13 @@ info() { echo 'show info' | socat -t 2 - "UNIX-CONNECT:$1" | sed -n 's/^Pid: //p
 # later COMMAND…: runs it beside this shell; the bed's init adopts it.
 later() { "$@" >>"$D/log" 2>&1 </dev/null & }
 
+# freeze PID: stops it, and returns when each of its threads has: a thread stops when it is next
+# scheduled, and on a busy machine another may run until then.
+freeze() {
+    kill -STOP "$1"
+    until ! grep -h '^State:' "/proc/$1"/task/*/status | grep -qv 'T (stopped)'; do sleep 0.05; done
+}
+
 # contain NAME FLAGS…: namespaces of their own, which `within NAME COMMAND…` enters.
 contain() {
     name=$1
