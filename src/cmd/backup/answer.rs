@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::backup::disk::error::Error as DiskError;
-use crate::cmd::{ANOMALIES, BLIND, USAGE};
+use crate::cmd::{ANOMALIES, BLIND, Error, USAGE};
 use crate::report::text::printable;
 
 /// The answer of a command.
@@ -21,6 +21,17 @@ pub struct Answer {
     pub code: u8,
 }
 
+/// Why a command ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// It was used wrongly; there is no answer.
+    #[error(transparent)]
+    Usage(#[from] Error),
+    /// The backups, or the disk, could not be read or written; the answer says so.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
 impl Answer {
     /// Adds a line of text, in which foreign text is harmless.
     pub fn line(&mut self, line: &str) {
@@ -32,10 +43,15 @@ impl Answer {
         self.notes.push(note.into());
     }
 
+    /// Adds a line to standard error about what makes the answer this code.
+    pub fn wrong(&mut self, code: u8, note: impl Into<String>) {
+        self.note(note);
+        self.worsen(code);
+    }
+
     /// Records why something was not done.
     pub fn failed(&mut self, error: &DiskError) {
-        self.note(error.to_string());
-        self.worsen(if error.is_of_rights() { BLIND } else { ANOMALIES });
+        self.wrong(if error.is_of_rights() { BLIND } else { ANOMALIES }, error.to_string());
     }
 
     /// Of two codes, that of wrong usage comes first, then that of something wrong.

@@ -5,7 +5,7 @@ use std::path::Path;
 use regex::Regex;
 use serde_json::json;
 
-use super::answer::{Answer, size};
+use super::answer::{Answer, Stopped, size};
 use super::lookup;
 use super::source::{self, Limits, Source};
 use super::write::{Content, Outcome, write};
@@ -24,29 +24,17 @@ use crate::report::text::printable;
 const ATTEMPTS: usize = 4;
 
 /// Takes a backup of each service.
-pub fn run(arguments: &BackupCreate) -> Result<Answer, Error> {
+pub fn run(arguments: &BackupCreate, answer: &mut Answer) -> Result<(), Stopped> {
     let options = &arguments.options;
     let directory = lookup::directory(options, arguments.to.as_deref())?;
     let exclude: Vec<Regex> =
         arguments.exclude.iter().map(|glob| glob_of(glob)).collect::<Result<_, _>>()?;
     let (policy, host, verdict) = target::look(options, arguments.haproxy.as_deref())?;
-    let mut answer = Answer::default();
     let mut all = Vec::new();
     let mut is_named = false;
-    let store = match Store::open(&directory, true) {
-        Ok(store) => store,
-        Err(error) => {
-            answer.failed(&error);
-            return Ok(answer);
-        }
-    };
-    let lock = match store.lock().and_then(|lock| store.sweep().map(|()| lock)) {
-        Ok(lock) => lock,
-        Err(error) => {
-            answer.failed(&error);
-            return Ok(answer);
-        }
-    };
+    let store = Store::open(&directory, true)?;
+    let _lock = store.lock()?;
+    store.sweep()?;
     for service in &verdict.services {
         if arguments.haproxy.as_ref().is_some_and(|name| *name != service.name) {
             continue;
@@ -54,11 +42,9 @@ pub fn run(arguments: &BackupCreate) -> Result<Answer, Error> {
         is_named = true;
         let Some(running) = host.service(&service.name) else {
             if arguments.haproxy.is_some() {
-                answer.note(format!(
-                    "{} does not run, so that what it reads is not known",
-                    service.name
-                ));
-                answer.worsen(ANOMALIES);
+                let name = &service.name;
+                let why = format!("{name} does not run, so that what it reads is not known");
+                answer.wrong(ANOMALIES, why);
             }
             continue;
         };
@@ -66,9 +52,9 @@ pub fn run(arguments: &BackupCreate) -> Result<Answer, Error> {
         let found = (running, unit.as_deref());
         match keep(arguments, (&policy, &host), found, (&store, &exclude)) {
             Ok(Some(manifest)) => {
-                describe(&mut answer, &store, &manifest);
+                describe(answer, &store, &manifest);
                 all.push(summary(&manifest));
-                retain(&mut answer, &store, arguments, &manifest.haproxy);
+                retain(answer, &store, arguments, &manifest.haproxy);
             }
             Ok(None) => {
                 answer.note(format!(
@@ -87,14 +73,12 @@ pub fn run(arguments: &BackupCreate) -> Result<Answer, Error> {
         }
     }
     if !is_named && !host.unreadable().is_empty() && all.is_empty() {
-        answer.note("no HAProxy could be seen, and not every process could be read");
-        answer.worsen(BLIND);
+        answer.wrong(BLIND, "no HAProxy could be seen, and not every process could be read");
     } else if verdict.services.is_empty() {
         answer.line("no HAProxy runs on this host");
     }
-    drop(lock);
     answer.json = json!({"version": 1, "backups": all});
-    Ok(answer)
+    Ok(())
 }
 
 fn glob_of(glob: &str) -> Result<Regex, Error> {

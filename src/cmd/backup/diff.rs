@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::answer::Answer;
+use super::answer::{Answer, Stopped};
 use super::lookup::{self, Latest, named};
 use crate::backup::differences::{self, Aspect, Difference, Disk, What};
-use crate::backup::disk::error::{Error as DiskError, failed};
+use crate::backup::disk::error::failed;
 use crate::backup::disk::layout::FILES;
 use crate::backup::disk::present::{self, Hashes};
 use crate::backup::disk::store::{Backup, Store};
@@ -17,36 +17,17 @@ use crate::backup::keys::Scanner;
 use crate::backup::lines::{self, Line};
 use crate::backup::manifest::{Entry, Kind, Manifest, PathText, Role};
 use crate::cli::BackupDiff;
-use crate::cmd::{ANOMALIES, BLIND, Error};
+use crate::cmd::{ANOMALIES, BLIND};
 use crate::haproxy::mask::Text;
 
 /// The largest file of which lines are compared.
 const MOST_BYTES: u64 = 8 << 20;
 
 /// Compares one backup with the disk.
-pub fn run(arguments: &BackupDiff) -> Result<Answer, Error> {
+pub fn run(arguments: &BackupDiff, answer: &mut Answer) -> Result<(), Stopped> {
     let directory = lookup::directory(&arguments.options, arguments.to.as_deref())?;
-    let mut answer = Answer::default();
-    let opened = Store::open(&directory, false);
-    let store = match opened {
-        Ok(store) => store,
-        Err(error) => {
-            answer.failed(&error);
-            return Ok(answer);
-        }
-    };
-    let name = named(&store, &arguments.name, arguments.haproxy.as_deref(), Latest::Verified)?;
-    if let Err(error) = name.and_then(|name| compare(arguments, (&store, &name), &mut answer)) {
-        answer.failed(&error);
-    }
-    Ok(answer)
-}
-
-fn compare(
-    arguments: &BackupDiff,
-    (store, name): (&Store, &str),
-    answer: &mut Answer,
-) -> Result<(), DiskError> {
+    let store = Store::open(&directory, false)?;
+    let name = &named(&store, &arguments.name, arguments.haproxy.as_deref(), Latest::Verified)?;
     let backup = store.backup(name)?;
     let root = tree::open(Path::new("/")).map_err(failed("cannot open", Path::new("/")))?;
     let disk = present::look(&root, &backup.manifest, &mut Hashes::default());
@@ -97,8 +78,7 @@ pub fn others(answer: &mut Answer, manifest: &Manifest, disk: &Disk) {
         answer.line(&format!("out of reach: {} ({what})", PathText(path.clone())));
     }
     for (path, why) in &disk.unread {
-        answer.note(format!("could not read {}: {why}", PathText(path.clone())));
-        answer.worsen(BLIND);
+        answer.wrong(BLIND, format!("could not read {}: {why}", PathText(path.clone())));
     }
 }
 

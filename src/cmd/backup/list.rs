@@ -4,24 +4,16 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::answer::{Answer, now, size};
+use super::answer::{Answer, Stopped, now, size};
 use super::lookup;
 use crate::backup::disk::store::{Form, Store, Stored};
 use crate::cli::BackupList;
-use crate::cmd::{ANOMALIES, Error};
+use crate::cmd::ANOMALIES;
 
 /// Lists the backups, oldest first.
-pub fn run(arguments: &BackupList) -> Result<Answer, Error> {
+pub fn run(arguments: &BackupList, answer: &mut Answer) -> Result<(), Stopped> {
     let directory = lookup::directory(&arguments.options, arguments.to.as_deref())?;
-    let mut answer = Answer::default();
-    let listed = Store::open(&directory, false).and_then(|store| store.list());
-    let mut all = match listed {
-        Ok(all) => all,
-        Err(error) => {
-            answer.failed(&error);
-            return Ok(answer);
-        }
-    };
+    let mut all = Store::open(&directory, false)?.list()?;
     if let Some(name) = &arguments.haproxy {
         all.retain(|stored| {
             stored.manifest.as_ref().is_ok_and(|manifest| manifest.haproxy == *name)
@@ -38,7 +30,7 @@ pub fn run(arguments: &BackupList) -> Result<Answer, Error> {
         }
     }
     answer.json = json!({"version": 1, "backups": all.iter().map(as_json).collect::<Vec<_>>()});
-    Ok(answer)
+    Ok(())
 }
 
 fn about(stored: &Stored) -> String {

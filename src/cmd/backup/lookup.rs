@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::answer::Stopped;
 use crate::backup::disk::error::Error as DiskError;
 use crate::backup::disk::store::{Store, Stored};
 use crate::backup::manifest::Manifest;
@@ -27,20 +28,17 @@ pub enum Latest {
     Verified,
 }
 
-/// Finds the backup that a name means. The inner error says why there is none.
+/// Finds the backup that a name means.
 pub fn named(
     store: &Store,
     name: &str,
     haproxy: Option<&str>,
     latest: Latest,
-) -> Result<Result<String, DiskError>, Error> {
+) -> Result<String, Stopped> {
     if name != "latest" {
-        return Ok(Ok(name.to_owned()));
+        return Ok(name.to_owned());
     }
-    let all = match store.list() {
-        Ok(all) => all,
-        Err(error) => return Ok(Err(error)),
-    };
+    let all = store.list()?;
     let is_wanted = |(stored, manifest): &(&Stored, &Manifest)| {
         !manifest.safety
             && haproxy.is_none_or(|haproxy| manifest.haproxy == haproxy)
@@ -53,20 +51,16 @@ pub fn named(
     services.dedup();
     if services.len() > 1 {
         let services = services.join(", ");
-        return Err(Error::BackupName(format!(
+        return Err(Stopped::Usage(Error::BackupName(format!(
             "latest could be a backup of {services}; give --haproxy, or the name of the backup"
-        )));
+        ))));
     }
-    Ok(match wanted.last() {
-        Some((stored, _)) => Ok(stored.name.clone()),
-        None => Err(DiskError::Altered {
-            name: "latest".to_owned(),
-            why: match latest {
-                Latest::Complete => "there is no backup".to_owned(),
-                Latest::Verified => "no backup is verified; give the name of one".to_owned(),
-            },
-        }),
-    })
+    let why = match latest {
+        Latest::Complete => "there is no backup",
+        Latest::Verified => "no backup is verified; give the name of one",
+    };
+    let none = || DiskError::Altered { name: "latest".to_owned(), why: why.to_owned() };
+    Ok(wanted.last().map(|(stored, _)| stored.name.clone()).ok_or_else(none)?)
 }
 
 /// The services that have backups.

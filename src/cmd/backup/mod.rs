@@ -21,19 +21,26 @@ mod write;
 
 use std::io::Write as _;
 
+use self::answer::{Answer, Stopped};
 use super::Error;
 use crate::cli::{Backup, CheckOutput};
 use crate::report::text::printable;
 
 /// Runs one of the commands.
 pub fn run(backup: &Backup) -> Result<u8, Error> {
-    let (answer, output) = match backup {
-        Backup::Create(create) => (create::run(create)?, create.output),
-        Backup::List(list) => (list::run(list)?, list.output),
-        Backup::Verify(verify) => (verify::run(verify)?, verify.output),
-        Backup::Diff(diff) => (diff::run(diff)?, diff.output),
-        Backup::Restore(restore) => (restore::run(restore)?, restore.output),
+    let mut answer = Answer::default();
+    let (ended, output) = match backup {
+        Backup::Create(create) => (create::run(create, &mut answer), create.output),
+        Backup::List(list) => (list::run(list, &mut answer), list.output),
+        Backup::Verify(verify) => (verify::run(verify, &mut answer), verify.output),
+        Backup::Diff(diff) => (diff::run(diff, &mut answer), diff.output),
+        Backup::Restore(restore) => (restore::run(restore, &mut answer), restore.output),
     };
+    match ended {
+        Ok(()) => {}
+        Err(Stopped::Usage(error)) => return Err(error),
+        Err(Stopped::Disk(error)) => answer.failed(&error),
+    }
     let text = match output {
         CheckOutput::Text => answer.text,
         CheckOutput::Json if answer.json.is_null() => String::new(),

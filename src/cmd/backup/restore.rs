@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::answer::Answer;
+use super::answer::{Answer, Stopped};
 use super::diff;
 use super::lookup::{self, Latest, named};
 use super::verify::integrity;
@@ -25,41 +25,16 @@ use crate::cmd::{ANOMALIES, Error};
 use crate::haproxy::command_line::CommandLine;
 
 /// Restores one backup.
-pub fn run(arguments: &BackupRestore) -> Result<Answer, Error> {
+pub fn run(arguments: &BackupRestore, answer: &mut Answer) -> Result<(), Stopped> {
     let directory = lookup::directory(&arguments.options, arguments.to.as_deref())?;
-    let mut answer = Answer::default();
-    let store = match Store::open(&directory, false) {
-        Ok(store) => store,
-        Err(error) => {
-            answer.failed(&error);
-            return Ok(answer);
-        }
-    };
-    let lock = match store.lock() {
-        Ok(lock) => lock,
-        Err(error) => {
-            answer.failed(&error);
-            return Ok(answer);
-        }
-    };
+    let store = Store::open(&directory, false)?;
+    let lock = store.lock()?;
     let name = named(&store, &arguments.name, arguments.haproxy.as_deref(), Latest::Verified)?;
-    let backup = match name.and_then(|name| store.backup(&name)) {
-        Ok(backup) => backup,
-        Err(error) => {
-            answer.failed(&error);
-            return Ok(answer);
-        }
-    };
+    let backup = store.backup(&name)?;
     let chosen =
         differences::chosen(&backup.manifest, &arguments.files).map_err(Error::BackupName)?;
     let place = arguments.root.clone().unwrap_or_else(|| PathBuf::from("/"));
-    let root = match tree::open(&place) {
-        Ok(root) => root,
-        Err(error) => {
-            answer.failed(&failed("cannot open", &place)(error));
-            return Ok(answer);
-        }
-    };
+    let root = tree::open(&place).map_err(failed("cannot open", &place))?;
     let disk = present::look(&root, &backup.manifest, &mut Hashes::default());
     let wanted = |difference: &Difference<'_>| {
         chosen.is_empty() || chosen.contains(difference.entry.path.path())
@@ -68,14 +43,14 @@ pub fn run(arguments: &BackupRestore) -> Result<Answer, Error> {
     all.retain(wanted);
     with_parents(&backup.manifest, &disk, &mut all);
     let work = Work { arguments, store: &store, backup: &backup, root: &root, disk: &disk, all };
-    work.plan(&mut answer);
+    work.plan(answer);
     let refusal = work.refusal();
     if !refusal.is_empty() {
         answer.worsen(ANOMALIES);
         answer.notes.extend(refusal);
         answer.note("nothing was restored");
         answer.json = work.json(None, false);
-        return Ok(answer);
+        return Ok(());
     }
     if work.is_same() {
         answer.line(&format!("{} is the same as the disk", backup.manifest.name));
@@ -84,15 +59,14 @@ pub fn run(arguments: &BackupRestore) -> Result<Answer, Error> {
         answer.line("this was a dry run; --execute does it");
         answer.worsen(ANOMALIES);
         answer.json = work.json(None, false);
-        return Ok(answer);
     } else {
-        work.execute(&mut answer);
+        work.execute(answer);
     }
     drop(lock);
     if arguments.execute && answer.code == 0 && arguments.root.is_none() {
-        conclude(arguments, &backup.manifest, &mut answer)?;
+        conclude(arguments, &backup.manifest, answer)?;
     }
-    Ok(answer)
+    Ok(())
 }
 
 /// Adds the missing directories above the entries that were chosen.

@@ -10,9 +10,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::answer::{Answer, now};
+use super::answer::{Answer, Stopped, now};
 use super::lookup::{self, Latest, named};
-use crate::backup::disk::error::Error as DiskError;
 use crate::backup::disk::layout::FILES;
 use crate::backup::disk::libraries;
 use crate::backup::disk::sandbox;
@@ -28,27 +27,18 @@ use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Launch, Version};
 use crate::haproxy::messages::Level;
 use crate::haproxy::versions::{self, branch::Branch};
+use crate::policy::Policy;
 use crate::report::candidate::{self, Asked, Candidate};
 use crate::report::candidate_text;
 use crate::sample::files::config_files::{self, Base};
 use crate::sample::on_demand::executable::{Executable, RunError};
 
 /// Verifies one backup; `latest` without `--haproxy` means the newest of each service.
-pub fn run(arguments: &BackupVerify) -> Result<Answer, Error> {
+pub fn run(arguments: &BackupVerify, answer: &mut Answer) -> Result<(), Stopped> {
     let directory = lookup::directory(&arguments.options, arguments.to.as_deref())?;
-    let mut answer = Answer::default();
-    let opened = Store::open(&directory, false).and_then(|store| {
-        let lock = store.lock()?;
-        let services = lookup::services(&store)?;
-        Ok((store, lock, services))
-    });
-    let (store, lock, services) = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            answer.failed(&error);
-            return Ok(answer);
-        }
-    };
+    let store = Store::open(&directory, false)?;
+    let _lock = store.lock()?;
+    let services = lookup::services(&store)?;
     let each = arguments.name == "latest" && arguments.haproxy.is_none() && services.len() > 1;
     let wanted: Vec<Option<&str>> = if each {
         services.iter().map(|service| Some(service.as_str())).collect()
@@ -57,47 +47,43 @@ pub fn run(arguments: &BackupVerify) -> Result<Answer, Error> {
     };
     let mut all = Vec::new();
     for haproxy in wanted {
-        let name = named(&store, &arguments.name, haproxy, Latest::Complete)?;
-        match name.and_then(|name| store.backup(&name)) {
-            Ok(backup) => {
-                if let Some(Err(error)) = verify(arguments, (&store, &backup), &mut answer)? {
-                    answer.failed(&error);
-                }
-            }
-            Err(error) => answer.failed(&error),
+        match verify(arguments, &store, haproxy, answer) {
+            Err(Stopped::Disk(error)) => answer.failed(&error),
+            ended => ended?,
         }
         all.push(std::mem::take(&mut answer.json));
     }
-    drop(lock);
     answer.json = match all.len() {
         1 => all.remove(0),
         _ => json!({"version": 1, "backups": all}),
     };
-    Ok(answer)
+    Ok(())
 }
 
-/// `None`: it does not verify, and the answer says why.
+/// Verifies the backup that the arguments mean, of one service if that is named.
 fn verify(
     arguments: &BackupVerify,
-    (store, backup): (&Store, &Backup),
+    store: &Store,
+    haproxy: Option<&str>,
     answer: &mut Answer,
-) -> Result<Option<Result<(), DiskError>>, Error> {
+) -> Result<(), Stopped> {
+    let backup = store.backup(&named(store, &arguments.name, haproxy, Latest::Complete)?)?;
     let name = &backup.manifest.name;
     if backup.manifest.safety {
-        answer.note(format!("{name} holds what a restore replaced, not a whole configuration"));
-        answer.worsen(ANOMALIES);
-        return Ok(None);
+        let why = format!("{name} holds what a restore replaced, not a whole configuration");
+        answer.wrong(ANOMALIES, why);
+        return Ok(());
     }
-    let faults = integrity(backup);
+    let faults = integrity(&backup);
     if faults.is_empty() {
-        return prove(arguments, (store, backup), answer);
+        return prove(arguments, (store, &backup), answer);
     }
     for fault in &faults {
         answer.line(&format!("{name}: {fault}"));
     }
     answer.json = json!({"version": 1, "name": name, "verified": false, "faults": faults});
     answer.worsen(ANOMALIES);
-    Ok(Some(store.record(&backup.stored, None)))
+    Ok(store.record(&backup.stored, None)?)
 }
 
 /// What is wrong with the files of a backup.
@@ -144,20 +130,13 @@ fn all_files(at: &OwnedFd, path: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// The executable that has to accept the backup. The inner error says why there is none.
-fn executable(
-    arguments: &BackupVerify,
-    manifest: &Manifest,
-) -> Result<Result<Executable, String>, Error> {
-    if let Some(path) = &arguments.binary {
-        return Ok(Ok(Executable::named(path)?));
-    }
-    let Some(path) = &manifest.program.path else {
-        return Ok(Err("it is not known which executable ran; name one with --binary".to_owned()));
-    };
+/// The executable that ran when the backup was taken, or why it is not run.
+fn executable(manifest: &Manifest) -> Result<Executable, String> {
+    let path = manifest.program.path.as_ref();
+    let path = path.ok_or("it is not known which executable ran; name one with --binary")?;
     let caller = rustix::process::geteuid().as_raw();
     let found = Executable::trusted(path.path(), caller);
-    Ok(found.map_err(|why| format!("{why}; name an executable with --binary")))
+    found.map_err(|why| format!("{why}; name an executable with --binary"))
 }
 
 /// Lets HAProxy judge the copy, and records that it accepts it.
@@ -165,37 +144,39 @@ fn prove(
     arguments: &BackupVerify,
     (store, backup): (&Store, &Backup),
     answer: &mut Answer,
-) -> Result<Option<Result<(), DiskError>>, Error> {
+) -> Result<(), Stopped> {
     let manifest = &backup.manifest;
     let name = &manifest.name;
-    let executable = match executable(arguments, manifest)? {
+    let executable = match &arguments.binary {
+        Some(path) => Ok(Executable::named(path).map_err(Error::from)?),
+        None => executable(manifest),
+    };
+    let executable = match executable {
         Ok(executable) => executable,
         Err(why) => {
-            answer.note(format!("{name} is whole, but no HAProxy was run: {why}"));
-            answer.worsen(BLIND);
-            return Ok(None);
+            answer.wrong(BLIND, format!("{name} is whole, but no HAProxy was run: {why}"));
+            return Ok(());
         }
     };
     let until = Instant::now() + arguments.timeout;
+    let unanswered = |why: String| format!("{name} is whole, but HAProxy gave no answer: {why}");
     let version = match program::ask_version(&executable, until) {
         Ok(version) => version,
         Err(NoVersion::Other(why)) if arguments.binary.is_some() => {
-            return Err(Error::NoHaproxy(why));
+            return Err(Error::NoHaproxy(why).into());
         }
         Err(NoVersion::Other(why) | NoVersion::TimedOut(why)) => {
-            answer.note(format!("{name} is whole, but HAProxy gave no answer: {why}"));
-            answer.worsen(BLIND);
-            return Ok(None);
+            answer.wrong(BLIND, unanswered(why));
+            return Ok(());
         }
     };
-    let (target, line) = match target(arguments, manifest, backup, version)? {
-        Ok(found) => found,
-        Err(why) => {
-            answer.note(format!("{name}: {why}"));
-            answer.worsen(ANOMALIES);
-            return Ok(None);
-        }
+    let policy = crate::cmd::load(arguments.options.config_file.as_deref())?.policy;
+    let Some(line) = CommandLine::parse(&manifest.command.arguments) else {
+        let why = format!("{name}: its arguments are not those of a HAProxy");
+        answer.wrong(ANOMALIES, why);
+        return Ok(());
     };
+    let target = target(&policy, backup, &line, version);
     let libraries = libraries::directories(executable.path());
     let judged = sandbox::inside(backup, &libraries, || {
         judge(&target, &line, &executable, (version, manifest), until)
@@ -210,15 +191,14 @@ fn prove(
             };
             answer.worsen(code);
             answer.json = json!({"version": 1, "name": name, "verified": false, "faults": [error.to_string()]});
-            return Ok(None);
+            return Ok(());
         }
     };
     let candidate = match judged {
         Ok(candidate) => candidate,
         Err(why) => {
-            answer.note(format!("{name} is whole, but HAProxy gave no answer: {why}"));
-            answer.worsen(BLIND);
-            return Ok(None);
+            answer.wrong(BLIND, unanswered(why));
+            return Ok(());
         }
     };
     let accepted = candidate.asked.as_ref().and_then(|asked| asked.accepted) == Some(true);
@@ -242,7 +222,7 @@ fn prove(
     if !accepted {
         answer.line(&format!("{name} does not verify: HAProxy {version} refuses it"));
         answer.worsen(ANOMALIES);
-        return Ok(None);
+        return Ok(());
     }
     answer.line(&format!("{name} verifies: it is whole, and HAProxy {version} accepts it"));
     let by = VerifiedBy {
@@ -251,26 +231,17 @@ fn prove(
         version: version.to_string(),
         from_disk,
     };
-    let old = backup.stored.verified.clone().unwrap_or_default();
-    let mut programs = old.programs;
+    let mut programs = backup.stored.verified.clone().unwrap_or_default().programs;
     programs.retain(|known| (&known.binary, &known.version) != (&by.binary, &by.version));
     programs.push(by);
     let manifest_sha256 = backup.stored.manifest_sha256.clone();
     let verified = Verified { version: 1, manifest_sha256, programs };
-    Ok(Some(store.record(&backup.stored, Some(&verified))))
+    Ok(store.record(&backup.stored, Some(&verified))?)
 }
 
 /// What to judge: the files of the command line, in the places that they had.
-fn target(
-    arguments: &BackupVerify,
-    manifest: &Manifest,
-    backup: &Backup,
-    version: Version,
-) -> Result<Result<(Target, CommandLine), String>, Error> {
-    let policy = crate::cmd::load(arguments.options.config_file.as_deref())?.policy;
-    let Some(line) = CommandLine::parse(&manifest.command.arguments) else {
-        return Ok(Err("its arguments are not those of a HAProxy".to_owned()));
-    };
+fn target(policy: &Policy, backup: &Backup, line: &CommandLine, version: Version) -> Target {
+    let manifest = &backup.manifest;
     let launch = Launch {
         environment: Some(backup.variables.clone()),
         version: Some(version),
@@ -282,15 +253,14 @@ fn target(
         ..Launch::default()
     };
     let base = Base { directory: manifest.command.directory.0.clone(), ..Base::default() };
-    let target = Target {
+    Target {
         service: Some(manifest.haproxy.clone()),
         rules: policy.rules(&manifest.haproxy).clone(),
         names: line.files.iter().map(PathBuf::from).collect(),
         base,
         launch,
         unseen: Vec::new(),
-    };
-    Ok(Ok((target, line)))
+    }
 }
 
 /// Judges the copy. Runs where the copy is in its place.
