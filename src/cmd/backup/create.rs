@@ -1,5 +1,6 @@
 //! `backup create`: keeps what the services of this host read.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use regex::Regex;
@@ -7,10 +8,11 @@ use serde_json::json;
 
 use super::answer::{Answer, Stopped, size};
 use super::lookup;
-use super::source::{self, Limits, Source};
-use super::write::{Content, Outcome, write};
-use crate::backup::disk::error::Error as DiskError;
+use super::source::{self, Limits};
+use super::write::{Content, write};
+use crate::backup::disk::error::{Error as DiskError, failed};
 use crate::backup::disk::store::Store;
+use crate::backup::disk::tree;
 use crate::backup::manifest::{Kind, Manifest};
 use crate::backup::retention::{Kept, removed};
 use crate::cli::BackupCreate;
@@ -20,7 +22,7 @@ use crate::cmd::{ANOMALIES, BLIND, Error};
 use crate::policy::Policy;
 use crate::report::text::printable;
 
-/// How often a backup is begun anew because a file changed meanwhile.
+/// How often a backup is begun before it fails because a file changed meanwhile.
 const ATTEMPTS: usize = 4;
 
 /// Takes a backup of each service.
@@ -116,50 +118,35 @@ fn keep(
     };
     let target = target::own(policy, running).ok_or_else(unseen)?;
     let limits = Limits { include_keys: arguments.include_keys, exclude };
-    let mut changed = None;
-    for _ in 0..ATTEMPTS {
-        let source = look(host, (running, &target), unit, &limits, &arguments.options.procfs)?;
-        let Source { gathered, root, other_root, command, program, variables } = source;
-        let content = Content {
-            haproxy: &running.name,
-            safety: false,
-            other_root,
-            command,
-            program,
-            variables,
-            gathered,
-        };
-        let readable = readable_root(&root)?;
-        match write(store, &readable, content, arguments.archive)? {
-            Outcome::Written(manifest) => return Ok(Some(*manifest)),
-            Outcome::Changed(path) => changed = Some(path),
+    let mut attempts = 0;
+    loop {
+        let (root, content) =
+            look(host, (running, &target), unit, &limits, &arguments.options.procfs)?;
+        // The root again, opened for its names.
+        let readable = tree::enter(root, ".").map_err(failed("cannot open", Path::new("/")))?;
+        attempts += 1;
+        match write(store, &readable, content, arguments.archive) {
+            Err(DiskError::Changed { .. }) if attempts < ATTEMPTS => {}
+            written => return Ok(Some(written?)),
         }
     }
-    Err(DiskError::Changed { path: changed.unwrap_or_default() }.into())
 }
 
-/// The root again, opened for its names.
-fn readable_root(root: &std::os::fd::OwnedFd) -> Result<std::os::fd::OwnedFd, Refused> {
-    crate::backup::disk::tree::enter(root, ".").map_err(|error| {
-        let opened = crate::backup::disk::error::failed("cannot open", Path::new("/"));
-        Refused::from(opened(error))
-    })
-}
-
-fn look(
+fn look<'s>(
     host: &Host,
-    service: (&LiveService, &Target),
+    service: (&'s LiveService, &Target),
     unit: Option<&str>,
     limits: &Limits<'_>,
     procfs: &Path,
-) -> Result<Source, Refused> {
-    let source = source::of(host, service, unit, limits, procfs).map_err(|error| Refused {
-        lines: vec![format!("its root directory cannot be opened: {error}")],
-        code: BLIND,
-    })?;
-    let problems = &source.gathered.problems;
+) -> Result<(OwnedFd, Content<'s>), Refused> {
+    let (root, content) =
+        source::of(host, service, unit, limits, procfs).map_err(|error| Refused {
+            lines: vec![format!("its root directory cannot be opened: {error}")],
+            code: BLIND,
+        })?;
+    let problems = &content.gathered.problems;
     if problems.is_empty() {
-        return Ok(source);
+        return Ok((root, content));
     }
     let of_rights = problems.iter().any(|problem| problem.of_rights);
     let lines = problems.iter().map(|problem| {

@@ -10,8 +10,9 @@ use serde_json::json;
 use super::answer::{Answer, Stopped};
 use super::diff;
 use super::lookup::{self, Latest, named};
+use super::source::sha256_of;
 use super::verify::integrity;
-use super::write::{Content, Outcome, write};
+use super::write::{Content, write};
 use crate::backup::differences::{self, Difference, Disk, What};
 use crate::backup::disk::error::{Error as DiskError, failed};
 use crate::backup::disk::kept;
@@ -19,7 +20,7 @@ use crate::backup::disk::present::{self, Hashes};
 use crate::backup::disk::restore::Restorer;
 use crate::backup::disk::store::{Backup, Store};
 use crate::backup::disk::tree;
-use crate::backup::manifest::{Entry, Kind, Manifest, PathText, Role};
+use crate::backup::manifest::{Entry, Kind, Manifest, PathText};
 use crate::cli::{BackupRestore, Check, CheckOutput};
 use crate::cmd::{ANOMALIES, Error};
 use crate::haproxy::command_line::CommandLine;
@@ -221,8 +222,10 @@ impl Work<'_> {
             return Ok(None);
         }
         let manifest = &self.backup.manifest;
+        let roles = manifest.entries.iter();
+        let roles = roles.map(|entry| (entry.path.0.clone(), entry.roles.clone())).collect();
         for _ in 0..4 {
-            let gathered = kept::keep(self.root, &paths, &roles(manifest));
+            let gathered = kept::keep(self.root, &paths, &roles);
             if let Some(problem) = gathered.problems.first() {
                 let error = std::io::Error::other(problem.why.clone());
                 return Err(failed("cannot keep", &problem.path)(error));
@@ -236,8 +239,9 @@ impl Work<'_> {
                 variables: BTreeMap::new(),
                 gathered,
             };
-            if let Outcome::Written(kept) = write(self.store, self.root, content, false)? {
-                return Ok(Some(kept.name));
+            match write(self.store, self.root, content, false) {
+                Err(DiskError::Changed { .. }) => {}
+                kept => return Ok(Some(kept?.name)),
             }
         }
         Err(DiskError::Changed { path: PathBuf::from("/") })
@@ -256,13 +260,6 @@ impl Work<'_> {
             "added": self.disk.added.iter().map(|path| PathText(path.clone())).collect::<Vec<_>>(),
         })
     }
-}
-
-/// The roles of the paths of a backup.
-fn roles(manifest: &Manifest) -> BTreeMap<PathBuf, BTreeSet<Role>> {
-    let with_roles =
-        manifest.entries.iter().map(|entry| (entry.path.0.clone(), entry.roles.clone()));
-    with_roles.collect()
 }
 
 /// Checks what was restored, and says how to load it.
@@ -297,17 +294,14 @@ fn conclude(
     answer.line(&format!("to load it: {}", reload(manifest, &line)));
     let running = manifest.program.version.as_deref();
     let path = manifest.program.path.as_ref();
-    if let (Some(version), Some(path)) = (running, path) {
-        let disk = std::fs::File::open(path.path())
-            .and_then(|file| tree::digest(file, &mut std::io::sink()))
-            .map(|digest| digest.sha256);
-        if disk.ok() != manifest.program.sha256 {
-            let package = manifest.program.package.as_ref();
-            let package = package.map(|package| format!(" ({package})")).unwrap_or_default();
-            answer.line(&format!(
-                "it ran with HAProxy {version}{package}; {path} is another program now"
-            ));
-        }
+    if let (Some(version), Some(path)) = (running, path)
+        && sha256_of(path.path()) != manifest.program.sha256
+    {
+        let package = manifest.program.package.as_ref();
+        let package = package.map(|package| format!(" ({package})")).unwrap_or_default();
+        answer.line(&format!(
+            "it ran with HAProxy {version}{package}; {path} is another program now"
+        ));
     }
     Ok(())
 }

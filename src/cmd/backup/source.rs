@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::backup::disk::gather::{self, Gathered, Problem, Request};
+use super::write::Content;
+use crate::backup::disk::gather::{self, Problem, Request};
 use crate::backup::disk::{packages, tree, units};
 use crate::backup::manifest::{Command, Program, Role};
 use crate::backup::reference::Reference;
@@ -28,22 +29,6 @@ use crate::sample::paths::access::Reader;
 /// How long the program may take to say what it was built with.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a service reads, and how it was started.
-pub struct Source {
-    /// What was collected.
-    pub gathered: Gathered,
-    /// The root of its files.
-    pub root: OwnedFd,
-    /// It is not that of this process.
-    pub other_root: bool,
-    /// How it was started.
-    pub command: Command,
-    /// The program that runs.
-    pub program: Program,
-    /// The values of the variables that its configuration reads.
-    pub variables: BTreeMap<String, String>,
-}
-
 /// Which files are left out.
 pub struct Limits<'a> {
     /// Files with keys are taken.
@@ -52,14 +37,14 @@ pub struct Limits<'a> {
     pub exclude: &'a [regex::Regex],
 }
 
-/// Looks at a service.
-pub fn of(
+/// Looks at a service. Returns the root of its files, what it reads, and how it was started.
+pub fn of<'s>(
     host: &Host,
-    (running, target): (&LiveService, &Target),
+    (running, target): (&'s LiveService, &Target),
     unit: Option<&str>,
     limits: &Limits<'_>,
     procfs: &Path,
-) -> Result<Source, std::io::Error> {
+) -> Result<(OwnedFd, Content<'s>), std::io::Error> {
     let collected = config_files::collect(&target.names, &target.base);
     let statements = config::statements(&collected.files, &target.launch);
     let declared = config::read(&collected.files, &target.launch);
@@ -128,29 +113,19 @@ pub fn of(
         unit: unit.map(str::to_owned),
     };
     let program = process.map(|process| program(process, procfs, other_root)).unwrap_or_default();
-    Ok(Source { gathered, root, other_root, command, program, variables })
+    let haproxy = &running.name;
+    let safety = false;
+    Ok((root, Content { haproxy, safety, other_root, command, program, variables, gathered }))
 }
 
 /// What can be said of the program that runs. It is run only if no other user can change it.
 fn program(process: &Process, procfs: &Path, other_root: bool) -> Program {
     let path = process.executable.as_ref().map(|executable| executable.path.clone());
     let known = process.environment.as_ref().and_then(environment::version);
-    let file = rustix::fs::open(
-        procfs.join(process.id.pid.to_string()).join("exe"),
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    );
-    let sha256 = file
-        .map_err(std::io::Error::from)
-        .and_then(|file| Ok(tree::digest(std::fs::File::from(file), &mut std::io::sink())?.sha256));
-    let sha256 = sha256.ok();
+    let sha256 = sha256_of(&procfs.join(process.id.pid.to_string()).join("exe"));
     let caller = rustix::process::geteuid().as_raw();
     let on_disk = path.as_deref().filter(|_| !other_root);
-    let same = on_disk.filter(|path| {
-        let disk = std::fs::File::open(path);
-        let disk = disk.and_then(|file| tree::digest(file, &mut std::io::sink()));
-        sha256.is_some() && disk.ok().map(|digest| digest.sha256) == sha256
-    });
+    let same = on_disk.filter(|path| sha256.is_some() && sha256_of(path) == sha256);
     let trusted = same.and_then(|path| Executable::trusted(path, caller).ok());
     let until = Instant::now() + PATIENCE;
     let version = trusted.as_ref().and_then(|own| ask_version(own, until).ok());
@@ -165,4 +140,10 @@ fn program(process: &Process, procfs: &Path, other_root: bool) -> Program {
         build,
         sha256,
     }
+}
+
+/// The hash of the file at this path; `None` if it cannot be read.
+pub fn sha256_of(path: &Path) -> Option<String> {
+    let file = std::fs::File::open(path).ok()?;
+    Some(tree::digest(file, &mut std::io::sink()).ok()?.sha256)
 }

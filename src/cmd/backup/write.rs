@@ -33,21 +33,14 @@ pub struct Content<'a> {
     pub gathered: Gathered,
 }
 
-/// How a backup ended.
-pub enum Outcome {
-    /// It is written.
-    Written(Box<Manifest>),
-    /// A file is not what it was when it was found.
-    Changed(std::path::PathBuf),
-}
-
-/// Writes a backup from below `root`. The caller holds the lock.
+/// Writes a backup from below `root`. The caller holds the lock. With [`DiskError::Changed`] a file is not what
+/// it was when it was found, and the backup may be begun anew.
 pub fn write(
     store: &Store,
     root: &OwnedFd,
     content: Content<'_>,
     as_archive: bool,
-) -> Result<Outcome, DiskError> {
+) -> Result<Manifest, DiskError> {
     let mut taken = super::answer::now();
     let known: Vec<String> = store.list()?.into_iter().map(|stored| stored.name).collect();
     while known.contains(&names::name(content.haproxy, taken)) {
@@ -72,11 +65,11 @@ pub fn write(
     let mut stage = Stage::begin(store, &manifest.name)?;
     for entry in &manifest.entries {
         if !stage.copy(root, entry)? {
-            return Ok(Outcome::Changed(entry.path.0.clone()));
+            return Err(DiskError::Changed { path: entry.path.0.clone() });
         }
     }
     stage.commit(&manifest, &content.variables, as_archive)?;
-    Ok(Outcome::Written(Box::new(manifest)))
+    Ok(manifest)
 }
 
 /// The bytes that a backup takes.
