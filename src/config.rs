@@ -15,7 +15,7 @@ use self::documents::Document;
 pub use self::documents::text_of;
 pub use self::error::Error;
 use self::raw::Raw;
-use crate::policy::{Configured, Policy};
+use crate::policy::Policy;
 use crate::sample::Discovery;
 
 /// A checked configuration.
@@ -39,12 +39,6 @@ impl Config {
         }
         join(documents)
     }
-
-    fn add(&mut self, configured: Configured) {
-        self.discovery.commands.extend(configured.matching.command.clone());
-        self.discovery.pidfiles.extend(configured.matching.pidfile.clone());
-        self.policy.haproxys.push(configured);
-    }
 }
 
 /// Checks the documents of a configuration and merges them into one.
@@ -65,7 +59,9 @@ fn join(documents: Vec<(Document, Raw)>) -> Result<Config, Error> {
                 return Err(document.duplicate_name(index, &name, *first));
             }
             places.insert(name, (document, index));
-            config.add(configured);
+            config.discovery.commands.extend(configured.matching.command.clone());
+            config.discovery.pidfiles.extend(configured.matching.pidfile.clone());
+            config.policy.haproxys.push(configured);
         }
     }
     config.files = documents.into_iter().map(|document| document.path).collect();

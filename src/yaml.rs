@@ -31,29 +31,8 @@ impl fmt::Display for Position {
 /// The keys of a document that is a mapping, in its order.
 #[must_use]
 pub fn keys(text: &str) -> Vec<String> {
-    struct Keys(Vec<String>);
-    impl<'de> Deserialize<'de> for Keys {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Map;
-            impl<'de> Visitor<'de> for Map {
-                type Value = Keys;
-
-                fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    formatter.write_str("a mapping")
-                }
-
-                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
-                    let mut keys = Vec::new();
-                    while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
-                        keys.push(key);
-                    }
-                    Ok(Keys(keys))
-                }
-            }
-            deserializer.deserialize_map(Map)
-        }
-    }
-    parse::<Keys>(text).ok().flatten().map(|keys| keys.0).unwrap_or_default()
+    let pairs = parse::<Pairs<IgnoredAny>>(text).ok().flatten().unwrap_or_default();
+    pairs.0.into_iter().map(|(key, _)| key).collect()
 }
 
 /// The position of a key of the document.
@@ -254,30 +233,30 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Word<T> {
 
 /// Names with their values, in the order of the document. A duplicate name is an error.
 #[derive(Debug, Default)]
-pub struct Pairs(pub Vec<(String, String)>);
+pub struct Pairs<V = String>(pub Vec<(String, V)>);
 
-impl<'de> Deserialize<'de> for Pairs {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Map;
-        impl<'de> Visitor<'de> for Map {
-            type Value = Pairs;
+        struct Map<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Map<V> {
+            type Value = Pairs<V>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("names with values")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut pairs: Vec<(String, String)> = Vec::new();
-                while let Some((name, text)) = map.next_entry::<String, String>()? {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<V>, A::Error> {
+                let mut pairs: Vec<(String, V)> = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, V>()? {
                     if pairs.iter().any(|(known, _)| *known == name) {
                         return Err(A::Error::custom(format!("duplicate name {name:?}")));
                     }
-                    pairs.push((name, text));
+                    pairs.push((name, value));
                 }
                 Ok(Pairs(pairs))
             }
         }
-        deserializer.deserialize_map(Map)
+        deserializer.deserialize_map(Map(PhantomData))
     }
 }
 

@@ -71,9 +71,8 @@ impl Document {
 /// Reads all documents of a configuration, in the order of the names of their files.
 pub fn read(path: &Path) -> Result<Vec<(Document, Raw)>, Error> {
     let files = if path.is_dir() { files_of(path)? } else { vec![path.to_owned()] };
-    let documents: Result<Vec<(Document, Raw)>, Error> =
-        files.iter().map(|file| Document::parse(file, text_of(file)?)).collect();
-    let documents = documents?;
+    let documents = files.iter().map(|file| Document::parse(file, text_of(file)?));
+    let documents: Vec<(Document, Raw)> = documents.collect::<Result<_, Error>>()?;
     refuse_duplicate_keys(documents.iter().map(|(document, _)| document))?;
     Ok(documents)
 }
