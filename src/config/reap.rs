@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::values::Seconds;
+use super::values::{Seconds, scalars};
 use crate::policy::reap::{MinuteOfWeek, QuietTime, ReapPolicy, StopSignal};
 use crate::yaml::Word;
 
@@ -46,38 +46,24 @@ impl RawReap {
     }
 }
 
-/// A duration, or `never`.
-#[derive(Debug, PartialEq)]
-struct Patience(Option<f64>);
+scalars! {
+    /// A duration, or `never`.
+    #[derive(PartialEq)]
+    Patience(Option<f64>) = |text| match humantime::parse_duration(text) {
+        _ if text == "never" => Ok(None),
+        Ok(duration) => Ok(Some(duration.as_secs_f64())),
+        Err(why) => Err(format!(
+            "invalid duration {text:?}: {why}; write it like 30m or 12h, or write never"
+        )),
+    };
 
-impl FromStr for Patience {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "never" {
-            return Ok(Patience(None));
-        }
-        let duration = humantime::parse_duration(text).map_err(|why| {
-            format!("invalid duration {text:?}: {why}; write it like 30m or 12h, or write never")
-        })?;
-        Ok(Patience(Some(duration.as_secs_f64())))
-    }
-}
-
-/// A share from 1% to 100%.
-#[derive(Debug, PartialEq)]
-struct Share(f64);
-
-impl FromStr for Share {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let percent: Option<u8> = text.strip_suffix('%').and_then(|number| number.parse().ok());
-        let percent = percent.filter(|percent| (1..=100).contains(percent));
-        percent.map(|percent| Share(f64::from(percent) / 100.0)).ok_or_else(|| {
-            format!("invalid share {text:?}; write a percentage from 1% to 100%, such as 50%")
-        })
-    }
+    /// A share from 1% to 100%.
+    Share(f64) = |text| match text.strip_suffix('%').and_then(|number| number.parse::<u8>().ok()) {
+        Some(percent @ 1..=100) => Ok(f64::from(percent) / 100.0),
+        _ => Err(format!(
+            "invalid share {text:?}; write a percentage from 1% to 100%, such as 50%"
+        )),
+    };
 }
 
 impl FromStr for StopSignal {

@@ -18,59 +18,67 @@ use crate::model::{Protocol, UnixSeconds};
 use crate::policy::kind::Kind;
 use crate::policy::{AllowedPort, ReservedRange, Until};
 
-/// A duration such as `10s` or `1h 30m`, in seconds.
-#[derive(Debug)]
-pub struct Seconds(pub f64);
+/// Defines scalars: the type of the value of each, and how it is read from a text.
+macro_rules! scalars {
+    ($($(#[$about:meta])* $Scalar:ident($Value:ty) = |$text:ident| $read:expr;)+) => {$(
+        $(#[$about])*
+        #[derive(Debug)]
+        pub struct $Scalar(pub $Value);
 
-impl FromStr for Seconds {
-    type Err = String;
+        impl FromStr for $Scalar {
+            type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let duration = humantime::parse_duration(text).map_err(|why| {
-            format!("invalid duration {text:?}: {why}; write it like 10s, 5m or 24h")
-        })?;
-        Ok(Seconds(duration.as_secs_f64()))
-    }
+            fn from_str($text: &str) -> Result<Self, String> {
+                $read.map($Scalar)
+            }
+        }
+    )+};
 }
 
-/// An absolute path.
-#[derive(Debug)]
-pub struct Absolute(pub PathBuf);
+pub(super) use scalars;
 
-impl FromStr for Absolute {
-    type Err = String;
+scalars! {
+    /// A duration such as `10s` or `1h 30m`, in seconds.
+    Seconds(f64) = |text| match humantime::parse_duration(text) {
+        Ok(duration) => Ok(duration.as_secs_f64()),
+        Err(why) => Err(format!("invalid duration {text:?}: {why}; write it like 10s, 5m or 24h")),
+    };
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let path = PathBuf::from(text);
-        let relative = || format!("must be an absolute path: {text}");
-        path.is_absolute().then_some(Absolute(path)).ok_or_else(relative)
-    }
-}
+    /// An absolute path.
+    Absolute(PathBuf) = |text| match PathBuf::from(text) {
+        path if path.is_absolute() => Ok(path),
+        _ => Err(format!("must be an absolute path: {text}")),
+    };
 
-/// A port number from 1 to 65535.
-#[derive(Debug)]
-pub struct PortNumber(pub u16);
+    /// A port number from 1 to 65535.
+    PortNumber(u16) = |text| match text.parse::<u16>() {
+        Ok(0) | Err(_) => Err(format!("invalid port {text:?}; write a number from 1 to 65535")),
+        Ok(port) => Ok(port),
+    };
 
-impl FromStr for PortNumber {
-    type Err = String;
+    /// An IP address.
+    Address(IpAddr) = |text| text.parse().map_err(|_| format!("invalid IP address {text:?}"));
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = text.parse().ok().filter(|&port| port != 0);
-        let invalid = || format!("invalid port {text:?}; write a number from 1 to 65535");
-        number.map(PortNumber).ok_or_else(invalid)
-    }
-}
+    /// A regular expression.
+    Pattern(Regex) = |text| Regex::new(text).map_err(|error| {
+        // The lines before the last repeat the expression.
+        let error = error.to_string();
+        let reason = error.lines().last().unwrap_or_default();
+        let reason = reason.trim_start_matches("error: ");
+        format!("invalid regular expression {text:?}: {reason}")
+    });
 
-/// An IP address.
-#[derive(Debug)]
-pub struct Address(pub IpAddr);
+    /// A pattern in which `*` stands for any characters, slashes included, and `?` for one character.
+    Glob(Regex) = |text| {
+        let pattern = regex::escape(text).replace(r"\*", ".*").replace(r"\?", ".");
+        Regex::new(&format!("^{pattern}$")).map_err(|error| error.to_string())
+    };
 
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Address).map_err(|_| format!("invalid IP address {text:?}"))
-    }
+    /// Words for a person, such as a name or a reason.
+    Label(String) = |text| match text.trim() {
+        "" => Err("the text must not be empty".to_owned()),
+        words => Ok(words.to_owned()),
+    };
 }
 
 impl FromStr for Kind {
@@ -81,53 +89,6 @@ impl FromStr for Kind {
             let kinds = Kind::ALL.map(Kind::as_str).join(", ");
             format!("unknown kind {text:?}; valid kinds: {kinds}")
         })
-    }
-}
-
-/// A regular expression.
-#[derive(Debug)]
-pub struct Pattern(pub Regex);
-
-impl FromStr for Pattern {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Regex::new(text).map(Pattern).map_err(|error| {
-            // The lines before the last repeat the expression.
-            let error = error.to_string();
-            let reason = error.lines().last().unwrap_or_default();
-            let reason = reason.trim_start_matches("error: ");
-            format!("invalid regular expression {text:?}: {reason}")
-        })
-    }
-}
-
-/// A pattern in which `*` stands for any characters, slashes included, and `?` for one character.
-#[derive(Debug)]
-pub struct Glob(pub Regex);
-
-impl FromStr for Glob {
-    type Err = regex::Error;
-
-    fn from_str(text: &str) -> Result<Self, regex::Error> {
-        let pattern = regex::escape(text).replace(r"\*", ".*").replace(r"\?", ".");
-        Regex::new(&format!("^{pattern}$")).map(Glob)
-    }
-}
-
-/// Words for a person, such as a name or a reason.
-#[derive(Debug)]
-pub struct Label(pub String);
-
-impl FromStr for Label {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err("the text must not be empty".to_owned());
-        }
-        Ok(Label(text.to_owned()))
     }
 }
 
