@@ -53,7 +53,7 @@ impl Claims {
             unseen: Vec::new(),
             notes: Vec::new(),
         };
-        for running in host.all() {
+        for running in &host.services {
             claims.add(host, policy, running);
         }
         for configured in &policy.haproxys {

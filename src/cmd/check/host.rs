@@ -13,6 +13,7 @@ use crate::model::{
     Configuration, NamespaceId, Process, ProcessId, Protocol, Snapshot, Unreadable,
 };
 use crate::sample::discovery::root_view::own_pid;
+use crate::sample::paths::access::Reader;
 use crate::sample::proc::dir::ProcDir;
 use crate::sample::{Sampler, Source};
 
@@ -32,10 +33,18 @@ pub struct LiveService {
     pub(super) processes: Vec<(ProcessId, Role, Generation)>,
 }
 
+impl LiveService {
+    /// The user on whose behalf its files may be shown: the one who started it. `None`: not known.
+    pub(super) fn reader(&self) -> Option<&Reader> {
+        self.source.as_ref()?.base.reader.as_ref()
+    }
+}
+
 /// The host as one sample saw it.
 #[derive(Debug, Default)]
 pub struct Host {
     pub(super) snapshot: Snapshot,
+    /// Every service that lives.
     pub(super) services: Vec<LiveService>,
     /// The mount namespace of this process.
     own_mounts: Option<NamespaceId>,
@@ -74,11 +83,6 @@ impl Host {
             host.services.push(running);
         }
         host
-    }
-
-    /// Every service that lives.
-    pub fn all(&self) -> &[LiveService] {
-        &self.services
     }
 
     /// The service of this name.

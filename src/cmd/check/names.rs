@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::host::Host;
-use super::target::Target;
+use super::target::{Target, is_caller};
 use crate::haproxy::config::{Declared, Family, HostQuery, Launch};
 use crate::sample::on_demand::host_names;
-use crate::sample::paths::access::Reader;
 
 /// The launch with the addresses of the host names that the configuration has. `None`: it has none, or
 /// they may not be looked up here.
@@ -36,12 +35,7 @@ pub fn looked_up(host: &Host, target: &Target, declared: &Declared) -> Option<La
 /// what the caller asks a name server for, nor how long it waits. A HAProxy that runs elsewhere, as in a
 /// container, has a resolver of its own.
 fn may_look_up(host: &Host, target: &Target) -> bool {
-    let is_own = match &target.base.reader {
-        None => true,
-        Some(Reader::Root) => rustix::process::geteuid().is_root(),
-        Some(Reader::User { uid, .. }) => *uid == rustix::process::geteuid().as_raw(),
-        Some(Reader::Member(_) | Reader::Anyone) => false,
-    };
+    let is_own = target.base.reader.as_ref().is_none_or(is_caller);
     let running = target.service.as_deref().and_then(|name| host.service(name));
     is_own && running.is_none_or(|running| host.shares_resolver(running))
 }

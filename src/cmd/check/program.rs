@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::changeable::{REMEDY, changeable};
 use super::host::{Host, LiveService};
 use super::scripts;
-use super::target::Target;
+use super::target::{Target, is_caller};
 use crate::check::Finding;
 use crate::check::oracle::{self, Answer};
 use crate::cli::{Check, Options};
@@ -26,7 +26,6 @@ use crate::model::{Process, Unreadable, What};
 use crate::report::candidate::Asked;
 use crate::sample::on_demand::executable::{Executable, Job, Outcome, RunError, Unusable};
 use crate::sample::on_demand::executables::{self, OnDisk};
-use crate::sample::paths::access::Reader;
 
 /// Beginnings of the names of variables that change what the loader, the C library or OpenSSL does.
 const UNSAFE_VARIABLES: [&str; 5] = ["LD_", "OPENSSL_", "GLIBC_", "GCONV_", "MALLOC_"];
@@ -76,7 +75,8 @@ pub fn choose(
     let caller = rustix::process::geteuid().as_raw();
     let running = target.service.as_deref().and_then(|name| host.service(name));
     let process = running.and_then(|running| host.processes(running).into_iter().next());
-    let foreign = running.filter(|running| !is_callers(running, caller));
+    // Only for a service that the caller started is anything executed.
+    let foreign = running.filter(|running| !running.reader().is_some_and(is_caller));
     let executable = if let Some(path) = &arguments.binary {
         Executable::named(path)?
     } else if arguments.no_binary || arguments.offline {
@@ -133,16 +133,6 @@ fn own_executable(
         Unusable::Untrusted { .. } => format!("{why}: {REMEDY}"),
         _ => why.to_string(),
     })
-}
-
-/// The caller started the service. Only then is anything executed for it.
-fn is_callers(running: &LiveService, caller: u32) -> bool {
-    let reader = running.source.as_ref().and_then(|source| source.base.reader.as_ref());
-    match reader {
-        Some(Reader::Root) => caller == 0,
-        Some(Reader::User { uid, .. }) => *uid == caller,
-        Some(Reader::Member(_) | Reader::Anyone) | None => false,
-    }
 }
 
 /// Asks an executable for its version.

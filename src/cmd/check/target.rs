@@ -115,13 +115,11 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
             }),
         }
     }
-    unseen.extend(snapshot_gaps(&host, &targets));
+    // If no configuration was found, the processes that could not be read may have been HAProxy's.
+    if targets.is_empty() {
+        unseen.extend_from_slice(host.unreadable());
+    }
     Ok(Targets { list: targets, host, unseen })
-}
-
-/// If no configuration was found, the processes that could not be read may have been HAProxy's.
-fn snapshot_gaps(host: &Host, targets: &[Target]) -> Vec<Unreadable> {
-    if targets.is_empty() { host.unreadable().to_vec() } else { Vec::new() }
 }
 
 /// The configuration in the files that the arguments name.
@@ -175,11 +173,16 @@ pub fn here() -> Launch {
 /// The service was started by root or by the user who asks, so that its command line and its
 /// configuration are not the word of another user.
 pub fn is_trusted(running: &LiveService) -> bool {
-    let reader = running.source.as_ref().and_then(|source| source.base.reader.as_ref());
+    running.reader().is_some_and(|reader| *reader == Reader::Root || is_caller(reader))
+}
+
+/// Whether this is the user who runs this program.
+pub fn is_caller(reader: &Reader) -> bool {
+    let caller = rustix::process::geteuid();
     match reader {
-        Some(Reader::Root) => true,
-        Some(Reader::User { uid, .. }) => *uid == rustix::process::geteuid().as_raw(),
-        Some(Reader::Member(_) | Reader::Anyone) | None => false,
+        Reader::Root => caller.is_root(),
+        Reader::User { uid, .. } => *uid == caller.as_raw(),
+        Reader::Member(_) | Reader::Anyone => false,
     }
 }
 
@@ -208,7 +211,8 @@ fn service_of(host: &Host, arguments: &Check, base: &Base) -> Option<String> {
         let source = running.source.as_ref();
         source.is_some_and(|source| identities(&source.names, &source.base) == wanted)
     };
-    host.all().iter().find(runs).map(|running| running.name.clone()).filter(|_| !wanted.is_empty())
+    let mut services = host.services.iter();
+    services.find(runs).map(|running| running.name.clone()).filter(|_| !wanted.is_empty())
 }
 
 fn identities(names: &[PathBuf], base: &Base) -> BTreeSet<(u64, u64)> {
