@@ -32,11 +32,9 @@ fn main() -> ExitCode {
     let result = match &command {
         Command::Serve(serve) if serve.config_check => cmd::check_config(serve),
         Command::Serve(serve) => cmd::serve::run(serve),
-        Command::Inspect(inspect) => cmd::inspect::run(&inspect.options, inspect),
-        Command::Check(check) => {
-            cmd::check::run(&check.options, check, |code| std::process::exit(code.into()))
-        }
-        Command::Reap(reap) => cmd::reap::run(&reap.options, reap),
+        Command::Inspect(inspect) => cmd::inspect::run(inspect),
+        Command::Check(check) => cmd::check::run(check, |code| std::process::exit(code.into())),
+        Command::Reap(reap) => cmd::reap::run(reap),
         Command::Backup(backup) => cmd::backup::run(backup),
         Command::Healthcheck(healthcheck) => cmd::healthcheck::run(healthcheck),
         Command::Explain { name } => cmd::explain::run(name),

@@ -120,8 +120,7 @@ fn keep(
     let limits = Limits { include_keys: arguments.include_keys, exclude };
     let mut attempts = 0;
     loop {
-        let (root, content) =
-            look(host, (running, &target), unit, &limits, &arguments.options.procfs)?;
+        let (root, content) = look(host, (running, &target), unit, &limits)?;
         // The root again, opened for its names.
         let readable = tree::enter(root, ".").map_err(failed("cannot open", Path::new("/")))?;
         attempts += 1;
@@ -137,13 +136,11 @@ fn look<'s>(
     service: (&'s LiveService, &Target),
     unit: Option<&str>,
     limits: &Limits<'_>,
-    procfs: &Path,
 ) -> Result<(OwnedFd, Content<'s>), Refused> {
-    let (root, content) =
-        source::of(host, service, unit, limits, procfs).map_err(|error| Refused {
-            lines: vec![format!("its root directory cannot be opened: {error}")],
-            code: BLIND,
-        })?;
+    let (root, content) = source::of(host, service, unit, limits).map_err(|error| Refused {
+        lines: vec![format!("its root directory cannot be opened: {error}")],
+        code: BLIND,
+    })?;
     let problems = &content.gathered.problems;
     if problems.is_empty() {
         return Ok((root, content));

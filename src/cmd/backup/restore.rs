@@ -287,10 +287,10 @@ fn conclude(
         output: CheckOutput::Text,
         options: arguments.options.clone(),
     };
-    let (text, notes, code) = crate::cmd::check::judge_files(&check)?;
-    answer.text.push_str(&text);
-    answer.notes.extend(notes);
-    answer.worsen(code);
+    let judged = crate::cmd::check::configurations(&check)?;
+    answer.text.push_str(&judged.text);
+    answer.notes.extend(judged.notes);
+    answer.worsen(judged.code);
     answer.line(&format!("to load it: {}", reload(manifest, &line)));
     let running = manifest.program.version.as_deref();
     let path = manifest.program.path.as_ref();

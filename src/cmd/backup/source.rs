@@ -43,7 +43,6 @@ pub fn of<'s>(
     (running, target): (&'s LiveService, &Target),
     unit: Option<&str>,
     limits: &Limits<'_>,
-    procfs: &Path,
 ) -> Result<(OwnedFd, Content<'s>), std::io::Error> {
     let collected = config_files::collect(&target.names, &target.base);
     let statements = config::statements(&collected.files, &target.launch);
@@ -112,7 +111,8 @@ pub fn of<'s>(
         variables: variables.keys().cloned().collect(),
         unit: unit.map(str::to_owned),
     };
-    let program = process.map(|process| program(process, procfs, other_root)).unwrap_or_default();
+    let program =
+        process.map(|process| program(process, &host.procfs, other_root)).unwrap_or_default();
     let haproxy = &running.name;
     let safety = false;
     Ok((root, Content { haproxy, safety, other_root, command, program, variables, gathered }))

@@ -10,7 +10,7 @@ use super::target::{self, Target};
 use crate::check::allocation::{self, Wanted};
 use crate::check::facts::{Facts, Owner};
 use crate::check::finding::Severity;
-use crate::cli::{Check, CheckOutput, Options};
+use crate::cli::{Check, CheckOutput};
 use crate::cmd::{ANOMALIES, BLIND, Error, OK, unix_now};
 use crate::haproxy::config::Launch;
 use crate::model::{Protocol, Unreadable, What};
@@ -22,9 +22,9 @@ use crate::sample::files::config_files::Base;
 const ALL_PORTS: RangeInclusive<u16> = 1..=u16::MAX;
 
 /// Judges the ports of `--port`.
-pub fn port(options: &Options, arguments: &Check, ports: &str) -> Result<Answer, Error> {
+pub fn port(arguments: &Check, ports: &str) -> Result<Answer, Error> {
     let wanted = wanted("--port", ports)?;
-    let surveyed = Surveyed::of(options, arguments, &wanted)?;
+    let surveyed = Surveyed::of(arguments, &wanted)?;
     let allocation = surveyed.judge(&wanted, arguments);
     let refused = allocation.answers.iter().any(allocation::Answer::is_refused);
     let code = match (refused, allocation.unseen.is_empty()) {
@@ -42,13 +42,13 @@ pub fn port(options: &Options, arguments: &Check, ports: &str) -> Result<Answer,
 }
 
 /// Finds the numbers of `--free`.
-pub fn free(options: &Options, arguments: &Check, count: u16) -> Result<Answer, Error> {
+pub fn free(arguments: &Check, count: u16) -> Result<Answer, Error> {
     let within = arguments.within.as_deref().map(|text| wanted("--within", text)).transpose()?;
     let wanted = within.unwrap_or_else(|| Wanted {
         address: Ipv4Addr::UNSPECIFIED.into(),
         ports: [Protocol::Tcp, Protocol::Udp].map(|protocol| (protocol, vec![ALL_PORTS])).into(),
     });
-    let surveyed = Surveyed::of(options, arguments, &wanted)?;
+    let surveyed = Surveyed::of(arguments, &wanted)?;
     let network = surveyed.facts.networks.get(&None);
     let wanted = match network {
         Some(network) => wanted.within_policy(&surveyed.rules, network),
@@ -118,9 +118,9 @@ struct Surveyed {
 }
 
 impl Surveyed {
-    fn of(options: &Options, arguments: &Check, wanted: &Wanted) -> Result<Surveyed, Error> {
-        let (policy, host, verdict) = target::look(options, arguments.haproxy.as_deref())?;
+    fn of(arguments: &Check, wanted: &Wanted) -> Result<Surveyed, Error> {
         let haproxy = arguments.haproxy.as_deref();
+        let (policy, host, verdict) = target::look(&arguments.options, haproxy)?;
         let rules = haproxy.map_or(&policy.defaults, |name| policy.rules(name)).clone();
         let target = Target {
             service: arguments.haproxy.clone(),
@@ -130,7 +130,7 @@ impl Surveyed {
             launch: Launch::default(),
             unseen: Vec::new(),
         };
-        let (mut facts, mut unseen) = host.facts(options, &target, &wanted.as_declared());
+        let (mut facts, mut unseen) = host.facts(&target, &wanted.as_declared());
         make_foreign(&mut facts, haproxy);
         for network in facts.networks.values().filter(|network| network.ephemeral.is_none()) {
             unseen.push(Unreadable {

@@ -1,7 +1,7 @@
 //! Gathers what a reload would change, for the service that runs the configuration.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::host::{Host, LiveService};
 use super::target::{self, Target};
@@ -13,11 +13,11 @@ use crate::sample::on_demand::executables::{self, OnDisk};
 impl Host {
     /// What a reload would change. `None`: no service runs this configuration, so that there is nothing
     /// to compare with.
-    pub fn changes(&self, procfs: &Path, target: &Target, declared: &Declared) -> Option<Changes> {
+    pub fn changes(&self, target: &Target, declared: &Declared) -> Option<Changes> {
         let running = self.service(target.service.as_deref()?)?;
         Some(Changes {
             ports: self.port_changes(running, declared),
-            executable: self.executable(procfs, running),
+            executable: self.executable(running),
         })
     }
 
@@ -47,13 +47,13 @@ impl Host {
 
     /// The executable that the next process of the service would run: the one that its command line
     /// names. Nothing is read on the word of another user.
-    fn executable(&self, procfs: &Path, running: &LiveService) -> Option<Executable> {
+    fn executable(&self, running: &LiveService) -> Option<Executable> {
         let processes = self.processes(running);
         let process = processes.first().filter(|_| target::is_trusted(running))?;
         let named = process.arguments.as_ref().and_then(|arguments| arguments.first());
         let named = named.map(PathBuf::from).filter(|path| path.is_absolute());
         let path = named.or_else(|| process.executable.as_ref().map(|e| e.path.clone()))?;
-        let (running, next) = match executables::on_disk(procfs, process.id.pid, &path)? {
+        let (running, next) = match executables::on_disk(&self.procfs, process.id.pid, &path)? {
             OnDisk::Same => return Some(Executable::SameBranch),
             OnDisk::Other { running, next } => (running, next),
         };

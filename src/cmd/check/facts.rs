@@ -8,7 +8,6 @@ use super::host::Host;
 use super::target::Target;
 use crate::check::facts::{Facts, Network, Owner, Question, Trial, Use};
 use crate::check::{self, binds};
-use crate::cli::Options;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::model::declared::Declared;
@@ -20,18 +19,13 @@ use crate::sample::on_demand::programs::{self, Holders};
 
 impl Host {
     /// The state of the host as far as the configuration's ports need it, and what could not be read.
-    pub fn facts(
-        &self,
-        options: &Options,
-        target: &Target,
-        declared: &Declared,
-    ) -> (Facts, Vec<Unreadable>) {
+    pub fn facts(&self, target: &Target, declared: &Declared) -> (Facts, Vec<Unreadable>) {
         let mut unseen = Vec::new();
         let ports = check::ports(declared);
         let addresses: BTreeSet<IpAddr> = declared.listeners.iter().map(|l| l.address).collect();
         let addresses = addresses.into_iter().filter(|a| !a.is_unspecified()).collect();
         let mut places: BTreeMap<Option<String>, (Location, String)> = BTreeMap::new();
-        match self.home(options, target) {
+        match self.home(target) {
             Ok(home) => drop(places.insert(None, home)),
             Err(entry) => unseen.push(entry),
         }
@@ -51,7 +45,7 @@ impl Host {
                 Err(error) => unseen.push(sockets_unseen(label, &error)),
             }
         }
-        let owners = self.owners(options, target, &seen);
+        let owners = self.owners(target, &seen);
         let networks = seen
             .into_iter()
             .map(|(name, (label, surroundings))| (name, network(label, surroundings, &owners)));
@@ -63,7 +57,7 @@ impl Host {
     }
 
     /// The network namespace that the target's HAProxy runs in; this process's own if none runs.
-    fn home(&self, options: &Options, target: &Target) -> Result<(Location, String), Unreadable> {
+    fn home(&self, target: &Target) -> Result<(Location, String), Unreadable> {
         let Some(running) = target.service.as_deref().and_then(|name| self.service(name)) else {
             return Ok((Location::Own, String::new()));
         };
@@ -84,7 +78,7 @@ impl Host {
             let network = self.snapshot.networks.get(&id);
             network.map_or_else(|| id.0.to_string(), |network| network.label.clone())
         };
-        let path = options.procfs.join(process.id.pid.to_string()).join("ns/net");
+        let path = self.procfs.join(process.id.pid.to_string()).join("ns/net");
         Ok((Location::At(path), process.net_namespace.map(label).unwrap_or_default()))
     }
 
@@ -130,7 +124,6 @@ impl Host {
     /// The owner of each socket, from the sample, and by a walk over all processes for the rest.
     fn owners(
         &self,
-        options: &Options,
         target: &Target,
         seen: &BTreeMap<Option<String>, (String, Surroundings)>,
     ) -> Owners {
@@ -145,7 +138,7 @@ impl Host {
         let uses = seen.values().filter_map(|(_, s)| s.uses.as_ref().ok()).flatten();
         let inodes = uses.filter_map(|used| used.inode);
         let unknown = inodes.filter(|inode| !owners.known.contains_key(inode)).collect();
-        let holders = programs::holders(&options.procfs, &unknown);
+        let holders = programs::holders(&self.procfs, &unknown);
         for (&inode, programs) in &holders.programs {
             for owner in programs.iter().filter_map(|program| members.get(&program.pid)) {
                 owners.claim(inode, owner);

@@ -1,7 +1,7 @@
 //! The host that a configuration is judged on, and the services that run there.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::check::changes::BoundPort;
@@ -46,6 +46,8 @@ pub struct Host {
     pub(super) snapshot: Snapshot,
     /// Every service that lives.
     pub(super) services: Vec<LiveService>,
+    /// The mount point of its procfs.
+    pub(in crate::cmd) procfs: PathBuf,
     /// The mount namespace of this process.
     own_mounts: Option<NamespaceId>,
 }
@@ -67,7 +69,8 @@ impl Host {
     pub fn new(procfs: &Path, snapshot: Snapshot, verdict: &Verdict, sampler: &Sampler) -> Host {
         let own = own_pid(procfs).and_then(|pid| ProcDir::open(procfs, pid).ok());
         let own_mounts = own.and_then(|own| own.namespace("mnt").ok());
-        let mut host = Host { services: Vec::new(), snapshot, own_mounts };
+        let procfs = procfs.to_owned();
+        let mut host = Host { services: Vec::new(), snapshot, procfs, own_mounts };
         for haproxy in verdict.services.iter().filter(|haproxy| !haproxy.is_gone()) {
             let processes = haproxy.processes.iter().map(|p| (p.id, p.role, p.generation));
             let mut running = LiveService {

@@ -34,7 +34,7 @@ use self::program::Choice;
 use self::target::Target;
 use super::{ANOMALIES, BLIND, Error, OK, deadline};
 use crate::check::{self, Finding, Kind, Severity};
-use crate::cli::{Check, CheckOutput, Options};
+use crate::cli::{Check, CheckOutput};
 use crate::haproxy::config;
 use crate::report::candidate::{self, Asked, Candidate};
 use crate::report::candidate_text;
@@ -46,7 +46,7 @@ use crate::sample::files::problem::Problem;
 const SHARE: f64 = 0.8;
 
 /// Answers within `--timeout`, or says that it could not and ends the process by `exit`.
-pub fn run(options: &Options, arguments: &Check, exit: fn(u8) -> !) -> Result<u8, Error> {
+pub fn run(arguments: &Check, exit: fn(u8) -> !) -> Result<u8, Error> {
     let limit = arguments.timeout;
     let late = move || {
         eprintln!(
@@ -56,7 +56,7 @@ pub fn run(options: &Options, arguments: &Check, exit: fn(u8) -> !) -> Result<u8
         );
         exit(BLIND)
     };
-    let answer = deadline::within(limit, late, || judged(options, arguments))?;
+    let answer = deadline::within(limit, late, || judged(arguments))?;
     std::io::stdout().write_all(answer.text.as_bytes())?;
     for note in &answer.notes {
         eprintln!("haproxy-host-exporter: {note}");
@@ -64,30 +64,23 @@ pub fn run(options: &Options, arguments: &Check, exit: fn(u8) -> !) -> Result<u8
     Ok(answer.code)
 }
 
-fn judged(options: &Options, arguments: &Check) -> Result<Answer, Error> {
+fn judged(arguments: &Check) -> Result<Answer, Error> {
     match (&arguments.port, arguments.free) {
-        (Some(ports), _) => allocation::port(options, arguments, ports),
-        (None, Some(count)) => allocation::free(options, arguments, count),
-        (None, None) => configurations(options, arguments),
+        (Some(ports), _) => allocation::port(arguments, ports),
+        (None, Some(count)) => allocation::free(arguments, count),
+        (None, None) => configurations(arguments),
     }
 }
 
-/// Judges the configuration in the files that the arguments name, for another command. Answers what goes to
-/// standard output, what goes to standard error, and the exit code.
-pub(in crate::cmd) fn judge_files(arguments: &Check) -> Result<(String, Vec<String>, u8), Error> {
-    let answer = configurations(&arguments.options, arguments)?;
-    Ok((answer.text, answer.notes, answer.code))
-}
-
-/// Judges every configuration.
-fn configurations(options: &Options, arguments: &Check) -> Result<Answer, Error> {
+/// Judges every configuration, or those in the files that the arguments name.
+pub(in crate::cmd) fn configurations(arguments: &Check) -> Result<Answer, Error> {
     let until = Instant::now() + arguments.timeout.mul_f64(SHARE);
-    let targets = target::targets(options, arguments)?;
+    let targets = target::targets(arguments)?;
     let candidates: Vec<Candidate> = targets
         .list
         .iter()
         .map(|target| {
-            let mut candidate = judge(options, (arguments, until), target, &targets.host)?;
+            let mut candidate = judge((arguments, until), target, &targets.host)?;
             if arguments.strict {
                 raise(&mut candidate);
             }
@@ -127,13 +120,12 @@ fn raise(candidate: &mut Candidate) {
 }
 
 fn judge(
-    options: &Options,
     (arguments, until): (&Check, Instant),
     target: &Target,
     host: &host::Host,
 ) -> Result<Candidate, Error> {
     let collected = config_files::collect(&target.names, &target.base);
-    let choice = program::choose(options, (arguments, until), target, (host, &collected.files))?;
+    let choice = program::choose((arguments, until), target, (host, &collected.files))?;
     let target = &choice.reading(target);
     let mut declared = config::read(&collected.files, &target.launch);
     let online = !arguments.offline;
@@ -152,12 +144,12 @@ fn judge(
         }
     }
     let facts = (!arguments.offline).then(|| {
-        let (facts, mut blanks) = host.facts(options, target, &declared);
+        let (facts, mut blanks) = host.facts(target, &declared);
         unseen.append(&mut blanks);
         facts
     });
     let loads = collected.problems.is_empty() && declared.errors.is_empty();
-    let changes = (online && loads).then(|| host.changes(&options.procfs, target, &declared));
+    let changes = (online && loads).then(|| host.changes(target, &declared));
     findings.extend(check::judge(&declared, &target.rules, facts.as_ref(), super::unix_now()));
     let process = target.service.as_deref().and_then(|name| host.service(name));
     let process = process.and_then(|running| host.processes(running).into_iter().next());

@@ -16,7 +16,7 @@ use super::scripts;
 use super::target::{Target, is_caller};
 use crate::check::Finding;
 use crate::check::oracle::{self, Answer};
-use crate::cli::{Check, Options};
+use crate::cli::Check;
 use crate::cmd::Error;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::config::{self, Declared, SourceFile, Statement, Version};
@@ -67,7 +67,6 @@ pub enum NoVersion {
 
 /// Chooses the HAProxy to ask about one configuration, which has to end at `until`.
 pub fn choose(
-    options: &Options,
     (arguments, until): (&Check, Instant),
     target: &Target,
     (host, files): (&Host, &[SourceFile]),
@@ -105,8 +104,14 @@ pub fn choose(
     if let Some(foreign) = foreign {
         return Ok(Choice::LeftOut(another_runs(foreign)));
     }
-    let running =
-        process.and_then(|process| running_version(options, target, process, &executable));
+    // The version of the process that runs, unless it executes the same file.
+    let running = process.and_then(|process| {
+        match executables::on_disk(&host.procfs, process.id.pid, executable.path()) {
+            Some(OnDisk::Same) => None,
+            Some(OnDisk::Other { running, .. }) => Version::parse(&running),
+            None => target.launch.version,
+        }
+    });
     Ok(Choice::Program(Program { executable, version, running, until }))
 }
 
@@ -152,20 +157,6 @@ pub fn ask_version(executable: &Executable, until: Instant) -> Result<Version, N
 fn left(until: Instant) -> Duration {
     let left = until.saturating_duration_since(Instant::now());
     Duration::new(left.as_secs(), left.subsec_millis() / 100 * 100_000_000)
-}
-
-/// The version of the process that runs, unless it executes the same file.
-fn running_version(
-    options: &Options,
-    target: &Target,
-    process: &Process,
-    executable: &Executable,
-) -> Option<Version> {
-    match executables::on_disk(&options.procfs, process.id.pid, executable.path()) {
-        Some(OnDisk::Same) => None,
-        Some(OnDisk::Other { running, .. }) => Version::parse(&running),
-        None => target.launch.version,
-    }
 }
 
 impl Choice {

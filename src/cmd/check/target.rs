@@ -72,7 +72,7 @@ pub fn leave<T>(value: T) {
 }
 
 /// Finds the configurations that the arguments ask for.
-pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
+pub fn targets(arguments: &Check) -> Result<Targets, Error> {
     let base = Base {
         directory: arguments.directory.clone().unwrap_or_else(|| PathBuf::from(".")),
         ..Base::default()
@@ -85,13 +85,13 @@ pub fn targets(options: &Options, arguments: &Check) -> Result<Targets, Error> {
         }
     }
     if arguments.offline && !arguments.files.is_empty() {
-        let policy = crate::cmd::load(options.config_file.as_deref())?.policy;
+        let policy = crate::cmd::load(arguments.options.config_file.as_deref())?.policy;
         let haproxy = configured_for(&policy, arguments, &base)?;
         let host = Host::default();
         let list = vec![given(&policy, arguments, base, haproxy, None)];
         return Ok(Targets { list, host, unseen: Vec::new() });
     }
-    let (policy, host, verdict) = look(options, arguments.haproxy.as_deref())?;
+    let (policy, host, verdict) = look(&arguments.options, arguments.haproxy.as_deref())?;
     if !arguments.files.is_empty() {
         let named = arguments.haproxy.clone();
         let haproxy = named.or_else(|| service_of(&host, arguments, &base));

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{ANOMALIES, BLIND, Error, OK};
-use crate::cli::{Inspect, Options, Output};
+use crate::cli::{Inspect, Output};
 use crate::judge::cause;
 use crate::judge::changes::Follower;
 use crate::judge::verdict::Verdict;
@@ -25,12 +25,12 @@ const BETWEEN_SAMPLES: Duration = Duration::from_secs(1);
 
 /// Samples twice and prints the state; with `--watch` it repeats that until it is interrupted. On a
 /// terminal it then draws each state over the last one and marks what has changed.
-pub fn run(options: &Options, inspect: &Inspect) -> Result<u8, Error> {
+pub fn run(inspect: &Inspect) -> Result<u8, Error> {
     if inspect.output == Output::Prometheus {
         textfile::refuse_parts(inspect)?;
     }
-    let config = super::load(options.config_file.as_deref())?;
-    let mut watcher = Watcher::new(super::paths(options), config)?;
+    let config = super::load(inspect.options.config_file.as_deref())?;
+    let mut watcher = Watcher::new(super::paths(&inspect.options), config)?;
     watcher.look();
     let redraws = inspect.watch && std::io::stdout().is_terminal();
     let (mut follower, mut drawn) = (Follower::with_pending(), None);
@@ -40,7 +40,7 @@ pub fn run(options: &Options, inspect: &Inspect) -> Result<u8, Error> {
         choose(inspect, &mut verdict)?;
         let changes = follower.follow(&verdict);
         let marks = if redraws { Marks::since(drawn.as_ref(), &changes) } else { Marks::default() };
-        let (answer, blind) = answer(options, inspect, &mut watcher, (&snapshot, &verdict), &marks);
+        let (answer, blind) = answer(inspect, &mut watcher, (&snapshot, &verdict), &marks);
         let answer = if redraws { screen::redraw(&answer, rows(inspect)) } else { answer };
         let mut stdout = std::io::stdout();
         stdout.write_all(answer.as_bytes())?;
@@ -98,7 +98,6 @@ fn rows(inspect: &Inspect) -> Option<usize> {
 
 /// Returns the answer, and whether a use of the port could not be read.
 fn answer(
-    options: &Options,
     inspect: &Inspect,
     watcher: &mut Watcher,
     (snapshot, verdict): (&Snapshot, &Verdict),
@@ -108,7 +107,7 @@ fn answer(
     // A line that fills the last column could not be cleared behind its end.
     let (paint, width) = (Paint { colour }, super::terminal_width() - usize::from(inspect.watch));
     if let Some(number) = inspect.port {
-        let report = port::report(options, watcher, snapshot, verdict, number);
+        let report = port::report(&inspect.options.procfs, watcher, snapshot, verdict, number);
         let blind = !report.unseen.is_empty();
         let text = match inspect.output {
             Output::Json => format!("{:#}\n", report::port::json(&report)),

@@ -1,8 +1,8 @@
 //! Finds the sockets that use a port number in every network namespace, and their holders.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use crate::cli::Options;
 use crate::judge::verdict::{ProcessView, Verdict};
 use crate::model::{
     NamespaceId, NetworkNamespace, PortUse, Process, ProcessId, Protocol, Snapshot, SocketInode,
@@ -14,7 +14,7 @@ use crate::watch::Watcher;
 
 /// Reports every use of `port`.
 pub fn report(
-    options: &Options,
+    procfs: &Path,
     watcher: &mut Watcher,
     snapshot: &Snapshot,
     verdict: &Verdict,
@@ -30,7 +30,7 @@ pub fn report(
     }
     let inodes: BTreeSet<SocketInode> =
         seen.iter().flat_map(|(_, uses)| uses.iter().filter_map(|used| used.inode)).collect();
-    let holders = programs::holders(&options.procfs, &inodes);
+    let holders = programs::holders(procfs, &inodes);
     let haproxys: BTreeMap<ProcessId, (&str, &ProcessView)> = verdict
         .services
         .iter()

@@ -14,7 +14,7 @@ use self::audit_log::AuditLog;
 use self::reaper::Reaper;
 use self::records::Stop;
 use super::{ANOMALIES, BLIND, Error, OK};
-use crate::cli::{CheckOutput, Options, Reap};
+use crate::cli::{CheckOutput, Reap};
 use crate::reap::effect::Effect;
 use crate::reap::guards::Hold;
 use crate::reap::plan::Plan;
@@ -28,19 +28,20 @@ use crate::watch::Watcher;
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Looks twice, plans, and with `--execute` carries the plan out; with `--watch` goes on.
-pub fn run(options: &Options, reap: &Reap) -> Result<u8, Error> {
+pub fn run(reap: &Reap) -> Result<u8, Error> {
+    let options = &reap.options;
     if !shows_own_pids(&options.procfs) {
         return Err(Error::ForeignPids { procfs: options.procfs.clone() });
     }
     let config = super::load(options.config_file.as_deref())?;
     let watcher = Watcher::new(super::paths(options), config)?;
     let audit = AuditLog::open(reap.audit_log.as_deref(), reap.watch)?;
-    let mut reaper = match Reaper::new(options, reap, watcher, audit) {
+    let mut reaper = match Reaper::new(reap, watcher, audit) {
         Ok(reaper) => reaper,
         Err(stop) => return Ok(blind(&stop)),
     };
     if reap.watch {
-        return Ok(watch::run(&mut reaper, options, reap));
+        return Ok(watch::run(&mut reaper, reap));
     }
     reaper.look();
     thread::sleep(BETWEEN_LOOKS);

@@ -12,7 +12,7 @@ use rustix::time::ClockId;
 use super::audit_log::AuditLog;
 use super::bindable::bindable;
 use super::records::{Records, Stop};
-use crate::cli::{Options, Reap};
+use crate::cli::Reap;
 use crate::cmd::Error;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::{PortKey, Verdict};
@@ -47,12 +47,7 @@ pub struct Reaper {
 
 impl Reaper {
     /// Takes the lock and reads the state, if this run may change it.
-    pub fn new(
-        options: &Options,
-        reap: &Reap,
-        mut watcher: Watcher,
-        audit: AuditLog,
-    ) -> Result<Reaper, Stop> {
+    pub fn new(reap: &Reap, mut watcher: Watcher, audit: AuditLog) -> Result<Reaper, Stop> {
         let keeps = reap.execute || reap.watch;
         let store = keeps.then(|| Store::open(&reap.state_file)).transpose()?;
         let state = match &store {
@@ -63,7 +58,7 @@ impl Reaper {
         Ok(Reaper {
             watcher,
             request: Request { haproxy: reap.haproxy.clone(), pid: reap.pid },
-            procfs: options.procfs.clone(),
+            procfs: reap.options.procfs.clone(),
             off_file: reap.off_file.clone(),
             records: Records::open(audit, store, state)?,
             ticks_per_second: rustix::param::clock_ticks_per_second(),

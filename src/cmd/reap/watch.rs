@@ -11,7 +11,7 @@ use tracing::{debug, error, info};
 
 use super::reaper::Reaper;
 use super::records::Stop;
-use crate::cli::{Options, Reap};
+use crate::cli::Reap;
 use crate::cmd::{BLIND, OK};
 use crate::config::Config;
 use crate::reap::plan::Plan;
@@ -25,7 +25,7 @@ enum Order {
 }
 
 /// Runs until it is stopped. It ends early, with exit code 3, when it cannot record what it does.
-pub fn run(reaper: &mut Reaper, options: &Options, reap: &Reap) -> u8 {
+pub fn run(reaper: &mut Reaper, reap: &Reap) -> u8 {
     let orders = match orders() {
         Ok(orders) => orders,
         Err(error) => {
@@ -46,7 +46,7 @@ pub fn run(reaper: &mut Reaper, options: &Options, reap: &Reap) -> u8 {
         notify(&[NotifyState::Watchdog]);
         match orders.recv_timeout(reap.sample_interval.saturating_sub(start.elapsed())) {
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(Order::Reload) => reload(reaper, options),
+            Ok(Order::Reload) => reload(reaper, reap),
             Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => {
                 notify(&[NotifyState::Stopping]);
                 info!("stopped");
@@ -108,8 +108,8 @@ impl Said {
     }
 }
 
-fn reload(reaper: &mut Reaper, options: &Options) {
-    let loaded = options.config_file.as_deref().map(Config::load).transpose();
+fn reload(reaper: &mut Reaper, reap: &Reap) {
+    let loaded = reap.options.config_file.as_deref().map(Config::load).transpose();
     match loaded {
         Ok(config) => {
             reaper.watcher().reconfigure(config.unwrap_or_default());
