@@ -119,15 +119,13 @@ fn print(text: &str) -> Result<(), Error> {
 /// missing; 0: nothing is left to end.
 fn code(plan: &Plan, results: &[StepResult], reaper: &Reaper) -> u8 {
     let is_right = |hold: &Hold| *hold == Hold::MissingRight;
-    let is_done = |id| {
-        let result = results.iter().find(|result| result.id == id);
-        result.is_some_and(|result| matches!(result.outcome, Ok(Effect::Ended | Effect::Drains)))
-    };
-    let misses_right = |id| {
-        let result = results.iter().find(|result| result.id == id);
-        result.is_some_and(|result| result.outcome.as_ref().is_err_and(is_right))
-    };
-    let open = plan.steps().any(|(_, step)| !is_done(step.id) && !misses_right(step.id));
+    let open = plan.steps().any(|(_, step)| {
+        let result = results.iter().find(|result| result.id == step.id);
+        result.is_none_or(|result| match &result.outcome {
+            Ok(effect) => !matches!(effect, Effect::Ended | Effect::Drains),
+            Err(hold) => !is_right(hold),
+        })
+    });
     if open || plan.held().any(|held| !is_right(&held.hold)) {
         return ANOMALIES;
     }

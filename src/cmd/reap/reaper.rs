@@ -15,7 +15,7 @@ use super::records::{Records, Stop};
 use crate::cli::Reap;
 use crate::cmd::Error;
 use crate::haproxy::lineage::generations::Generation;
-use crate::judge::verdict::{PortKey, Verdict};
+use crate::judge::verdict::Verdict;
 use crate::model::{ProcessId, Snapshot, Unreadable};
 use crate::policy::reap::MinuteOfWeek;
 use crate::reap::effect::{Awaited, Effect, Seen, given_back, port_name};
@@ -35,7 +35,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// A reaper.
 #[derive(Debug)]
 pub struct Reaper {
-    watcher: Watcher,
+    /// The watcher, to give it another configuration.
+    pub watcher: Watcher,
     request: Request,
     procfs: PathBuf,
     off_file: PathBuf,
@@ -65,11 +66,6 @@ impl Reaper {
             looks: (Sight::default(), Sight::default()),
             last: (Snapshot::default(), Verdict::default()),
         })
-    }
-
-    /// The watcher, to give it another configuration.
-    pub fn watcher(&mut self) -> &mut Watcher {
-        &mut self.watcher
     }
 
     /// Looks at the host. The look before becomes the one that it is compared with.
@@ -249,26 +245,14 @@ impl Reaper {
             }
             let left = service.and_then(|service| service.stale.get(&step.id)?.connections);
             let given_back = given_back(service, &seen.released);
-            let ports: Vec<PortKey> = step
-                .ports
-                .iter()
-                .filter(|port| given_back.contains(&port_name(port)))
-                .cloned()
-                .collect();
             let starter = self.starter(&awaited.haproxy);
-            let snapshot = &self.last.0;
-            let mut checked = Vec::new();
-            for port in ports {
-                let answer = bindable(&mut self.watcher, snapshot, &port, starter);
-                checked.push((port_name(&port), answer));
-            }
-            return Ok(StepResult {
-                id: step.id,
-                outcome: Ok(seen.effect),
-                released: seen.released,
-                given_back: checked,
-                left,
+            let ports = step.ports.iter().filter(|port| given_back.contains(&port_name(port)));
+            let checked = ports.map(|port| {
+                (port_name(port), bindable(&mut self.watcher, &self.last.0, port, starter))
             });
+            let given_back = checked.collect();
+            let Seen { effect, released } = seen;
+            return Ok(StepResult { released, given_back, left, ..done(step.id, effect) });
         }
     }
 

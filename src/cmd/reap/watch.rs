@@ -112,7 +112,7 @@ fn reload(reaper: &mut Reaper, reap: &Reap) {
     let loaded = reap.options.config_file.as_deref().map(Config::load).transpose();
     match loaded {
         Ok(config) => {
-            reaper.watcher().reconfigure(config.unwrap_or_default());
+            reaper.watcher.reconfigure(config.unwrap_or_default());
             info!("configuration reloaded");
         }
         Err(error) => error!(%error, "invalid configuration; the last good one stays in force"),
