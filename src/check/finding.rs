@@ -119,10 +119,16 @@ impl Finding {
     /// A finding that has only a heading.
     #[must_use]
     pub fn new(kind: Kind, severity: Severity, place: Place, what: &str) -> Finding {
+        Finding { place: Some(place), ..Finding::of_file(kind, severity, what) }
+    }
+
+    /// A finding about a file as a whole.
+    #[must_use]
+    pub fn of_file(kind: Kind, severity: Severity, what: &str) -> Finding {
         Finding {
             kind,
             severity,
-            place: Some(place),
+            place: None,
             context: None,
             endpoint: None,
             what: what.to_owned(),
@@ -132,14 +138,6 @@ impl Finding {
             holder: String::new(),
             unseen: false,
         }
-    }
-
-    /// A finding about a file as a whole.
-    #[must_use]
-    pub fn of_file(kind: Kind, severity: Severity, what: &str) -> Finding {
-        let nowhere =
-            Place { file: std::sync::Arc::from(std::path::Path::new("")), line: 0, columns: 1..2 };
-        Finding { place: None, ..Finding::new(kind, severity, nowhere, what) }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::facts::{Network, Owner, Use};
 use super::finding::{Endpoint, Finding, Kind, Severity, socket};
 use crate::haproxy::config::Listener;
-use crate::model::{PortRole, PortUse};
+use crate::model::{PortRole, PortUse, Program};
 
 /// What a socket means for a bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,71 +111,55 @@ pub(super) fn holder(used: &Use) -> String {
 pub(super) fn describe(held: &PortUse) -> String {
     let local = socket(held.address, held.port);
     let identity = held.inode.map(|inode| format!(", inode {inode}")).unwrap_or_default();
-    match (held.role, held.remote) {
-        (PortRole::Listening, _) => format!("listens on {local}, uid {}{identity}", held.uid),
-        (PortRole::Peerless, _) => format!("UDP on {local}, uid {}{identity}", held.uid),
-        (PortRole::Bound, _) => format!("bound to {local}, uid {}{identity}", held.uid),
-        (_, Some((address, port))) => {
-            format!("{local}→{}, uid {}{identity}", socket(address, port), held.uid)
-        }
-        (_, None) => format!("{local}, uid {}{identity}", held.uid),
-    }
+    let addresses = match (held.role, held.remote) {
+        (PortRole::Listening, _) => format!("listens on {local}"),
+        (PortRole::Peerless, _) => format!("UDP on {local}"),
+        (PortRole::Bound, _) => format!("bound to {local}"),
+        (_, Some((address, port))) => format!("{local}→{}", socket(address, port)),
+        (_, None) => local,
+    };
+    format!("{addresses}, uid {}{identity}", held.uid)
 }
 
 /// What frees the port, as far as that can be known.
 pub(super) fn help(used: &Use, network: &Network) -> Vec<String> {
     let port = used.socket.port;
     let inside = match network.label.as_str() {
-        "" => String::new(),
+        // Empty, or the number of one that has no name.
         label if label.bytes().all(|b| b.is_ascii_digit()) => String::new(),
         label => format!("ip netns exec {label} "),
     };
     let exposed = network.ephemeral().gives_away(port) == Some(true);
-    let mut help = Vec::new();
-    match (used.socket.role, &used.owner) {
-        (PortRole::Connected(_), _) => {
-            help.push(match used.socket.remote {
-                Some((address, remote)) => format!(
-                    "wait until it ends, or end it: {inside}ss -K dst {} dport = {remote} sport = {port}",
-                    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
-                ),
-                None => "wait until it ends".to_owned(),
-            });
+    let frees = match (used.socket.role, &used.owner) {
+        (PortRole::Connected(_), _) => match used.socket.remote {
+            Some((address, remote)) => format!(
+                "wait until it ends, or end it: {inside}ss -K dst {} dport = {remote} sport = {port}",
+                if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+            ),
+            None => "wait until it ends".to_owned(),
+        },
+        (PortRole::TimeWait, _) => "wait a minute".to_owned(),
+        (_, Owner::Stale(pid)) => format!("kill -USR1 {pid}: it closes its listeners and drains"),
+        (_, Owner::Program(Program { name, pid })) => {
+            format!("choose another port or address, or stop {name} (pid {pid})")
         }
-        (PortRole::TimeWait, _) => help.push("wait a minute".to_owned()),
-        (_, Owner::Stale(pid)) => {
-            help.push(format!("kill -USR1 {pid}: it closes its listeners and drains"));
-        }
-        (_, Owner::Program(program)) => help.push(format!(
-            "choose another port or address, or stop {} (pid {})",
-            program.name, program.pid
-        )),
         (_, Owner::Haproxy(name, _)) => {
-            help.push(format!(
-                "choose another port or address, or remove it from haproxy {name} first"
-            ));
+            format!("choose another port or address, or remove it from haproxy {name} first")
         }
-        (_, Owner::Unknown) => help.push(format!(
+        (_, Owner::Unknown) => format!(
             "run this with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, or look as root: \
              {inside}ss -Htulnp sport = {port}"
-        )),
-        (_, Owner::Stranger) => {
-            help.push(format!("as root: {inside}ss -Htulnp sport = {port}"));
-        }
+        ),
+        (_, Owner::Stranger) => format!("as root: {inside}ss -Htulnp sport = {port}"),
         (PortRole::Peerless, Owner::Current(_)) => {
-            help.push(
-                "restart HAProxy instead of reloading it: its log socket then gets another number"
-                    .to_owned(),
-            );
+            "restart HAProxy instead of reloading it: its log socket then gets another number"
+                .to_owned()
         }
-        _ => {}
-    }
-    if exposed
-        && matches!(
-            used.socket.role,
-            PortRole::Connected(_) | PortRole::TimeWait | PortRole::Peerless
-        )
-    {
+        _ => String::new(),
+    };
+    let mut help = Vec::from_iter(Some(frees).filter(|frees| !frees.is_empty()));
+    let may_listen = matches!(used.socket.role, PortRole::Listening | PortRole::Bound);
+    if exposed && !may_listen {
         help.push(format!(
             "so that it does not happen again: {}",
             network.ephemeral().reserve_command(&network.label, [port])

@@ -57,14 +57,11 @@ pub fn add_notes(findings: &mut Vec<Finding>, notes: &[Note], accepted: bool) {
         } else {
             (Kind::UpgradeNote, Severity::Info)
         };
-        let bare = match &note.place {
-            Some(place) => Finding::new(kind, severity, place.clone(), &note.what),
-            None => Finding::of_file(kind, severity, &note.what),
-        };
         findings.push(Finding {
+            place: note.place.clone(),
             why: vec![source],
             help: instead(note).into_iter().collect(),
-            ..bare
+            ..Finding::of_file(kind, severity, &note.what)
         });
     }
 }
@@ -104,16 +101,14 @@ fn finding(message: &Message, files: &[SourceFile]) -> Finding {
         Level::Warning => (Kind::ConfigWarning, Severity::Warning, "HAProxy warns about this line"),
     };
     let place = message.place.as_ref().map(|(file, line)| whole_line(file, *line, files));
-    let bare = match place {
-        Some(place) => Finding {
-            label: label.to_owned(),
-            ..Finding::new(kind, severity, place, &message.text)
-        },
-        None => Finding::of_file(kind, severity, &message.text),
-    };
     let is_of_script = message.level == Level::Alert && message.text.starts_with("Lua ");
     let why = is_of_script.then(|| SCRIPTS_SEE_LESS.to_owned());
-    Finding { why: why.into_iter().collect(), ..bare }
+    Finding {
+        label: if place.is_some() { label.to_owned() } else { String::new() },
+        place,
+        why: why.into_iter().collect(),
+        ..Finding::of_file(kind, severity, &message.text)
+    }
 }
 
 /// The place of a line as a whole, without the space around its words.
