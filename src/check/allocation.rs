@@ -114,7 +114,13 @@ pub fn judge(
     now: UnixSeconds,
 ) -> Vec<Answer> {
     let declared = wanted.as_declared();
-    let mut answers = Answers::about(&declared);
+    let answers = declared.endpoints().map(|(listener, port)| Answer {
+        protocol: listener.protocol,
+        address: listener.address,
+        port,
+        findings: Vec::new(),
+    });
+    let mut answers = Answers(answers.collect());
     answers.note_policy(rules, now);
     declared_ports::find(&declared, claims, facts, |protocol, port, finding| {
         answers.add(protocol, port, finding);
@@ -123,7 +129,7 @@ pub fn judge(
     if let Some(network) = facts.networks.get(&None) {
         answers.note_network(network, rules, now);
     }
-    answers.list
+    answers.0
 }
 
 /// The first `count` numbers, ascending, whose answers all say that they are free.
@@ -137,31 +143,18 @@ pub fn first_free(answers: &[Answer], count: usize) -> Vec<u16> {
 }
 
 /// The answers while they are put together, in the order of protocol and number.
-struct Answers {
-    list: Vec<Answer>,
-}
+struct Answers(Vec<Answer>);
 
 impl Answers {
-    fn about(declared: &Declared) -> Answers {
-        let endpoints = declared.endpoints();
-        let list = endpoints.map(|(listener, port)| Answer {
-            protocol: listener.protocol,
-            address: listener.address,
-            port,
-            findings: Vec::new(),
-        });
-        Answers { list: list.collect() }
-    }
-
     fn add(&mut self, protocol: Protocol, port: u16, finding: Finding) {
-        let found = self.list.binary_search_by_key(&(protocol, port), |a| (a.protocol, a.port));
-        if let Some(answer) = found.ok().and_then(|index| self.list.get_mut(index)) {
+        let found = self.0.binary_search_by_key(&(protocol, port), |a| (a.protocol, a.port));
+        if let Some(answer) = found.ok().and_then(|index| self.0.get_mut(index)) {
             answer.push(finding);
         }
     }
 
     fn note_policy(&mut self, rules: &Rules, now: UnixSeconds) {
-        for answer in &mut self.list {
+        for answer in &mut self.0 {
             let Answer { protocol, address, port, .. } = *answer;
             let kind = Some(policy::kind::Kind::PortOutOfRange);
             if rules.ignores(kind, Some(&(address, port..=port)), now) {
@@ -201,10 +194,10 @@ impl Answers {
             network.ephemeral().gives_away(answer.port) == Some(true)
                 && !rules.ignores(ignored, Some(&at), now)
         };
-        let mut ports: Vec<u16> = self.list.iter().filter(|a| exposed(a)).map(|a| a.port).collect();
+        let mut ports: Vec<u16> = self.0.iter().filter(|a| exposed(a)).map(|a| a.port).collect();
         ports.sort_unstable();
         let command = network.ephemeral().reserve_command(&network.label, ports);
-        for answer in &mut self.list {
+        for answer in &mut self.0 {
             if network.local.get(&answer.address) == Some(&false) {
                 answer.push(network.lacks(answer.address));
             }
