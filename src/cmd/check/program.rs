@@ -81,12 +81,9 @@ pub fn choose(
     } else if arguments.no_binary || arguments.offline {
         return Ok(Choice::NotWanted);
     } else {
-        let chosen = process.map_or_else(
-            || Err("no service runs these files; name an executable with --binary".to_owned()),
-            |process| own_executable(host, process, foreign, caller),
-        );
-        let changeable = || changeable(target, files, caller).map_or(Ok(()), Err);
-        match chosen.and_then(|executable| changeable().map(|()| executable)) {
+        let chosen = own_executable(host, process, foreign, caller);
+        let unchangeable = |own| changeable(target, files, caller).map_or(Ok(own), Err);
+        match chosen.and_then(unchangeable) {
             Ok(executable) => executable,
             Err(why) => return Ok(Choice::LeftOut(why)),
         }
@@ -122,10 +119,11 @@ fn another_runs(foreign: &LiveService) -> String {
 /// The executable that a service of the caller's own runs, in the same view of the file systems.
 fn own_executable(
     host: &Host,
-    process: &Process,
+    process: Option<&Process>,
     foreign: Option<&LiveService>,
     caller: u32,
 ) -> Result<Executable, String> {
+    let process = process.ok_or("no service runs these files; name an executable with --binary")?;
     if let Some(foreign) = foreign {
         return Err(another_runs(foreign));
     }

@@ -227,11 +227,10 @@ fn configured_for(
 ) -> Result<Option<String>, Error> {
     if let Some(name) = &arguments.haproxy {
         let names: Vec<_> = policy.haproxys.iter().map(|h| h.name.clone()).collect();
-        return if names.contains(name) {
-            Ok(Some(name.clone()))
-        } else {
-            Err(Error::UnknownHaproxy { name: name.clone(), names })
-        };
+        if !names.contains(name) {
+            return Err(Error::UnknownHaproxy { name: name.clone(), names });
+        }
+        return Ok(Some(name.clone()));
     }
     let first =
         arguments.files.first().and_then(|name| base.directory.join(name).canonicalize().ok());

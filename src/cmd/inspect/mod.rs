@@ -41,7 +41,9 @@ pub fn run(inspect: &Inspect) -> Result<u8, Error> {
         let changes = follower.follow(&verdict);
         let marks = if redraws { Marks::since(drawn.as_ref(), &changes) } else { Marks::default() };
         let (answer, blind) = answer(inspect, &mut watcher, (&snapshot, &verdict), &marks);
-        let answer = if redraws { screen::redraw(&answer, rows(inspect)) } else { answer };
+        // JSON is never cut.
+        let rows = || super::terminal_rows().filter(|_| inspect.output == Output::Table);
+        let answer = if redraws { screen::redraw(&answer, rows()) } else { answer };
         let mut stdout = std::io::stdout();
         stdout.write_all(answer.as_bytes())?;
         stdout.flush()?;
@@ -89,11 +91,6 @@ fn choose(inspect: &Inspect, verdict: &mut Verdict) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// The rows to draw a table in: those of the terminal. JSON is never cut.
-fn rows(inspect: &Inspect) -> Option<usize> {
-    super::terminal_rows().filter(|_| inspect.output == Output::Table)
 }
 
 /// Returns the answer, and whether a use of the port could not be read.
