@@ -8,7 +8,7 @@ use crate::haproxy::binding::Ephemeral;
 use crate::haproxy::environment::ReloadNumber;
 use crate::haproxy::lineage::generations::{Generation, Generations};
 use crate::haproxy::lineage::identity::Identity;
-use crate::haproxy::lineage::member::Member;
+use crate::haproxy::lineage::member::{Member, Role};
 use crate::haproxy::lineage::past::Pasts;
 use crate::haproxy::lineage::services::Service;
 use crate::haproxy::listeners::{self, Holding, Listening};
@@ -125,6 +125,11 @@ impl<'a> Case<'a> {
         self.service.members.iter().filter(of)
     }
 
+    /// The processes that serve: those of the current generation, without the master.
+    pub fn serving(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.living(Generation::Current).filter(|member| member.role != Role::Master)
+    }
+
     /// The process with this identity.
     #[must_use]
     pub fn member(&self, id: ProcessId) -> Option<&Member<'a>> {
@@ -158,10 +163,13 @@ impl<'a> Case<'a> {
     /// Every listener of its processes, without those that have yet to detach.
     pub fn listening(&self) -> impl Iterator<Item = (ProcessId, &'a Listening<'a>)> {
         let detached = self.service.members.iter().filter(|member| !member.launching);
-        detached.flat_map(|member| {
-            let held = self.holdings.get(&member.id()).into_iter();
-            held.flat_map(|holding| &holding.listeners).map(|listening| (member.id(), listening))
-        })
+        let ids = detached.map(Member::id);
+        ids.flat_map(move |id| self.listeners_of(id).map(move |listening| (id, listening)))
+    }
+
+    /// The listeners of one process.
+    pub fn listeners_of(&self, id: ProcessId) -> impl Iterator<Item = &'a Listening<'a>> {
+        self.holdings.get(&id).into_iter().flat_map(|holding| &holding.listeners)
     }
 
     /// The ports of `configuration` on which no current process listens.

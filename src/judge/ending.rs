@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::case::{Case, PortSockets};
+use super::loaded::loaded_by;
 use super::reload_count;
 use super::verdict::{Ending, PortKey, ProcessView, Reloads};
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::environment;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::{Member, Role};
-use crate::model::{Configuration, Connection, ProcessId, Signals, SocketInode};
+use crate::haproxy::listeners::Listening;
+use crate::haproxy::places::Endpoint;
+use crate::model::{Connection, ProcessId, Signals, SocketInode};
 
 /// The processes of a service, the stale ones with what bears on ending them. `ports` are its sockets.
 #[must_use]
@@ -33,8 +36,6 @@ fn ending(
     view: &ProcessView,
 ) -> Ending {
     let loaded = loaded_by(member);
-    let grace = loaded.and_then(|configuration| configuration.declared.globals.grace);
-    let remembered = case.pasts.get(&member.id()).and_then(|past| past.own_grace_seconds);
     let hard_stop = loaded.and_then(|found| found.declared.globals.hard_stop_after);
     let by = view.superseded.and_then(|how| case.member(how.by));
     let has_common_ground = match by.filter(|by| by.lives()) {
@@ -47,16 +48,10 @@ fn ending(
         hidden_sockets: hidden_sockets(case, member.id()),
         needed: needed(case, ports, member.id()),
         has_common_ground,
-        own_grace_seconds: remembered.or(grace.map(|g| g.as_secs_f64())).unwrap_or_default(),
+        own_grace_seconds: case.own_grace_seconds(member).unwrap_or_default(),
         hard_stop_after_seconds: hard_stop.map(|after| after.as_secs_f64()),
         max_reloads: loaded.and_then(|found| found.declared.globals.max_reloads),
     }
-}
-
-/// The configuration that a process has read, if it is still on disk: the file is older than the process.
-fn loaded_by<'a>(member: &Member<'a>) -> Option<&'a Configuration> {
-    let configuration = member.process.configuration.as_deref()?;
-    (!configuration.is_newer_than(member.process.started)).then_some(configuration)
 }
 
 fn hidden_sockets(case: &Case<'_>, id: ProcessId) -> BTreeSet<SocketInode> {
@@ -83,12 +78,12 @@ fn needed(case: &Case<'_>, ports: &[PortSockets<'_>], id: ProcessId) -> Vec<Port
 
 /// Whether two processes have a configuration path, a pidfile or an address in common.
 fn shares_ground(case: &Case<'_>, one: &Member<'_>, two: &Member<'_>) -> bool {
-    let shared = |a: BTreeSet<PathBuf>, b: BTreeSet<PathBuf>| !a.is_disjoint(&b);
     let pidfile =
         |member: &Member<'_>| member.process.pidfile.as_ref().map(|file| file.path.clone());
     let same_view = one.process.mount_namespace == two.process.mount_namespace;
     let same_pidfile = pidfile(one).is_some() && pidfile(one) == pidfile(two);
-    (same_view && (shared(configurations(one), configurations(two)) || same_pidfile))
+    let same_files = || !configurations(one).is_disjoint(&configurations(two));
+    (same_view && (same_files() || same_pidfile))
         || !addresses(case, one).is_disjoint(&addresses(case, two))
         || !listeners(case, one).is_disjoint(&listeners(case, two))
 }
@@ -102,23 +97,13 @@ fn configurations(member: &Member<'_>) -> BTreeSet<PathBuf> {
 }
 
 /// The ports on which a process listens.
-fn addresses(case: &Case<'_>, member: &Member<'_>) -> BTreeSet<(u64, String)> {
-    let held = case.holdings.get(&member.id()).into_iter();
-    held.flat_map(|holding| &holding.listeners)
-        .map(|held| {
-            let endpoint = held.endpoint();
-            (
-                endpoint.network.0,
-                format!("{} {} {}", endpoint.protocol, endpoint.address, endpoint.port),
-            )
-        })
-        .collect()
+fn addresses(case: &Case<'_>, member: &Member<'_>) -> BTreeSet<Endpoint> {
+    case.listeners_of(member.id()).map(Listening::endpoint).collect()
 }
 
 /// The listeners that a process holds, or held when it last had any.
 fn listeners(case: &Case<'_>, member: &Member<'_>) -> BTreeSet<SocketInode> {
-    let held = case.holdings.get(&member.id()).into_iter();
-    let now = held.flat_map(|holding| &holding.listeners).map(|held| held.socket.inode);
+    let now = case.listeners_of(member.id()).map(|held| held.socket.inode);
     let before = case.pasts.get(&member.id()).into_iter();
     now.chain(before.flat_map(|past| past.listeners.iter().copied())).collect()
 }

@@ -10,7 +10,6 @@ use super::rules::input::RuleInput;
 use super::verdict::{Origin, ServiceVerdict};
 use super::{cause, ending, hold, queues, reload_count, rules};
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::member::Role;
 use crate::model::{Configuration, Headroom, Protocol};
 
 /// Judges one service; returns what to show and what to remember. `ports` are its own sockets,
@@ -61,7 +60,6 @@ pub fn judge(
         loaded: case.now_loaded(),
         places: case.places.clone(),
     };
-    let serving = || case.living(Generation::Current).filter(|m| m.role != Role::Master);
     let known = case.living(Generation::Unknown).next().is_none();
     let verdict = ServiceVerdict {
         name: case.name.clone(),
@@ -70,7 +68,7 @@ pub fn judge(
         up: case.generations.up,
         processes: ending::with_endings(case, ports),
         generations: known.then_some(case.generations.count),
-        generation_start: serving().map(|member| member.process.started).reduce(f64::min),
+        generation_start: case.serving().map(|member| member.process.started).reduce(f64::min),
         configuration: case.configuration.clone(),
         ports: case::ports(ports, &drops.totals),
         protocols_known: [Protocol::Tcp, Protocol::Udp]

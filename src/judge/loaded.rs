@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::case::{Case, Loaded};
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::member::{Member, Role, YOUNG_SECONDS};
+use crate::haproxy::lineage::member::{Member, YOUNG_SECONDS};
 use crate::haproxy::places::Endpoint;
 use crate::model::{Configuration, ProcessId};
 
@@ -18,7 +18,7 @@ impl Case<'_> {
     #[must_use]
     pub fn config_has_changed(&self) -> Option<bool> {
         let configuration = self.configuration.as_ref()?;
-        let mut serving = self.living(Generation::Current).filter(|m| m.role != Role::Master);
+        let mut serving = self.serving();
         let first = serving.next()?;
         let changed = |member: &Member<'_>| {
             let started = member.process.started;
@@ -38,15 +38,15 @@ impl Case<'_> {
         let is_declared = |endpoint: &Endpoint| {
             self.places.declares(&configuration.ports, endpoint) != Some(false)
         };
-        let serving = self.living(Generation::Current).filter_map(|m| self.holdings.get(&m.id()));
-        let mut listeners = serving.flat_map(|holding| &holding.listeners);
+        let current = self.living(Generation::Current);
+        let mut listeners = current.flat_map(|member| self.listeners_of(member.id()));
         self.unbound.is_empty() && listeners.all(|one| is_declared(&one.endpoint()))
     }
 
     /// The configuration that the serving processes loaded, if that was seen.
     #[must_use]
     pub fn loaded_configuration(&self) -> Option<&Configuration> {
-        let loaded = self.loaded.as_ref().filter(|loaded| loaded.by == self.serving())?;
+        let loaded = self.loaded.as_ref().filter(|loaded| loaded.by == self.serving_ids())?;
         Some(&loaded.configuration)
     }
 
@@ -54,15 +54,26 @@ impl Case<'_> {
     pub(super) fn now_loaded(&self) -> Option<Loaded> {
         match self.config_has_changed() {
             Some(false) => {
-                Some(Loaded { by: self.serving(), configuration: self.configuration.clone()? })
+                Some(Loaded { by: self.serving_ids(), configuration: self.configuration.clone()? })
             }
-            _ => self.loaded.clone().filter(|loaded| loaded.by == self.serving()),
+            _ => self.loaded.clone().filter(|loaded| loaded.by == self.serving_ids()),
         }
     }
 
-    /// The processes that serve, without the master.
-    fn serving(&self) -> BTreeSet<ProcessId> {
-        let current = self.living(Generation::Current);
-        current.filter(|member| member.role != Role::Master).map(Member::id).collect()
+    /// HAProxy's own `grace` that a process has loaded, if that is known.
+    pub(super) fn own_grace_seconds(&self, member: &Member<'_>) -> Option<f64> {
+        let past = self.pasts.get(&member.id()).and_then(|past| past.own_grace_seconds);
+        past.or_else(|| Some(loaded_by(member)?.declared.globals.grace?.as_secs_f64()))
     }
+
+    /// The processes that serve, without the master.
+    pub(super) fn serving_ids(&self) -> BTreeSet<ProcessId> {
+        self.serving().map(Member::id).collect()
+    }
+}
+
+/// The configuration that a process has read, if it is still on disk: the file is older than the process.
+pub(super) fn loaded_by<'a>(member: &Member<'a>) -> Option<&'a Configuration> {
+    let configuration = member.process.configuration.as_deref()?;
+    (!configuration.is_newer_than(member.process.started)).then_some(configuration)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::case::{Loaded, MOST_ENDPOINTS, MOST_ENDPOINTS_ONCE_GONE};
 use super::hold::AnomalyStates;
+use super::loaded::loaded_by;
 use super::queues::Drops;
 use super::reload_count::ReloadHistory;
 use crate::haproxy::lineage::generations::{Generation, Generations};
@@ -129,9 +130,7 @@ pub(super) fn remember(
         born_with: match past {
             Some(past) => past.born_with,
             // A file that was edited before the first sample is not what the process has read.
-            None if age < YOUNG_SECONDS => configuration
-                .filter(|c| !c.is_newer_than(member.process.started))
-                .map(|c| c.fingerprint),
+            None if age < YOUNG_SECONDS => loaded_by(member).map(|loaded| loaded.fingerprint),
             None => None,
         },
         own_grace_seconds: match configuration {

@@ -48,8 +48,7 @@ impl<'a> Owners<'a> {
                         *known = owner;
                     }
                 }
-                let held = case.holdings.get(&id).into_iter();
-                let uid = held.flat_map(|held| &held.listeners).map(|held| held.socket.uid).next();
+                let uid = case.listeners_of(id).next().map(|held| held.socket.uid);
                 if let (Some(uid), Generation::Current) = (uid, generation) {
                     owners.starters.insert(&case.name, uid);
                 }

@@ -94,11 +94,7 @@ pub fn count(before: Option<&ReloadHistory>, case: &Case<'_>) -> ReloadHistory {
     let mut history = before.cloned().unwrap_or_default();
     let numbers = numbers(case);
     history.seen.failures_known |= numbers.is_some();
-    let current: BTreeSet<ProcessId> = case
-        .living(Generation::Current)
-        .filter(|member| member.role != Role::Master)
-        .map(Member::id)
-        .collect();
+    let current = case.serving_ids();
     let settled = case.generations.up == Some(true) && !current.is_empty();
     if settled && current.is_disjoint(&history.current) {
         if let Some(since) = reloaded(case, &current, &history.current) {

@@ -7,9 +7,11 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::{Member, Role};
 use crate::haproxy::places::{Endpoint, Places};
 use crate::judge::case::{Case, PortSockets};
+use crate::judge::finding::{Finding, STALE_HOLDER, instance};
 use crate::judge::owners::Owner;
+use crate::judge::verdict::{PortKey, Subject, Target};
 use crate::model::declared::Listener;
-use crate::model::{Configuration, ProcessId, Signals};
+use crate::model::{Configuration, Signals};
 
 /// So many pids of a list are named.
 const MOST_NAMED: usize = 100;
@@ -116,18 +118,25 @@ pub fn pids<'a>(ports: impl IntoIterator<Item = &'a PortSockets<'a>>) -> String 
     format!("{} {list}", if pids.len() == 1 { "pid" } else { "pids" })
 }
 
-/// How long a stale process may keep its listeners, if HAProxy's own `grace` prolongs it.
-pub fn whole_grace(case: &Case<'_>, id: ProcessId) -> Option<f64> {
-    let past = case.pasts.get(&id).and_then(|past| past.own_grace_seconds);
-    // A process has read the file on disk if the file is older than the process.
-    let on_disk = || {
-        let process = case.member(id)?.process;
-        let configuration = process.configuration.as_ref()?;
-        let grace = configuration.declared.globals.grace?;
-        (!configuration.is_newer_than(process.started)).then_some(grace.as_secs_f64())
-    };
-    let own = past.or_else(on_disk)?;
-    Some(own + case.rules.stale_grace_seconds)
+/// A finding about a listener of a stale process, which is a unix socket if it has no port. HAProxy's own
+/// `grace` prolongs the time for which the process may keep it.
+pub fn stale_listener(
+    case: &Case<'_>,
+    member: &Member<'_>,
+    port: Option<PortKey>,
+    evidence: Vec<String>,
+) -> Finding {
+    let id = member.id();
+    let own_grace = case.own_grace_seconds(member);
+    Finding {
+        subject: Subject { port, holder: STALE_HOLDER.to_owned() },
+        target: Target::Process(id),
+        instance: instance(id),
+        since: case.generations.superseded.get(&id).map(|how| how.since),
+        grace_seconds: own_grace.map(|own| own + case.rules.stale_grace_seconds),
+        evidence,
+        advice: how_to_end(member),
+    }
 }
 
 pub fn parent_name(input: &RuleInput<'_>, parent: i32) -> String {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::explain::{self, pids, whole_grace};
+use super::explain::{self, pids};
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::PortSockets;
-use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
+use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::{PortKey, Subject, Target};
 use crate::model::ProcessId;
 
@@ -41,15 +41,7 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
             let why =
                 lives.entry(member.id()).or_insert_with(|| explain::why_it_lives(case, member));
             evidence.extend(why.iter().cloned());
-            findings.push(Finding {
-                grace_seconds: whole_grace(case, stale.holder),
-                subject: Subject { port: Some(key.clone()), holder: STALE_HOLDER.to_owned() },
-                target: Target::Process(stale.holder),
-                instance: instance(stale.holder),
-                since: case.generations.superseded.get(&stale.holder).map(|how| how.since),
-                evidence,
-                advice: explain::how_to_end(member),
-            });
+            findings.push(explain::stale_listener(case, member, Some(key.clone()), evidence));
         }
         for (name, ports) in input.others {
             if left == 0 {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::explain::{self, whole_grace};
+use super::explain;
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::PortSockets;
-use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
-use crate::judge::verdict::{PortKey, Subject, Target};
+use crate::judge::finding::Judgement;
+use crate::judge::verdict::PortKey;
 use crate::model::ProcessId;
 
 /// Finds listening sockets of stale processes, whether they hold them alone or share them with the
@@ -60,18 +60,8 @@ pub fn port_stale_listener(
             }];
             evidence.extend(port.and_then(|port| still_declared(input, port)));
             evidence.extend(why_it_lives.iter().cloned());
-            findings.push(Finding {
-                grace_seconds: whole_grace(case, id),
-                subject: Subject {
-                    port: port.map(|port| port.key.clone()),
-                    holder: STALE_HOLDER.to_owned(),
-                },
-                target: Target::Process(id),
-                instance: instance(id),
-                since: case.generations.superseded.get(&id).map(|how| how.since),
-                evidence,
-                advice: explain::how_to_end(member),
-            });
+            let port = port.map(|port| port.key.clone());
+            findings.push(explain::stale_listener(case, member, port, evidence));
         }
     }
     Judgement::if_known(input.knows_ports_of(Generation::Stale), findings)

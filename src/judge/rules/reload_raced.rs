@@ -60,11 +60,10 @@ pub fn racing(case: &Case<'_>) -> BTreeSet<ProcessId> {
         .members
         .iter()
         .filter(|member| {
-            let holding = case.holdings.get(&member.id());
             member.lives()
                 && member.role == Role::Daemon
                 && !member.launching
-                && holding.is_some_and(|holding| !holding.listeners.is_empty())
+                && case.listeners_of(member.id()).next().is_some()
         })
         .collect();
     let lists = Lists::of(&serving);
