@@ -98,7 +98,7 @@ fn log(change: &Change<'_>) {
     match change {
         Change::Began { service, cause } => {
             let (id, haproxy, kind) = (&cause.id, &service.name, cause.kind.as_str());
-            let (subject, ports, effect) = (&cause.subject, ports_of(cause), cause.effect());
+            let (subject, ports, effect) = (&cause.subject, ports_of(cause), cause.kind.effect());
             let (evidence, advice) = (cause.evidence.join("; "), &cause.advice);
             warn!(cause = id, haproxy, kind, subject, ports, effect, evidence, advice, "anomaly");
         }

@@ -97,10 +97,8 @@ impl<'a> Cases<'a> {
         let mut remembered = Memory { booted: Some(now.booted), ..Memory::default() };
         self.judge_living(&owners, &mut verdict, &mut remembered);
         self.remember_processes(&mut remembered);
-        let seen = (now, details);
-        let living_on = self.living_on();
-        let lives = |name: &str| living_on.contains(name);
-        gone::add(seen, memory, self.policy, &owners, lives, (&mut verdict, &mut remembered));
+        let (seen, living) = ((now, details), self.living_on());
+        gone::add(seen, memory, self.policy, &owners, &living, (&mut verdict, &mut remembered));
         verdict.services.sort_by(|a, b| a.name.cmp(&b.name));
         (verdict, remembered)
     }

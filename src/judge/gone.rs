@@ -1,6 +1,5 @@
 //! Judges services that have no process left: those that are configured or remembered.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::Judgement;
@@ -52,26 +51,16 @@ fn judge_gone(
     (hold::hold(findings, &judged, &before.anomaly_states, false, grace, now.taken), judged)
 }
 
-fn observed(before: &ServiceMemory, began: &BTreeMap<Kind, u64>) -> BTreeMap<Kind, u64> {
-    let mut observed = before.observed.clone();
-    for (kind, began) in began {
-        *observed.entry(*kind).or_default() += began;
-    }
-    observed
-}
-
 /// Adds the services that are gone: configured ones for ever, discovered ones until they are
-/// forgotten. `lives` says whether a service of the sample continues the one of a name.
+/// forgotten. `living` are the names of those that a service of the sample continues.
 pub fn add(
     seen @ (now, _): (&Snapshot, &Details),
     memory: &Memory,
     policy: &Policy,
     owners: &Owners<'_>,
-    lives: impl Fn(&str) -> bool,
+    living: &BTreeSet<&str>,
     (verdict, remembered): (&mut Verdict, &mut Memory),
 ) {
-    let present: BTreeSet<String> =
-        verdict.services.iter().map(|service| service.name.clone()).collect();
     let hidden = now.gaps.may_hide_a_service();
     let too_many = too_many(memory, policy);
     let last_holders = LastHolders::of(&now.gaps, &memory.processes);
@@ -80,7 +69,7 @@ pub fn add(
         let configured = policy.is_configured(name);
         let forgotten = now.taken - before.last_seen > rules.forget_after_seconds;
         let forgotten = forgotten || too_many.contains(name.as_str());
-        if lives(name) || present.contains(name) || (forgotten && !configured) {
+        if living.contains(name.as_str()) || (forgotten && !configured) {
             continue;
         }
         let is_its = |user| before.is_of(user);
@@ -93,6 +82,7 @@ pub fn add(
         } else {
             ServiceVerdict::absent(name, rules)
         };
+        let observed = outcome.observed(before.observed.clone());
         verdict.services.push(ServiceVerdict {
             causes: cause::causes(name, &outcome.anomalies),
             anomalies: outcome.anomalies,
@@ -100,20 +90,16 @@ pub fn add(
             configuration: before.configuration.clone(),
             origin: if configured { Origin::Configured } else { Origin::Discovered },
             identity: before.identity.clone(),
-            observed: observed(before, &outcome.began),
+            observed: observed.clone(),
             reloads: before.reloads.seen.clone(),
             ..absent
         });
-        let kept = ServiceMemory {
-            anomaly_states: outcome.states,
-            observed: observed(before, &outcome.began),
-            ..before.clone()
-        };
+        let kept = ServiceMemory { anomaly_states: outcome.states, observed, ..before.clone() };
         remembered.services.insert(name.clone(), kept);
     }
     for configured in &policy.haproxys {
         let name = &configured.name;
-        if !present.contains(name) && !remembered.services.contains_key(name) {
+        if !remembered.services.contains_key(name) {
             // It was never seen, so its processes may be any user's.
             let absent = if hidden || now.gaps.is_torn_for(|_| true) {
                 ServiceVerdict::unknown
@@ -131,17 +117,14 @@ fn too_many<'m>(memory: &'m Memory, policy: &Policy) -> BTreeSet<&'m str> {
     let mut of_users: BTreeMap<u32, Vec<(f64, &str)>> = BTreeMap::new();
     for (name, before) in &memory.services {
         if let (Some(user), false) = (before.identity.chosen_by(), policy.is_configured(name)) {
-            of_users.entry(user).or_default().push((-before.last_seen, name.as_str()));
+            of_users.entry(user).or_default().push((before.last_seen, name.as_str()));
         }
     }
-    let sorted = of_users.into_values().map(|mut of_user| {
-        of_user.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
-        of_user
+    let surplus = of_users.into_values().flat_map(|mut of_user| {
+        of_user.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        of_user.into_iter().skip(MOST_REMEMBERED)
     });
-    sorted
-        .flat_map(|of_user| of_user.into_iter().skip(MOST_REMEMBERED))
-        .map(|(_, name)| name)
-        .collect()
+    surplus.map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]

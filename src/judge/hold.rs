@@ -19,20 +19,13 @@ pub struct AnomalyKey {
 /// What is remembered of an anomaly between samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnomalyState {
-    since: UnixSeconds,
+    pub(super) since: UnixSeconds,
     /// The number of samples in a row that have shown it.
     samples: u32,
     /// The exporter's first sample showed it already, so its beginning was not observed.
     inherited: bool,
     /// It has lasted long enough; else it is pending.
     firing: bool,
-}
-
-impl AnomalyState {
-    /// Moves its time by as much as the wall clock was set.
-    pub fn move_by(&mut self, seconds: f64) {
-        self.since += seconds;
-    }
 }
 
 /// The anomalies of one service that are pending or firing.
@@ -47,6 +40,18 @@ pub struct Anomalies {
     pub states: AnomalyStates,
     /// How many began to fire in this sample, by kind.
     pub began: BTreeMap<Kind, u64>,
+}
+
+impl Anomalies {
+    /// The anomalies that have begun since the exporter was started, by kind. `before` are those of the
+    /// earlier samples.
+    #[must_use]
+    pub fn observed(&self, mut before: BTreeMap<Kind, u64>) -> BTreeMap<Kind, u64> {
+        for (kind, began) in &self.began {
+            *before.entry(*kind).or_default() += began;
+        }
+        before
+    }
 }
 
 /// Compares findings with the states of the last sample.

@@ -78,7 +78,9 @@ pub fn identify<'a>(
     };
     let classify =
         |service: &Service<'_>| generations::classify(service, holdings, pasts, now.taken);
-    census.add_living(living.into_iter().map(|service| (classify(&service), service)).collect());
+    for service in living {
+        census.add_living(classify(&service), service);
+    }
     for service in dead {
         census.add_dead(classify(&service), service);
     }
@@ -96,7 +98,7 @@ pub fn identify<'a>(
             tcp_ports: before.map(|b| Arc::clone(&b.tcp_ports)).unwrap_or_default(),
             name,
             origin: if is_configured { Origin::Configured } else { Origin::Discovered },
-            landed: before.and_then(|before| before.reloads.landed()),
+            landed: before.and_then(|before| before.reloads.landed),
             loaded: before.and_then(|before| before.loaded.clone()),
             remembered_as: known.remembered_as,
             identity: known.identity,
@@ -226,17 +228,13 @@ impl<'a> Census<'a> {
         self.known.push(known);
     }
 
-    fn add_living(&mut self, services: Vec<(Generations, Service<'a>)>) {
-        for (generations, service) in services {
-            let known = self.look_up(service, generations);
-            if known.remembered_as.is_none()
-                && known.configured.is_none()
-                && !self.admits(&known.service, &known.generations)
-            {
-                self.nameless.push((known.service, known.generations));
-            } else {
-                self.add(known);
-            }
+    fn add_living(&mut self, generations: Generations, service: Service<'a>) {
+        let known = self.look_up(service, generations);
+        let is_new = known.remembered_as.is_none() && known.configured.is_none();
+        if is_new && !self.admits(&known.service, &known.generations) {
+            self.nameless.push((known.service, known.generations));
+        } else {
+            self.add(known);
         }
     }
 

@@ -26,12 +26,8 @@ impl<'a> LastHolders<'a> {
         for id in &holders.ids {
             let name = pasts.get(id).and_then(|past| past.haproxy.as_deref());
             match (name, gaps.last_users.get(id)) {
-                (Some(name), _) => {
-                    holders.names.insert(name);
-                }
-                (None, Some(user)) => {
-                    holders.users.insert(*user);
-                }
+                (Some(name), _) => holders.names.extend([name]),
+                (None, Some(user)) => holders.users.extend([*user]),
                 (None, None) => holders.anyones = true,
             }
         }

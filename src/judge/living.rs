@@ -37,10 +37,7 @@ pub fn judge(
     let states = before.map_or(&nothing, |before| &before.anomaly_states);
     let outcome =
         hold::hold(findings, &judged, states, first_sample, case.rules.stale_grace_seconds, now);
-    let mut observed = before.map(|before| before.observed.clone()).unwrap_or_default();
-    for (kind, began) in &outcome.began {
-        *observed.entry(*kind).or_default() += began;
-    }
+    let observed = outcome.observed(before.map(|b| b.observed.clone()).unwrap_or_default());
     let reloads = reload_count::count(before.map(|before| &before.reloads), case);
     let memory = ServiceMemory {
         identity: case.identity.clone(),
@@ -71,7 +68,7 @@ pub fn judge(
         generation_start: case.serving().map(|member| member.process.started).reduce(f64::min),
         configuration: case.configuration.clone(),
         ports: case::ports(ports, &drops.totals),
-        protocols_known: [Protocol::Tcp, Protocol::Udp]
+        protocols_known: Protocol::ALL
             .into_iter()
             .filter(|&protocol| {
                 let known = |generation| case.listeners_known(protocol, generation);

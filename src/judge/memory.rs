@@ -93,7 +93,7 @@ impl ServiceMemory {
     fn move_by(&mut self, seconds: f64) {
         self.first_seen += seconds;
         self.last_seen += seconds;
-        self.anomaly_states.values_mut().for_each(|state| state.move_by(seconds));
+        self.anomaly_states.values_mut().for_each(|state| state.since += seconds);
         self.reloads.move_by(seconds);
     }
 

@@ -21,16 +21,10 @@ pub struct ReloadHistory {
     /// The reload number up to which a master's reloads are counted.
     counted: Option<(ProcessId, ReloadNumber)>,
     /// The highest reload number of a master that landed.
-    landed: Option<(ProcessId, ReloadNumber)>,
+    pub(super) landed: Option<(ProcessId, ReloadNumber)>,
 }
 
 impl ReloadHistory {
-    /// The highest reload number that landed, of the master that had it.
-    #[must_use]
-    pub fn landed(&self) -> Option<(ProcessId, ReloadNumber)> {
-        self.landed
-    }
-
     /// Moves its times by as much as the wall clock was set.
     pub fn move_by(&mut self, seconds: f64) {
         let failing = self.failing.as_mut().map(|failing| &mut failing.since);

@@ -63,14 +63,6 @@ pub struct Cause {
     pub advice: String,
 }
 
-impl Cause {
-    /// What it does to clients, or will do.
-    #[must_use]
-    pub fn effect(&self) -> &'static str {
-        self.kind.effect()
-    }
-}
-
 named! {
     /// Why a stale process is still there.
     pub enum StaleState {
@@ -269,7 +261,6 @@ impl ServiceVerdict {
     /// its ports are blocked is not known without its configuration.
     #[must_use]
     pub fn absent(name: &str, rules: &Rules) -> ServiceVerdict {
-        let both = [Protocol::Tcp, Protocol::Udp];
         ServiceVerdict {
             name: name.to_owned(),
             origin: Origin::Configured,
@@ -280,7 +271,7 @@ impl ServiceVerdict {
             generation_start: None,
             configuration: None,
             ports: Vec::new(),
-            protocols_known: both.into_iter().collect(),
+            protocols_known: Protocol::ALL.into_iter().collect(),
             anomalies: Vec::new(),
             causes: Vec::new(),
             judged: Kind::ALL.into_iter().filter(|kind| *kind != Kind::PortBlocked).collect(),
@@ -289,7 +280,7 @@ impl ServiceVerdict {
             reloading: None,
             headroom: Headroom::default(),
             thresholds: rules.thresholds,
-            allowed_ports: both.into_iter().map(|p| (p, rules.allowed_count(p))).collect(),
+            allowed_ports: Protocol::ALL.map(|p| (p, rules.allowed_count(p))).into(),
         }
     }
 

@@ -225,7 +225,7 @@ fn add_configuration(page: &mut Families, service: &ServiceVerdict) {
     page.add(&row::CONFIG_MTIME, &[name], configuration.modified);
     page.add_known(&row::CONFIG_HASH, &[name], configuration.digest.map(number));
     if configuration.complete {
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for protocol in Protocol::ALL {
             let declared = configuration.ports.count(protocol);
             page.add(&row::DECLARED_PORTS, &[name, protocol.as_str()], count(declared));
         }

@@ -87,7 +87,7 @@ pub fn headline(verdict: &Verdict) -> (Tint, String) {
         let _ = write!(sentence, "; down: {}", down.join(", "));
     }
     if let Some((service, worst)) = all.first().filter(|(_, c)| c.severity != Severity::Info) {
-        let (name, effect) = (printable(&service.name), worst.effect());
+        let (name, effect) = (printable(&service.name), worst.kind.effect());
         let remedy = printable(remedy(&worst.advice));
         let _ = write!(sentence, "; {name}: {effect}. First: {remedy}");
     }
@@ -172,7 +172,7 @@ fn write_cause(
     if cause.ports.len() > 1 {
         below.push(("on", vec![cut(&ports_of(cause), room)]));
     }
-    below.push(("so", vec![cut(cause.effect(), room)]));
+    below.push(("so", vec![cut(cause.kind.effect(), room)]));
     let advice = at_most(wrap(&printable(&cause.advice), room), 2, room);
     let left = MOST_LINES.saturating_sub(1 + below.len() + advice.len());
     below.extend(facts(cause, left, room).into_iter().map(|fact| ("why", fact)));

@@ -147,7 +147,7 @@ fn cause_json(cause: &Cause, shown: usize) -> Value {
         "subject": cause.subject,
         "ports": ports.iter().map(ranges_json).collect::<Vec<_>>(),
         "anomalies": anomalies,
-        "effect": cause.effect(),
+        "effect": cause.kind.effect(),
         "evidence": cause.evidence,
         "advice": cause.advice,
     })

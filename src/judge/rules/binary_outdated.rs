@@ -3,7 +3,6 @@
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement, instance};
-use crate::judge::verdict::Subject;
 
 /// Finds current processes whose executable the kernel shows as deleted: it was replaced or removed.
 pub fn binary_outdated(input: &RuleInput<'_>) -> Judgement {
@@ -13,7 +12,6 @@ pub fn binary_outdated(input: &RuleInput<'_>) -> Judgement {
         match &member.process.executable {
             None => complete = false,
             Some(executable) if executable.deleted => findings.push(Finding {
-                subject: Subject::default(),
                 instance: instance(member.id()),
                 evidence: vec![format!(
                     "{} {} runs {}, which is no longer that file on disk",

@@ -42,9 +42,8 @@ impl<'a> RuleInput<'a> {
 
     /// Every listener of that generation is known.
     pub fn knows_ports_of(&self, generation: Generation) -> bool {
-        [Protocol::Tcp, Protocol::Udp]
-            .into_iter()
-            .all(|protocol| self.case.listeners_known(protocol, generation))
+        let known = |protocol| self.case.listeners_known(protocol, generation);
+        Protocol::ALL.into_iter().all(known)
     }
 
     /// The configuration, if all of it is known and it is the one that serves; else the answer of a

@@ -4,7 +4,6 @@ use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::judge::finding::{Finding, Judgement};
-use crate::judge::verdict::Subject;
 use crate::model::{Pidfile, PidfileContent, Process};
 
 /// The number of pids of a pidfile that the evidence names; a pidfile has one for each process of `nbproc`.
@@ -56,7 +55,6 @@ pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
             .extend((pids.len() > MOST_NAMED).then(|| format!("{} more", pids.len() - MOST_NAMED)));
         let path = pidfile.path.display();
         wrong.push(Finding {
-            subject: Subject::default(),
             evidence: vec![format!(
                 "{path} names {}, and {} serves",
                 named.join(", "),

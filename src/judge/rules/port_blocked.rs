@@ -39,9 +39,8 @@ pub struct WantedPorts<'a> {
 /// reload would fail.
 pub fn port_blocked(input: &RuleInput<'_>) -> Judgement {
     // The ports of a namespace that was not read may have holders that no table shows.
-    let known = [Protocol::Tcp, Protocol::Udp]
-        .into_iter()
-        .all(|protocol| input.case.attributed(protocol, Generation::Current));
+    let attributed = |protocol| input.case.attributed(protocol, Generation::Current);
+    let known = Protocol::ALL.into_iter().all(attributed);
     match wanted(input).filter(|wanted| wanted.configuration.complete) {
         Some(wanted) if known => blocked_ports(&wanted, input.case.snapshot),
         _ => Judgement::if_known(false, Vec::new()),

@@ -28,13 +28,12 @@ pub fn process_idle(input: &RuleInput<'_>) -> Judgement {
             subject: Subject { port: None, holder: STALE_HOLDER.to_owned() },
             target: Target::Process(member.id()),
             instance: instance(member.id()),
-            since: None,
-            grace_seconds: None,
             evidence,
             advice: match member.process.run_state {
                 'T' | 't' => format!("kill -CONT {pid}"),
                 _ => format!("nothing is lost by kill -TERM {pid}; if it stays, kill -KILL {pid}"),
             },
+            ..Finding::default()
         });
     }
     Judgement::if_known(complete, findings)

@@ -23,10 +23,9 @@ pub fn process_orphan(input: &RuleInput<'_>) -> Judgement {
             subject: Subject { port: None, holder: name },
             target: Target::Process(member.id()),
             instance: instance(member.id()),
-            since: None,
-            grace_seconds: None,
             evidence,
             advice: format!("start the service again, then {}", explain::how_to_end(member)),
+            ..Finding::default()
         }
     });
     Judgement::of(findings.collect())

@@ -5,19 +5,15 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::Role;
 use crate::judge::finding::{Finding, Judgement};
 use crate::judge::reload_count::numbers;
-use crate::judge::verdict::Subject;
 use crate::model::Signals;
 
 /// Finds a master whose reload number no worker has, and a master that does not take SIGUSR2.
 pub fn reload_failed(input: &RuleInput<'_>) -> Judgement {
     let case = input.case;
     let mut findings = Vec::new();
-    let masters = case.living(Generation::Current).filter(|m| m.role == Role::Master);
-    for master in masters {
-        let pending = master.process.signals.is_some_and(|s| s.pending & Signals::SIGUSR2 != 0);
-        if pending {
+    for master in case.living(Generation::Current).filter(|m| m.role == Role::Master) {
+        if master.process.signals.is_some_and(|s| s.pending & Signals::SIGUSR2 != 0) {
             findings.push(Finding {
-                subject: Subject::default(),
                 instance: "pending".to_owned(),
                 evidence: vec![format!(
                     "SIGUSR2 is pending on master {}: a reload was requested and has not begun",
@@ -36,7 +32,6 @@ pub fn reload_failed(input: &RuleInput<'_>) -> Judgement {
     let serves = case.generations.up == Some(true);
     if let Some(numbers) = numbers.filter(|n| serves && n.tried > n.landed && !n.starting) {
         findings.push(Finding {
-            subject: Subject::default(),
             instance: "number".to_owned(),
             evidence: vec![format!(
                 "master {} has tried reload {}, and its newest worker is of reload {}: the old \

@@ -8,7 +8,7 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::{Member, Role};
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Judgement};
-use crate::judge::verdict::{Subject, Target};
+use crate::judge::verdict::Target;
 use crate::model::ProcessId;
 
 /// Finds daemons that listen although a later one was told to replace the same process.
@@ -37,16 +37,14 @@ pub fn reload_raced(input: &RuleInput<'_>) -> Judgement {
     let commands: Vec<_> =
         stale.iter().map(|member| format!("kill -USR1 {}", member.id().pid)).collect();
     let finding = Finding {
-        subject: Subject::default(),
         target: stale.first().map_or(Target::Service, |member| Target::Process(member.id())),
-        instance: String::new(),
         since: Some(newest),
-        grace_seconds: None,
         evidence,
         advice: format!(
             "{}; then let one reload finish before the next begins",
             commands.join("; ")
         ),
+        ..Finding::default()
     };
     Judgement::if_known(complete, vec![finding])
 }

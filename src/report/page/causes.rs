@@ -34,7 +34,7 @@ fn article(cause: &Cause, now: f64) -> Markup {
                 @if !cause.subject.is_empty() { ": " (printable(&cause.subject)) }
             }
             p {
-                (cause.effect())
+                (cause.kind.effect())
                 @if cause.pending { ", pending, seen for " } @else { ", for " }
                 (ago(cause.since, now))
             }
