@@ -92,17 +92,8 @@ impl Reloader {
     }
 }
 
-/// Notifies systemd that the program serves.
-pub fn ready() {
-    notify_systemd(&[NotifyState::Ready]);
-}
-
-/// Notifies systemd that the program stops.
-pub fn stopping() {
-    notify_systemd(&[NotifyState::Stopping]);
-}
-
-fn notify_systemd(states: &[NotifyState<'_>]) {
+/// Notifies systemd, if it has started the program.
+pub fn notify_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         debug!(%error, "systemd could not be notified");
     }

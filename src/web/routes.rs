@@ -49,13 +49,12 @@ pub fn answer<B>(
         return text(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
     }
     if path == RELOAD {
-        return match (request.method(), settings.enable_lifecycle) {
-            (&Method::POST, _) => text(
-                StatusCode::FORBIDDEN,
-                "reloading by request is off; start with --web.enable-lifecycle, or send SIGHUP\n",
-            ),
-            _ => only("POST", "only POST\n"),
-        };
+        if request.method() != Method::POST {
+            return only("POST", "only POST\n");
+        }
+        let why =
+            "reloading by request is off; start with --web.enable-lifecycle, or send SIGHUP\n";
+        return text(StatusCode::FORBIDDEN, why);
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return only("GET, HEAD", "only GET and HEAD\n");
@@ -63,19 +62,14 @@ pub fn answer<B>(
     if let Some(runbook) = runbook {
         return respond(StatusCode::OK, TEXT, [Bytes::from_static(runbook.as_bytes())]);
     }
-    match path {
-        "/" => person(settings, page, &Filter::from_query(request.uri().query())),
-        RUNBOOKS => document(page::runbooks::list()),
-        HEALTHY => text(StatusCode::OK, "healthy\n"),
-        READY => ready(settings, page),
-        STATE => match page {
-            Some(page) => state(page),
-            None => text(StatusCode::SERVICE_UNAVAILABLE, "no sample has been taken yet\n"),
-        },
-        _ => match page {
-            Some(page) => metrics(page, request.headers()),
-            None => text(StatusCode::SERVICE_UNAVAILABLE, "no sample has been taken yet\n"),
-        },
+    match (path, page) {
+        ("/", _) => person(settings, page, &Filter::from_query(request.uri().query())),
+        (RUNBOOKS, _) => document(page::runbooks::list()),
+        (HEALTHY, _) => text(StatusCode::OK, "healthy\n"),
+        (_, None) => text(StatusCode::SERVICE_UNAVAILABLE, "no sample has been taken yet\n"),
+        (READY, Some(page)) => ready(settings, page),
+        (STATE, Some(page)) => state(page),
+        (_, Some(page)) => metrics(page, request.headers()),
     }
 }
 
@@ -150,15 +144,13 @@ fn state(page: &Page) -> Response<Chunks> {
     response
 }
 
-fn ready(settings: &Settings, page: Option<&Page>) -> Response<Chunks> {
-    match page.map(|page| page.rendered.elapsed()) {
-        None => text(StatusCode::SERVICE_UNAVAILABLE, "no sample has been taken yet\n"),
-        Some(age) if age > settings.late_after() => {
-            let body = format!("the last sample is {} s old\n", age.as_secs());
-            respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, [body.into()])
-        }
-        Some(_) => text(StatusCode::OK, "ready\n"),
+fn ready(settings: &Settings, page: &Page) -> Response<Chunks> {
+    let age = page.rendered.elapsed();
+    if age <= settings.late_after() {
+        return text(StatusCode::OK, "ready\n");
     }
+    let body = format!("the last sample is {} s old\n", age.as_secs());
+    respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, [body.into()])
 }
 
 /// Responds with a line of text.

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc as alive, watch};
 use tracing::{debug, info, warn};
@@ -74,25 +75,20 @@ async fn run(
     }
     tokio::spawn(on_reload.clone().follow());
     tokio::spawn(lifecycle::feed_watchdog(settings, page));
-    lifecycle::ready();
-    loop {
+    lifecycle::notify_systemd(&[NotifyState::Ready]);
+    let received = loop {
         tokio::select! {
-            _ = terminate.recv() => {
-                info!(signal = "SIGTERM", "stopping");
-                break;
-            }
-            _ = interrupt.recv() => {
-                info!(signal = "SIGINT", "stopping");
-                break;
-            }
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
             _ = hangup.recv() => {
                 let on_reload = on_reload.clone();
                 // The reloader has logged the error.
                 tokio::spawn(async move { drop(on_reload.reload().await) });
             }
         }
-    }
-    lifecycle::stopping();
+    };
+    info!(signal = received, "stopping");
+    lifecycle::notify_systemd(&[NotifyState::Stopping]);
     stop.send_replace(true);
     drop(alive);
     // Nothing is ever sent. Each connection holds a sender until it ends.

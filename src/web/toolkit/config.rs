@@ -166,7 +166,13 @@ impl Raw {
 
 impl RawTls {
     fn check(self, directory: &Path) -> Result<Option<Tls>, Fault> {
-        let pem = |(file_key, file), (key, inline)| pem(directory, (file_key, file), (key, inline));
+        // The file wins over inline text, and an empty value counts as absent.
+        let pem = |(file_key, file): (_, Option<String>), (key, inline): (_, Option<String>)| {
+            let file = file.filter(|file| !file.is_empty());
+            let inline = inline.filter(|text| !text.is_empty());
+            let file = file.map(|file| Pem::File(file_key, directory.join(file)));
+            file.or_else(|| inline.map(|text| Pem::Inline(key, text)))
+        };
         let certificate = pem(("cert_file", self.cert_file), ("cert", self.cert));
         let key = pem(("key_file", self.key_file), ("key", self.key));
         let client_ca = pem(("client_ca_file", self.client_ca_file), ("client_ca", self.client_ca));
@@ -225,17 +231,6 @@ impl RawRateLimit {
 
 fn words<T>(words: Option<Vec<Word<T>>>) -> Vec<T> {
     words.into_iter().flatten().map(|word| word.0).collect()
-}
-
-/// Chooses between a file and inline text. The file wins, and an empty value counts as absent.
-fn pem(
-    directory: &Path,
-    (file_key, file): (&'static str, Option<String>),
-    (key, inline): (&'static str, Option<String>),
-) -> Option<Pem> {
-    let file = file.filter(|file| !file.is_empty());
-    file.map(|file| Pem::File(file_key, directory.join(file)))
-        .or_else(|| inline.filter(|text| !text.is_empty()).map(|text| Pem::Inline(key, text)))
 }
 
 /// The headers that may be set. A header with values accepts only these.

@@ -87,9 +87,8 @@ fn read(path: &Path) -> (Vec<Stamp>, Result<Security, Error>) {
             let keys = ["tls_server_config", fault.key];
             invalid(yaml::message_at(&text, &keys, &fault.message))
         })?;
-        let seen = Some((path.to_owned(), Vec::new()));
         let WebConfig { headers, rate_limit, users, .. } = config;
-        Ok(Security { tls: tls.map(Arc::new), headers, rate_limit, users, seen })
+        Ok(Security { tls: tls.map(Arc::new), headers, rate_limit, users, seen: None })
     })();
     let result = result.map(|mut security| {
         security.seen = Some((path.to_owned(), stamps.clone()));

@@ -20,18 +20,12 @@ pub struct Fault {
 }
 
 impl Pem {
-    fn key(&self) -> &'static str {
-        match self {
-            Pem::File(key, _) | Pem::Inline(key, _) => key,
-        }
-    }
-
     fn fault(&self, message: impl std::fmt::Display) -> Fault {
-        let message = match self {
-            Pem::File(_, path) => format!("{}: {message}", path.display()),
-            Pem::Inline(..) => message.to_string(),
+        let (key, message) = match self {
+            Pem::File(key, path) => (key, format!("{}: {message}", path.display())),
+            Pem::Inline(key, _) => (key, message.to_string()),
         };
-        Fault { key: self.key(), message }
+        Fault { key, message }
     }
 
     fn read(&self) -> Result<Vec<u8>, Fault> {
