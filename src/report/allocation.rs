@@ -3,12 +3,12 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::candidate::{Anomaly, unreadable_entry};
+use super::candidate::Anomaly;
+use super::json::unreadable_json;
 use super::text::{counted, printable};
 use crate::check::allocation::Answer;
 use crate::check::finding::{Endpoint, Severity};
@@ -82,7 +82,7 @@ pub fn json(allocation: &Allocation) -> serde_json::Result<String> {
             anomalies: findings.map(|f| Anomaly::of(f, &allocation.netns)).collect(),
         }
     });
-    let unreadable = allocation.unseen.iter().map(unreadable_entry);
+    let unreadable = allocation.unseen.iter().map(unreadable_json);
     let report = Report { version: 1, ports: ports.collect(), unreadable: unreadable.collect() };
     Ok(serde_json::to_string_pretty(&report)? + "\n")
 }
@@ -97,7 +97,7 @@ pub fn text(allocation: &Allocation) -> String {
         let endpoint = Endpoint {
             protocol,
             address,
-            ports: RangeInclusive::new(first.port, last.port),
+            ports: first.port..=last.port,
             interface: None,
             namespace: None,
         };
@@ -136,12 +136,8 @@ fn continues(last: &Answer, next: &Answer) -> bool {
 }
 
 fn says_the_same(one: &Answer, other: &Answer) -> bool {
-    one.findings.len() == other.findings.len()
-        && one
-            .findings
-            .iter()
-            .zip(&other.findings)
-            .all(|(one, other)| (one.severity, &one.what) == (other.severity, &other.what))
+    let headings = one.findings.iter().map(|finding| (finding.severity, &finding.what));
+    headings.eq(other.findings.iter().map(|finding| (finding.severity, &finding.what)))
 }
 
 fn advice(text: &mut String, answers: &[Answer]) {

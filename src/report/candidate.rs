@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::changes;
-use super::text::printable;
+use super::json::unreadable_json;
+use super::text::{counted, printable};
 use crate::check::changes::Changes;
 use crate::check::{Finding, Kind, Severity};
 use crate::haproxy::config::{Declared, HostName, HostQuery, Place, SourceFile, Version};
@@ -95,7 +96,7 @@ pub fn json(candidates: &[Candidate]) -> Value {
         "resolved": each(resolved),
         "changes": each(|candidate| candidate.changes.iter().map(changes::json).collect()),
         "binaries": each(|candidate| candidate.asked.iter().map(binary).collect()),
-        "unreadable": each(unreadable),
+        "unreadable": each(|candidate| candidate.unseen.iter().map(unreadable_json).collect()),
     })
 }
 
@@ -109,8 +110,7 @@ fn binary(asked: &Asked) -> Value {
 }
 
 /// Adds the name of the service to each entry, if there is one.
-fn named(candidate: &Candidate, entries: Vec<Value>) -> Vec<Value> {
-    let mut entries = entries;
+fn named(candidate: &Candidate, mut entries: Vec<Value>) -> Vec<Value> {
     if let Some(name) = &candidate.haproxy {
         for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
             entry.insert("haproxy".to_owned(), json!(name));
@@ -210,22 +210,10 @@ fn resolved(candidate: &Candidate) -> Vec<Value> {
         .collect()
 }
 
-fn unreadable(candidate: &Candidate) -> Vec<Value> {
-    candidate.unseen.iter().map(unreadable_entry).collect()
-}
-
-/// One thing that could not be read.
-pub(super) fn unreadable_entry(entry: &Unreadable) -> Value {
-    json!({"what": entry.what.as_str(), "subject": entry.subject, "reason": entry.reason})
-}
-
 /// Returns one line that sums a candidate up.
 #[must_use]
 pub fn summary(candidate: &Candidate) -> String {
-    let count = |number: usize, noun: &str| match number {
-        1 => format!("1 {noun}"),
-        _ => format!("{number} {noun}s"),
-    };
+    let count = |number: usize, noun: &str| counted(number, noun, &format!("{noun}s"));
     let name = candidate.haproxy.as_deref().map(|name| format!("{}: ", printable(name)));
     let verdict = match (candidate.errors(), candidate.warnings()) {
         (0, 0) => "nothing wrong".to_owned(),

@@ -31,56 +31,36 @@ fn all(verdict: &Verdict) -> Vec<Of<'_>> {
     all
 }
 
-/// How many causes there are: those that fire by severity, and those that are pending.
-struct Tally {
-    problems: usize,
-    warnings: usize,
-    notes: usize,
-    pending: usize,
-}
-
-impl Tally {
-    fn of(all: &[Of<'_>]) -> Tally {
-        let firing =
-            |severity| all.iter().filter(|(_, c)| !c.pending && c.severity == severity).count();
-        Tally {
-            problems: firing(Severity::Critical),
-            warnings: firing(Severity::Warning),
-            notes: firing(Severity::Info),
-            pending: all.iter().filter(|(_, cause)| cause.pending).count(),
-        }
-    }
-
-    /// As `2 problems, 1 warning`.
-    fn words(&self) -> String {
-        let words = [
-            (self.problems, "problem", "problems"),
-            (self.warnings, "warning", "warnings"),
-            (self.notes, "note", "notes"),
-            (self.pending, "pending", "pending"),
-        ];
-        let words = words.into_iter().filter(|(count, ..)| *count > 0);
-        let words: Vec<String> =
-            words.map(|(count, one, many)| counted(count, one, many)).collect();
-        if words.is_empty() { "no problems".to_owned() } else { words.join(", ") }
-    }
-
-    fn tint(&self) -> Tint {
-        match (self.problems, self.warnings + self.pending) {
-            (0, 0) => Tint::Good,
-            (0, _) => Tint::Poor,
-            _ => Tint::Bad,
-        }
-    }
+/// How many causes there are, those that fire by severity, as `2 problems, 1 warning`; and the colour of
+/// the worst.
+fn tally(all: &[Of<'_>]) -> (Tint, String) {
+    let firing =
+        |severity| all.iter().filter(|(_, c)| !c.pending && c.severity == severity).count();
+    let (problems, warnings) = (firing(Severity::Critical), firing(Severity::Warning));
+    let pending = all.iter().filter(|(_, cause)| cause.pending).count();
+    let words = [
+        (problems, "problem", "problems"),
+        (warnings, "warning", "warnings"),
+        (firing(Severity::Info), "note", "notes"),
+        (pending, "pending", "pending"),
+    ];
+    let words = words.into_iter().filter(|(count, ..)| *count > 0);
+    let words: Vec<String> = words.map(|(count, one, many)| counted(count, one, many)).collect();
+    let tint = match (problems, warnings + pending) {
+        (0, 0) => Tint::Good,
+        (0, _) => Tint::Poor,
+        _ => Tint::Bad,
+    };
+    (tint, if words.is_empty() { "no problems".to_owned() } else { words.join(", ") })
 }
 
 /// The verdict in one sentence, with the effect and the remedy of the worst cause.
 #[must_use]
 pub fn headline(verdict: &Verdict) -> (Tint, String) {
     let all = all(verdict);
-    let tally = Tally::of(&all);
+    let (tint, tally) = tally(&all);
     let services = counted(verdict.services.len(), "haproxy", "haproxys");
-    let mut sentence = format!("{} on {services}", tally.words());
+    let mut sentence = format!("{tally} on {services}");
     let down = verdict.services.iter().filter(|service| service.up == Some(false));
     let down: Vec<String> = down.map(|service| printable(&service.name)).collect();
     if !down.is_empty() {
@@ -91,7 +71,7 @@ pub fn headline(verdict: &Verdict) -> (Tint, String) {
         let remedy = printable(remedy(&worst.advice));
         let _ = write!(sentence, "; {name}: {effect}. First: {remedy}");
     }
-    (if down.is_empty() { tally.tint() } else { Tint::Bad }, sentence)
+    (if down.is_empty() { tint } else { Tint::Bad }, sentence)
 }
 
 /// The command with which an advice begins, or its first clause.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::causes::ports_of;
-use super::ranges::{PortRanges, port_ranges};
+use super::ranges::in_words;
 use super::text::{age, counted, cut, printable};
 use crate::judge::account::Account;
 use crate::judge::changes::{Change, PortChange};
@@ -37,28 +37,18 @@ impl Event {
     /// The event of a change that the verdict of this time shows.
     #[must_use]
     pub fn of(change: &Change<'_>, time: UnixSeconds) -> Event {
-        let (service, kinds) = match change {
+        let (account, name, kinds) = match change {
             Change::Reloaded { service, .. } | Change::ReloadFailed { service, .. } => {
-                (*service, Vec::new())
+                (Account::of(service), &service.name, Vec::new())
             }
-            Change::Began { service, cause } => (*service, cause.kinds.clone()),
+            Change::Began { service, cause } => {
+                (Account::of(service), &service.name, cause.kinds.clone())
+            }
             Change::Ended { cause, .. } => {
-                return Event {
-                    time,
-                    account: cause.account.clone(),
-                    haproxy: Some(cause.haproxy.clone()),
-                    kinds: cause.kinds.clone(),
-                    words: words(change, time),
-                };
+                (cause.account.clone(), &cause.haproxy, cause.kinds.clone())
             }
         };
-        Event {
-            time,
-            account: Account::of(service),
-            haproxy: Some(service.name.clone()),
-            kinds,
-            words: words(change, time),
-        }
+        Event { time, account, haproxy: Some(name.clone()), kinds, words: words(change, time) }
     }
 
     /// The exporter has read its own configuration again.
@@ -112,8 +102,7 @@ fn port_words(change: Option<&PortChange>) -> String {
         return "its ports could not all be seen, so what it changed is unknown".to_owned();
     };
     let named = |verb: &str, keys: &[PortKey]| {
-        let ranges: Vec<String> = port_ranges(keys).iter().map(PortRanges::shortened).collect();
-        (!keys.is_empty()).then(|| format!("{verb} {}", ranges.join("; ")))
+        (!keys.is_empty()).then(|| format!("{verb} {}", in_words(keys)))
     };
     let changes = [named("added", added), named("dropped", dropped)];
     let changes: Vec<String> = changes.into_iter().flatten().collect();

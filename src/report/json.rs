@@ -11,6 +11,7 @@ use crate::judge::verdict::{
 use crate::model::{Unreadable, numbers};
 use crate::policy::Ignore;
 use crate::policy::kind::Kind;
+use crate::reap::audit::connections;
 
 /// Returns the verdict as JSON; the form is stable and may gain keys.
 #[must_use]
@@ -164,12 +165,6 @@ fn ranges_json(ports: &PortRanges<'_>) -> Value {
 }
 
 fn process_json(process: &ProcessView) -> Value {
-    let connections = process.connections.map(|connections| {
-        let named = connections.named().into_iter();
-        named
-            .map(|(state, count)| (state.to_owned(), json!(count)))
-            .collect::<serde_json::Map<_, _>>()
-    });
     json!({
         "pid": process.id.pid,
         "role": process.role.as_str(),
@@ -180,7 +175,7 @@ fn process_json(process: &ProcessView) -> Value {
         "superseded": process.superseded.map(|how| {
             json!({"by": how.by.pid, "proof": how.proof.as_str(), "timestamp": how.since})
         }),
-        "connections": connections,
+        "connections": connections(process.connections.as_ref()),
     })
 }
 
@@ -214,7 +209,7 @@ fn anomaly_json(anomaly: &Anomaly) -> Value {
     })
 }
 
-fn unreadable_json(entry: &Unreadable) -> Value {
+pub(super) fn unreadable_json(entry: &Unreadable) -> Value {
     json!({"what": entry.what.as_str(), "subject": entry.subject, "reason": entry.reason})
 }
 

@@ -187,6 +187,7 @@ pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
         let _ = writeln!(text, "{title}: {range}");
         if network.uses.is_empty() {
             text.push_str("  nothing uses it\n");
+            continue;
         }
         let rows = network.uses.iter().take(MAX_ROWS).map(|used| {
             let held = &used.socket;
@@ -210,11 +211,8 @@ pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
             ];
             (tint, cells)
         });
-        let rows: Vec<_> = rows.collect();
-        if !rows.is_empty() {
-            let heads = ["PROTO", "LOCAL", "STATE", "INODE", "UID", "PIDS", "WHY"];
-            columns(&mut text, &heads, rows.into_iter(), paint, width);
-        }
+        let heads = ["PROTO", "LOCAL", "STATE", "INODE", "UID", "PIDS", "WHY"];
+        columns(&mut text, &heads, rows, paint, width);
         count_rest(&mut text, network.uses.len(), MAX_ROWS, "");
     }
     for expected in &report.expectations {
@@ -275,13 +273,10 @@ pub fn json(report: &PortReport) -> Value {
         })
     });
     let haproxys = report.expectations.iter().map(|expected| {
+        let is_declared = !expected.declared.is_empty();
         json!({
             "name": expected.haproxy,
-            "declared": if expected.declared_known || !expected.declared.is_empty() {
-                Some(!expected.declared.is_empty())
-            } else {
-                None
-            },
+            "declared": (expected.declared_known || is_declared).then_some(is_declared),
             "declared_at": expected.declared,
             "allowed": expected.allowed,
             "reserved_for": expected.reserved_for,

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::hold::because;
+use super::json::unreadable_json;
 use super::ranges::in_words;
 use super::text::{self, Paint, Tint, age, counted};
 use crate::haproxy::lineage::proof::Proof;
@@ -192,12 +193,9 @@ fn cuts(signal: StopSignal, state: StaleState, clients: &Clients) -> String {
             _ => "an unknown number of connections".to_owned(),
         };
     };
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
     let connections = counted(count, "connection", "connections");
-    let peers = clients.peers.map(|peers| {
-        let peers = usize::try_from(peers).unwrap_or(usize::MAX);
-        format!(" of {}", counted(peers, "address", "addresses"))
-    });
+    let peers =
+        clients.peers.map(|peers| format!(" of {}", counted(peers, "address", "addresses")));
     let peers = peers.unwrap_or_default();
     if signal == StopSignal::Usr1 {
         return format!("nothing: SIGUSR1 lets its {connections}{peers} finish");
@@ -229,10 +227,7 @@ pub fn result_text(step: &Step, result: &StepResult, width: usize) -> String {
 fn drains(result: &StepResult) -> String {
     match result.left.map(|left| left.total()) {
         Some(0) => " and has no client left".to_owned(),
-        Some(count) => {
-            let count = usize::try_from(count).unwrap_or(usize::MAX);
-            format!("; {} may finish", counted(count, "connection", "connections"))
-        }
+        Some(count) => format!("; {} may finish", counted(count, "connection", "connections")),
         None => String::new(),
     }
 }
@@ -250,14 +245,11 @@ pub fn json(plan: &Plan, results: Option<&[StepResult]>, unreadable: &[Unreadabl
                 .collect::<Vec<_>>(),
         })
     });
-    let unreadable = unreadable.iter().map(|entry| {
-        json!({"what": entry.what.as_str(), "subject": entry.subject, "reason": entry.reason})
-    });
     json!({
         "version": 1,
         "executed": results.is_some(),
         "haproxys": services.collect::<Vec<_>>(),
-        "unreadable": unreadable.collect::<Vec<_>>(),
+        "unreadable": unreadable.iter().map(unreadable_json).collect::<Vec<_>>(),
     })
 }
 

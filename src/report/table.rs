@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::causes::{causes, ended, headline};
 use super::expired;
 use super::marks::{Marks, port_rows};
-use super::text::{Paint, Tint, age, counted, lines, list, more, printable, wrap};
+use super::text::{Paint, Tint, age, by_state, counted, lines, list, more, printable, wrap};
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::{PortKey, ProcessView, ServiceVerdict, StaleState, Verdict};
 use crate::model::{Unreadable, numbers};
@@ -115,11 +115,8 @@ fn processes(
             let ago = age(now - how.since);
             format!("superseded {ago} ago by pid {} ({})", how.by.pid, how.proof.as_str())
         });
-        let connections = process.connections.filter(|_| process.state.is_some()).map(|counts| {
-            let named = counts.named().into_iter().filter(|(_, count)| *count > 0);
-            let words: Vec<_> = named.map(|(state, count)| format!("{count} {state}")).collect();
-            if words.is_empty() { "no connections".to_owned() } else { words.join(", ") }
-        });
+        let connections = process.connections.filter(|_| process.state.is_some());
+        let connections = connections.map(|counts| by_state(&counts, "no connections"));
         let cells = vec![
             process.id.pid.to_string(),
             process.role.as_str().to_owned(),
@@ -131,13 +128,8 @@ fn processes(
         (marks.process(service, process), tint, cells)
     });
     if !shown.is_empty() {
-        marked_columns(
-            text,
-            &["PID", "ROLE", "GENERATION", "STATE", "AGE", ""],
-            rows,
-            paint,
-            width,
-        );
+        let heads = ["PID", "ROLE", "GENERATION", "STATE", "AGE", ""];
+        marked_columns(text, &heads, rows, paint, width);
     }
     count_rest(text, shown.len(), MAX_ROWS, "processes");
 }
@@ -175,13 +167,8 @@ fn ports(
         (is_marked, stale.then_some(Tint::Bad), cells)
     });
     if count > 0 {
-        marked_columns(
-            text,
-            &["PROTO", "ADDRESS", "GENERATION", "PIDS", "PORTS"],
-            rows,
-            paint,
-            width,
-        );
+        let heads = ["PROTO", "ADDRESS", "GENERATION", "PIDS", "PORTS"];
+        marked_columns(text, &heads, rows, paint, width);
     }
     count_rest(text, count, MAX_ROWS, "groups of ports");
 }

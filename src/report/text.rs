@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 use std::ops::Range;
 
+use crate::judge::verdict::ConnectionCounts;
 pub use crate::model::time::age;
 
 /// Paints words for a terminal, or leaves them plain.
@@ -90,8 +91,20 @@ pub fn more(count: usize, limit: usize, items: &str) -> Option<String> {
 
 /// A number and what it counts, such as `1 port` or `2 ports`.
 #[must_use]
-pub fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
+pub fn counted<N: Copy + Display + PartialEq + From<u8>>(
+    count: N,
+    one: &str,
+    many: &str,
+) -> String {
+    format!("{count} {}", if count == N::from(1) { one } else { many })
+}
+
+/// The connections of a process by state, as `3 established, 1 unix`; `none` if there are none.
+#[must_use]
+pub fn by_state(connections: &ConnectionCounts, none: &str) -> String {
+    let named = connections.named().into_iter().filter(|(_, count)| *count > 0);
+    let words: Vec<String> = named.map(|(state, count)| format!("{count} {state}")).collect();
+    if words.is_empty() { none.to_owned() } else { words.join(", ") }
 }
 
 /// Text cut to `width` characters.

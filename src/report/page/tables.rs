@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::times::ago;
 use crate::judge::verdict::{Port, ProcessView};
 use crate::report::ranges::ranges_by;
-use crate::report::text::{list, more};
+use crate::report::text::{by_state, list, more};
 
 /// The longest table of ports that a person would read.
 const MAX_PORT_ROWS: usize = 500;
@@ -41,11 +41,6 @@ pub fn processes(processes: &[ProcessView], now: f64) -> Markup {
 }
 
 fn process_row(process: &ProcessView, now: f64) -> Markup {
-    let connections = process.connections.map(|connections| {
-        let named = connections.named().into_iter().filter(|(_, count)| *count > 0);
-        let named: Vec<_> = named.map(|(state, count)| format!("{count} {state}")).collect();
-        if named.is_empty() { "none".to_owned() } else { named.join(", ") }
-    });
     html! {
         tr {
             td.number { (process.id.pid) }
@@ -56,7 +51,7 @@ fn process_row(process: &ProcessView, now: f64) -> Markup {
             }
             td { (ago(process.started, now)) }
             td { @if let Some(how) = process.superseded { (ago(how.since, now)) } }
-            td { @if let Some(connections) = connections { (connections) } }
+            td { @if let Some(counts) = &process.connections { (by_state(counts, "none")) } }
             td.number {
                 @if let Some(open) = process.open_fds {
                     (open)
