@@ -143,14 +143,9 @@ impl Families {
     /// Encodes the page, in the order of the catalogue.
     #[must_use]
     pub fn encode(&mut self) -> Exposition {
-        let mut metrics = Vec::new();
-        for row in row::ALL {
-            let text = self.by_name.get_mut(row.name).map(Family::encode).unwrap_or_default();
-            if !text.is_empty() {
-                metrics.push(text);
-            }
-        }
-        Exposition { metrics }
+        let texts =
+            row::ALL.iter().filter_map(|row| Some(self.by_name.get_mut(row.name)?.encode()));
+        Exposition { metrics: texts.filter(|text| !text.is_empty()).collect() }
     }
 }
 

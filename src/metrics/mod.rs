@@ -44,37 +44,34 @@ impl Renderer {
     /// Renders a page in Prometheus' text format 0.0.4.
     #[must_use]
     pub fn render(&mut self, verdict: &Verdict, exporter: &Exporter, limits: Limits) -> Exposition {
-        self.page.begin();
-        fill(&mut self.page, verdict, exporter, limits);
-        self.page.encode()
+        let page = &mut self.page;
+        page.begin();
+        let living = verdict.services.iter().filter(|service| !service.is_gone()).count();
+        // Where processes are hidden, finding none means nothing.
+        if living > 0 || verdict.unreadable.iter().all(|entry| entry.what != What::Process) {
+            page.add(&row::HAPROXYS, &[], count(living));
+        }
+        bound::add_services(page, &verdict.services, limits);
+        let dropped: Vec<_> = page.all_dropped().collect();
+        for (metric, dropped) in dropped {
+            page.add(&row::SERIES_DROPPED, &[metric], count(dropped));
+        }
+        for what in What::ALL {
+            let unread = verdict.unreadable.iter().filter(|entry| entry.what == what).count();
+            page.add(&row::UNREADABLE, &[what.as_str()], count(unread));
+        }
+        for run in &verdict.collectors {
+            page.add(&row::SAMPLE_DURATION, &[run.collector], run.duration_seconds);
+            page.add(&row::SAMPLE_SUCCESS, &[run.collector], f64::from(run.success));
+        }
+        page.add(&row::SAMPLE_TIMESTAMP, &[], verdict.taken);
+        if let Some(state) = &exporter.reap {
+            reap::add(page, state);
+        }
+        add_backups(page, verdict, exporter);
+        add_exporter(page, exporter);
+        page.encode()
     }
-}
-
-fn fill(page: &mut Families, verdict: &Verdict, exporter: &Exporter, limits: Limits) {
-    let living = verdict.services.iter().filter(|service| !service.is_gone()).count();
-    // Where processes are hidden, finding none means nothing.
-    if living > 0 || verdict.unreadable.iter().all(|entry| entry.what != What::Process) {
-        page.add(&row::HAPROXYS, &[], count(living));
-    }
-    bound::add_services(page, &verdict.services, limits);
-    let dropped: Vec<_> = page.all_dropped().collect();
-    for (metric, dropped) in dropped {
-        page.add(&row::SERIES_DROPPED, &[metric], count(dropped));
-    }
-    for what in What::ALL {
-        let unread = verdict.unreadable.iter().filter(|entry| entry.what == what).count();
-        page.add(&row::UNREADABLE, &[what.as_str()], count(unread));
-    }
-    for run in &verdict.collectors {
-        page.add(&row::SAMPLE_DURATION, &[run.collector], run.duration_seconds);
-        page.add(&row::SAMPLE_SUCCESS, &[run.collector], f64::from(u8::from(run.success)));
-    }
-    page.add(&row::SAMPLE_TIMESTAMP, &[], verdict.taken);
-    if let Some(state) = &exporter.reap {
-        reap::add(page, state);
-    }
-    add_backups(page, verdict, exporter);
-    add_exporter(page, exporter);
 }
 
 #[allow(clippy::cast_precision_loss)] // seconds of this era fit
@@ -85,15 +82,13 @@ fn add_backups(page: &mut Families, verdict: &Verdict, exporter: &Exporter) {
         let seconds = |time: Option<i64>| time.map(|time| time as f64);
         page.add_known(&row::BACKUP_LAST_SUCCESS, &name, seconds(state.last_success));
         page.add_known(&row::BACKUP_LAST_VERIFIED, &name, seconds(state.last_verified));
-        let differs = state.differs.map(|differs| f64::from(u8::from(differs)));
-        page.add_known(&row::BACKUP_CONFIG_DIFFERS, &name, differs);
+        page.add_known(&row::BACKUP_CONFIG_DIFFERS, &name, state.differs.map(f64::from));
     }
 }
 
 fn add_exporter(page: &mut Families, exporter: &Exporter) {
     page.add(&row::BUILD_INFO, &build_info::LABELS, 1.0);
-    let successful = f64::from(u8::from(exporter.config_successful));
-    page.add(&row::CONFIG_RELOAD_SUCCESSFUL, &[], successful);
+    page.add(&row::CONFIG_RELOAD_SUCCESSFUL, &[], f64::from(exporter.config_successful));
     page.add(&row::CONFIG_RELOAD_TIMESTAMP, &[], exporter.config_success_timestamp);
     let Some(own) = exporter.own else { return };
     page.add(&row::PROCESS_CPU, &[], own.cpu_seconds);

@@ -22,7 +22,7 @@ pub fn add(page: &mut Families, state: &State) {
     }
     if let Some(run) = state.last_run {
         page.add(&row::REAP_LAST_RUN_TIMESTAMP, &[], run.timestamp);
-        page.add(&row::REAP_LAST_RUN_SUCCESS, &[], f64::from(u8::from(run.success)));
+        page.add(&row::REAP_LAST_RUN_SUCCESS, &[], f64::from(run.success));
     }
 }
 

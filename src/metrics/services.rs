@@ -47,8 +47,7 @@ fn add_state(page: &mut Families, service: &ServiceVerdict) {
         [&shown.unit, &shown.config, &shown.pidfile, &shown.version]
             .map(|text| text.as_deref().unwrap_or_default());
     page.add(&row::INFO, &[name, shown.mode, unit, config, pidfile, version], 1.0);
-    let up = service.up.map(|up| f64::from(u8::from(up)));
-    page.add_known(&row::UP, &[name, service.origin.as_str()], up);
+    page.add_known(&row::UP, &[name, service.origin.as_str()], service.up.map(f64::from));
     page.add_known(&row::GENERATIONS, &[name], service.generations.map(number));
     page.add_known(&row::GENERATION_START, &[name], service.generation_start);
     for (threshold, value) in service.thresholds.named() {
@@ -59,14 +58,10 @@ fn add_state(page: &mut Families, service: &ServiceVerdict) {
     }
 }
 
-/// Whether the generations are known, so that a generation without a process has a true 0.
-fn generations_known(service: &ServiceVerdict) -> bool {
-    service.generations.is_some()
-}
-
 fn add_processes(page: &mut Families, service: &ServiceVerdict) {
     let mut counts: BTreeMap<(Role, Generation), u64> = BTreeMap::new();
-    if generations_known(service) {
+    // Where the generations are known, one without a process has a true 0.
+    if service.generations.is_some() {
         counts.extend(PARTS.map(|part| (part, 0)));
     }
     for process in &service.processes {
@@ -86,7 +81,7 @@ fn add_stale(page: &mut Families, service: &ServiceVerdict) {
         &[name],
         stale().filter_map(|process| Some(process.superseded?.since)).reduce(f64::min),
     );
-    if !generations_known(service) {
+    if service.generations.is_none() {
         return;
     }
     for state in StaleState::ALL {
@@ -110,7 +105,7 @@ fn add_reloads(page: &mut Families, service: &ServiceVerdict) {
     if reloads.failures_known {
         page.add(&row::RELOADS, &[name, "failure"], number(reloads.failures));
     }
-    let successful = reloads.last_successful.map(|successful| f64::from(u8::from(successful)));
+    let successful = reloads.last_successful.map(f64::from);
     page.add_known(&row::LAST_RELOAD_SUCCESSFUL, &[name], successful);
     page.add_known(&row::LAST_RELOAD_TIMESTAMP, &[name], reloads.last_timestamp);
 }
@@ -125,7 +120,7 @@ fn add_resources(page: &mut Families, service: &ServiceVerdict) {
         };
         let processes: Vec<_> = service.processes.iter().filter(living).collect();
         if processes.is_empty()
-            && (!generations_known(service) || generation == Generation::Unknown)
+            && (service.generations.is_none() || generation == Generation::Unknown)
         {
             continue;
         }

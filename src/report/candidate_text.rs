@@ -2,7 +2,6 @@
 //! underlined, why, and how to fix it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
@@ -22,7 +21,6 @@ pub fn text(candidates: &[Candidate], colour: bool, width: usize) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(width);
     let mut text = String::new();
     for candidate in candidates {
-        let sources = Sources::of(&candidate.files);
         let mut shown: BTreeMap<_, usize> = BTreeMap::new();
         let mut push = |part: &str| {
             text.push_str(part);
@@ -33,7 +31,7 @@ pub fn text(candidates: &[Candidate], colour: bool, width: usize) -> String {
                 let count = shown.entry((severity, finding.kind)).or_default();
                 *count += 1;
                 if *count <= MAX_OF_A_KIND {
-                    push(&sources.render(finding, &renderer));
+                    push(&render(&candidate.files, finding, &renderer));
                     push("");
                 }
             }
@@ -97,58 +95,49 @@ fn asked(asked: &Asked) -> String {
     format!("HAProxy{version} ({}) {answer}", printable(&asked.path.to_string_lossy()))
 }
 
-/// The files that findings quote.
-struct Sources<'a> {
-    files: &'a [SourceFile],
+/// The line of a place, if the files have it.
+fn line<'a>(files: &'a [SourceFile], place: &Place) -> Option<&'a [u8]> {
+    let file = files.iter().find(|file| file.path == *place.file)?;
+    file.text.split(|&byte| byte == b'\n').nth(place.line.checked_sub(1)?)
 }
 
-impl<'a> Sources<'a> {
-    fn of(files: &'a [SourceFile]) -> Self {
-        Sources { files }
+/// A finding that quotes its lines in the files.
+fn render(files: &[SourceFile], finding: &Finding, renderer: &Renderer) -> String {
+    let level = match finding.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+        Severity::Info => Level::INFO,
+    };
+    let title = level.primary_title(printable(&finding.what)).id(finding.kind.as_str());
+    let mut group = Group::with_title(title);
+    let label = printable(&finding.label);
+    if let Some(place) = &finding.place {
+        group = group.element(snippet(files, place, AnnotationKind::Primary, &label));
     }
+    if let Some((place, label)) = finding.context.as_deref() {
+        group = group.element(snippet(files, place, AnnotationKind::Context, &printable(label)));
+    }
+    for fact in &finding.why {
+        group = group.element(Level::NOTE.message(printable(fact)));
+    }
+    for help in &finding.help {
+        group = group.element(Level::HELP.message(printable(help)));
+    }
+    renderer.render(&[group])
+}
 
-    fn line(&self, path: &Path, number: usize) -> Option<&'a [u8]> {
-        let file = self.files.iter().find(|file| file.path == path)?;
-        file.text.split(|&byte| byte == b'\n').nth(number.checked_sub(1)?)
-    }
-
-    fn render(&self, finding: &Finding, renderer: &Renderer) -> String {
-        let level = match finding.severity {
-            Severity::Error => Level::ERROR,
-            Severity::Warning => Level::WARNING,
-            Severity::Info => Level::INFO,
-        };
-        let title = level.primary_title(printable(&finding.what)).id(finding.kind.as_str());
-        let mut group = Group::with_title(title);
-        let label = printable(&finding.label);
-        if let Some(place) = &finding.place {
-            group = group.element(self.snippet(place, AnnotationKind::Primary, &label));
-        }
-        if let Some((place, label)) = finding.context.as_deref() {
-            group = group.element(self.snippet(place, AnnotationKind::Context, &printable(label)));
-        }
-        for fact in &finding.why {
-            group = group.element(Level::NOTE.message(printable(fact)));
-        }
-        for help in &finding.help {
-            group = group.element(Level::HELP.message(printable(help)));
-        }
-        renderer.render(&[group])
-    }
-
-    fn snippet(
-        &self,
-        place: &Place,
-        kind: AnnotationKind,
-        label: &str,
-    ) -> Snippet<'static, Annotation<'static>> {
-        let line = self.line(&place.file, place.line).unwrap_or_default();
-        let (text, range) = excerpt(line.strip_suffix(b"\r").unwrap_or(line), &place.columns);
-        Snippet::source(text)
-            .line_start(place.line.max(1))
-            .path(printable(&place.file.to_string_lossy()))
-            .annotation(kind.span(range).label(label.to_owned()))
-    }
+fn snippet(
+    files: &[SourceFile],
+    place: &Place,
+    kind: AnnotationKind,
+    label: &str,
+) -> Snippet<'static, Annotation<'static>> {
+    let line = line(files, place).unwrap_or_default();
+    let (text, range) = excerpt(line.strip_suffix(b"\r").unwrap_or(line), &place.columns);
+    Snippet::source(text)
+        .line_start(place.line.max(1))
+        .path(printable(&place.file.to_string_lossy()))
+        .annotation(kind.span(range).label(label.to_owned()))
 }
 
 #[cfg(test)]

@@ -229,7 +229,7 @@ fn facts(service: &ServiceVerdict, now: f64) -> Markup {
                 " · " (name) " " b { (printable(&value)) }
             }
             @if let Some(generations) = service.generations {
-                " · " b { (generations) @if generations == 1 { " generation" } @else { " generations" } }
+                " · " b { (counted(generations, "generation", "generations")) }
             }
             @if let Some(start) = service.generation_start {
                 " · serving for " b { (ago(start, now)) }
