@@ -1,6 +1,6 @@
 //! What a rule answers.
 
-use super::subject::{Subject, Target};
+use super::subject::{PortKey, Subject, Target};
 use crate::model::{ProcessId, UnixSeconds};
 
 /// The holder of a port that a stale process of the same service has.
@@ -23,6 +23,15 @@ pub struct Finding {
     pub evidence: Vec<String>,
     /// The first thing to do.
     pub advice: String,
+}
+
+impl Finding {
+    /// A finding about a port, on which the service itself has to act.
+    #[must_use]
+    pub fn of_port(port: PortKey, evidence: Vec<String>, advice: String) -> Finding {
+        let subject = Subject { port: Some(port), ..Subject::default() };
+        Finding { subject, evidence, advice, ..Finding::default() }
+    }
 }
 
 /// The answer of one rule about one service.

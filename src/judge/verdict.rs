@@ -287,13 +287,9 @@ impl ServiceVerdict {
     /// A service of which it is not known whether it has a process.
     #[must_use]
     pub fn unknown(name: &str, rules: &Rules) -> ServiceVerdict {
-        ServiceVerdict {
-            up: None,
-            generations: None,
-            protocols_known: BTreeSet::new(),
-            judged: BTreeSet::new(),
-            ..ServiceVerdict::absent(name, rules)
-        }
+        let mut unknown = ServiceVerdict::absent(name, rules);
+        unknown.withhold();
+        ServiceVerdict { generations: None, ..unknown }
     }
 
     /// Withholds whether it is up, and every conclusion from its being down.

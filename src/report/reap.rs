@@ -73,11 +73,8 @@ pub fn plan_text(plan: &Plan, executes: bool, paint: Paint, width: usize) -> Str
                 --haproxy\n"
             .to_owned();
     }
-    let mut words = String::new();
-    for service in &plan.services {
-        words += &service_text(service, executes, paint, width);
-    }
-    words
+    let services = plan.services.iter();
+    services.map(|service| service_text(service, executes, paint, width)).collect()
 }
 
 fn service_text(plan: &ServicePlan, executes: bool, paint: Paint, width: usize) -> String {

@@ -83,12 +83,9 @@ impl Gate {
                 Pass::Busy => return busy("too many credentials are being checked\n"),
             }
         }
-        let permit = match &self.permits {
-            None => None,
-            Some(permits) => match Arc::clone(permits).try_acquire_owned() {
-                Ok(permit) => Some(permit),
-                Err(_) => return busy("too many requests at once; see --web.max-requests\n"),
-            },
+        let permit = self.permits.clone().map(Semaphore::try_acquire_owned).transpose();
+        let Ok(permit) = permit else {
+            return busy("too many requests at once; see --web.max-requests\n");
         };
         let lifecycle = self.settings.enable_lifecycle;
         let mut response = if path == RELOAD && lifecycle && request.method() == Method::POST {

@@ -16,17 +16,12 @@ pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
     if case.generations.up != Some(true) {
         return Judgement::if_known(case.generations.up.is_some(), Vec::new());
     }
-    let masters: Vec<_> =
-        case.living(Generation::Current).filter(|m| m.role == Role::Master).collect();
-    let expected = if masters.is_empty() {
-        case.living(Generation::Current).filter(|m| m.role == Role::Daemon).collect()
-    } else {
-        masters
-    };
+    let has_master = case.living(Generation::Current).any(|m| m.role == Role::Master);
+    let expected = if has_master { Role::Master } else { Role::Daemon };
     let mut complete = true;
     let mut wrong = Vec::new();
     let mut right = false;
-    for member in expected {
+    for member in case.living(Generation::Current).filter(|m| m.role == expected) {
         let Some(pidfile) = &member.process.pidfile else { continue };
         let pids = match &pidfile.content {
             PidfileContent::Pids(pids) if !pids.is_empty() => pids,

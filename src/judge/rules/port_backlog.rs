@@ -4,51 +4,39 @@ use super::explain::pids;
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement};
-use crate::judge::verdict::Subject;
 use crate::model::Protocol;
 
 /// Finds ports whose fullest accept queue is full, or at which connections were dropped since the
 /// last sample.
 pub fn port_backlog(input: &RuleInput<'_>) -> Judgement {
-    let known = input.case.listeners_known(Protocol::Tcp, Generation::Current);
     // Limits and drops are known from netlink only.
-    let mut complete = known;
+    let mut complete = input.case.listeners_known(Protocol::Tcp, Generation::Current);
     let mut findings = Vec::new();
     for (key, holders) in input.by_port(Generation::Current) {
         if key.protocol != Protocol::Tcp {
             continue;
         }
-        let queues = holders.iter().flat_map(|port| &port.sockets);
-        let mut fullest: Option<(u32, u32)> = None;
-        for socket in queues {
-            match (socket.queue_length, socket.queue_limit) {
-                (Some(length), Some(limit)) if fullest.is_none_or(|(l, _)| length >= l) => {
-                    fullest = Some((length, limit));
-                }
-                (Some(_), Some(_)) => {}
-                _ => complete = false,
-            }
-        }
+        let sockets = || holders.iter().flat_map(|port| &port.sockets);
+        let queues = || sockets().map(|socket| socket.queue_length.zip(socket.queue_limit));
+        complete &= queues().all(|queue| queue.is_some());
+        let fullest = queues().flatten().max_by_key(|(length, _)| *length);
         let Some((length, limit)) = fullest else { continue };
         let full = limit > 0 && length >= limit;
-        if !full && !input.dropping.contains(key) {
+        let drops = input.dropping.contains(key);
+        if !full && !drops {
             continue;
         }
-        findings.push(Finding {
-            subject: Subject { port: Some(key.clone()), ..Subject::default() },
-            evidence: vec![
-                format!("{length} connections wait in an accept queue of {limit}"),
-                if input.dropping.contains(key) {
-                    format!("the kernel dropped connections there; held by {}", pids(holders))
-                } else {
-                    format!("{} does not accept them", pids(holders))
-                },
-            ],
-            advice: "check whether HAProxy is at maxconn, stopped or short of CPU \
-                     (show info: CurrConns, Idle_pct), then raise backlog and net.core.somaxconn"
-                .to_owned(),
-            ..Finding::default()
-        });
+        let evidence = vec![
+            format!("{length} connections wait in an accept queue of {limit}"),
+            if drops {
+                format!("the kernel dropped connections there; held by {}", pids(holders))
+            } else {
+                format!("{} does not accept them", pids(holders))
+            },
+        ];
+        let advice = "check whether HAProxy is at maxconn, stopped or short of CPU (show info: \
+                      CurrConns, Idle_pct), then raise backlog and net.core.somaxconn";
+        findings.push(Finding::of_port(key.clone(), evidence, advice.to_owned()));
     }
     Judgement::if_known(complete, findings)
 }

@@ -10,7 +10,7 @@ use super::input::RuleInput;
 use crate::haproxy::binding::{Answer, Bind, Ephemeral, Reuse, Terms, is_outgoing, only_sends};
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::places::{Endpoint, Places};
-use crate::judge::case::port_key;
+use crate::judge::case::{Case, port_key};
 use crate::judge::finding::{Finding, Judgement, STALE_HOLDER};
 use crate::judge::owners::Owners;
 use crate::judge::verdict::Subject;
@@ -41,24 +41,17 @@ pub fn port_blocked(input: &RuleInput<'_>) -> Judgement {
     // The ports of a namespace that was not read may have holders that no table shows.
     let attributed = |protocol| input.case.attributed(protocol, Generation::Current);
     let known = Protocol::ALL.into_iter().all(attributed);
-    match wanted(input).filter(|wanted| wanted.configuration.complete) {
-        Some(wanted) if known => blocked_ports(&wanted, input.case.snapshot),
-        _ => Judgement::if_known(false, Vec::new()),
-    }
-}
-
-/// The ports that a service with processes wants; `None` without a configuration.
-fn wanted<'c>(input: &'c RuleInput<'_>) -> Option<WantedPorts<'c>> {
     let case = input.case;
-    Some(WantedPorts {
-        name: &case.name,
-        configuration: case.configuration.as_deref()?,
-        places: &case.places,
-        tcp_ports: &case.tcp_ports,
-        unbound: &case.unbound,
-        owners: input.owners,
-        details: case.details,
-    })
+    match case.configuration.as_deref().filter(|configuration| known && configuration.complete) {
+        Some(configuration) => {
+            let Case { name, places, tcp_ports, unbound, details, .. } = case;
+            let owners = input.owners;
+            let wanted =
+                WantedPorts { name, configuration, places, tcp_ports, unbound, owners, details };
+            blocked_ports(&wanted, case.snapshot)
+        }
+        None => Judgement::if_known(false, Vec::new()),
+    }
 }
 
 /// Finds the holders of the ports that the service wants and has not bound.

@@ -7,7 +7,7 @@ use crate::haproxy::binding::Ephemeral;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::case::port_key;
 use crate::judge::finding::{Finding, Judgement};
-use crate::judge::verdict::{PortKey, Subject};
+use crate::judge::verdict::PortKey;
 use crate::model::{NamespaceId, NetworkNamespace};
 
 /// Finds declared and bound ports that the kernel may give to an outgoing connection while HAProxy
@@ -42,18 +42,13 @@ pub fn port_ephemeral(input: &RuleInput<'_>) -> Judgement {
             Ephemeral::of(network).reserve_command(&network.label, ports)
         });
     }
-    let findings = exposed.iter().map(|(key, network)| Finding {
-        subject: Subject { port: Some(key.clone()), ..Subject::default() },
-        evidence: network
-            .ephemeral
-            .iter()
-            .map(|range| {
-                let (low, high) = (range.start(), range.end());
-                format!("the kernel gives ports {low}-{high} to outgoing connections; this one is not reserved")
-            })
-            .collect(),
-        advice: advice.get(network.label.as_str()).cloned().unwrap_or_default(),
-        ..Finding::default()
+    let findings = exposed.iter().map(|(key, network)| {
+        let evidence = network.ephemeral.iter().map(|range| {
+            let (low, high) = (range.start(), range.end());
+            format!("the kernel gives ports {low}-{high} to outgoing connections; this one is not reserved")
+        });
+        let advice = advice.get(network.label.as_str()).cloned().unwrap_or_default();
+        Finding::of_port(key.clone(), evidence.collect(), advice)
     });
     Judgement::if_known(complete, findings.collect())
 }

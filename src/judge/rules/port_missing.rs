@@ -8,7 +8,7 @@ use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::places::Endpoint;
 use crate::judge::case::port_key;
 use crate::judge::finding::{Finding, Judgement};
-use crate::judge::verdict::{PortKey, Subject};
+use crate::judge::verdict::PortKey;
 use crate::model::{NamespaceId, Protocol};
 
 /// Finds declared ports on which no current process listens, while the service is up. Ports that are
@@ -51,14 +51,9 @@ pub fn port_missing(input: &RuleInput<'_>, blocked: &Judgement) -> Judgement {
         }
         let mut evidence = vec!["it is declared, and no current process listens on it".to_owned()];
         evidence.extend(declared_at(configuration, &case.places, endpoint));
-        findings.push(Finding {
-            subject: Subject { port: Some(key), ..Subject::default() },
-            evidence,
-            advice: "check whether the frontend was disabled or shut down at run time \
-                     (show stat, enable frontend); else reload"
-                .to_owned(),
-            ..Finding::default()
-        });
+        let advice = "check whether the frontend was disabled or shut down at run time \
+                      (show stat, enable frontend); else reload";
+        findings.push(Finding::of_port(key, evidence, advice.to_owned()));
     }
     Judgement::if_known(complete, findings)
 }

@@ -4,7 +4,7 @@ use super::explain::pids;
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement};
-use crate::judge::verdict::{PortKey, Subject};
+use crate::judge::verdict::PortKey;
 use crate::policy::Refusal;
 
 /// Finds ports of the current generation that `allowed_ports` does not allow, or that
@@ -15,11 +15,9 @@ pub fn port_out_of_range(input: &RuleInput<'_>) -> Judgement {
     let outside = input.by_port(Generation::Current).filter_map(|(key, holders)| {
         Some((key, holders, rules.refusal(key.protocol, key.address, key.port)?))
     });
-    let findings = outside.map(|(key, holders, refusal)| Finding {
-        subject: Subject { port: Some(key.clone()), ..Subject::default() },
-        evidence: vec![format!("{} listens there; {}", pids(holders), refusal.reason())],
-        advice: advice(key, &refusal),
-        ..Finding::default()
+    let findings = outside.map(|(key, holders, refusal)| {
+        let evidence = vec![format!("{} listens there; {}", pids(holders), refusal.reason())];
+        Finding::of_port(key.clone(), evidence, advice(key, &refusal))
     });
     Judgement::if_known(complete, findings.collect())
 }

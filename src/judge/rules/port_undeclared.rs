@@ -4,7 +4,6 @@ use super::explain::pids;
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::finding::{Finding, Judgement};
-use crate::judge::verdict::Subject;
 
 /// Finds ports of the current generation that no line of the configuration on disk can have bound.
 pub fn port_undeclared(input: &RuleInput<'_>) -> Judgement {
@@ -15,16 +14,12 @@ pub fn port_undeclared(input: &RuleInput<'_>) -> Judgement {
     let undeclared = input.by_port(Generation::Current).filter(|(_, holders)| {
         holders.first().is_some_and(|port| input.is_undeclared(configuration, port))
     });
-    let findings = undeclared.map(|(key, holders)| Finding {
-        subject: Subject { port: Some(key.clone()), ..Subject::default() },
-        evidence: vec![format!(
-            "{} listens there, and no configuration file declares it",
-            pids(holders)
-        )],
-        advice: "compare the files that its command line names with those it was started with, \
-                 or find what bound the port at run time; then reload"
-            .to_owned(),
-        ..Finding::default()
+    let findings = undeclared.map(|(key, holders)| {
+        let fact = "listens there, and no configuration file declares it";
+        let advice = "compare the files that its command line names with those it was started \
+                      with, or find what bound the port at run time; then reload";
+        let evidence = vec![format!("{} {fact}", pids(holders))];
+        Finding::of_port(key.clone(), evidence, advice.to_owned())
     });
     let places_known = input.case.places.know_all(&configuration.ports);
     let complete = places_known && input.knows_ports_of(Generation::Current);
