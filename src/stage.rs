@@ -318,7 +318,7 @@ pub fn snapshot(taken: f64, actors: &[Actor]) -> Snapshot {
 fn connections(actors: &[Actor]) -> Details {
     let seen = actors.iter().filter(|actor| actor.process.sockets.is_some());
     let connections = seen.map(|actor| (actor.process.id, actor.connections.clone())).collect();
-    Details { connections, ..Details::none() }
+    Details { connections, ..Details::default() }
 }
 
 /// Judges one sample after another, beginning with the first of an exporter.

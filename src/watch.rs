@@ -221,7 +221,7 @@ mod tests {
             let holdings = listeners::holdings(snapshot);
             let policy = Policy::default();
             let cases = Cases::open(snapshot, &holdings, &self.memory, &policy);
-            cases.judge(&Details::none())
+            cases.judge(&Details::default())
         }
     }
 

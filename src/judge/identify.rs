@@ -1,7 +1,7 @@
 //! Which haproxys a sample shows, and what they are called.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::case::{Case, MOST_ENDPOINTS, MOST_ENDPOINTS_OF_A_USER};
 use super::last_holders::LastHolders;
@@ -21,7 +21,7 @@ use crate::model::{Configuration, Details, NamespaceId, ProcessId, Protocol, Sna
 use crate::policy::Policy;
 
 /// The details of a service before any were looked up.
-static NOT_LOOKED: Details = Details::none();
+static NOT_LOOKED: LazyLock<Details> = LazyLock::new(Details::default);
 
 /// Processes that are no haproxy yet: just being started, or just dying.
 pub type Nameless<'a> = (Service<'a>, Generations);

@@ -85,7 +85,8 @@ impl Snapshot {
     }
 }
 
-/// Details that were read after a sample, for the processes and ports that its judgement asked about.
+/// Details that were read after a sample, for the processes and ports that its judgement asked about. By
+/// default nothing was asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Details {
     /// The connections of processes. A process is absent if it was not asked for or is unreadable.
@@ -98,18 +99,4 @@ pub struct Details {
     pub programs: BTreeMap<SocketInode, Program>,
     /// The things that could not be read.
     pub unreadable: Vec<Unreadable>,
-}
-
-impl Details {
-    /// Returns the details when nothing was asked for.
-    #[must_use]
-    pub const fn none() -> Details {
-        Details {
-            connections: BTreeMap::new(),
-            port_uses: BTreeMap::new(),
-            held: BTreeSet::new(),
-            programs: BTreeMap::new(),
-            unreadable: Vec::new(),
-        }
-    }
 }

@@ -154,7 +154,7 @@ impl Sampler {
         stale: &BTreeSet<ProcessId>,
         unbound: &BTreeMap<NamespaceId, BTreeSet<u16>>,
     ) -> Details {
-        let mut details = Details::none();
+        let mut details = Details::default();
         let (procfs, networks) = (&self.paths.procfs, &mut self.networks);
         self.connections.read(procfs, networks, snapshot, stale, &mut details);
         let suspects = self.port_uses.read(procfs, networks, snapshot, unbound, &mut details);
