@@ -82,15 +82,11 @@ impl<'a> Cases<'a> {
         self.services.iter_mut().for_each(|case| case.details = details);
         let (now, memory) = (self.now, self.memory);
         let owners = Owners::of(&self.services, details);
+        let unreadable = now.unreadable.iter().chain(&details.unreadable);
         let mut verdict = Verdict {
             taken: now.taken,
             services: Vec::new(),
-            unreadable: now
-                .unreadable
-                .iter()
-                .chain(&details.unreadable)
-                .map(Unreadable::shown)
-                .collect(),
+            unreadable: unreadable.map(Unreadable::shown).collect(),
             expired_ignores: self.policy.expired_ignores(now.taken).cloned().collect(),
             collectors: now.collectors.clone(),
         };

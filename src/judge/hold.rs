@@ -76,17 +76,12 @@ pub fn hold(
             subject: finding.subject.clone(),
             instance: finding.instance.clone(),
         };
-        let mut state = before.get(&key).cloned().unwrap_or(AnomalyState {
-            since: finding.since.unwrap_or(now),
-            samples: 0,
-            inherited: first_sample,
-            firing: false,
-        });
+        let new = |since, inherited| AnomalyState { since, inherited, samples: 0, firing: false };
+        let state = before.get(&key).cloned();
+        let mut state = state.unwrap_or_else(|| new(finding.since.unwrap_or(now), first_sample));
         match finding.since {
             // The former anomaly has ended, and another one of the same key has begun.
-            Some(proved) if proved > state.since + 1.0 => {
-                state = AnomalyState { since: proved, samples: 0, inherited: false, firing: false };
-            }
+            Some(proved) if proved > state.since + 1.0 => state = new(proved, false),
             Some(proved) => state.since = proved,
             None => {}
         }

@@ -181,13 +181,9 @@ fn places(service: &Service<'_>, generations: &Generations, before: Option<&Plac
 
 /// The network namespace of what serves.
 fn network(service: &Service<'_>, generations: &Generations) -> Option<NamespaceId> {
-    let mut current: Vec<_> = service
-        .members
-        .iter()
-        .filter(|m| m.lives() && generations.get(m.id()) == Generation::Current)
-        .collect();
-    current.sort_by_key(|member| member.role == Role::Master);
-    current.first().and_then(|member| member.process.net_namespace)
+    let living = service.members.iter().filter(|member| member.lives());
+    let current = living.filter(|m| generations.get(m.id()) == Generation::Current);
+    current.min_by_key(|member| member.role == Role::Master)?.process.net_namespace
 }
 
 /// The configuration of the process that represents the service: its master, else a serving process.

@@ -230,11 +230,8 @@ impl Declared {
     /// Whether an uncertain line or an inherited socket could explain this socket.
     #[must_use]
     pub fn may_bind(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
+        let mut possible = self.uncertain.iter().flat_map(|uncertain| &uncertain.may_bind);
         self.inherited.iter().any(|inherited| inherited.protocol == protocol)
-            || self
-                .uncertain
-                .iter()
-                .flat_map(|uncertain| &uncertain.may_bind)
-                .any(|possible| possible.covers(protocol, address, port))
+            || possible.any(|possible| possible.covers(protocol, address, port))
     }
 }

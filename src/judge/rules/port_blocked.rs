@@ -189,12 +189,8 @@ fn finding(
     let inode = used.inode.unwrap_or_default();
     let who = match (wanted.owners.by_inode.get(&inode), wanted.details.programs.get(&inode)) {
         (Some(owner), _) => {
-            format!(
-                "haproxy {} pid {} ({})",
-                owner.service,
-                owner.process.pid,
-                owner.generation.as_str()
-            )
+            let (pid, generation) = (owner.process.pid, owner.generation.as_str());
+            format!("haproxy {} pid {pid} ({generation})", owner.service)
         }
         (None, Some(program)) => format!("{} (pid {})", program.name, program.pid),
         (None, None) => format!("a process that could not be seen, of uid {}", used.uid),

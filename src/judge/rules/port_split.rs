@@ -47,11 +47,9 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
             if left == 0 {
                 break;
             }
-            let theirs: Vec<_> = on_port(ports, key)
-                .iter()
-                .filter(|port| port.generation == Generation::Current)
-                .filter(separate)
-                .collect();
+            let theirs = on_port(ports, key).iter();
+            let theirs = theirs.filter(|port| port.generation == Generation::Current);
+            let theirs: Vec<_> = theirs.filter(separate).collect();
             if theirs.is_empty() {
                 continue;
             }

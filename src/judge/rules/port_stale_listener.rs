@@ -21,10 +21,8 @@ pub fn port_stale_listener(
     explained: &BTreeSet<PortKey>,
 ) -> Judgement {
     let case = input.case;
-    let current: BTreeSet<u64> = input
-        .ports_of(Generation::Current)
-        .flat_map(|port| port.sockets.iter().map(|s| s.inode))
-        .collect();
+    let current = input.ports_of(Generation::Current).flat_map(|port| &port.sockets);
+    let current: BTreeSet<u64> = current.map(|socket| socket.inode).collect();
     let mut stale: BTreeMap<ProcessId, Vec<&PortSockets<'_>>> = BTreeMap::new();
     for port in input.ports_of(Generation::Stale).filter(|port| !explained.contains(&port.key)) {
         stale.entry(port.holder).or_default().push(port);

@@ -13,15 +13,14 @@ pub fn reload_failed(input: &RuleInput<'_>) -> Judgement {
     let mut findings = Vec::new();
     for master in case.living(Generation::Current).filter(|m| m.role == Role::Master) {
         if master.process.signals.is_some_and(|s| s.pending & Signals::SIGUSR2 != 0) {
+            let pid = master.id().pid;
             findings.push(Finding {
                 instance: "pending".to_owned(),
                 evidence: vec![format!(
-                    "SIGUSR2 is pending on master {}: a reload was requested and has not begun",
-                    master.id().pid
+                    "SIGUSR2 is pending on master {pid}: a reload was requested and has not begun"
                 )],
                 advice: format!(
-                    "the master hangs: see its state in /proc/{}/status, then restart the service",
-                    master.id().pid
+                    "the master hangs: see its state in /proc/{pid}/status, then restart the service"
                 ),
                 ..Finding::default()
             });

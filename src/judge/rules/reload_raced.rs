@@ -19,19 +19,12 @@ pub fn reload_raced(input: &RuleInput<'_>) -> Judgement {
     let Some(newest) = racing.iter().map(|m| m.process.started).reduce(f64::max) else {
         return Judgement::if_known(complete, Vec::new());
     };
-    let mut evidence: Vec<String> = racing
-        .iter()
-        .map(|member| {
-            let named = explain::list(member.replaces().unwrap_or_default());
-            let generation = case.generations.get(member.id()).as_str();
-            format!(
-                "pid {} ({generation}) listens and was started with -sf {named}",
-                member.id().pid
-            )
-        })
-        .collect();
-    evidence
-        .push("clients reach any of them; the next reload will stop only one of them".to_owned());
+    let facts = racing.iter().map(|member| {
+        let (pid, generation) = (member.id().pid, case.generations.get(member.id()).as_str());
+        let named = explain::list(member.replaces().unwrap_or_default());
+        format!("pid {pid} ({generation}) listens and was started with -sf {named}")
+    });
+    let effect = "clients reach any of them; the next reload will stop only one of them";
     let stale: Vec<_> =
         racing.iter().filter(|m| case.generations.get(m.id()) != Generation::Current).collect();
     let commands: Vec<_> =
@@ -39,11 +32,8 @@ pub fn reload_raced(input: &RuleInput<'_>) -> Judgement {
     let finding = Finding {
         target: stale.first().map_or(Target::Service, |member| Target::Process(member.id())),
         since: Some(newest),
-        evidence,
-        advice: format!(
-            "{}; then let one reload finish before the next begins",
-            commands.join("; ")
-        ),
+        evidence: facts.chain([effect.to_owned()]).collect(),
+        advice: commands.join("; ") + "; then let one reload finish before the next begins",
         ..Finding::default()
     };
     Judgement::if_known(complete, vec![finding])
@@ -53,23 +43,17 @@ pub fn reload_raced(input: &RuleInput<'_>) -> Judgement {
 /// told to replace the other.
 #[must_use]
 pub fn racing(case: &Case<'_>) -> BTreeSet<ProcessId> {
-    let serving: Vec<_> = case
-        .service
-        .members
-        .iter()
-        .filter(|member| {
-            member.lives()
-                && member.role == Role::Daemon
-                && !member.launching
-                && case.listeners_of(member.id()).next().is_some()
-        })
-        .collect();
+    let listens = |member: &&Member<'_>| {
+        member.lives()
+            && member.role == Role::Daemon
+            && !member.launching
+            && case.listeners_of(member.id()).next().is_some()
+    };
+    let serving: Vec<_> = case.service.members.iter().filter(listens).collect();
     let lists = Lists::of(&serving);
     let mut racing = BTreeSet::new();
-    let is_current: Vec<bool> = serving
-        .iter()
-        .map(|member| case.generations.get(member.id()) == Generation::Current)
-        .collect();
+    let generations = serving.iter().map(|member| case.generations.get(member.id()));
+    let is_current: Vec<bool> = generations.map(|one| one == Generation::Current).collect();
     for (one, (a, a_is_current)) in serving.iter().zip(&is_current).enumerate() {
         let naming = lists.naming(a.process.own_pid());
         for (two, b) in lists.alike_after(one).filter_map(|two| Some((two, serving.get(two)?))) {
