@@ -59,12 +59,6 @@ impl Candidate {
         self.count(Severity::Error)
     }
 
-    /// Counts the findings that do not forbid a reload.
-    #[must_use]
-    pub fn warnings(&self) -> usize {
-        self.count(Severity::Warning)
-    }
-
     /// Each host name that is used in place of an address, with the address that it resolved to.
     pub fn resolved(&self) -> impl Iterator<Item = (&HostName, IpAddr)> {
         let names = self.declared.host_names.iter();
@@ -215,7 +209,7 @@ fn resolved(candidate: &Candidate) -> Vec<Value> {
 pub fn summary(candidate: &Candidate) -> String {
     let count = |number: usize, noun: &str| counted(number, noun, &format!("{noun}s"));
     let name = candidate.haproxy.as_deref().map(|name| format!("{}: ", printable(name)));
-    let verdict = match (candidate.errors(), candidate.warnings()) {
+    let verdict = match (candidate.errors(), candidate.count(Severity::Warning)) {
         (0, 0) => "nothing wrong".to_owned(),
         (0, warnings) => count(warnings, "warning"),
         (errors, 0) => count(errors, "error"),

@@ -40,12 +40,6 @@ pub struct PortNetwork {
 }
 
 impl PortNetwork {
-    /// Whether the kernel may give the number to an outgoing connection; `None` when that is not known.
-    #[must_use]
-    pub fn is_exposed(&self, port: u16) -> Option<bool> {
-        self.ephemeral().gives_away(port)
-    }
-
     fn ephemeral(&self) -> Ephemeral<'_> {
         Ephemeral { range: self.ephemeral.as_ref(), reserved: &self.reserved }
     }
@@ -112,7 +106,7 @@ pub fn why(used: &HeldUse, network: &PortNetwork) -> String {
         PortRole::Peerless if only_sends(held) => {
             format!("log socket of {who}: it only sends, on a port of the kernel's choice")
         }
-        PortRole::Peerless if network.is_exposed(held.port) == Some(true) => {
+        PortRole::Peerless if network.ephemeral().gives_away(held.port) == Some(true) => {
             format!(
                 "UDP socket of {who}, perhaps on a port of the kernel's choice, as a resolver's"
             )
@@ -173,7 +167,7 @@ pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
             "" => String::new(),
             label => format!(" in network namespace {}", printable(label)),
         };
-        let range = match (&network.ephemeral, network.is_exposed(port)) {
+        let range = match (&network.ephemeral, network.ephemeral().gives_away(port)) {
             (None, _) => "whether it is ephemeral is not known".to_owned(),
             (Some(range), Some(true)) => format!(
                 "ephemeral ({}-{}) and not reserved: any outgoing connection may take it",
@@ -209,7 +203,7 @@ pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
                 list(&pids, " "),
                 why(used, network),
             ];
-            (tint, cells)
+            (false, tint, cells)
         });
         let heads = ["PROTO", "LOCAL", "STATE", "INODE", "UID", "PIDS", "WHY"];
         columns(&mut text, &heads, rows, paint, width);

@@ -129,7 +129,7 @@ fn processes(
     });
     if !shown.is_empty() {
         let heads = ["PID", "ROLE", "GENERATION", "STATE", "AGE", ""];
-        marked_columns(text, &heads, rows, paint, width);
+        columns(text, &heads, rows, paint, width);
     }
     count_rest(text, shown.len(), MAX_ROWS, "processes");
 }
@@ -168,7 +168,7 @@ fn ports(
     });
     if count > 0 {
         let heads = ["PROTO", "ADDRESS", "GENERATION", "PIDS", "PORTS"];
-        marked_columns(text, &heads, rows, paint, width);
+        columns(text, &heads, rows, paint, width);
     }
     count_rest(text, count, MAX_ROWS, "groups of ports");
 }
@@ -209,21 +209,9 @@ fn unreadable(text: &mut String, entries: &[Unreadable], paint: Paint, width: us
     count_rest(text, entries.len(), MAX_ROWS, "");
 }
 
-/// Writes rows in columns as wide as their widest cell, each row in its colour. A last cell that does
-/// not fit continues below its row.
+/// Writes rows in columns as wide as their widest cell, each row in its colour. A `*` precedes the rows that
+/// are marked. A last cell that does not fit continues below its row.
 pub(super) fn columns(
-    text: &mut String,
-    heads: &[&str],
-    rows: impl Iterator<Item = (Option<Tint>, Vec<String>)>,
-    paint: Paint,
-    width: usize,
-) {
-    let rows = rows.map(|(tint, cells)| (false, tint, cells));
-    marked_columns(text, heads, rows, paint, width);
-}
-
-/// The same, with a `*` before the rows that are marked.
-fn marked_columns(
     text: &mut String,
     heads: &[&str],
     rows: impl Iterator<Item = (bool, Option<Tint>, Vec<String>)>,
