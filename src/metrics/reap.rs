@@ -46,9 +46,7 @@ fn possible() -> impl Iterator<Item = (StopSignal, StaleState, Effect)> {
 
 fn count(counters: &Counters, [_, signal, state, effect]: &[&str; 4]) -> u64 {
     let is_same = |step: &&StepCount| {
-        StopSignal::from(step.signal).as_str() == *signal
-            && step.state == *state
-            && step.result == *effect
+        step.signal.as_str() == *signal && step.state == *state && step.result == *effect
     };
     counters.steps.iter().find(is_same).map_or(0, |step| step.count)
 }

@@ -1,9 +1,13 @@
 //! What `reap` may do to the stale processes of a service, and when.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::named::named;
 
 named! {
     /// A signal that `reap` may send, the mildest first.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "UPPERCASE")]
     pub enum StopSignal {
         /// SIGUSR1, the soft stop: HAProxy closes its listeners and lets its clients finish.
         Usr1 = "USR1",

@@ -47,7 +47,7 @@ pub fn outcome(
         "haproxy": awaited.haproxy,
         "pid": awaited.pid,
         "start_ticks": awaited.start_ticks,
-        "signal": crate::policy::reap::StopSignal::from(awaited.signal).as_str(),
+        "signal": awaited.signal.as_str(),
         "result": seen.effect.as_str(),
         "released": seen.released,
         "given_back": given_back,
@@ -64,7 +64,7 @@ pub fn refused(awaited: &Awaited, why: &str, now: UnixSeconds) -> Value {
         "haproxy": awaited.haproxy,
         "pid": awaited.pid,
         "start_ticks": awaited.start_ticks,
-        "signal": crate::policy::reap::StopSignal::from(awaited.signal).as_str(),
+        "signal": awaited.signal.as_str(),
         "result": super::effect::Effect::Refused.as_str(),
         "reason": why,
     })

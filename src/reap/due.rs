@@ -112,7 +112,7 @@ fn next_signal(why: String, past: &ProcessHistory, policy: &ReapPolicy, now: Boo
     if let Some(waiting) = after_signal(last.at, policy, now) {
         return waiting;
     }
-    let (last, confirmed) = (StopSignal::from(last.signal), last.confirmed);
+    let (last, confirmed) = (last.signal, last.confirmed);
     if !confirmed {
         let why = format!("{why}; it is not known whether SIG{} was sent", last.as_str());
         return Due::Signal(last.min(policy.last_signal), why);

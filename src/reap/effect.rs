@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::history::Signal;
 use super::sight::{BootSeconds, ServiceSight, Sight};
 use crate::judge::verdict::{PortKey, StaleState};
 use crate::model::ProcessId;
 use crate::model::named::named;
+use crate::policy::reap::StopSignal;
 
 named! {
     /// What came of a signal (label `result`).
@@ -34,7 +34,7 @@ pub struct Awaited {
     /// Its start, in ticks since boot.
     pub start_ticks: u64,
     /// The signal.
-    pub signal: Signal,
+    pub signal: StopSignal,
     /// Why the process was still there (label `state`).
     pub state: String,
     /// When it was sent.
@@ -150,7 +150,7 @@ mod tests {
             haproxy: "a".to_owned(),
             pid: 10,
             start_ticks: 1,
-            signal: Signal::Usr1,
+            signal: StopSignal::Usr1,
             state: "listening".to_owned(),
             at: 100.0,
             patience_seconds: 30.0,

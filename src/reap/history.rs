@@ -39,7 +39,7 @@ pub struct ProcessHistory {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LastSignal {
     /// The signal.
-    pub signal: Signal,
+    pub signal: StopSignal,
     /// When it was announced.
     pub at: BootSeconds,
     /// The kernel has taken it. Otherwise the reaper ended before it could note that, and perhaps before it
@@ -65,36 +65,6 @@ impl Sent {
     #[must_use]
     pub fn id(&self) -> ProcessId {
         ProcessId { start_ticks: self.start_ticks, pid: self.pid }
-    }
-}
-
-/// A signal, as the state file has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-#[allow(missing_docs)] // the names are their own documentation
-pub enum Signal {
-    Usr1,
-    Term,
-    Kill,
-}
-
-impl From<StopSignal> for Signal {
-    fn from(signal: StopSignal) -> Signal {
-        match signal {
-            StopSignal::Usr1 => Signal::Usr1,
-            StopSignal::Term => Signal::Term,
-            StopSignal::Kill => Signal::Kill,
-        }
-    }
-}
-
-impl From<Signal> for StopSignal {
-    fn from(signal: Signal) -> StopSignal {
-        match signal {
-            Signal::Usr1 => StopSignal::Usr1,
-            Signal::Term => StopSignal::Term,
-            Signal::Kill => StopSignal::Kill,
-        }
     }
 }
 
@@ -127,7 +97,7 @@ impl History {
     ) -> History {
         let mut history = self.clone();
         let process = history.processes.entry(id).or_default();
-        process.last_signal = Some(LastSignal { signal: signal.into(), at, confirmed: false });
+        process.last_signal = Some(LastSignal { signal, at, confirmed: false });
         let ProcessId { pid, start_ticks } = id;
         history.recent.push(Sent { haproxy: haproxy.to_owned(), pid, start_ticks, at });
         history
@@ -240,7 +210,7 @@ mod tests {
         let history = History::default().with_signal("a", ID, StopSignal::Usr1, 100.0);
         let idle = stale(StaleState::Idle);
         let later = history.after(&sight(3699.0, idle.clone()));
-        let last = LastSignal { signal: Signal::Usr1, at: 100.0, confirmed: false };
+        let last = LastSignal { signal: StopSignal::Usr1, at: 100.0, confirmed: false };
         assert_eq!((later.recent.len(), later.of(ID).last_signal), (1, Some(last)));
         let taken = later.with_signal_taken(ID).of(ID).last_signal;
         assert_eq!(taken, Some(LastSignal { confirmed: true, ..last }));

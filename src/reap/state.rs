@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Awaited, Effect};
-use super::history::{History, ProcessHistory, Sent, Signal};
+use super::history::{History, ProcessHistory, Sent};
 use crate::model::{ProcessId, UnixSeconds};
+use crate::policy::reap::StopSignal;
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -65,7 +66,7 @@ pub struct Counters {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepCount {
     /// The signal.
-    pub signal: Signal,
+    pub signal: StopSignal,
     /// Why the processes were still there.
     pub state: String,
     /// What came of them.
@@ -165,8 +166,6 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    use crate::policy::reap::StopSignal;
-
     fn era(boot_id: &str) -> Era {
         Era { boot_id: boot_id.to_owned(), pid_namespace: 7 }
     }
@@ -176,7 +175,7 @@ mod tests {
             haproxy: "lb".to_owned(),
             pid: 10,
             start_ticks: 1000,
-            signal: Signal::Usr1,
+            signal: StopSignal::Usr1,
             state: "listening".to_owned(),
             at: 5.0,
             patience_seconds: 30.0,

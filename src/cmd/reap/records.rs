@@ -69,7 +69,7 @@ impl Records {
             haproxy: haproxy.to_owned(),
             pid: step.id.pid,
             start_ticks: step.id.start_ticks,
-            signal: step.signal.into(),
+            signal: step.signal,
             state: step.state.as_str().to_owned(),
             at,
             patience_seconds,
