@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::manifest::{Entry, Kind, LeftOut, Manifest, PathText};
+use crate::model::named::named;
 
 /// What is on the disk under one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,44 +59,27 @@ pub struct Disk {
     pub unread: BTreeMap<PathBuf, String>,
 }
 
-/// How a path differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Aspect {
-    /// It is not there.
-    Missing,
-    /// It is something else: a directory in place of a file, a file in place of a link.
-    Type,
-    /// Its bytes.
-    Content,
-    /// Where the link leads.
-    Target,
-    /// Its permission bits.
-    Mode,
-    /// Its owner or group.
-    Owner,
-    /// Its extended attributes.
-    Attributes,
-    /// Two names that were one file are two files.
-    HardLink,
-    /// Only the time of its last change.
-    Time,
-}
-
-impl Aspect {
-    /// Its name for a person.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Aspect::Missing => "missing",
-            Aspect::Type => "type",
-            Aspect::Content => "content",
-            Aspect::Target => "target",
-            Aspect::Mode => "mode",
-            Aspect::Owner => "owner",
-            Aspect::Attributes => "attributes",
-            Aspect::HardLink => "hard link",
-            Aspect::Time => "time",
-        }
+named! {
+    /// How a path differs.
+    pub enum Aspect {
+        /// It is not there.
+        Missing = "missing",
+        /// It is something else: a directory in place of a file, a file in place of a link.
+        Type = "type",
+        /// Its bytes.
+        Content = "content",
+        /// Where the link leads.
+        Target = "target",
+        /// Its permission bits.
+        Mode = "mode",
+        /// Its owner or group.
+        Owner = "owner",
+        /// Its extended attributes.
+        Attributes = "attributes",
+        /// Two names that were one file are two files.
+        HardLink = "hard link",
+        /// Only the time of its last change.
+        Time = "time",
     }
 }
 

@@ -45,16 +45,8 @@ impl<'a> Restorer<'a> {
     pub fn restore(&self, difference: &Difference<'_>, disk: &Disk) -> Result<(), Error> {
         let entry = difference.entry;
         let path = entry.path.path();
-        let whole = difference.aspects.iter().any(|aspect| {
-            matches!(
-                aspect,
-                Aspect::Missing
-                    | Aspect::Type
-                    | Aspect::Content
-                    | Aspect::Target
-                    | Aspect::HardLink
-            )
-        });
+        let of_status = [Aspect::Mode, Aspect::Owner, Aspect::Attributes, Aspect::Time];
+        let whole = difference.aspects.iter().any(|aspect| !of_status.contains(aspect));
         let done = match &entry.kind {
             Kind::Directory { .. } => {
                 self.directory(entry, difference.aspects.contains(&Aspect::Missing))
