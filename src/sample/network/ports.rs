@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use rustix::io::Errno;
-
-use super::sockets::{Netlink, SocketTable, procfs_inet, unmapped};
+use super::sockets::{Netlink, SocketTable, connection_state, procfs_inet, unmapped};
 use super::wire::{InetSocket, Transport, state};
-use crate::model::{ConnectionState, PortRole, PortUse, Protocol};
+use crate::model::{PortRole, PortUse, Protocol};
 
 /// Up to this many ports are asked for one by one. The kernel walks its whole table for each
 /// question, so for more ports one dump of all sockets is cheaper.
@@ -32,8 +30,8 @@ impl SocketTable {
                 }
             }
             SocketTable::Procfs(directory) => {
-                for (name, protocol) in [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)] {
-                    procfs_inet(directory, name, |socket| {
+                for protocol in Protocol::ALL {
+                    procfs_inet(directory, protocol, |socket| {
                         if ports.contains(&socket.local.1) {
                             found.extend(port_use(protocol, &socket, None));
                         }
@@ -57,13 +55,7 @@ fn on_port(netlink: &mut Netlink, port: u16, each: &mut dyn FnMut(PortUse)) -> i
         (Transport::Udp, Protocol::Udp),
     ] {
         let mut sockets = Vec::new();
-        match netlink.inet_on(transport, state::ANY, port, |socket| sockets.push(socket)) {
-            // The kernel has no MPTCP, or not its diag module.
-            Err(e)
-                if transport == Transport::Mptcp
-                    && e.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
-            other => other?,
-        }
+        netlink.inet_on(transport, (state::ANY, port), &mut |socket| sockets.push(socket))?;
         for socket in sockets {
             let interface = netlink.interface_of(&socket);
             if let Some(used) = port_use(protocol, &socket, interface) {
@@ -82,10 +74,7 @@ fn port_use(protocol: Protocol, socket: &InetSocket, interface: Option<String>) 
         (Protocol::Tcp, state::TIME_WAIT) => PortRole::TimeWait,
         (Protocol::Tcp, state::BOUND | state::CLOSE) => PortRole::Bound,
         (Protocol::Udp, _) if !connected => PortRole::Peerless,
-        (_, state::ESTABLISHED) => PortRole::Connected(ConnectionState::Established),
-        (_, state::CLOSE_WAIT) => PortRole::Connected(ConnectionState::CloseWait),
-        (_, state::SYN_SENT) => PortRole::Connected(ConnectionState::SynSent),
-        _ => PortRole::Connected(ConnectionState::Other),
+        (_, state) => PortRole::Connected(connection_state(state)),
     };
     (socket.local.1 != 0).then(|| PortUse {
         protocol,
@@ -105,6 +94,8 @@ fn port_use(protocol: Protocol, socket: &InetSocket, interface: Option<String>) 
 mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    use crate::model::ConnectionState;
 
     /// The kernel lists multipath listeners in a table of their own; the ports are those of TCP.
     #[test]

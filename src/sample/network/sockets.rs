@@ -80,29 +80,26 @@ impl SocketTable {
             }
         };
         let mut unix = UnixConnections::default();
-        let unix_listed;
+        let shows_peers = matches!(self, SocketTable::Netlink(_));
         match self {
             SocketTable::Netlink(netlink) => {
                 netlink.inet(Transport::Tcp, u32::MAX, |s| keep(Protocol::Tcp, s))?;
                 netlink.inet(Transport::Udp, u32::MAX, |s| keep(Protocol::Udp, s))?;
                 netlink.unix(u32::MAX, &mut |s| unix.see(s, wanted))?;
-                unix_listed = std::mem::take(&mut unix.listed);
-                found.extend(unix.with_peers());
             }
             SocketTable::Procfs(directory) => {
-                for (name, protocol) in [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)] {
-                    procfs_inet(directory, name, |socket| {
+                for protocol in Protocol::ALL {
+                    procfs_inet(directory, protocol, |socket| {
                         keep(protocol, socket);
                         Some(())
                     })?;
                 }
                 procfs_unix(directory, &mut |s| unix.see(s, wanted))?;
-                unix_listed = std::mem::take(&mut unix.listed);
-                found.extend(unix.without_peers());
             }
         }
-        listed.extend(unix_listed);
+        listed.append(&mut unix.listed);
         listed.retain(|inode| wanted.contains(inode));
+        found.extend(unix.connections(shows_peers));
         Ok((found, listed))
     }
 }
@@ -111,15 +108,17 @@ fn connection(protocol: Protocol, socket: &InetSocket) -> Connection {
     let inode = SocketInode::from(socket.inode);
     match protocol {
         Protocol::Udp => Connection::Udp { inode, local_port: socket.local.1 },
-        Protocol::Tcp => Connection::Tcp {
-            inode,
-            state: match socket.state {
-                state::ESTABLISHED => ConnectionState::Established,
-                state::CLOSE_WAIT => ConnectionState::CloseWait,
-                state::SYN_SENT => ConnectionState::SynSent,
-                _ => ConnectionState::Other,
-            },
-        },
+        Protocol::Tcp => Connection::Tcp { inode, state: connection_state(socket.state) },
+    }
+}
+
+/// The state of a connection by the kernel's number for it.
+pub(in crate::sample) fn connection_state(state: u8) -> ConnectionState {
+    match state {
+        state::ESTABLISHED => ConnectionState::Established,
+        state::CLOSE_WAIT => ConnectionState::CloseWait,
+        state::SYN_SENT => ConnectionState::SynSent,
+        _ => ConnectionState::Other,
     }
 }
 
@@ -146,18 +145,13 @@ impl UnixConnections {
         }
     }
 
-    fn with_peers(self) -> impl Iterator<Item = Connection> {
-        let named = self.named;
-        self.wanted.into_iter().map(move |socket| Connection::Unix {
-            inode: socket.inode.into(),
-            pair: Some(!socket.named && !socket.peer.is_some_and(|peer| named.contains(&peer))),
-        })
-    }
-
-    fn without_peers(self) -> impl Iterator<Item = Connection> {
-        self.wanted.into_iter().map(|socket| Connection::Unix {
-            inode: socket.inode.into(),
-            pair: if socket.named { Some(false) } else { None },
+    /// `shows_peers`: each socket came with its peer, as far as it has one.
+    fn connections(self, shows_peers: bool) -> impl Iterator<Item = Connection> {
+        let UnixConnections { wanted, named, .. } = self;
+        wanted.into_iter().map(move |socket| {
+            let is_named = socket.named || socket.peer.is_some_and(|peer| named.contains(&peer));
+            let pair = (is_named || shows_peers).then_some(!is_named);
+            Connection::Unix { inode: socket.inode.into(), pair }
         })
     }
 }
@@ -200,17 +194,12 @@ impl Netlink {
         let listening = state::mask(state::LISTEN);
         self.inet(Transport::Tcp, listening, |socket| raw.push((Protocol::Tcp, socket)))?;
         if self.has_multipath() {
-            let mut each = |socket| raw.push((Protocol::Tcp, socket));
-            match self.inet(Transport::Mptcp, listening, &mut each) {
-                // The kernel has no MPTCP, or not its diag module.
-                Err(e) if e.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
-                other => other?,
-            }
+            self.inet(Transport::Mptcp, listening, |socket| raw.push((Protocol::Tcp, socket)))?;
         }
         let peerless = state::mask(state::CLOSE);
         self.inet(Transport::Udp, peerless, |socket| raw.push((Protocol::Udp, socket)))?;
         raw.retain(|(_, socket)| socket.inode != 0);
-        Ok(raw.iter().map(|(protocol, socket)| self.bound_socket(*protocol, socket)).collect())
+        Ok(raw.iter().map(|(protocol, socket)| bound(*protocol, socket, Some(&*self))).collect())
     }
 
     /// The name of the interface to which a socket is bound, or its index where it has no name.
@@ -221,35 +210,29 @@ impl Netlink {
         })
     }
 
-    fn bound_socket(&self, protocol: Protocol, socket: &InetSocket) -> BoundSocket {
-        let interface = self.interface_of(socket);
-        let queue = |value| (protocol == Protocol::Tcp).then_some(value);
-        BoundSocket {
-            interface,
-            cookie: Some(socket.cookie),
-            queue_limit: queue(socket.wqueue),
-            ..bound_without_details(protocol, socket)
-        }
-    }
-
     fn inet(
         &mut self,
         transport: Transport,
         states: u32,
-        each: impl FnMut(InetSocket),
+        mut each: impl FnMut(InetSocket),
     ) -> io::Result<()> {
-        self.inet_on(transport, states, 0, each)
+        self.inet_on(transport, (states, 0), &mut each)
     }
 
-    /// Shows the sockets with this local port to `each`; 0 means any port.
+    /// Shows the sockets in one of these states with this local port to `each`; 0 means any port.
     pub(in crate::sample) fn inet_on(
         &mut self,
         transport: Transport,
-        states: u32,
-        local_port: u16,
-        mut each: impl FnMut(InetSocket),
+        sockets: (u32, u16),
+        each: &mut dyn FnMut(InetSocket),
     ) -> io::Result<()> {
-        self.inet_with(transport, (states, local_port), Extension::Memory, &mut each)
+        match self.inet_with(transport, sockets, Extension::Memory, each) {
+            // The kernel has no MPTCP, or not its diag module.
+            Err(e) if transport == Transport::Mptcp && e.kind() == io::ErrorKind::NotFound => {
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Shows every TCP socket to `each`, with the bytes that it has moved.
@@ -323,18 +306,20 @@ fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "malformed sock_diag message")
 }
 
-fn bound_without_details(protocol: Protocol, socket: &InetSocket) -> BoundSocket {
+/// `netlink`: it shows what procfs does not.
+fn bound(protocol: Protocol, socket: &InetSocket, netlink: Option<&Netlink>) -> BoundSocket {
+    let queue = |value| (protocol == Protocol::Tcp).then_some(value);
     BoundSocket {
         protocol,
         address: unmapped(socket.local.0),
         port: socket.local.1,
-        interface: None,
+        interface: netlink.and_then(|netlink| netlink.interface_of(socket)),
         inode: socket.inode.into(),
-        cookie: None,
+        cookie: netlink.map(|_| socket.cookie),
         uid: socket.uid,
         receive_buffer_bytes: socket.receive_buffer,
-        queue_length: (protocol == Protocol::Tcp).then_some(socket.rqueue),
-        queue_limit: None,
+        queue_length: queue(socket.rqueue),
+        queue_limit: netlink.and_then(|_| queue(socket.wqueue)),
         drops: socket.drops,
     }
 }
@@ -349,14 +334,13 @@ pub(in crate::sample) fn unmapped(address: IpAddr) -> IpAddr {
 
 fn procfs_bound(directory: &Path) -> io::Result<Vec<BoundSocket>> {
     let mut found = Vec::new();
-    procfs_inet(directory, "tcp", |socket| {
+    procfs_inet(directory, Protocol::Tcp, |socket| {
         // Listeners come first (`tcp_seq_next`), and connections may be many.
-        (socket.state == state::LISTEN)
-            .then(|| found.push(bound_without_details(Protocol::Tcp, &socket)))
+        (socket.state == state::LISTEN).then(|| found.push(bound(Protocol::Tcp, &socket, None)))
     })?;
-    procfs_inet(directory, "udp", |socket| {
+    procfs_inet(directory, Protocol::Udp, |socket| {
         if socket.state == state::CLOSE {
-            found.push(bound_without_details(Protocol::Udp, &socket));
+            found.push(bound(Protocol::Udp, &socket, None));
         }
         Some(())
     })?;
@@ -367,10 +351,10 @@ fn procfs_bound(directory: &Path) -> io::Result<Vec<BoundSocket>> {
 /// once `each` returns `None`.
 pub(in crate::sample) fn procfs_inet(
     directory: &Path,
-    protocol: &str,
+    protocol: Protocol,
     mut each: impl FnMut(InetSocket) -> Option<()>,
 ) -> io::Result<()> {
-    for name in [protocol.to_owned(), format!("{protocol}6")] {
+    for name in [protocol.to_string(), format!("{protocol}6")] {
         let file = match File::open(directory.join(&name)) {
             // The kernel has no IPv6.
             Err(e) if e.kind() == io::ErrorKind::NotFound && name.ends_with('6') => continue,
