@@ -286,6 +286,12 @@ impl Manifest {
         self.entries.get(at)
     }
 
+    /// Whether it has something to say of this path.
+    #[must_use]
+    pub fn knows(&self, path: &Path) -> bool {
+        self.entry(path).is_some() || self.left_out.iter().any(|left| left.path.path() == path)
+    }
+
     /// The bytes of its files.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -191,10 +191,8 @@ impl Gatherer<'_> {
         for name in names.into_iter().filter(taken) {
             let path = trace.end.join(name);
             // HAProxy loads no directory inside a directory.
-            let leads_to_file = route::follow(self.request.root, &path).map_or(true, |route| {
-                FileType::from_raw_mode(route.stat.st_mode) == FileType::RegularFile
-            });
-            if leads_to_file {
+            let followed = route::follow(self.request.root, &path);
+            if followed.map_or(true, |route| tree::is_file(&route.stat)) {
                 let named_by = trace.end.display().to_string();
                 let required = reference.role == Role::Configuration;
                 self.waiting.push_back(Reference { path, required, named_by, ..reference.clone() });

@@ -46,21 +46,15 @@ impl Keeper<'_> {
         for above in path.ancestors().skip(1).filter(|above| tree::steps(above).count() > 0) {
             self.keep_status(above);
         }
-        let kept = self.keep_status(path);
-        let is_file = kept
-            .as_ref()
-            .is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-        if !is_file {
+        if !self.keep_status(path).is_some_and(|stat| tree::is_file(&stat)) {
             return;
         }
-        let read = tree::parent(self.root, path)
-            .and_then(|(parent, name)| tree::open_file(&parent, name))
-            .map_err(std::io::Error::from)
-            .and_then(|(file, stat)| {
-                let digest = tree::digest(&file, &mut std::io::sink())?;
-                Ok((digest, tree::attributes(&file)?, stat))
-            });
-        match read {
+        let read = || -> std::io::Result<_> {
+            let (file, stat) = tree::open_below(self.root, path)?;
+            let digest = tree::digest(&file, &mut std::io::sink())?;
+            Ok((digest, tree::attributes(&file)?, stat))
+        };
+        match read() {
             Ok((digest, attributes, stat)) => {
                 let first = self.inodes.entry((stat.st_dev, stat.st_ino));
                 let first = first.or_insert_with(|| path.to_owned());

@@ -22,23 +22,12 @@ pub struct Hashes {
     pub computed: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    inode: (u64, u64),
-    size: i64,
-    modified: (i64, u32),
-    changed: (i64, i64),
-}
+/// Device and inode, size, and when it was last modified and changed.
+type Identity = ((u64, u64), i64, (i64, u32), (i64, i64));
 
-impl Identity {
-    fn of(stat: &Stat) -> Identity {
-        Identity {
-            inode: (stat.st_dev, stat.st_ino),
-            size: stat.st_size,
-            modified: tree::modified(stat),
-            changed: (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)),
-        }
-    }
+fn identity(stat: &Stat) -> Identity {
+    let changed = (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0));
+    ((stat.st_dev, stat.st_ino), stat.st_size, tree::modified(stat), changed)
 }
 
 impl Hashes {
@@ -46,15 +35,15 @@ impl Hashes {
     fn of(&mut self, at: &OwnedFd, path: &Path) -> std::io::Result<String> {
         let name = path.file_name().unwrap_or_default();
         let found = fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if let Some((identity, hash)) = self.known.get(path)
-            && *identity == Identity::of(&found)
+        if let Some((known, hash)) = self.known.get(path)
+            && *known == identity(&found)
         {
             return Ok(hash.clone());
         }
         let (file, stat) = tree::open_file(at, name)?;
         let hash = tree::digest(file, &mut std::io::sink())?.sha256;
         self.computed += 1;
-        self.known.insert(path.to_owned(), (Identity::of(&stat), hash.clone()));
+        self.known.insert(path.to_owned(), (identity(&stat), hash.clone()));
         Ok(hash)
     }
 }
@@ -71,35 +60,41 @@ pub fn look(root: &OwnedFd, manifest: &Manifest, hashes: &mut Hashes) -> Disk {
         if here.as_ref().is_none_or(|(known, _)| known != above) {
             here = Some((above.to_owned(), tree::descend(root, above)));
         }
-        match here.as_ref().map(|(_, opened)| opened) {
-            Some(Ok(parent)) => match present(parent, path, hashes) {
-                Ok(present) => drop(disk.present.insert(path.to_owned(), present)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => drop(disk.unread.insert(path.to_owned(), error.to_string())),
-            },
-            Some(Err(Errno::NOENT)) | None => {}
+        let found = match here.as_ref().map(|(_, opened)| opened) {
+            Some(Ok(parent)) => present(parent, path, hashes),
             Some(Err(error @ (Errno::LOOP | Errno::NOTDIR))) => {
                 let what = blocked_by(root, above).unwrap_or_else(|| error.to_string());
                 disk.blocked.insert(path.to_owned(), what);
+                continue;
             }
-            Some(Err(error)) => {
-                let why = std::io::Error::from(*error).to_string();
-                disk.unread.insert(path.to_owned(), why);
-            }
-        }
+            Some(Err(error)) => Err((*error).into()),
+            None => continue,
+        };
+        note(path, found, &mut disk.present, &mut disk.unread);
     }
     for (left, _) in manifest.needed() {
         let path = left.path.path();
-        let hash = tree::parent(root, path).map_err(std::io::Error::from);
-        match hash.and_then(|(parent, _)| hashes.of(&parent, path)) {
-            Ok(hash) => drop(disk.left_out.insert(path.to_owned(), hash)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => drop(disk.unread.insert(path.to_owned(), error.to_string())),
-        }
+        let parent = tree::parent(root, path).map_err(std::io::Error::from);
+        let hash = parent.and_then(|(parent, _)| hashes.of(&parent, path));
+        note(path, hash, &mut disk.left_out, &mut disk.unread);
     }
     added(root, manifest, &mut disk);
     added_beside_certificates(root, manifest, &mut disk);
     disk
+}
+
+/// Notes what was found under a path, or why it could not be read; nothing if it is not there.
+fn note<T>(
+    path: &Path,
+    found: std::io::Result<T>,
+    seen: &mut BTreeMap<PathBuf, T>,
+    unread: &mut BTreeMap<PathBuf, String>,
+) {
+    match found {
+        Ok(found) => drop(seen.insert(path.to_owned(), found)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => drop(unread.insert(path.to_owned(), error.to_string())),
+    }
 }
 
 /// The first step of a path that is a link or no directory.
@@ -159,10 +154,8 @@ fn added(root: &OwnedFd, manifest: &Manifest, disk: &mut Disk) {
     for entry in &manifest.entries {
         let Kind::Directory { loads: Some(loads), .. } = &entry.kind else { continue };
         let path = entry.path.path();
-        let listed = tree::descend(root, path).and_then(|opened| {
-            let names = tree::names(&opened)?;
-            Ok((opened, names))
-        });
+        let listed = tree::descend(root, path)
+            .and_then(|opened| tree::names(&opened).map(|names| (opened, names)));
         let (opened, listed) = match listed {
             Ok(listed) => listed,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
@@ -174,16 +167,13 @@ fn added(root: &OwnedFd, manifest: &Manifest, disk: &mut Disk) {
         };
         for name in listed.iter().filter(|name| loads.takes(name.as_bytes())) {
             let full = path.join(name);
-            let is_known = manifest.entry(&full).is_some()
-                || manifest.left_out.iter().any(|left| left.path.path() == full);
             // HAProxy follows links, and loads neither directories nor sockets.
             let flags = OFlags::PATH | OFlags::CLOEXEC;
             let is_file = || {
-                fs::openat(&opened, name, flags, Mode::empty()).and_then(fs::fstat).is_ok_and(
-                    |stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
-                )
+                let found = fs::openat(&opened, name, flags, Mode::empty()).and_then(fs::fstat);
+                found.is_ok_and(|stat| tree::is_file(&stat))
             };
-            if !is_known && is_file() {
+            if !manifest.knows(&full) && is_file() {
                 disk.added.insert(full);
             }
         }
@@ -196,14 +186,8 @@ fn added_beside_certificates(root: &OwnedFd, manifest: &Manifest, disk: &mut Dis
         matches!(entry.kind, Kind::File { .. }) && entry.roles.contains(&Role::Certificate)
     });
     for path in certificates.flat_map(|entry| companions(entry.path.path())) {
-        let is_known = manifest.entry(&path).is_some()
-            || manifest.left_out.iter().any(|left| left.path.path() == path);
-        let is_file = || {
-            route::follow(root, &path).is_ok_and(|route| {
-                FileType::from_raw_mode(route.stat.st_mode) == FileType::RegularFile
-            })
-        };
-        if !is_known && is_file() {
+        let is_file = || route::follow(root, &path).is_ok_and(|route| tree::is_file(&route.stat));
+        if !manifest.knows(&path) && is_file() {
             disk.added.insert(path);
         }
     }

@@ -52,7 +52,8 @@ impl<'a> Restorer<'a> {
                 self.directory(entry, difference.aspects.contains(&Aspect::Missing))
             }
             Kind::Link { target } if whole => self.link(entry, target.path()),
-            Kind::Link { .. } => self.link_status(entry),
+            Kind::Link { .. } => tree::parent(self.root, path)
+                .and_then(|(parent, name)| link_status(&parent, name, entry)),
             Kind::File { .. } if whole => return self.file(entry, disk),
             Kind::File { .. } => self.file_status(entry),
         };
@@ -94,14 +95,8 @@ impl<'a> Restorer<'a> {
         done
     }
 
-    fn link_status(&self, entry: &Entry) -> Result<(), Errno> {
-        let (parent, name) = tree::parent(self.root, entry.path.path())?;
-        link_status(&parent, name, entry)
-    }
-
     fn file_status(&self, entry: &Entry) -> Result<(), Errno> {
-        let (parent, name) = tree::parent(self.root, entry.path.path())?;
-        let (file, _) = tree::open_file(&parent, name)?;
+        let (file, _) = tree::open_below(self.root, entry.path.path())?;
         status(&file, entry)?;
         fs::futimens(&file, &times(entry))?;
         fs::fsync(&file)
@@ -116,9 +111,8 @@ impl<'a> Restorer<'a> {
             return self.hard_link(entry, other).map_err(failed("cannot restore", path));
         }
         let kept = same_as.as_ref().map_or(path, PathText::path);
-        let from = tree::enter(self.backup, FILES)
-            .and_then(|files| tree::parent(&files, kept))
-            .and_then(|(parent, name)| tree::open_file(&parent, name));
+        let files = tree::enter(self.backup, FILES);
+        let from = files.and_then(|files| tree::open_below(&files, kept));
         let (from, _) = from.map_err(failed("cannot read the copy of", path))?;
         let (parent, name) =
             tree::parent(self.root, path).map_err(failed("cannot open the directory of", path))?;
@@ -152,8 +146,7 @@ impl<'a> Restorer<'a> {
     /// Another name of the file is on the disk as the backup has it: content, owner, mode and attributes.
     fn is_as_recorded(&self, path: &Path, entry: &Entry, sha256: &str) -> bool {
         let compare = || -> std::io::Result<bool> {
-            let (parent, name) = tree::parent(self.root, path)?;
-            let (file, now) = tree::open_file(&parent, name)?;
+            let (file, now) = tree::open_below(self.root, path)?;
             let status = (now.st_uid, now.st_gid, now.st_mode & 0o7777);
             let present = tree::attributes(&file)?;
             Ok(status == (entry.uid, entry.gid, restored_mode(entry))

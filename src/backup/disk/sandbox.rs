@@ -119,8 +119,7 @@ fn left_out(manifest: &Manifest) -> Result<BTreeMap<PathBuf, Vec<u8>>, Error> {
     for (left, hash) in manifest.needed() {
         let path = left.path.path();
         let mut bytes = Vec::new();
-        let read = tree::parent(&root, path)
-            .and_then(|(parent, name)| tree::open_file(&parent, name))
+        let read = tree::open_below(&root, path)
             .map_err(io::Error::from)
             .and_then(|(file, _)| tree::digest(file, &mut bytes));
         if read.is_ok_and(|digest| digest.sha256 == hash) {
@@ -148,11 +147,10 @@ fn build(
         manifest: &backup.manifest,
         kept,
         root: place,
-        system: SYSTEM.iter().map(PathBuf::from).collect(),
+        system: SYSTEM.iter().map(PathBuf::from).chain(visible.iter().cloned()).collect(),
         children: BTreeMap::new(),
         copies: BTreeSet::new(),
     };
-    builder.system.extend(visible.iter().cloned());
     builder.learn();
     let inside = builder.at(Path::new(INSIDE));
     fs::create_dir(&inside)?;
@@ -186,13 +184,7 @@ impl Builder<'_> {
         let copied: Vec<PathBuf> =
             copied.chain(self.kept.keys().map(PathBuf::as_path)).map(Path::to_owned).collect();
         for path in &copied {
-            let mut above = path.as_path();
-            while let Some(parent) = above.parent() {
-                if !self.copies.insert(parent.to_owned()) {
-                    break;
-                }
-                above = parent;
-            }
+            self.copies.extend(path.ancestors().skip(1).map(Path::to_owned));
         }
         for path in copied.iter().chain(&self.system.clone()) {
             let mut here = path.as_path();
@@ -233,20 +225,15 @@ impl Builder<'_> {
                 let inside = Path::new(INSIDE).join(kept.strip_prefix("/").unwrap_or(kept));
                 symlink(inside, to)
             }
-            Some(Kind::Directory { .. })
+            Some(Kind::Directory { .. }) | None
                 if self.is_of_system(path) && !self.copies.contains(path) =>
             {
                 show(path, &to)
             }
-            Some(Kind::Directory { .. }) => {
+            Some(Kind::Directory { .. }) | None => {
                 fs::create_dir(&to)?;
                 self.directory(path)
             }
-            None if self.copies.contains(path) || !self.is_of_system(path) => {
-                fs::create_dir(&to)?;
-                self.directory(path)
-            }
-            None => show(path, &to),
         }
     }
 }

@@ -51,9 +51,7 @@ impl<'a> Stage<'a> {
     pub fn copy(&mut self, root: &OwnedFd, entry: &Entry) -> Result<bool, Error> {
         let Kind::File { size, sha256, same_as: None, .. } = &entry.kind else { return Ok(true) };
         let path = entry.path.path();
-        let from =
-            tree::parent(root, path).and_then(|(parent, name)| tree::open_file(&parent, name));
-        let (from, stat) = match from {
+        let (from, stat) = match tree::open_below(root, path) {
             Ok(opened) => opened,
             // It was replaced or removed since it was found.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL) => return Ok(false),

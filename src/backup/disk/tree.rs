@@ -80,14 +80,23 @@ pub fn parent<'p>(root: &OwnedFd, path: &'p Path) -> Result<(OwnedFd, &'p OsStr)
     Ok((descend(root, path.parent().unwrap_or(Path::new("/")))?, name))
 }
 
+/// Opens a regular file below a directory for reading, step by step.
+pub fn open_below(root: &OwnedFd, path: &Path) -> Result<(File, Stat), Errno> {
+    let (parent, name) = parent(root, path)?;
+    open_file(&parent, name)
+}
+
+/// Whether this is the status of a regular file.
+#[must_use]
+pub fn is_file(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
 /// Opens a regular file for reading.
 pub fn open_file(at: impl AsFd, name: impl AsRef<OsStr>) -> Result<(File, Stat), Errno> {
     let opened = fs::openat(at, name.as_ref(), READ, Mode::empty())?;
     let stat = fs::fstat(&opened)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Errno::INVAL);
-    }
-    Ok((File::from(opened), stat))
+    if is_file(&stat) { Ok((File::from(opened), stat)) } else { Err(Errno::INVAL) }
 }
 
 /// Reads a file to its end; an error if it has more than `most` bytes.
