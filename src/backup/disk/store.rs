@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, FlockOperation, Mode, OFlags};
@@ -88,7 +89,8 @@ impl Store {
     pub fn open(path: &Path, make: bool) -> Result<Store, Error> {
         let path = std::path::absolute(path).map_err(failed("cannot find", path))?;
         if make {
-            Store::make(&path)?;
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            made.map_err(failed("cannot make", &path))?;
         }
         let root = fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let root = root.map_err(failed("cannot open", Path::new("/")))?;
@@ -101,12 +103,6 @@ impl Store {
         let directory = route.open(OFlags::RDONLY | OFlags::DIRECTORY);
         let directory = directory.map_err(failed("cannot open", &path))?;
         Ok(Store { path, directory })
-    }
-
-    fn make(path: &Path) -> Result<(), Error> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(failed("cannot make", path))
     }
 
     /// Locks it against other runs that write.
@@ -153,37 +149,33 @@ impl Store {
     }
 
     fn stored(&self, name: &str, form: Form) -> Stored {
-        let (name, mut stored) = (name.to_owned(), None);
         let text = match form {
-            Form::Directory => tree::enter(&self.directory, &name)
-                .map_err(std::io::Error::from)
-                .and_then(|directory| manifest_text(&directory)),
-            Form::Archive => archive::manifest_text(&self.directory, &name),
+            Form::Directory => manifest_text(&self.directory, name),
+            Form::Archive => archive::manifest_text(&self.directory, name),
         };
-        let manifest = match text {
-            Ok((text, hash)) => {
-                stored = Some(tree::sha256(&text));
-                parsed(&text, &hash, &name)
-            }
-            Err(error) => Err(format!("its manifest cannot be read: {error}")),
+        let (manifest, manifest_sha256) = match text {
+            Ok((text, hash)) => (parsed(&text, &hash, name), tree::sha256(&text)),
+            Err(error) => (Err(format!("its manifest cannot be read: {error}")), String::new()),
         };
-        let manifest_sha256 = stored.unwrap_or_default();
-        let verified = self.verified(&name, form).filter(|verified| {
+        let verified = self.verified(name, form).filter(|verified| {
             manifest.is_ok()
                 && verified.manifest_sha256 == manifest_sha256
                 && !verified.programs.is_empty()
         });
-        Stored { name, form, manifest, manifest_sha256, verified }
+        Stored { name: name.to_owned(), form, manifest, manifest_sha256, verified }
     }
 
     fn verified(&self, name: &str, form: Form) -> Option<Verified> {
-        let text = match form {
-            Form::Directory => {
-                tree::read(tree::enter(&self.directory, name).ok()?, VERIFIED, 1 << 20)
-            }
-            Form::Archive => tree::read(&self.directory, format!("{name}.{VERIFIED}"), 1 << 20),
-        };
-        serde_json::from_slice(&text.ok()?).ok()
+        let (directory, file) = self.record_of(name, form).ok()?;
+        serde_json::from_slice(&tree::read(directory, file, 1 << 20).ok()?).ok()
+    }
+
+    /// The directory that has the record of a verification, and the name of the record there.
+    fn record_of(&self, name: &str, form: Form) -> Result<(OwnedFd, String), Errno> {
+        match form {
+            Form::Directory => Ok((tree::enter(&self.directory, name)?, VERIFIED.to_owned())),
+            Form::Archive => Ok((tree::enter(&self.directory, ".")?, format!("{name}.{VERIFIED}"))),
+        }
     }
 
     /// Opens a backup; an archive is unpacked beside the backups first.
@@ -221,17 +213,9 @@ impl Store {
 
     /// Records that a backup was verified, or that it is no longer known to be.
     pub fn record(&self, stored: &Stored, verified: Option<&Verified>) -> Result<(), Error> {
-        let (name, form) = (&stored.name, stored.form);
-        let path = self.path.join(name);
-        let directory = match form {
-            Form::Directory => tree::enter(&self.directory, name),
-            Form::Archive => tree::enter(&self.directory, "."),
-        };
-        let directory = directory.map_err(failed("cannot open", &path))?;
-        let file = match form {
-            Form::Directory => VERIFIED.to_owned(),
-            Form::Archive => format!("{name}.{VERIFIED}"),
-        };
+        let path = self.path.join(&stored.name);
+        let record = self.record_of(&stored.name, stored.form);
+        let (directory, file) = record.map_err(failed("cannot open", &path))?;
         let Some(verified) = verified else {
             return match fs::unlinkat(&directory, &file, fs::AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -280,9 +264,10 @@ impl Store {
     }
 }
 
-fn manifest_text(directory: &OwnedFd) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
-    let text = tree::read(directory, MANIFEST, MOST_MANIFEST)?;
-    Ok((text, tree::read(directory, MANIFEST_HASH, 4096)?))
+fn manifest_text(at: &OwnedFd, name: &str) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+    let directory = tree::enter(at, name)?;
+    let text = tree::read(&directory, MANIFEST, MOST_MANIFEST)?;
+    Ok((text, tree::read(&directory, MANIFEST_HASH, 4096)?))
 }
 
 fn parsed(text: &[u8], hash: &[u8], name: &str) -> Result<Manifest, String> {
@@ -294,10 +279,7 @@ fn parsed(text: &[u8], hash: &[u8], name: &str) -> Result<Manifest, String> {
     if manifest.name != name {
         return Err(format!("it is called {} in its manifest", manifest.name));
     }
-    match manifest.fault() {
-        Some(fault) => Err(fault),
-        None => Ok(manifest),
-    }
+    manifest.fault().map_or(Ok(manifest), Err)
 }
 
 fn read_variables(directory: &OwnedFd) -> Result<BTreeMap<String, String>, String> {
