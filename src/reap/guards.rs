@@ -9,7 +9,7 @@ use super::sight::{ServiceSight, Sight, Stale};
 use crate::haproxy::lineage::member::Role;
 use crate::haproxy::lineage::proof::Proof;
 use crate::judge::verdict::{PortKey, StaleState};
-use crate::model::{Signals, UnixSeconds};
+use crate::model::Signals;
 use crate::policy::reap::StopSignal;
 
 /// Why a process is not signalled.
@@ -142,29 +142,20 @@ pub fn of_service(
     if let Some(why) = now.blurred.as_ref().or(before.blurred.as_ref()) {
         return Some(Hold::Blurred(why.clone()));
     }
-    let Some(earlier) = earlier else { return Some(Hold::Unconfirmed) };
-    if earlier.up != Some(true) {
+    let Some(earlier) = earlier.filter(|earlier| earlier.up == Some(true)) else {
         return Some(Hold::Unconfirmed);
-    }
-    if let Some(sign) = service.reloading.or(earlier.reloading) {
-        return Some(Hold::Reloading(sign));
-    }
-    if let Some(failed) = failed_just_now(service.reload_failed, now.taken, step_grace_seconds) {
-        return Some(failed);
-    }
-    if !service.is_complete || !earlier.is_complete {
-        return Some(Hold::Incomplete);
-    }
-    halted(earlier, service).or_else(|| {
-        let waits = |port: &&PortKey| earlier.waiting.contains(port);
-        service.waiting.iter().find(waits).map(|port| Hold::Unserved(port.clone()))
-    })
-}
-
-fn failed_just_now(failed: Option<UnixSeconds>, now: UnixSeconds, grace: f64) -> Option<Hold> {
+    };
+    let reloading = service.reloading.or(earlier.reloading);
     // A clock that was set back makes it lie in the future.
-    let ago = now - failed?;
-    (ago < grace).then_some(Hold::ReloadFailed(ago))
+    let failed_ago = service.reload_failed.map(|failed| now.taken - failed);
+    let is_complete = service.is_complete && earlier.is_complete;
+    let waiting = || service.waiting.intersection(&earlier.waiting).next().cloned();
+    reloading
+        .map(Hold::Reloading)
+        .or_else(|| failed_ago.filter(|ago| *ago < step_grace_seconds).map(Hold::ReloadFailed))
+        .or_else(|| (!is_complete).then_some(Hold::Incomplete))
+        .or_else(|| halted(earlier, service))
+        .or_else(|| waiting().map(Hold::Unserved))
 }
 
 /// A serving process that is stopped, or that was stuck in both looks.
@@ -191,38 +182,22 @@ pub fn of_process(
     signal: StopSignal,
     is_named: bool,
 ) -> Option<Hold> {
-    if process.role == Role::Master {
-        return Some(Hold::Master);
-    }
-    if process.is_init {
-        return Some(Hold::Init);
-    }
-    if let Some(what) = process.unread {
-        return Some(Hold::Unread(what));
-    }
-    if process.state == StaleState::Unknown {
-        return Some(Hold::UnknownState);
-    }
-    if hides_a_socket(earlier, process, signal) {
-        return Some(Hold::HiddenSocket);
-    }
-    if earlier.is_none_or(|earlier| earlier.state != process.state || !same_proof(earlier, process))
-    {
-        return Some(Hold::Unconfirmed);
-    }
-    if let Some(other) = other_program(service, process) {
-        return Some(other);
-    }
-    if process.tracer != 0 {
-        return Some(Hold::Traced(process.tracer));
-    }
-    if !process.ending.needed.is_empty() {
-        return Some(Hold::Needed(process.ending.needed.clone()));
-    }
-    if !has_handler(process, signal) {
-        return Some(Hold::NoHandler);
-    }
-    unproved(service, process, is_named)
+    let is_same = |earlier: &Stale| earlier.state == process.state && same_proof(earlier, process);
+    let needed = &process.ending.needed;
+    let guards = [
+        (process.role == Role::Master).then_some(Hold::Master),
+        process.is_init.then_some(Hold::Init),
+        process.unread.map(Hold::Unread),
+        (process.state == StaleState::Unknown).then_some(Hold::UnknownState),
+        hides_a_socket(earlier, process, signal).then_some(Hold::HiddenSocket),
+        (!earlier.is_some_and(is_same)).then_some(Hold::Unconfirmed),
+        other_program(service, process),
+        (process.tracer != 0).then_some(Hold::Traced(process.tracer)),
+        (!needed.is_empty()).then(|| Hold::Needed(needed.clone())),
+        (!has_handler(process, signal)).then_some(Hold::NoHandler),
+        unproved(service, process, is_named),
+    ];
+    guards.into_iter().flatten().next()
 }
 
 /// One of its sockets was not found in any table. A connection that was accepted or closed while the tables were
