@@ -30,17 +30,14 @@ impl Caps {
         policies: impl Iterator<Item = &'a ReapPolicy>,
         now: BootSeconds,
     ) -> Caps {
+        let policies: Vec<&ReapPolicy> = policies.collect();
         let mut caps = Caps {
             run: sent_in_run.clone(),
             hour: BTreeMap::new(),
             signalled: BTreeMap::new(),
-            whole_run: 0,
-            whole_hour: 0,
+            whole_run: policies.iter().map(|policy| policy.max_per_run).max().unwrap_or(0),
+            whole_hour: policies.iter().map(|policy| policy.max_per_hour).max().unwrap_or(0),
         };
-        for policy in policies {
-            caps.whole_run = caps.whole_run.max(policy.max_per_run);
-            caps.whole_hour = caps.whole_hour.max(policy.max_per_hour);
-        }
         for sent in history.recent.iter().filter(|sent| now - sent.at < HOUR_SECONDS) {
             *caps.hour.entry(sent.haproxy.clone()).or_default() += 1;
             caps.signalled.entry(sent.haproxy.clone()).or_default().insert(sent.id());

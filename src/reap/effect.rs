@@ -110,10 +110,9 @@ pub fn port_name(port: &PortKey) -> String {
 #[must_use]
 pub fn given_back(service: Option<&ServiceSight>, released: &BTreeSet<String>) -> BTreeSet<String> {
     let stale = service.into_iter().flat_map(|service| service.stale.values());
-    let held: BTreeSet<String> =
-        stale.flat_map(|process| process.ports.iter().map(port_name)).collect();
-    let served = service.into_iter().flat_map(|service| service.ports.iter().map(port_name));
-    let held: BTreeSet<String> = held.into_iter().chain(served).collect();
+    let served = service.map(|service| &service.ports);
+    let ports = stale.map(|process| &process.ports).chain(served).flatten();
+    let held: BTreeSet<String> = ports.map(port_name).collect();
     released.difference(&held).cloned().collect()
 }
 

@@ -4,8 +4,10 @@
 //! the process behind the pid compared with the one that was meant. Had the pid been given away before, the
 //! comparison fails; is it given away later, the signal reaches no process.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -52,15 +54,9 @@ impl Handle {
     }
 }
 
-fn without_suffix(path: &Path) -> PathBuf {
-    let text = path.as_os_str().as_encoded_bytes();
-    match text.strip_suffix(DELETED.as_bytes()) {
-        Some(rest) => {
-            use std::os::unix::ffi::OsStrExt as _;
-            PathBuf::from(std::ffi::OsStr::from_bytes(rest))
-        }
-        None => path.to_owned(),
-    }
+fn without_suffix(path: &Path) -> &Path {
+    let text = path.as_os_str().as_bytes();
+    Path::new(OsStr::from_bytes(text.strip_suffix(DELETED.as_bytes()).unwrap_or(text)))
 }
 
 /// Whether the file that switches `reap` off is there. Anything but "there is no such file" is off.
@@ -72,6 +68,7 @@ pub fn is_off(off_file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
     use std::process::{Child, Command};
 
     /// A program that sleeps, once it has executed: until then it is a copy of this test.

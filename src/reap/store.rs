@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::state::{Damage, Era, State};
 use crate::sample::paths::writers;
@@ -79,7 +80,7 @@ impl Store {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock = rustix::fs::openat(&directory, "reap.lock", flags, Mode::from_raw_mode(0o600));
         let lock = lock.map_err(|errno| refused(&lock_path, errno))?;
-        if !is_own(&lock) {
+        if !is_only_of(&lock, geteuid().as_raw()) {
             return Err(Error::Foreign(lock_path));
         }
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -148,13 +149,7 @@ pub fn shown(path: &Path) -> Option<State> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::open(place, flags, Mode::empty()).ok()?;
     let reaper = rustix::fs::fstat(&directory).ok().filter(|stat| !others_write(stat))?.st_uid;
-    let file = open_file(&directory, name).ok()?;
-    let stat = rustix::fs::fstat(&file).ok()?;
-    let is_regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    let is_owned = stat.st_uid == 0 || stat.st_uid == reaper;
-    if !is_regular || !is_owned || others_write(&stat) {
-        return None;
-    }
+    let file = open_file(&directory, name).ok().filter(|file| is_only_of(file, reaper))?;
     State::parse(&read(file).ok()?).ok()
 }
 
@@ -183,7 +178,7 @@ fn close_new_volume(place: &Path) -> Result<(), Errno> {
     let Ok(directory) = rustix::fs::open(place, flags, Mode::empty()) else { return Ok(()) };
     let stat = rustix::fs::fstat(&directory)?;
     let above = rustix::fs::statat(&directory, "..", AtFlags::empty())?;
-    let is_own = stat.st_uid == rustix::process::geteuid().as_raw();
+    let is_own = stat.st_uid == geteuid().as_raw();
     let is_sticky = stat.st_mode & STICKY != 0;
     let is_volume = stat.st_dev != above.st_dev;
     if !is_own || is_sticky || !is_volume || !others_write(&stat) || !is_empty(&directory)? {
@@ -211,7 +206,7 @@ fn open_directory(place: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(place, flags, Mode::empty());
     let directory = directory.map_err(|errno| refused(place, errno))?;
-    let own = rustix::process::geteuid().as_raw();
+    let own = geteuid().as_raw();
     let is_closed = rustix::fs::fstat(&directory).is_ok_and(|stat| !others_write(&stat));
     if is_closed && writers::is_only_of(place, own) {
         Ok(directory)
@@ -228,7 +223,7 @@ fn load_from(directory: &OwnedFd, path: &Path) -> Result<State, Error> {
         Err(Errno::LOOP) => return Err(Error::Foreign(path.to_owned())),
         Err(errno) => return Err(refused(path, errno)),
     };
-    if !is_own(&file) {
+    if !is_only_of(&file, geteuid().as_raw()) {
         return Err(Error::Foreign(path.to_owned()));
     }
     let text = read(file).map_err(|error| refused(path, error))?;
@@ -248,11 +243,10 @@ fn read(file: OwnedFd) -> std::io::Result<String> {
 }
 
 /// A regular file of root's or of this user's, under one name, which no one else can write.
-fn is_own(file: &OwnedFd) -> bool {
-    let own = rustix::process::geteuid().as_raw();
+fn is_only_of(file: &OwnedFd, user: u32) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && (stat.st_uid == 0 || stat.st_uid == own)
+            && (stat.st_uid == 0 || stat.st_uid == user)
             && !others_write(&stat)
     })
 }
