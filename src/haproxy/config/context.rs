@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::addresses::Accepts;
-use super::bind::{self, Bound};
+use super::bind::{self, Bound, Options, Owner};
 use super::findings::{Findings, Line, Switch};
 use super::launch::Launch;
 use super::lexer::Word;
@@ -63,6 +63,25 @@ impl Context<'_> {
         bound
     }
 
+    /// Declares the sockets of a line outside of every proxy: those of the addresses in `word`, with the
+    /// options in `keywords`. The prefix of `unix-bind` does not apply to them.
+    pub(super) fn sockets(
+        &mut self,
+        word: &Word,
+        line: &Line<'_>,
+        keywords: &[Word],
+        section: &str,
+    ) {
+        let bound = self.addresses(word, line, Accepts::Streams);
+        self.findings.address_errors(&bound, line.doubt);
+        let mut options = Options::default();
+        options.read(keywords);
+        let owner = Owner { section: &section.into(), unix_prefix: None };
+        for bound in &bound {
+            self.findings.socket(bind::socket(bound, &options, &owner), line.doubt);
+        }
+    }
+
     /// Reports an error after which HAProxy stops. The caller reads on if the line may not count.
     pub(super) fn abort(
         &mut self,
@@ -71,7 +90,7 @@ impl Context<'_> {
         what: impl Into<String>,
         help: Option<&'static str>,
     ) -> Flow {
-        self.findings.error(line.place(word), what, help, line.doubt);
+        self.findings.refuse(line, word, what, help);
         Flow::Abort
     }
 }

@@ -91,16 +91,13 @@ impl Walker<'_, '_, '_> {
         let keyword = line.text(0);
         if !matches!(keyword, b".alert" | b".warning" | b".notice" | b".diag") {
             let what = format!("unknown directive '{}'", line.string(0));
-            self.context.findings.error(line.place(0), what, None, line.doubt);
+            self.context.findings.refuse(line, 0, what, None);
             return line.doubt.map_or(Err(Flow::EndFile), |_| Ok(()));
         }
         if !line.text(2).is_empty() {
-            self.context.findings.error(
-                line.place(2),
-                format!("unexpected argument to '{}'", line.string(0)),
-                Some("quote the message if it has spaces"),
-                line.doubt,
-            );
+            let what = format!("unexpected argument to '{}'", line.string(0));
+            let help = Some("quote the message if it has spaces");
+            self.context.findings.refuse(line, 2, what, help);
             return Ok(());
         }
         if keyword == b".alert" {

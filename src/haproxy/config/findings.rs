@@ -109,6 +109,17 @@ impl Findings {
         }
     }
 
+    /// Reports what HAProxy refuses in one word of a line.
+    pub(super) fn refuse(
+        &mut self,
+        line: &Line<'_>,
+        word: usize,
+        what: impl Into<String>,
+        help: Option<&'static str>,
+    ) {
+        self.error(line.place(word), what, help, line.doubt);
+    }
+
     /// Reports a line that cannot be decided.
     pub(super) fn uncertain(
         &mut self,

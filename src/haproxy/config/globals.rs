@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::addresses::Accepts;
-use super::bind::{self, Options, Owner, Socket};
+use super::bind::Socket;
 use super::context::Context;
 use super::findings::{Line, Switch};
 
@@ -75,15 +74,9 @@ pub(super) fn line(line: &Line<'_>, discovering: bool, context: &mut Context<'_>
 fn assign(line: &Line<'_>, context: &mut Context<'_>) {
     if line.words.len() < 3 && line.doubt_to(2).is_none() {
         let what = format!("'{}' needs a name and a value", line.string(0));
-        context.findings.error(
-            line.place(0),
-            what,
-            Some(
-                "HAProxy takes an empty value for the end of the line; unsetenv clears a variable",
-            ),
-            line.doubt,
-        );
-        return;
+        let help =
+            "HAProxy takes an empty value for the end of the line; unsetenv clears a variable";
+        return context.findings.refuse(line, 0, what, Some(help));
     }
     let (name, value) = (line.text(1), line.text(2));
     if line.words.get(1).is_some_and(|word| word.doubt.is_some()) {
@@ -101,25 +94,10 @@ fn assign(line: &Line<'_>, context: &mut Context<'_>) {
 /// Reads `stats socket ADDRESS KEYWORD…`.
 fn stats_socket(line: &Line<'_>, context: &mut Context<'_>) {
     let Some(word) = line.words.get(2) else {
-        context.findings.error(
-            line.place(1),
-            "'stats socket' needs an address",
-            Some("write a path or ADDRESS:PORT"),
-            line.doubt,
-        );
-        return;
+        let help = Some("write a path or ADDRESS:PORT");
+        return context.findings.refuse(line, 1, "'stats socket' needs an address", help);
     };
-    let bound = context.addresses(word, line, Accepts::Streams);
-    context.findings.address_errors(&bound, line.doubt);
-    let mut options = Options::default();
-    options.read(line.rest(3));
-    let section: Arc<str> = "stats socket".into();
-    // The prefix of unix-bind does not apply to a stats socket.
-    let owner = Owner { section: &section, unix_prefix: None };
-    for bound in &bound {
-        let socket = bind::socket(bound, &options, &owner);
-        context.findings.socket(socket, line.doubt);
-    }
+    context.sockets(word, line, line.rest(3), "stats socket");
 }
 
 /// Reads the settings that are one keyword with at most one value.

@@ -50,13 +50,8 @@ impl Peers {
         match line.text(0) {
             b"bind" => {
                 let Some(word) = line.words.get(1) else {
-                    context.findings.error(
-                        line.place(0),
-                        "'bind' needs an address",
-                        Some("write ADDRESS:PORT"),
-                        line.doubt,
-                    );
-                    return;
+                    let help = Some("write ADDRESS:PORT");
+                    return context.findings.refuse(line, 0, "'bind' needs an address", help);
                 };
                 self.read_options(line, 2);
                 self.take(word, line, None, context);
@@ -81,12 +76,9 @@ impl Peers {
         };
         *own = true;
         if other {
-            context.findings.error(
-                line.place(0),
-                "a peers section cannot have both 'peer' and 'bind' lines",
-                Some("beside a 'bind' line, write 'server' instead of 'peer'"),
-                None,
-            );
+            let what = "a peers section cannot have both 'peer' and 'bind' lines";
+            let help = Some("beside a 'bind' line, write 'server' instead of 'peer'");
+            context.findings.refuse(line, 0, what, help);
         }
     }
 

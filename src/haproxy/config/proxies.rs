@@ -75,10 +75,9 @@ impl Proxy {
                 context.findings.error(line.place(1), what, help, doubt);
             }
         }
-        if kind == Kind::LogForward {
-            return Ok(proxy);
+        if kind != Kind::LogForward {
+            proxy.inherit(line, context)?;
         }
-        proxy.inherit(line, context)?;
         Ok(proxy)
     }
 
@@ -123,13 +122,9 @@ impl Proxy {
         };
         let version = context.launch.version;
         if version.is_some_and(|version| version.is_at_least(3, 1)) || line.text(0) == b"backend" {
-            context.findings.error(
-                line.place(2),
-                "an address is not allowed on the section's own line",
-                Some("move it to a bind line of the section"),
-                line.doubt,
-            );
-            return;
+            let what = "an address is not allowed on the section's own line";
+            let help = Some("move it to a bind line of the section");
+            return context.findings.refuse(line, 2, what, help);
         }
         let bound = context.addresses(word, line, Accepts::Streams);
         let old = version.is_some_and(|version| !version.is_at_least(1, 8));
@@ -148,12 +143,11 @@ impl Proxy {
                 self.bind(line, Accepts::Streams, context);
             }
             (b"dgram-bind", Kind::LogForward) => self.bind(line, Accepts::Datagrams, context),
-            (b"bind", Kind::Defaults) => context.findings.error(
-                line.place(0),
-                "'bind' is not allowed in a defaults section",
-                Some("move it to a frontend or listen section"),
-                line.doubt,
-            ),
+            (b"bind", Kind::Defaults) => {
+                let what = "'bind' is not allowed in a defaults section";
+                let help = Some("move it to a frontend or listen section");
+                context.findings.refuse(line, 0, what, help);
+            }
             (b"disabled", Kind::Proxy | Kind::Defaults) => self.disabled.set(true, line.doubt),
             (b"enabled", Kind::Proxy | Kind::Defaults) => self.disabled.set(false, line.doubt),
             _ => {}
@@ -162,13 +156,9 @@ impl Proxy {
 
     fn bind(&mut self, line: &Line<'_>, accepts: Accepts, context: &mut Context<'_>) {
         let Some(word) = line.words.get(1) else {
-            context.findings.error(
-                line.place(0),
-                format!("'{}' needs an address", line.string(0)),
-                Some("write ADDRESS:PORT or a path; is a variable in it empty?"),
-                line.doubt,
-            );
-            return;
+            let what = format!("'{}' needs an address", line.string(0));
+            let help = Some("write ADDRESS:PORT or a path; is a variable in it empty?");
+            return context.findings.refuse(line, 0, what, help);
         };
         let bound = context.addresses(word, line, accepts);
         context.findings.address_errors(&bound, line.doubt);

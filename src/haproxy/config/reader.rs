@@ -4,8 +4,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::addresses::Accepts;
-use super::bind::{self, Options, Owner};
 use super::context::{Context, Defaults};
 use super::findings::{Findings, Line, Switch};
 use super::globals;
@@ -88,7 +86,6 @@ fn master_sockets(context: &mut Context<'_>) {
         return;
     }
     let file: Arc<Path> = Arc::from(Path::new("command line"));
-    let section: Arc<str> = "-S".into();
     for argument in &context.launch.master_sockets {
         let mut at = 0;
         let mut words = Vec::new();
@@ -96,25 +93,13 @@ fn master_sockets(context: &mut Context<'_>) {
             let source = at..at + piece.len();
             at = source.end + 1;
             if words.is_empty() || !piece.is_empty() {
-                words.push(Word {
-                    text: piece.as_bytes().to_vec(),
-                    source,
-                    literal: true,
-                    doubt: None,
-                });
+                let text = piece.as_bytes().to_vec();
+                words.push(Word { text, source, literal: true, doubt: None });
             }
         }
         let line = Line { words: &words, file: &file, number: 0, doubt: None };
-        let Some(word) = words.first() else {
-            continue;
-        };
-        let bound = context.addresses(word, &line, Accepts::Streams);
-        context.findings.address_errors(&bound, None);
-        let mut options = Options::default();
-        options.read(line.rest(1));
-        let owner = Owner { section: &section, unix_prefix: None };
-        for bound in &bound {
-            context.findings.socket(bind::socket(bound, &options, &owner), None);
+        if let Some((word, keywords)) = words.split_first() {
+            context.sockets(word, &line, keywords, "-S");
         }
     }
 }

@@ -4,9 +4,6 @@
 use super::findings::Line;
 use crate::model::declared::Place;
 
-/// The number of words of each line that are kept. HAProxy refuses a line that has more (`MAX_LINE_ARGS`).
-const MOST_WORDS: usize = 64;
-
 /// One line that counts, or may count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
@@ -22,7 +19,7 @@ pub struct Statement {
 
 impl Statement {
     pub(super) fn of(line: &Line<'_>, section: &[u8]) -> Statement {
-        let words = line.words.iter().take(MOST_WORDS);
+        let words = line.words.iter();
         Statement {
             section: String::from_utf8_lossy(section).into_owned(),
             words: words.map(|word| String::from_utf8_lossy(&word.text).into_owned()).collect(),

@@ -234,12 +234,8 @@ impl Walker<'_, '_, '_> {
         };
         if self.context.launch.version.is_some_and(|version| !version.is_at_least(3, 6)) {
             let place = self.place(number, brace, brace + 1);
-            let help = "put a longer line above it, such as a comment";
-            self.error(
-                place,
-                "HAProxy cannot expand a variable's default value on the first line of a file, or on one far longer than those above it",
-                Some(help),
-            );
+            let what = "HAProxy cannot expand a variable's default value on the first line of a file, or on one far longer than those above it";
+            self.error(place, what, Some("put a longer line above it, such as a comment"));
             return Err(None);
         }
         Ok(())
@@ -261,14 +257,9 @@ impl Walker<'_, '_, '_> {
         if let (Some(empty), Dialect::Strict, false) =
             (empty, self.context.dialect, self.discovering)
         {
-            self.context.findings.error(
-                all.place(empty),
-                "empty argument",
-                Some(
-                    "if a variable is empty, set it, or write \"${NAME[*]}\" to get no word at all",
-                ),
-                doubt,
-            );
+            let help =
+                "if a variable is empty, set it, or write \"${NAME[*]}\" to get no word at all";
+            self.context.findings.refuse(&all, empty, "empty argument", Some(help));
             return Err(None);
         }
         let mut line = Line { words: words.arguments(), ..all };
@@ -276,12 +267,9 @@ impl Walker<'_, '_, '_> {
         if matches!(line.text(0), b"no" | b"default") {
             line.words = line.rest(1);
             if matches!(line.text(0), b"bind" | b"stats" | b"disabled" | b"enabled" | b"peer") {
-                self.context.findings.error(
-                    all.place(0),
-                    format!("'{}' cannot be used before '{}'", all.string(0), line.string(0)),
-                    None,
-                    doubt,
-                );
+                let (first, second) = (all.string(0), line.string(0));
+                let what = format!("'{first}' cannot be used before '{second}'");
+                self.context.findings.refuse(&all, 0, what, None);
                 return Err(None);
             }
             // A keyword that can be negated opens no socket, but it has to be in a section.
@@ -329,12 +317,11 @@ impl Walker<'_, '_, '_> {
             Section::Proxy(proxy) => proxy.line(line, self.context),
             Section::Peers(peers) => peers.line(line, self.context),
             Section::Global | Section::Other => self.misplaced_bind(line),
-            Section::None => self.context.findings.error(
-                line.place(0),
-                format!("'{}' is outside of any section", line.string(0)),
-                Some("begin the file with a section, such as global or defaults"),
-                line.doubt,
-            ),
+            Section::None => {
+                let what = format!("'{}' is outside of any section", line.string(0));
+                let help = Some("begin the file with a section, such as global or defaults");
+                self.context.findings.refuse(line, 0, what, help);
+            }
         }
         Ok(())
     }
@@ -348,8 +335,7 @@ impl Walker<'_, '_, '_> {
         if line.doubt.is_none() && version.is_some_and(|version| !version.is_at_least(3, 6)) {
             let what = format!("'{}' is not allowed in this section", line.string(0));
             let help = Some("is the line 'frontend NAME' missing above it?");
-            self.context.findings.error(line.place(0), what, help, None);
-            return;
+            return self.context.findings.refuse(line, 0, what, help);
         }
         let why = line
             .doubt
