@@ -1,18 +1,15 @@
 //! Turns the words of a `bind` line into the sockets that it opens (configuration manual, sections
 //! 4.2 `bind` and 5.1; `src/listener.c`, `src/cfgparse-tcp.c`).
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::addresses::{self, Accepts, Address, Carrier};
+use super::addresses::{self, Accepts, Address};
 use super::expansion::expand_again;
 use super::launch::Launch;
 use super::lexer::Word;
 use super::ports::{AddressError, error};
 use super::variables::{Reason, Variables};
-use crate::model::declared::{
-    HostQuery, Inherited, Listener, Place, Ports, Possible, UnixListener,
-};
+use crate::model::declared::{HostQuery, Inherited, Listener, Place, Possible, UnixListener};
 
 /// Keywords of a `bind` line that take no value (`bind_kw_list` all over `src/`). All others take
 /// one, so that in `name interface` the second word is not read as a keyword.
@@ -62,24 +59,17 @@ impl Options {
     pub(super) fn read(&mut self, words: &[Word]) {
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            if let Some(doubt) = &word.doubt {
-                self.doubt = Some(Arc::clone(doubt));
-                return;
-            }
             let keyword = word.text.as_slice();
-            if WITHOUT_VALUE.contains(&keyword) {
-                self.transparent |= keyword == b"transparent";
-                self.v6only |= keyword == b"v6only";
-                self.v4v6 |= keyword == b"v4v6";
-                continue;
-            }
-            let value = words.next();
-            if let Some(doubt) = value.and_then(|value| value.doubt.as_ref()) {
+            let value = if WITHOUT_VALUE.contains(&keyword) { None } else { words.next() };
+            if let Some(doubt) = word.doubt.as_ref().or_else(|| value?.doubt.as_ref()) {
                 self.doubt = Some(Arc::clone(doubt));
                 return;
             }
             let text = value.map(|value| String::from_utf8_lossy(&value.text).into_owned());
             match keyword {
+                b"transparent" => self.transparent = true,
+                b"v6only" => self.v6only = true,
+                b"v4v6" => self.v4v6 = true,
                 b"interface" => self.interface = text,
                 b"namespace" => self.namespace = text,
                 _ => {}
@@ -214,7 +204,19 @@ pub(super) fn socket(bound: &Bound, options: &Options, owner: &Owner<'_>) -> Soc
     let is_datagram = bound.accepts == Accepts::Datagrams;
     match address {
         Address::Ip(carrier, address, ports) => {
-            let listener = listener(*carrier, *address, *ports, options, section, place);
+            let listener = Listener {
+                protocol: carrier.protocol,
+                quic: carrier.quic,
+                mptcp: carrier.mptcp,
+                address: *address,
+                ports: *ports,
+                interface: options.interface.clone(),
+                namespace: options.namespace.clone(),
+                transparent: options.transparent,
+                v6only: (options.v6only || options.v4v6).then_some(options.v6only),
+                section,
+                place,
+            };
             match &options.doubt {
                 Some(reason) => {
                     let possible = possible(&listener);
@@ -233,54 +235,16 @@ pub(super) fn socket(bound: &Bound, options: &Options, owner: &Owner<'_>) -> Soc
             "what follows the port is ignored up to 2.9 and refused from 3.0 on".into(),
             Possible { protocol: Some(carrier.protocol), address: None, ports: Some(*ports) },
         ),
-        Address::Unix(path) => {
-            let path = String::from_utf8_lossy(path);
-            Socket::Unix(UnixListener {
-                path: format!("{}{path}", owner.unix_prefix.unwrap_or_default()),
-                is_abstract: false,
-                is_datagram,
-                section,
-                place,
-            })
+        Address::Unix(name) | Address::Abstract(name) => {
+            let is_abstract = matches!(address, Address::Abstract(_));
+            let prefix = owner.unix_prefix.filter(|_| !is_abstract).unwrap_or_default();
+            let path = format!("{prefix}{}", String::from_utf8_lossy(name));
+            Socket::Unix(UnixListener { path, is_abstract, is_datagram, section, place })
         }
-        Address::Abstract(name) => Socket::Unix(UnixListener {
-            path: String::from_utf8_lossy(name).into_owned(),
-            is_abstract: true,
-            is_datagram,
-            section,
-            place,
-        }),
         Address::Descriptor(carrier, fd) => {
             Socket::Inherited(Inherited { fd: *fd, protocol: carrier.protocol, section, place })
         }
         Address::None => Socket::None,
-    }
-}
-
-fn listener(
-    carrier: Carrier,
-    address: IpAddr,
-    ports: Ports,
-    options: &Options,
-    section: Arc<str>,
-    place: Place,
-) -> Listener {
-    Listener {
-        protocol: carrier.protocol,
-        quic: carrier.quic,
-        mptcp: carrier.mptcp,
-        address,
-        ports,
-        interface: options.interface.clone(),
-        namespace: options.namespace.clone(),
-        transparent: options.transparent,
-        v6only: match (options.v6only, options.v4v6) {
-            (true, _) => Some(true),
-            (false, true) => Some(false),
-            (false, false) => None,
-        },
-        section,
-        place,
     }
 }
 

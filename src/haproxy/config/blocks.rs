@@ -52,10 +52,7 @@ impl Blocks {
     }
 
     fn around(&self) -> Counts {
-        let outer = self.levels.len().checked_sub(2);
-        outer
-            .and_then(|index| self.levels.get(index))
-            .map_or(Counts::Yes, |level| level.counts.clone())
+        self.levels.iter().rev().nth(1).map_or(Counts::Yes, |level| level.counts.clone())
     }
 
     /// Opens a block with `.if`, and evaluates the condition only where it matters.
@@ -82,13 +79,27 @@ impl Blocks {
         &mut self,
         condition: impl FnOnce() -> Result<Truth, String>,
     ) -> Result<(), String> {
+        self.next_branch(".elif", condition)
+    }
+
+    /// Begins the last branch with `.else`.
+    pub(super) fn otherwise(&mut self) -> Result<(), String> {
+        self.next_branch(".else", || Ok(Truth::True))
+    }
+
+    fn next_branch(
+        &mut self,
+        keyword: &str,
+        condition: impl FnOnce() -> Result<Truth, String>,
+    ) -> Result<(), String> {
         let around = self.around();
         let Some(level) = self.levels.last_mut() else {
-            return Err("'.elif' without a matching '.if'".to_owned());
+            return Err(format!("'{keyword}' without a matching '.if'"));
         };
         if level.in_else {
-            return Err("'.elif' after '.else' is not permitted".to_owned());
+            return Err(format!("'{keyword}' after '.else' is not permitted"));
         }
+        level.in_else = keyword == ".else";
         (level.counts, level.taken) = if level.taken == Taken::Yes {
             (Counts::No, Taken::Yes)
         } else {
@@ -97,29 +108,9 @@ impl Blocks {
         Ok(())
     }
 
-    /// Begins the last branch with `.else`.
-    pub(super) fn otherwise(&mut self) -> Result<(), String> {
-        let around = self.around();
-        let Some(level) = self.levels.last_mut() else {
-            return Err("'.else' without a matching '.if'".to_owned());
-        };
-        if level.in_else {
-            return Err("'.else' after '.else' is not permitted".to_owned());
-        }
-        level.in_else = true;
-        (level.counts, level.taken) = match level.taken {
-            Taken::Yes => (Counts::No, Taken::Yes),
-            taken => branch(&around, taken, Truth::True),
-        };
-        Ok(())
-    }
-
     /// Closes the innermost block with `.endif`.
     pub(super) fn close(&mut self) -> Result<(), String> {
-        match self.levels.pop() {
-            Some(_) => Ok(()),
-            None => Err("'.endif' without a matching '.if'".to_owned()),
-        }
+        self.levels.pop().map(drop).ok_or_else(|| "'.endif' without a matching '.if'".to_owned())
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::bind::{Bound, Socket, possible};
 use super::lexer::Word;
 use super::variables::Reason;
-use crate::model::declared::{ConfigError, Declared, Place, Possible, Uncertain};
+use crate::model::declared::{ConfigError, Declared, Inherited, Place, Possible, Uncertain};
 
 /// A setting that lines switch on and off.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -141,26 +141,22 @@ impl Findings {
 
     /// Takes a socket in, as uncertain if its line or section is.
     pub(super) fn socket(&mut self, socket: Socket, doubt: Option<&Reason>) {
-        match (socket, doubt) {
-            (Socket::None, _) => {}
-            (Socket::Listener(listener), None) => self.declared.listeners.push(listener),
-            (Socket::Listener(listener), Some(reason)) => {
-                let may_bind = vec![possible(&listener)];
-                self.uncertain(listener.place, reason.to_string(), may_bind);
+        let (place, why, may_bind) = match (socket, doubt) {
+            (Socket::None, _) => return,
+            (Socket::Listener(listener), None) => return self.declared.listeners.push(listener),
+            (Socket::Inherited(inherited), None) => return self.declared.inherited.push(inherited),
+            (Socket::Unix(unix), None) => return self.declared.unix.push(unix),
+            (Socket::Listener(listener), Some(why)) => {
+                let possible = possible(&listener);
+                (listener.place, Arc::clone(why), vec![possible])
             }
-            (Socket::Inherited(inherited), None) => self.declared.inherited.push(inherited),
-            (Socket::Inherited(inherited), Some(reason)) => {
-                let may_bind =
-                    vec![Possible { protocol: Some(inherited.protocol), ..Possible::default() }];
-                self.uncertain(inherited.place, reason.to_string(), may_bind);
+            (Socket::Inherited(Inherited { protocol, place, .. }), Some(why)) => {
+                let possible = Possible { protocol: Some(protocol), ..Possible::default() };
+                (place, Arc::clone(why), vec![possible])
             }
-            (Socket::Unix(unix), None) => self.declared.unix.push(unix),
-            (Socket::Unix(unix), Some(reason)) => {
-                self.uncertain(unix.place, reason.to_string(), vec![]);
-            }
-            (Socket::Uncertain(place, why, possible), _) => {
-                self.uncertain(place, why.to_string(), vec![possible]);
-            }
-        }
+            (Socket::Unix(unix), Some(why)) => (unix.place, Arc::clone(why), vec![]),
+            (Socket::Uncertain(place, why, possible), _) => (place, why, vec![possible]),
+        };
+        self.uncertain(place, why.to_string(), may_bind);
     }
 }

@@ -1,5 +1,6 @@
 //! Reads the port, or range of ports, of an address (`str2sa_range` in `src/tools.c`).
 
+use super::version::leading_number;
 use crate::model::declared::Ports;
 
 /// Why HAProxy refuses an address.
@@ -30,8 +31,7 @@ pub(super) fn read_ports(text: &[u8]) -> Result<(Ports, bool), AddressError> {
     };
     let (first, first_strict) = number(low);
     let (last, last_strict) = number(high);
-    let in_range = |port: i64| u16::try_from(port).ok().filter(|port| *port > 0);
-    match (in_range(first), in_range(last)) {
+    match (first, last) {
         (Some(first), Some(last)) if first <= last => {
             Ok((Ports { first, last }, first_strict && last_strict))
         }
@@ -42,18 +42,14 @@ pub(super) fn read_ports(text: &[u8]) -> Result<(Ports, bool), AddressError> {
     }
 }
 
-/// Reads an integer as strtol(3) does, and gives whether nothing follows it.
-fn number(text: &[u8]) -> (i64, bool) {
+/// Reads an integer as strtol(3) does, and gives it if it is a port, and whether nothing follows it.
+fn number(text: &[u8]) -> (Option<u16>, bool) {
     let text = text.trim_ascii_start();
     let (negative, digits) = match text.split_first() {
         Some((b'-', digits)) => (true, digits),
         Some((b'+', digits)) => (false, digits),
         _ => (false, text),
     };
-    let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let value = digits.iter().take(length).fold(0_i64, |value, digit| {
-        value.saturating_mul(10).saturating_add(i64::from(digit - b'0'))
-    });
-    let whole = length == digits.len();
-    (if negative { -value } else { value }, whole)
+    let (value, rest) = leading_number(digits);
+    (u16::try_from(value).ok().filter(|port| *port > 0 && !negative), rest.is_empty())
 }

@@ -54,16 +54,11 @@ impl Version {
         let Some(other) = split(text) else {
             return Comparison::NoVersion;
         };
-        for (index, (own, other)) in self.elements.iter().zip(other.iter()).enumerate() {
-            if index >= self.known {
-                return Comparison::NotKnown;
-            }
-            match own.cmp(other) {
-                Ordering::Equal => {}
-                unequal => return Comparison::Order(unequal),
-            }
+        let known = self.elements.iter().zip(&other).take(self.known);
+        match known.map(|(own, other)| own.cmp(other)).find(|order| order.is_ne()) {
+            None if self.known < self.elements.len() => Comparison::NotKnown,
+            order => Comparison::Order(order.unwrap_or(Ordering::Equal)),
         }
-        Comparison::Order(Ordering::Equal)
     }
 }
 
@@ -148,7 +143,7 @@ fn split(text: &[u8]) -> Option<[u64; 7]> {
 }
 
 /// Splits the text after its leading decimal digits, and gives their value, 0 if there are none.
-fn leading_number(text: &[u8]) -> (u64, &[u8]) {
+pub(super) fn leading_number(text: &[u8]) -> (u64, &[u8]) {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = text.split_at(digits);
     let value = digits.iter().fold(0_u64, |value, digit| {
