@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::haproxy::config::is_configuration;
+
 /// The version of the form. A manifest of another version is refused.
 pub const VERSION: u32 = 1;
 
@@ -125,10 +127,7 @@ impl Loads {
     pub fn takes(self, name: &[u8]) -> bool {
         let hidden = name.first() == Some(&b'.');
         match self {
-            Loads::Configurations => {
-                let first = name.windows(4).position(|part| part == b".cfg");
-                !hidden && first.is_some_and(|at| at + 4 == name.len())
-            }
+            Loads::Configurations => is_configuration(name),
             Loads::Visible => !hidden,
             Loads::DropIns => !hidden && name.ends_with(b".conf"),
         }

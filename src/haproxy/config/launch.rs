@@ -20,6 +20,14 @@ pub struct SourceFile {
     pub text: Vec<u8>,
 }
 
+/// Whether HAProxy loads a file of this name from a directory of `-f`: the name ends at its first `.cfg`
+/// and does not begin with a dot (`cfgfiles_expand_directories` in `src/haproxy.c`).
+#[must_use]
+pub fn is_configuration(name: &[u8]) -> bool {
+    let first = name.windows(4).position(|part| part == b".cfg");
+    name.first() != Some(&b'.') && first.is_some_and(|at| at + 4 == name.len())
+}
+
 /// How HAProxy is, or would be, started: everything outside the files that can change their
 /// meaning. `None` means that a value is not known, and makes only the lines that need it uncertain.
 #[derive(Debug, Clone, Default)]

@@ -41,7 +41,7 @@ pub use crate::model::declared::{
     ConfigError, Declared, Family, Globals, HostName, HostQuery, Inherited, Listener, Place, Ports,
     Possible, Uncertain, UnixListener,
 };
-pub use launch::{Launch, SourceFile};
+pub use launch::{Launch, SourceFile, is_configuration};
 pub use reader::{read, statements};
 pub use statement::Statement;
 pub use version::Version;

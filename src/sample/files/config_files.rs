@@ -11,7 +11,7 @@ use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::problem::{Problem, problem};
-use crate::haproxy::config::SourceFile;
+use crate::haproxy::config::{SourceFile, is_configuration};
 use crate::sample::paths::access::{Reader, may_be_followed, may_be_shown};
 use crate::sample::paths::route;
 
@@ -116,10 +116,7 @@ impl Collector<'_> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => self.file(name, &stat),
             FileType::Directory => {
-                for entry in self.entries(name)? {
-                    self.entry(name, &entry)?;
-                }
-                Ok(())
+                self.entries(name)?.iter().try_for_each(|entry| self.entry(name, entry))
             }
             _ => Err(Problem::NotAFile { path: name.into() }),
         }
@@ -132,20 +129,17 @@ impl Collector<'_> {
         path.push("/");
         path.push(entry);
         let path = PathBuf::from(path);
-        let outcome = self.stat(&path).and_then(|stat| {
-            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-                self.file(&path, &stat)
-            } else {
-                Ok(())
-            }
-        });
+        let outcome =
+            self.stat(&path).and_then(|stat| match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => self.file(&path, &stat),
+                _ => Ok(()),
+            });
         match outcome {
-            Err(problem @ Problem::TooMany { .. }) => Err(problem),
-            Err(problem) => {
+            Err(problem) if !matches!(problem, Problem::TooMany { .. }) => {
                 self.collected.problems.push(problem);
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            outcome => outcome,
         }
     }
 
@@ -201,7 +195,11 @@ impl Collector<'_> {
     fn stat(&self, path: &Path) -> Result<Stat, Problem> {
         let descriptor = match &self.base.reader {
             // Nothing is read, so nothing can be shown: the kernel finds the way at less cost.
-            Some(_) if self.most_bytes.is_none() => self.find(path),
+            Some(_) if self.most_bytes.is_none() => {
+                let place = self.base.directory.join(path);
+                let found = self.root().and_then(|root| route::find(&root, &place));
+                found.map_err(|errno| problem(path, errno))
+            }
             _ => self.open(path, OFlags::PATH),
         };
         fs::statat(&descriptor?, "", AtFlags::EMPTY_PATH).map_err(|errno| problem(path, errno))
@@ -224,23 +222,10 @@ impl Collector<'_> {
         route.open(flags).map_err(|errno| problem(path, errno))
     }
 
-    /// Where a path leads, without opening it.
-    fn find(&self, path: &Path) -> Result<OwnedFd, Problem> {
-        let place = self.base.directory.join(path);
-        let found = self.root().and_then(|root| route::find(&root, &place));
-        found.map_err(|errno| problem(path, errno))
-    }
-
     fn root(&self) -> Result<OwnedFd, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         fs::open(&self.base.root, flags, Mode::empty())
     }
-}
-
-/// The name ends at its first `.cfg` and does not begin with a dot.
-fn is_configuration(name: &[u8]) -> bool {
-    let first = name.windows(4).position(|part| part == b".cfg");
-    name.first() != Some(&b'.') && first.is_some_and(|at| at + 4 == name.len())
 }
 
 fn stamp(path: &Path, stat: &Stat) -> Stamp {

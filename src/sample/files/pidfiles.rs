@@ -55,12 +55,6 @@ fn is_settled(stat: &Stat) -> bool {
 }
 
 impl Pidfiles {
-    /// Forgets those of processes that have ended.
-    fn retain_those_of(&mut self, found: &[Found]) {
-        let living: BTreeSet<ProcessId> = found.iter().map(|found| found.process.id).collect();
-        self.known.retain(|id, _| living.contains(id));
-    }
-
     /// The last reading, if the file at `path` is still the one that was read.
     fn get(&self, id: ProcessId, root: &OwnedFd, path: &Path) -> Option<Pidfile> {
         let now = seconds(ClockId::Monotonic);
@@ -92,7 +86,9 @@ pub fn read_named_by_arguments(
     found: &mut [Found],
     unreadable: &mut Vec<Unreadable>,
 ) {
-    known.retain_those_of(found);
+    // Those of processes that have ended are forgotten.
+    let living: BTreeSet<ProcessId> = found.iter().map(|found| found.process.id).collect();
+    known.known.retain(|id, _| living.contains(id));
     read((procfs, known), found, unreadable, |line, _| line.pidfile.clone(), |_, _| true);
 }
 

@@ -54,17 +54,12 @@ fn read_network(id: NamespaceId, network: &mut Network, snapshot: &mut Snapshot)
         values.reserved = ports.reserved;
     }
     snapshot.unreadable.extend(network.handicap.clone());
-    let mut failures = Vec::new();
-    match network.table.bound() {
-        Ok(bound) => values.bound = Some(bound),
-        Err(error) => failures.push(table_unreadable(network, &error)),
+    let (bound, unix) = (network.table.bound(), network.table.unix_listeners());
+    for error in bound.as_ref().err().into_iter().chain(unix.as_ref().err()) {
+        snapshot.unreadable.push(table_unreadable(network, error));
     }
-    match network.table.unix_listeners() {
-        Ok(listeners) => values.unix_listeners = Some(listeners),
-        Err(error) => failures.push(table_unreadable(network, &error)),
-    }
-    let success = failures.is_empty();
-    snapshot.unreadable.append(&mut failures);
+    let success = bound.is_ok() && unix.is_ok();
+    (values.bound, values.unix_listeners) = (bound.ok(), unix.ok());
     snapshot.networks.insert(id, values);
     success
 }

@@ -64,15 +64,11 @@ fn dump(
     listed: &mut BTreeMap<ProcessId, Listed>,
     details: &mut Details,
 ) -> BTreeMap<ProcessId, Vec<Connection>> {
-    let mut processes = Vec::new();
-    for process in snapshot.processes.iter().filter(|process| of.contains(&process.id)) {
-        // A process whose descriptors cannot be read has been reported already.
-        if process.sockets.is_some()
-            && let Ok(held) = Held::read(procfs, process)
-        {
-            processes.push(held);
-        }
-    }
+    let wanted = snapshot.processes.iter().filter(|process| of.contains(&process.id));
+    // A process whose descriptors cannot be read has been reported already.
+    let readable = wanted.filter(|process| process.sockets.is_some());
+    let processes: Vec<Held> =
+        readable.filter_map(|process| Held::read(procfs, process).ok()).collect();
     let mut tables: BTreeMap<NamespaceId, Table> = BTreeMap::new();
     let inhabited: BTreeSet<NamespaceId> =
         processes.iter().flat_map(|held| &held.networks).copied().collect();

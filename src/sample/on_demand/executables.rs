@@ -2,14 +2,13 @@
 //! is executed.
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{self, FileType, Mode, OFlags};
 
 use crate::haproxy::config::Version;
 use crate::sample::paths::route;
+use crate::sample::proc::dir::read_up_to;
 
 /// The largest file that is read. HAProxy has 3 to 7 MB.
 const MOST_BYTES: u64 = 64 << 20;
@@ -50,14 +49,8 @@ pub fn on_disk(procfs: &Path, pid: i32, path: &Path) -> Option<OnDisk> {
     if FileType::from_raw_mode(that.st_mode) != FileType::RegularFile {
         return None;
     }
-    let version = |file: OwnedFd| version_in(&content(file).ok()?);
+    let version = |file| version_in(&read_up_to(File::from(file), MOST_BYTES).ok()?);
     Some(OnDisk::Other { running: version(running)?, next: version(next)? })
-}
-
-fn content(file: OwnedFd) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::from(file).take(MOST_BYTES).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 /// The version that is built into a HAProxy. The file holds it twice as a separate string (`src/version.c`

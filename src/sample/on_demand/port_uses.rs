@@ -125,10 +125,7 @@ fn ask(
     for (id, ports) in ports {
         let Some(network) = networks.get_mut(*id) else { continue };
         match network.table.port_uses(ports) {
-            Ok(uses) => {
-                let answer = Answer { ports: ports.clone(), uses };
-                known.insert(*id, answer);
-            }
+            Ok(uses) => drop(known.insert(*id, Answer { ports: ports.clone(), uses })),
             Err(error) => {
                 known.remove(id);
                 details.unreadable.push(table_unreadable(network, &error));
