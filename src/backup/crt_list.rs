@@ -4,6 +4,7 @@ use super::bases::{Bases, join};
 use super::companions::with_companions;
 use super::manifest::Role;
 use super::reference::Reference;
+use super::references::pairs;
 
 /// Finds what the lines of the crt-list `list` name.
 #[must_use]
@@ -26,9 +27,8 @@ pub fn references(text: &str, list: &Reference, bases: &Bases) -> Vec<Reference>
         let options = line.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
         let options: Vec<&str> =
             options.map(|(o, _)| o.split_ascii_whitespace().collect()).unwrap_or_default();
-        for pair in options.windows(2) {
-            let [word, value] = pair else { continue };
-            if matches!(*word, "ca-file" | "ca-verify-file" | "crl-file") && !value.starts_with('@')
+        for (word, value) in pairs(&options) {
+            if matches!(word, "ca-file" | "ca-verify-file" | "crl-file") && !value.starts_with('@')
             {
                 let path = join(read_in, bases.authorities.as_ref(), value);
                 let (role, read_in) = (Role::Authorities, read_in.clone());

@@ -145,7 +145,7 @@ pub enum Kind {
         /// The hash of its bytes.
         sha256: String,
         /// It has a private key in it.
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         private_key: bool,
         /// Another entry that is the same file under another name (a hard link); that one has the bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,14 +163,9 @@ pub enum Kind {
         loads: Option<Loads>,
         /// Its owner, mode and times are those of the configuration, and are restored. The others are only
         /// made where they are missing.
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         own: bool,
     },
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// One file, link or directory.
@@ -262,10 +257,10 @@ pub struct Manifest {
     /// The version of the exporter that took it.
     pub exporter: String,
     /// It holds what a restore replaced, not all that the service reads.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub safety: bool,
     /// The files are those of a container or a chroot, so that they are restored only below `--root`.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub other_root: bool,
     /// How HAProxy was started.
     pub command: Command,

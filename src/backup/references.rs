@@ -63,6 +63,11 @@ pub fn of_filter(text: &str, filter: &Reference) -> Vec<Reference> {
     named.references
 }
 
+/// Each word with the one after it.
+pub(super) fn pairs<'w>(words: &[&'w str]) -> impl Iterator<Item = (&'w str, &'w str)> {
+    words.iter().copied().zip(words.iter().copied().skip(1))
+}
+
 /// One line, while it is read.
 struct Line<'a> {
     statement: &'a Statement,
@@ -150,10 +155,8 @@ impl Line<'_> {
             (_, ["errorfile", _, path, ..]) => self.name(None, path, Role::Page, true),
             ("crt-store", ["load", options @ ..]) => self.store(options),
             (_, ["filter", options @ ..]) => {
-                for pair in options.windows(2) {
-                    if let ["config", path] = pair {
-                        self.name(None, path, Role::Filter, true);
-                    }
+                for (_, path) in pairs(options).filter(|(word, _)| *word == "config") {
+                    self.name(None, path, Role::Filter, true);
                 }
             }
             (
@@ -163,10 +166,9 @@ impl Line<'_> {
                     rest @ ..,
                 ],
             ) => {
-                for pair in rest.windows(2) {
-                    if let ["errorfile" | "file" | "lf-file", path] = pair {
-                        self.name(None, path, Role::Page, true);
-                    }
+                let of_file = ["errorfile", "file", "lf-file"];
+                for (_, path) in pairs(rest).filter(|(word, _)| of_file.contains(word)) {
+                    self.name(None, path, Role::Page, true);
                 }
             }
             (
@@ -195,12 +197,8 @@ impl Line<'_> {
     /// The options of a bind or server line.
     fn tls(&mut self, options: &[&str]) {
         let bases = self.bases;
-        for pair in options.windows(2) {
-            let [word, value] = pair else { continue };
-            if value.starts_with('@') {
-                continue;
-            }
-            match *word {
+        for (word, value) in pairs(options).filter(|(_, value)| !value.starts_with('@')) {
+            match word {
                 "crt" => self.name(bases.certificates.as_ref(), value, Role::Certificate, true),
                 "crt-list" => self.name(None, value, Role::CrtList, true),
                 "ca-file" | "ca-verify-file" | "crl-file" => {
@@ -219,9 +217,8 @@ impl Line<'_> {
     /// The options of `load` in a crt-store.
     fn store(&mut self, options: &[&str]) {
         let bases = self.bases;
-        for pair in options.windows(2) {
-            let [word, value] = pair else { continue };
-            match *word {
+        for (word, value) in pairs(options) {
+            match word {
                 "crt" => self.name(bases.certificates.as_ref(), value, Role::Certificate, true),
                 "key" => self.name(bases.keys.as_ref(), value, Role::Certificate, true),
                 "ocsp" | "issuer" | "sctl" => {
@@ -236,10 +233,8 @@ impl Line<'_> {
     fn patterns(&mut self, words: &[&str]) {
         let opens = |word: &&str| word.trim_start_matches('!') == "{";
         let has_acl = words.first() == Some(&"acl") || words.iter().any(opens);
-        for pair in words.windows(2).filter(|_| has_acl) {
-            if let ["-f", path] = pair {
-                self.pattern_file(path, Role::Patterns);
-            }
+        for (_, path) in pairs(words).filter(|(word, _)| has_acl && *word == "-f") {
+            self.pattern_file(path, Role::Patterns);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
@@ -120,22 +121,16 @@ impl Gatherer<'_> {
             }
             // A device or socket of /dev, or a file of procfs, is no configuration.
             Err(dead) if dead.errno == Errno::XDEV => {
-                self.leave_out(path, "a file of the kernel, or of a program that answers for it");
-                return;
+                let why = "a file of the kernel, or of a program that answers for it";
+                return self.leave_out(path, why);
             }
-            Err(dead) => {
-                let known = may_be_followed(self.request.reader.clone(), &dead.steps);
-                if known {
-                    self.refused(path, dead.errno);
-                } else {
-                    self.withheld(path);
-                }
-                return;
+            Err(dead) if may_be_followed(self.request.reader.clone(), &dead.steps) => {
+                return self.refused(path, dead.errno);
             }
+            Err(_) => return self.withheld(path),
         };
         if !may_be_shown(self.request.reader.clone(), &trace.route.steps) {
-            self.withheld(path);
-            return;
+            return self.withheld(path);
         }
         for passed in &trace.passed {
             self.passed(passed);
@@ -172,11 +167,8 @@ impl Gatherer<'_> {
             Role::Unit => Loads::DropIns,
             _ => Loads::Visible,
         };
-        let names = trace
-            .route
-            .open(OFlags::RDONLY | OFlags::DIRECTORY)
-            .and_then(|opened| tree::names(&opened));
-        let names = match names {
+        let opened = trace.route.open(OFlags::RDONLY | OFlags::DIRECTORY);
+        let names = match opened.and_then(|opened| tree::names(&opened)) {
             Ok(names) => names,
             Err(error) => return self.refused(&trace.end, error),
         };
@@ -185,10 +177,7 @@ impl Gatherer<'_> {
             entry.kind = Kind::Directory { loads: Some(loads), own };
             entry.roles.insert(reference.role);
         }
-        let taken = |name: &std::ffi::OsString| {
-            loads.takes(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()))
-        };
-        for name in names.into_iter().filter(taken) {
+        for name in names.into_iter().filter(|name| loads.takes(name.as_bytes())) {
             let path = trace.end.join(name);
             // HAProxy loads no directory inside a directory.
             let followed = route::follow(self.request.root, &path);
@@ -228,16 +217,10 @@ impl Gatherer<'_> {
             None
         };
         if let Some(why) = why {
-            let left = LeftOut {
-                path: trace.end.clone().into(),
-                why: why.to_owned(),
-                sha256: Some(digest.sha256),
-                size: Some(digest.size),
-            };
-            if !self.gathered.left_out.contains(&left) {
-                self.gathered.left_out.push(left);
-            }
-            return;
+            let (path, why) = (trace.end.clone().into(), why.to_owned());
+            let (sha256, size) = (Some(digest.sha256), Some(digest.size));
+            let left = LeftOut { path, why, sha256, size };
+            return self.gathered.left_out.push(left);
         }
         let same_as = self.same_as(&trace.end, &stat);
         let kind = Kind::File { size: digest.size, sha256: digest.sha256, private_key, same_as };
@@ -264,12 +247,9 @@ impl Gatherer<'_> {
         if matches!(role, Role::Unit | Role::Variables) {
             return;
         }
-        let Some(parent) = trace.end.parent().filter(|path| tree::steps(path).count() >= 2) else {
-            return;
-        };
-        if let Some(Entry { kind: Kind::Directory { own, .. }, .. }) =
-            self.gathered.entries.get_mut(parent)
-        {
+        let parent = trace.end.parent().filter(|path| tree::steps(path).count() >= 2);
+        let parent = parent.and_then(|path| self.gathered.entries.get_mut(path));
+        if let Some(Entry { kind: Kind::Directory { own, .. }, .. }) = parent {
             *own = true;
         }
     }
@@ -311,10 +291,9 @@ impl Gatherer<'_> {
             self.leave_out(&read_in.join(name), "a script reads it; no part of the configuration");
         }
         if loaded.computed {
-            self.leave_out(
-                path,
-                "this script loads something by a name that it computes, which cannot be known",
-            );
+            let why =
+                "this script loads something by a name that it computes, which cannot be known";
+            self.leave_out(path, why);
         }
     }
 

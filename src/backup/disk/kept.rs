@@ -78,25 +78,15 @@ impl Keeper<'_> {
             let target = is_link.then(|| fs::readlinkat(&parent, name, Vec::new())).transpose()?;
             Ok((stat, target))
         });
-        match found {
-            Ok((stat, Some(target))) => {
-                let target = PathText(OsStr::from_bytes(target.as_bytes()).into());
-                let link = entry(path, Kind::Link { target }, &stat);
-                self.gathered.entries.insert(path.to_owned(), link);
-                Some(stat)
-            }
-            Ok((stat, None)) => {
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                    let directory =
-                        || entry(path, Kind::Directory { loads: None, own: false }, &stat);
-                    self.gathered.entries.entry(path.to_owned()).or_insert_with(directory);
-                }
-                Some(stat)
-            }
-            Err(error) => {
-                self.problem(path, &error.into());
-                None
-            }
+        let (stat, target) = found.map_err(|error| self.problem(path, &error.into())).ok()?;
+        if let Some(target) = target {
+            let target = PathText(OsStr::from_bytes(target.as_bytes()).into());
+            let link = entry(path, Kind::Link { target }, &stat);
+            self.gathered.entries.insert(path.to_owned(), link);
+        } else if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let directory = || entry(path, Kind::Directory { loads: None, own: false }, &stat);
+            self.gathered.entries.entry(path.to_owned()).or_insert_with(directory);
         }
+        Some(stat)
     }
 }

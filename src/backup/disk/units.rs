@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -91,10 +92,7 @@ fn listed(root: &OwnedFd, path: &Path) -> Vec<OsString> {
     let opened = route::follow(root, path).ok();
     let opened = opened.and_then(|route| route.open(OFlags::RDONLY | OFlags::DIRECTORY).ok());
     let names = opened.and_then(|directory| tree::names(&directory).ok()).unwrap_or_default();
-    let taken = |name: &OsString| {
-        Loads::DropIns.takes(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()))
-    };
-    names.into_iter().filter(taken).collect()
+    names.into_iter().filter(|name| Loads::DropIns.takes(name.as_bytes())).collect()
 }
 
 #[cfg(test)]
