@@ -56,38 +56,32 @@ impl Parser<'_> {
 
     /// Reads terms joined by `||`.
     fn either(&mut self, depth: usize) -> Result<Truth, String> {
-        let mut truth = self.both(depth.saturating_sub(1))?;
-        let mut left = depth;
-        while self.rest().starts_with(b"||") {
-            left = left.saturating_sub(1);
-            if left == 0 {
-                return Err(self.unparsable());
-            }
-            self.at += 2;
-            self.skip_blanks();
-            if self.peek().is_none() {
-                return Err(self.unparsable());
-            }
-            let next = self.both(left.saturating_sub(1))?;
-            truth = truth.or(next);
-        }
-        Ok(truth)
+        self.chain(b"||", depth, Self::both, Truth::or)
     }
 
     /// Reads terms joined by `&&`.
     fn both(&mut self, depth: usize) -> Result<Truth, String> {
-        let mut truth = self.term(depth.saturating_sub(1))?;
+        self.chain(b"&&", depth, Self::term, Truth::and)
+    }
+
+    fn chain(
+        &mut self,
+        operator: &[u8],
+        depth: usize,
+        part: fn(&mut Self, usize) -> Result<Truth, String>,
+        join: fn(Truth, Truth) -> Truth,
+    ) -> Result<Truth, String> {
+        let mut truth = part(self, depth.saturating_sub(1))?;
         let mut left = depth;
         self.skip_blanks();
-        while self.rest().starts_with(b"&&") {
+        while self.rest().starts_with(operator) {
             left = left.saturating_sub(1);
             if left == 0 {
                 return Err(self.unparsable());
             }
-            self.at += 2;
+            self.at += operator.len();
             self.skip_blanks();
-            let next = self.term(left.saturating_sub(1))?;
-            truth = truth.and(next);
+            truth = join(truth, part(self, left.saturating_sub(1))?);
             self.skip_blanks();
         }
         Ok(truth)

@@ -89,13 +89,12 @@ impl Lexer<'_, '_> {
         value: Lookup<'_>,
         splits: bool,
     ) -> Result<(), LexError> {
-        let end = self.at;
         match value {
             Lookup::Set(value) => {
                 if value.len() > *self.room {
                     *self.room = 0;
-                    let word = self.word(from);
-                    word.doubt = Some("its variables expand to more text than is read here".into());
+                    let why = "its variables expand to more text than is read here";
+                    self.word(from).doubt = Some(why.into());
                     return Ok(());
                 }
                 *self.room -= value.len();
@@ -106,18 +105,15 @@ impl Lexer<'_, '_> {
                     for &byte in value {
                         self.push(byte, from);
                     }
-                    let word = self.word(from);
-                    word.literal = false;
+                    self.word(from).literal = false;
                 }
             }
             Lookup::Unset => self.expand_nothing(from, name, splits),
             Lookup::Unknown(reason) => {
                 let what = if splits { "the number of words in" } else { "the value of" };
                 let name = String::from_utf8_lossy(name);
-                let word = self.word(from);
-                word.literal = false;
-                word.source.end = end;
-                word.doubt = Some(format!("{what} ${name} is not known: {reason}").into());
+                let why = format!("{what} ${name} is not known: {reason}");
+                self.word_up_to_here(from).doubt = Some(why.into());
             }
         }
         Ok(())
@@ -154,11 +150,8 @@ impl Lexer<'_, '_> {
 
     /// Expands a variable that is not set.
     fn expand_nothing(&mut self, from: usize, name: &[u8], splits: bool) {
-        let end = self.at;
         if !(splits && self.setting.dialect == Dialect::Strict) {
-            let word = self.word(from);
-            word.literal = false;
-            word.source.end = end;
+            self.word_up_to_here(from);
         }
         let at_end_of_quotes = self.peek(0) == Some(b'"') && !name.starts_with(b".");
         if !at_end_of_quotes {

@@ -171,6 +171,15 @@ impl Lexer<'_, '_> {
         })
     }
 
+    /// The same word, once it takes in what was read of the line, whose bytes it does not have.
+    pub(super) fn word_up_to_here(&mut self, from: usize) -> &mut Word {
+        let end = self.at;
+        let word = self.word(from);
+        word.literal = false;
+        word.source.end = end;
+        word
+    }
+
     /// Adds one byte taken from the line at `from`.
     pub(super) fn push(&mut self, byte: u8, from: usize) {
         self.quoted_nothing = false;
@@ -185,24 +194,18 @@ impl Lexer<'_, '_> {
         self.quoted_nothing = true;
         let from = self.at;
         self.at += 1;
-        let end = self.at;
         // Up to 3.2 quotes make a word even if they contain nothing.
         if self.setting.dialect != Dialect::Strict || self.current.is_some() {
-            let word = self.word(from);
-            word.literal = false;
-            word.source.end = end;
+            self.word_up_to_here(from);
         }
     }
 
     fn close(&mut self) {
         let from = self.at;
         self.at += 1;
-        let end = self.at;
         self.quote = Quote::None;
         if self.quoted_nothing || self.current.is_some() {
-            let word = self.word(from.saturating_sub(1));
-            word.literal = false;
-            word.source.end = end;
+            self.word_up_to_here(from.saturating_sub(1));
         }
     }
 

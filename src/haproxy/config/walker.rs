@@ -101,8 +101,7 @@ pub(super) struct Walker<'c, 'a, 'f> {
 impl Walker<'_, '_, '_> {
     fn file(&mut self, text: &[u8]) -> Result<(), Flow> {
         let outcome = self.lines(text);
-        let section = std::mem::replace(&mut self.section, Section::None);
-        self.close(section);
+        self.close();
         outcome?;
         if let Some(line) = self.blocks.open_line() {
             let place = self.place(line, 0, 1);
@@ -362,15 +361,14 @@ impl Walker<'_, '_, '_> {
 
     /// Ends the present section because `line` begins a new one.
     fn finish_section(&mut self, line: &Line<'_>) {
-        let section = std::mem::replace(&mut self.section, Section::None);
-        self.close(section);
+        self.close();
         let name = usize::from(!line.text(1).is_empty());
         self.section_name = Some(line.text(name).to_vec());
         self.section_doubt = line.doubt.cloned();
     }
 
-    fn close(&mut self, section: Section) {
-        match section {
+    fn close(&mut self) {
+        match std::mem::replace(&mut self.section, Section::None) {
             Section::Proxy(proxy) => proxy.close(self.context),
             Section::Peers(peers) if !self.discovering => peers.close(self.context),
             _ => {}
