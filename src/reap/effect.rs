@@ -94,16 +94,13 @@ impl Awaited {
 /// has them.
 #[must_use]
 pub fn port_name(port: &PortKey) -> String {
-    let address = match port.address {
-        std::net::IpAddr::V4(address) => address.to_string(),
-        std::net::IpAddr::V6(address) => format!("[{address}]"),
-    };
+    let address = std::net::SocketAddr::new(port.address, port.port);
     let with = |sign: &str, name: &str| match name {
         "" => String::new(),
         name => format!("{sign}{name}"),
     };
     let (netns, interface) = (with("@", &port.netns), with("%", &port.interface));
-    format!("{} {address}:{}{netns}{interface}", port.protocol, port.port)
+    format!("{} {address}{netns}{interface}", port.protocol)
 }
 
 /// The ports that no process of a service holds any more.

@@ -162,9 +162,8 @@ impl Facts<'_> {
         };
         let lives = |view: &&ProcessView| view.state != Some(StaleState::Zombie);
         let failed = service.reloads.last_successful == Some(false);
-        let waiting = service.ports.iter().filter(|port| {
-            port.generation == Generation::Current && port.queue_length.is_some_and(|n| n > 0)
-        });
+        let ports = service.ports.iter().filter(|port| port.generation == Generation::Current);
+        let waiting = ports.clone().filter(|port| port.queue_length.is_some_and(|n| n > 0));
         let dead = service.processes.iter().filter(|view| !lives(view));
         ServiceSight {
             up: service.up,
@@ -172,12 +171,7 @@ impl Facts<'_> {
             reload_failed: service.reloads.last_timestamp.filter(|_| failed),
             is_complete: Protocol::ALL.iter().all(|p| service.protocols_known.contains(p)),
             serving: of(Generation::Current).filter_map(|view| self.serving(view)).collect(),
-            ports: service
-                .ports
-                .iter()
-                .filter(|port| port.generation == Generation::Current)
-                .map(|port| port.key.clone())
-                .collect(),
+            ports: ports.map(|port| port.key.clone()).collect(),
             waiting: waiting.map(|port| port.key.clone()).collect(),
             came_by_reload: of(Generation::Current)
                 .filter(|view| view.role != Role::Master)

@@ -54,24 +54,16 @@ pub fn enter(at: impl AsFd, name: impl AsRef<OsStr>) -> Result<OwnedFd, Errno> {
 
 /// Opens a directory below another, step by step.
 pub fn descend(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let mut here = enter(root, ".")?;
-    for name in steps(path) {
-        here = enter(&here, name)?;
-    }
-    Ok(here)
+    steps(path).try_fold(enter(root, ".")?, |here, name| enter(&here, name))
 }
 
 /// The same, but makes the private directories that are missing.
 pub fn descend_making(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let mut here = enter(root, ".")?;
-    for name in steps(path) {
-        match fs::mkdirat(&here, name, PRIVATE_DIRECTORY) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error),
-        }
-        here = enter(&here, name)?;
-    }
-    Ok(here)
+    let into = |here: OwnedFd, name: &OsStr| match fs::mkdirat(&here, name, PRIVATE_DIRECTORY) {
+        Ok(()) | Err(Errno::EXIST) => enter(&here, name),
+        Err(error) => Err(error),
+    };
+    steps(path).try_fold(enter(root, ".")?, into)
 }
 
 /// The directory that holds a path, and the name there.

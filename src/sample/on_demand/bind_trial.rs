@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -93,16 +94,7 @@ pub fn look(
 /// local routes, `ip_nonlocal_bind`. A UDP socket on a port that the kernel chooses disturbs no
 /// program.
 fn is_local(address: IpAddr) -> Option<bool> {
-    let bound = || -> Result<(), Errno> {
-        let socket = rustix::net::socket_with(
-            family(address),
-            SocketType::DGRAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
-        rustix::net::bind(&socket, &SocketAddr::new(address, 0))
-    };
-    match bound() {
+    match bind(SocketAddr::new(address, 0), SocketType::DGRAM, |_| Ok(())) {
         Ok(()) => Some(true),
         Err(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) => Some(false),
         Err(_) => None,
@@ -134,26 +126,29 @@ pub fn try_binds(location: &Location, trials: &[TrialBind]) -> io::Result<Vec<Op
 }
 
 fn try_bind(trial: &TrialBind) -> Option<bool> {
-    let bound = || -> Result<(), Errno> {
-        let family = family(trial.address);
-        let socket =
-            rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        sockopt::set_socket_reuseport(&socket, trial.reuse_port)?;
-        if family == AddressFamily::INET6 {
-            sockopt::set_ipv6_v6only(&socket, trial.v6only)?;
-        }
-        rustix::net::bind(&socket, &SocketAddr::new(trial.address, trial.port))
-    };
-    match bound() {
+    let address = SocketAddr::new(trial.address, trial.port);
+    let bound = bind(address, SocketType::STREAM, |socket| {
+        sockopt::set_socket_reuseaddr(socket, true)?;
+        sockopt::set_socket_reuseport(socket, trial.reuse_port)?;
+        if address.is_ipv6() { sockopt::set_ipv6_v6only(socket, trial.v6only) } else { Ok(()) }
+    });
+    match bound {
         Ok(()) => Some(true),
         Err(Errno::ADDRINUSE) => Some(false),
         Err(_) => None,
     }
 }
 
-fn family(address: IpAddr) -> AddressFamily {
-    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
+/// Binds a socket with these options, and closes it at once.
+fn bind(
+    address: SocketAddr,
+    kind: SocketType,
+    options: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    options(&socket)?;
+    rustix::net::bind(&socket, &address)
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process_wrap::std::{ChildWrapper, CommandWrap, ProcessSession};
+use process_wrap::std::{CommandWrap, ProcessSession};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -186,7 +186,9 @@ impl Executable {
             let _ = child.kill();
             return Err(RunError::TimedOut { allowed });
         }
-        let status = end(&mut *child).map_err(not_started)?;
+        let status = child.inner_mut().wait().map_err(not_started)?;
+        // Ends what is left of the process group, so that nothing of it stays behind.
+        let _ = child.start_kill();
         let mut output = String::new();
         for kept in [errors, answers].into_iter().flatten() {
             let bytes = kept.recv_timeout(LAST_WORDS).unwrap_or_default();
@@ -206,13 +208,6 @@ fn limit_cpu(pid: u32, allowed: Duration) -> io::Result<()> {
 fn process(pid: u32) -> io::Result<Pid> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     Ok(pid.ok_or(io::ErrorKind::NotFound)?)
-}
-
-/// Ends what is left of the process group, so that nothing of it stays behind.
-fn end(child: &mut dyn ChildWrapper) -> io::Result<ExitStatus> {
-    let status = child.inner_mut().wait()?;
-    let _ = child.start_kill();
-    Ok(status)
 }
 
 /// Waits until a process has ended or the time is over.
@@ -236,14 +231,8 @@ fn keep(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut kept = Vec::new();
-        let mut chunk = vec![0; 64 * 1024];
-        while let Ok(read) = pipe.read(&mut chunk) {
-            if read == 0 {
-                break;
-            }
-            let room = MOST_OUTPUT.saturating_sub(kept.len());
-            kept.extend(chunk.iter().take(read.min(room)));
-        }
+        let _ = pipe.by_ref().take(MOST_OUTPUT as u64).read_to_end(&mut kept);
+        let _ = io::copy(&mut pipe, &mut io::sink());
         // The receiver is gone when the time was over.
         let _ = sender.send(kept);
     });
