@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::archive;
@@ -89,11 +89,11 @@ impl Store {
     pub fn open(path: &Path, make: bool) -> Result<Store, Error> {
         let path = std::path::absolute(path).map_err(failed("cannot find", path))?;
         if make {
-            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-            made.map_err(failed("cannot make", &path))?;
+            let directory = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            directory.map_err(failed("cannot make", &path))?;
         }
-        let root = fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let root = root.map_err(failed("cannot open", Path::new("/")))?;
+        let root = Path::new("/");
+        let root = route::open_root(root).map_err(failed("cannot open", root))?;
         let route =
             route::follow(&root, &path).map_err(|dead| failed("cannot open", &path)(dead.errno))?;
         let caller = rustix::process::geteuid().as_raw();

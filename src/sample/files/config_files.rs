@@ -197,7 +197,8 @@ impl Collector<'_> {
             // Nothing is read, so nothing can be shown: the kernel finds the way at less cost.
             Some(_) if self.most_bytes.is_none() => {
                 let place = self.base.directory.join(path);
-                let found = self.root().and_then(|root| route::find(&root, &place));
+                let root = route::open_root(&self.base.root);
+                let found = root.and_then(|root| route::find(&root, &place));
                 found.map_err(|errno| problem(path, errno))
             }
             _ => self.open(path, OFlags::PATH),
@@ -211,7 +212,7 @@ impl Collector<'_> {
             let opened = fs::open(&place, flags | OFlags::CLOEXEC, Mode::empty());
             return opened.map_err(|errno| problem(path, errno));
         };
-        let root = self.root().map_err(|errno| problem(path, errno))?;
+        let root = route::open_root(&self.base.root).map_err(|errno| problem(path, errno))?;
         let route = route::follow(&root, &place).map_err(|dead| {
             let known = may_be_followed(reader.clone(), &dead.steps);
             if known { problem(path, dead.errno) } else { Problem::Withheld { path: path.into() } }
@@ -220,11 +221,6 @@ impl Collector<'_> {
             return Err(Problem::Withheld { path: path.into() });
         }
         route.open(flags).map_err(|errno| problem(path, errno))
-    }
-
-    fn root(&self) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        fs::open(&self.base.root, flags, Mode::empty())
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::{OFlags, Stat};
 use rustix::time::ClockId;
 
 use super::reader::reader_of;
@@ -171,11 +171,8 @@ fn pidfile_of(
     let Some(path) = CommandLine::resolve(directory.as_deref(), &named) else {
         return Some(Pidfile::unread(PathBuf::from(named)));
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = root_view(procfs, found, all).and_then(|pid| {
-        let root = procfs.join(pid.to_string()).join("root");
-        rustix::fs::open(root, flags, Mode::empty()).ok()
-    });
+    let root = root_view(procfs, found, all)
+        .and_then(|pid| route::open_root(&procfs.join(pid.to_string()).join("root")).ok());
     let Some(root) = root else { return Some(Pidfile::unread(path)) };
     if let Some(pidfile) = known.get(process.id, &root, &path) {
         return Some(pidfile);

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use process_wrap::std::{CommandWrap, ProcessSession};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit};
 
@@ -139,8 +139,7 @@ impl Executable {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let unopened =
             |error: Errno| Unusable::Unopened { path: path.clone(), error: io::Error::from(error) };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open("/", flags, Mode::empty()).map_err(unopened)?;
+        let root = route::open_root(Path::new("/")).map_err(unopened)?;
         let route = route::follow(&root, &path).map_err(|dead| match dead.errno {
             Errno::XDEV => Unusable::Refused { path: path.clone() },
             errno => unopened(errno),

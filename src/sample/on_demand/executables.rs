@@ -38,8 +38,7 @@ pub fn on_disk(procfs: &Path, pid: i32, path: &Path) -> Option<OnDisk> {
     let process = procfs.join(pid.to_string());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let running = fs::open(process.join("exe"), flags, Mode::empty()).ok()?;
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = fs::open(process.join("root"), directory, Mode::empty()).ok()?;
+    let root = route::open_root(&process.join("root")).ok()?;
     let next = route::follow(&root, path).ok()?;
     let next = next.open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
     let (this, that) = (fs::fstat(&running).ok()?, fs::fstat(&next).ok()?);

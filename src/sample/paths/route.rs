@@ -98,6 +98,11 @@ pub struct Dead {
     pub only_end_missing: bool,
 }
 
+/// Opens a root directory with `O_PATH`, to follow paths below it.
+pub fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
+    fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// Follows `path` as a process whose root directory is `root` would: neither `..` nor an absolute link
 /// leaves that root. `root` is opened with `O_PATH`.
 pub fn follow(root: &OwnedFd, path: &Path) -> Result<Route, Dead> {
