@@ -312,8 +312,7 @@ impl Manifest {
             ));
         }
         let paths = self.entries.iter().map(|entry| &entry.path);
-        let wrong = paths.clone().find(|path| !is_plain(path.path()));
-        if let Some(path) = wrong {
+        if let Some(path) = paths.clone().find(|path| !is_plain(path.path())) {
             return Some(format!("{path} is not an absolute path without '..'"));
         }
         let sorted = paths.clone().zip(paths.skip(1)).all(|(one, next)| one < next);

@@ -141,16 +141,14 @@ impl Plan {
 /// Plans. `before` and `now` are two looks in a row, and `history` is what was remembered after the second.
 #[must_use]
 pub fn plan(before: &Sight, now: &Sight, history: &History, terms: &Terms<'_>) -> Plan {
-    let chosen: BTreeMap<&str, (&ServiceSight, ReapPolicy)> = now
-        .services
-        .iter()
-        .filter_map(|(name, service)| {
-            Some((name.as_str(), (service, chosen_policy(name, service, terms)?)))
-        })
-        .collect();
-    let policies = chosen.values().map(|(_, policy)| policy);
+    let services = now.services.iter();
+    let chosen = services.filter_map(|(name, service)| {
+        Some((name.as_str(), service, chosen_policy(name, service, terms)?))
+    });
+    let chosen: Vec<(&str, &ServiceSight, ReapPolicy)> = chosen.collect();
+    let policies = chosen.iter().map(|(_, _, policy)| policy);
     let mut caps = Caps::new(history, terms.sent_in_run, policies, now.booted);
-    let services = chosen.iter().map(|(name, (service, policy))| {
+    let services = chosen.iter().map(|(name, service, policy)| {
         let planner = Planner { looks: (before, now), name, service, policy, history, terms };
         planner.plan(&mut caps)
     });
@@ -240,7 +238,6 @@ impl Planner<'_> {
     }
 
     fn step(&self, id: ProcessId, process: &Stale, signal: StopSignal, why: String) -> Step {
-        let since = self.history.of(id).without_listener;
         let past = self.history.of(id);
         Step {
             id,
@@ -252,7 +249,7 @@ impl Planner<'_> {
             clients: Clients {
                 connections: process.connections,
                 peers: process.traffic.map(|traffic| traffic.peers),
-                least_age_seconds: since.map(|since| self.looks.1.booted - since),
+                least_age_seconds: past.without_listener.map(|since| self.looks.1.booted - since),
             },
             ends_itself: ends_itself(process, past.last_signal.is_some()),
         }

@@ -165,6 +165,7 @@ impl Facts<'_> {
         let ports = service.ports.iter().filter(|port| port.generation == Generation::Current);
         let waiting = ports.clone().filter(|port| port.queue_length.is_some_and(|n| n > 0));
         let dead = service.processes.iter().filter(|view| !lives(view));
+        let others = service.processes.iter().filter(|view| view.generation != Generation::Stale);
         ServiceSight {
             up: service.up,
             reloading: service.reloading,
@@ -183,12 +184,7 @@ impl Facts<'_> {
             zombies: dead
                 .filter_map(|view| Some((view.id.pid, self.processes.get(&view.id)?.parent)))
                 .collect(),
-            others: service
-                .processes
-                .iter()
-                .filter(|view| view.generation != Generation::Stale)
-                .map(|view| (view.id.pid, view.generation))
-                .collect(),
+            others: others.map(|view| (view.id.pid, view.generation)).collect(),
         }
     }
 

@@ -138,19 +138,17 @@ impl Networks {
         let directory =
             if own { Some(self.procfs.join("self/net")) } else { inhabited(&self.procfs, paths) };
         let inside = if own {
-            Ok(Inside::open_here(&self.procfs))
+            Ok(open_here(&self.procfs))
         } else {
             let file = open_one(id, paths, &self.procfs)?;
-            enter(file, LinkNameSpaceType::Network, || Ok(Inside::open_here(&self.procfs)))
+            enter(file, LinkNameSpaceType::Network, || Ok(open_here(&self.procfs)))
         };
         let (sysctls, what, why) = match inside {
-            Ok(Inside { netlink: Ok(netlink), sysctls }) => {
+            Ok((Ok(netlink), sysctls)) => {
                 let table = SocketTable::Netlink(netlink);
                 return Ok(Network { label, table, handicap: None, sysctls });
             }
-            Ok(Inside { netlink: Err(error), sysctls }) => {
-                (sysctls, What::Sockets, format!("sock_diag: {error}"))
-            }
+            Ok((Err(error), sysctls)) => (sysctls, What::Sockets, format!("sock_diag: {error}")),
             Err(error) => {
                 let why = format!("it cannot be entered: {error}; needs CAP_SYS_ADMIN");
                 (None, What::Namespace, why)
@@ -200,17 +198,10 @@ pub enum EntryError {
     Refused(Unreadable),
 }
 
-/// The files that are opened inside a namespace once and then read from outside.
-struct Inside {
-    netlink: io::Result<Netlink>,
-    sysctls: Option<EphemeralSysctls>,
-}
-
-impl Inside {
-    /// Opens them in the namespace of the calling thread.
-    fn open_here(procfs: &Path) -> Inside {
-        Inside { netlink: Netlink::open(), sysctls: EphemeralSysctls::open(procfs).ok() }
-    }
+/// Opens the files that are opened inside a namespace once and then read from outside, in the namespace of
+/// the calling thread.
+fn open_here(procfs: &Path) -> (io::Result<Netlink>, Option<EphemeralSysctls>) {
+    (Netlink::open(), EphemeralSysctls::open(procfs).ok())
 }
 
 /// Opens a file of the namespace by the first path that still leads there.
