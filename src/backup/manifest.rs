@@ -280,7 +280,7 @@ impl Manifest {
         self.entries.get(at)
     }
 
-    /// Whether it has something to say of this path.
+    /// Whether this path is among its entries, or among what was left out.
     #[must_use]
     pub fn knows(&self, path: &Path) -> bool {
         self.entry(path).is_some() || self.left_out.iter().any(|left| left.path.path() == path)

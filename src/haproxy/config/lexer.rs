@@ -171,7 +171,7 @@ impl Lexer<'_, '_> {
         })
     }
 
-    /// The same word, once it takes in what was read of the line, whose bytes it does not have.
+    /// The same word, extended to the present place of the line. Its text is not the text of the line.
     pub(super) fn word_up_to_here(&mut self, from: usize) -> &mut Word {
         let end = self.at;
         let word = self.word(from);

@@ -198,8 +198,7 @@ pub enum EntryError {
     Refused(Unreadable),
 }
 
-/// Opens the files that are opened inside a namespace once and then read from outside, in the namespace of
-/// the calling thread.
+/// Opens, in the namespace of the calling thread, the files that are then read from outside.
 fn open_here(procfs: &Path) -> (io::Result<Netlink>, Option<EphemeralSysctls>) {
     (Netlink::open(), EphemeralSysctls::open(procfs).ok())
 }
