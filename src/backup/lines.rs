@@ -28,24 +28,17 @@ pub fn differences(old: &str, new: &str, text: Option<Text>) -> Vec<Line> {
     };
     let (of_old, of_new) = (masked(&old), masked(&new));
     let shown = |lines: &[String], at: usize| lines.get(at).cloned().unwrap_or_default();
+    let old_line = |at: usize, new| Line { old: Some(at + 1), new, text: shown(&of_old, at) };
     let mut lines = Vec::new();
     for operation in
         group_diff_ops(capture_diff_slices(Algorithm::Myers, &old, &new), AROUND).concat()
     {
         let (tag, from, to) = operation.as_tag_tuple();
         if tag == DiffTag::Equal {
-            lines.extend(from.zip(to).map(|(from, to)| Line {
-                old: Some(from + 1),
-                new: Some(to + 1),
-                text: shown(&of_old, from),
-            }));
+            lines.extend(from.zip(to).map(|(from, to)| old_line(from, Some(to + 1))));
             continue;
         }
-        lines.extend(from.map(|at| Line {
-            old: Some(at + 1),
-            new: None,
-            text: shown(&of_old, at),
-        }));
+        lines.extend(from.map(|at| old_line(at, None)));
         lines.extend(to.map(|at| Line { old: None, new: Some(at + 1), text: shown(&of_new, at) }));
     }
     lines

@@ -136,12 +136,12 @@ fn after_signal(at: BootSeconds, policy: &ReapPolicy, now: BootSeconds) -> Optio
 mod tests {
     use super::*;
     use crate::model::Traffic;
-    use crate::reap::history::{LastSignal, Signal};
+    use crate::reap::history::LastSignal;
     use crate::reap::plan::tests::stale;
 
     const NOW: f64 = 100_000.0;
 
-    fn taken(signal: Signal, at: f64) -> LastSignal {
+    fn taken(signal: StopSignal, at: f64) -> LastSignal {
         LastSignal { signal, at, confirmed: true }
     }
 
@@ -167,7 +167,7 @@ mod tests {
             let mut process = stale(StaleState::Listening);
             process.superseded_seconds = Some(superseded);
             process.ending.own_grace_seconds = grace;
-            let last_signal = sent.map(|ago| taken(Signal::Usr1, NOW - ago));
+            let last_signal = sent.map(|ago| taken(StopSignal::Usr1, NOW - ago));
             let past = ProcessHistory { last_signal, ..ProcessHistory::default() };
             let due = due(&process, &past, &ReapPolicy::default(), NOW);
             assert_eq!(signal(&due), expected, "{what}: {due:?}");
@@ -184,18 +184,30 @@ mod tests {
             ("just seen", 0.0, None, StopSignal::Kill, None),
             ("for less than its time", 59.0, None, StopSignal::Kill, None),
             ("due", 60.0, None, StopSignal::Kill, Some("USR1")),
-            ("a moment after", 90.0, Some((Signal::Usr1, 29.0)), StopSignal::Kill, None),
-            ("next", 90.0, Some((Signal::Usr1, 30.0)), StopSignal::Kill, Some("TERM")),
-            ("last", 120.0, Some((Signal::Term, 30.0)), StopSignal::Kill, Some("KILL")),
-            ("in vain", 150.0, Some((Signal::Kill, 30.0)), StopSignal::Kill, Some("last_signal")),
+            ("a moment after", 90.0, Some((StopSignal::Usr1, 29.0)), StopSignal::Kill, None),
+            ("next", 90.0, Some((StopSignal::Usr1, 30.0)), StopSignal::Kill, Some("TERM")),
+            ("last", 120.0, Some((StopSignal::Term, 30.0)), StopSignal::Kill, Some("KILL")),
+            (
+                "in vain",
+                150.0,
+                Some((StopSignal::Kill, 30.0)),
+                StopSignal::Kill,
+                Some("last_signal"),
+            ),
             (
                 "not permitted",
                 120.0,
-                Some((Signal::Term, 30.0)),
+                Some((StopSignal::Term, 30.0)),
                 StopSignal::Term,
                 Some("last_signal"),
             ),
-            ("only asked", 90.0, Some((Signal::Usr1, 30.0)), StopSignal::Usr1, Some("last_signal")),
+            (
+                "only asked",
+                90.0,
+                Some((StopSignal::Usr1, 30.0)),
+                StopSignal::Usr1,
+                Some("last_signal"),
+            ),
         ];
         for (what, since, sent, last_signal, expected) in table {
             let past = ProcessHistory {
@@ -258,11 +270,11 @@ mod tests {
         };
         let policy = ReapPolicy { last_signal: StopSignal::Kill, ..ReapPolicy::default() };
         let table = [
-            (StaleState::Listening, past(Signal::Usr1, 29.0), None),
-            (StaleState::Listening, past(Signal::Usr1, 30.0), Some("USR1")),
-            (StaleState::Idle, past(Signal::Usr1, 29.0), None),
-            (StaleState::Idle, past(Signal::Usr1, 30.0), Some("USR1")),
-            (StaleState::Idle, past(Signal::Term, 30.0), Some("TERM")),
+            (StaleState::Listening, past(StopSignal::Usr1, 29.0), None),
+            (StaleState::Listening, past(StopSignal::Usr1, 30.0), Some("USR1")),
+            (StaleState::Idle, past(StopSignal::Usr1, 29.0), None),
+            (StaleState::Idle, past(StopSignal::Usr1, 30.0), Some("USR1")),
+            (StaleState::Idle, past(StopSignal::Term, 30.0), Some("TERM")),
         ];
         for (state, past, expected) in table {
             let due = due(&stale(state), &past, &policy, NOW);

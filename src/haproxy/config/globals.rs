@@ -134,30 +134,21 @@ fn setting(line: &Line<'_>, context: &mut Context<'_>) {
         // HAProxy keeps the first pidfile and prefix, and warns about another.
         b"pidfile" => globals.pidfile = globals.pidfile.take().or(value),
         b"unix-bind" => {
-            let prefix = line
-                .words
-                .iter()
-                .position(|word| word.text == b"prefix")
-                .map(|index| line.string(index + 1));
+            let at = line.words.iter().position(|word| word.text == b"prefix");
+            let prefix = at.map(|index| line.string(index + 1));
             context.unix_prefix = context.unix_prefix.take().or(prefix);
         }
-        keyword @ (b"grace" | b"hard-stop-after") => {
-            let Some(duration) = duration(line.text(1)) else {
+        keyword @ (b"grace" | b"hard-stop-after") => match duration(line.text(1)) {
+            Some(duration) if keyword == b"grace" => globals.grace = Some(duration),
+            Some(duration) => globals.hard_stop_after = Some(duration),
+            None if line.doubt_to(1).is_some() => {}
+            None => {
                 let what = format!("'{}' is not a time", line.string(1));
-                let help = Some(
-                    "write a number and a unit: us, ms, s, m, h or d; without a unit it is ms",
-                );
-                if line.doubt_to(1).is_none() {
-                    context.findings.error(line.place(1), what, help, None);
-                }
-                return;
-            };
-            if keyword == b"grace" {
-                globals.grace = Some(duration);
-            } else {
-                globals.hard_stop_after = Some(duration);
+                let help =
+                    "write a number and a unit: us, ms, s, m, h or d; without a unit it is ms";
+                context.findings.refuse(line, 1, what, Some(help));
             }
-        }
+        },
         _ => {}
     }
 }

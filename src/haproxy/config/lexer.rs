@@ -243,10 +243,8 @@ impl Lexer<'_, '_> {
             Some(b'r') => (b'\r', 2),
             Some(b'$') if double => (b'$', 2),
             Some(b'x') => {
-                let digits = (self.peek(2), self.peek(3));
-                let (Some(high), Some(low)) =
-                    (digits.0.and_then(hexadecimal_digit), digits.1.and_then(hexadecimal_digit))
-                else {
+                let digit = |ahead| self.peek(ahead).and_then(hexadecimal_digit);
+                let (Some(high), Some(low)) = (digit(2), digit(3)) else {
                     return Err(LexError {
                         source: from..(from + 4).min(self.line.len()),
                         what: "truncated or invalid hexadecimal sequence",

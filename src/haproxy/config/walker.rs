@@ -279,9 +279,8 @@ impl Walker<'_, '_, '_> {
         if line.words.is_empty() {
             return Ok(());
         }
-        let certain = doubt.is_none();
         match self.keyword(&line) {
-            Err(Flow::Abort) if !certain || self.discovering => Ok(()),
+            Err(Flow::Abort) if doubt.is_some() || self.discovering => Ok(()),
             outcome => outcome.map_err(Some),
         }
     }
@@ -336,11 +335,8 @@ impl Walker<'_, '_, '_> {
             let help = Some("is the line 'frontend NAME' missing above it?");
             return self.context.findings.refuse(line, 0, what, help);
         }
-        let why = line
-            .doubt
-            .map_or("no version of HAProxy up to 3.5 has bind lines in this section", |doubt| {
-                &**doubt
-            });
+        let known = "no version of HAProxy up to 3.5 has bind lines in this section";
+        let why = line.doubt.map_or(known, |doubt| &**doubt);
         let anything = vec![Possible::default()];
         self.context.findings.uncertain(line.place(1), why, anything);
     }
