@@ -148,7 +148,12 @@ fn justified(look: &Look<'_>, pid: i32, actor: &Actor<'_>, say: &impl Fn(Fault, 
         let is_true = || kind == "port_missing" && actor.refuses(&raised.ports);
         if !raised.pending && !actor.justifies(kind, look.view.taken) && !is_true() {
             let cast = cast(look.view, &seen.service);
-            let what = format!("{kind}: {}; {cast}; {}", raised.evidence, actor.recent());
+            let what = format!(
+                "{kind} {:?}: {}; {cast}; {}",
+                raised.ports,
+                raised.evidence,
+                actor.recent()
+            );
             say(Fault::Unjustified, what);
         }
     }

@@ -38,8 +38,10 @@ impl Actor<'_> {
                 self.draw_ports(chance);
                 let before = self.numbered();
                 self.reload_again("-sf", chance);
-                if self.mode.is_master() && self.numbered() <= before {
-                    // A master overlooks SIGUSR2 while it starts, so it has not read the new ports yet.
+                let is_anew = matches!((before, self.numbered()), (Some(a), Some(b)) if a < b);
+                if self.mode.is_master() && !is_anew {
+                    // A master overlooks SIGUSR2 while it starts, and tells no number then, so it may not have
+                    // read the new ports yet.
                     for kind in ["port_missing", "port_undeclared"] {
                         self.justify(kind, f64::INFINITY);
                     }
