@@ -52,8 +52,14 @@ pub fn compare(look: &Look<'_>, actors: &[Actor<'_>], truth: &Truth, bed: &Bed, 
                     })
             });
             // A reload that fails may answer for a moment, and leaves the older process to serve.
-            let later = generations.iter().skip(place + 1);
-            if bed.listens(old.pid) && !later.map(|next| next.pid).any(|pid| bed.is_alive(pid)) {
+            let mut later = generations.iter().skip(place + 1).map(|next| next.pid);
+            if bed.listens(old.pid) && !later.clone().any(|pid| bed.is_alive(pid)) {
+                continue;
+            }
+            // While nothing serves, only one that saw a successor serve can distinguish what drains from what starts.
+            let saw_successor =
+                look.epoch.is_some_and(|epoch| later.any(|pid| epoch.saw_serving(index, pid)));
+            if serving.is_none() && !saw_successor {
                 continue;
             }
             count += usize::from(stale(look, old, (watched, serving), actor, bed, &say));
@@ -101,10 +107,6 @@ fn stale(
     say: &impl Fn(Fault, String),
 ) -> bool {
     let replaced = old.replaced.unwrap_or(f64::INFINITY);
-    // A first look cannot distinguish what drains from what starts while nothing serves.
-    if look.epoch.is_none() && serving.is_none() {
-        return false;
-    }
     if look.settled < replaced + GRACE || !bed.is_alive(old.pid) {
         return false;
     }
@@ -131,9 +133,10 @@ fn stale(
             say(
                 Fault::MissedStale,
                 format!(
-                    "pid {}, {}, replaced for {since:.1} s, in {own:?}; {service:?} serves",
+                    "pid {}, {}, replaced for {since:.1} s, in {own:?}; {service:?} serves; {}",
                     old.pid,
                     if bed.listens(old.pid) { "listening" } else { "not listening" },
+                    actor.recent(),
                 ),
             );
         }
