@@ -110,6 +110,13 @@ impl<'b> Actor<'b> {
         pid.filter(|pid| !self.state.lock().unwrap().stranded.contains(pid))
     }
 
+    /// Whether `pid` was left behind by `newer`, which lives: with `-x` the two share a socket, and either may answer.
+    pub fn is_left_behind(&self, pid: i32, newer: i32) -> bool {
+        let started = |pid| Some((self.bed.start_ticks(pid)?, pid));
+        self.mode == Mode::Transfer
+            && started(newer).is_some_and(|newer| started(pid) < Some(newer))
+    }
+
     /// Its last acts, for the report.
     pub fn recent(&self) -> String {
         let state = self.state.lock().unwrap();

@@ -41,6 +41,9 @@ const ENOUGH: usize = 200;
 /// A long campaign goes on until it has them all, for at most this many times its length.
 const MOST_LENGTHS: u32 = 4;
 
+/// So many samples after the last act, the exporter has judged and confirmed what it did.
+const SETTLED_SAMPLES: usize = 3;
+
 /// The world of a campaign, shared by its threads.
 struct Stage<'b> {
     bed: &'b Bed,
@@ -200,7 +203,13 @@ impl<'b> Stage<'b> {
             assert!(Instant::now() < patience, "a service does not come to rest");
             std::thread::sleep(Duration::from_millis(20));
         }
-        std::thread::sleep(Duration::from_secs(4));
+        // What came last is judged when two more samples have shown it, whatever a sample takes here.
+        for _ in 0..SETTLED_SAMPLES {
+            let now = now();
+            await_within(4 * PATIENCE, "a new sample", || {
+                Epoch::view(self.bed).filter(|view| view.taken > now)
+            });
+        }
     }
 
     fn disturb(&self, actor: &Actor<'_>, mut chance: Chance) {

@@ -29,10 +29,13 @@ impl Truth {
 
     /// Asks every service which process answers.
     pub fn ask(&self, actors: &[Actor<'_>]) -> Vec<Option<i32>> {
-        let answers: Vec<Option<i32>> = actors.iter().map(Actor::answers).collect();
+        let mut answers: Vec<Option<i32>> = actors.iter().map(Actor::answers).collect();
         let now = now();
         let mut known = self.0.lock().unwrap();
-        for ((generations, answer), actor) in known.iter_mut().zip(&answers).zip(actors) {
+        for ((generations, answer), actor) in known.iter_mut().zip(&mut answers).zip(actors) {
+            let newest = generations.last().map(|last| last.pid);
+            *answer =
+                answer.filter(|pid| !newest.is_some_and(|new| actor.is_left_behind(*pid, new)));
             let Some(pid) = *answer else { continue };
             if let Some(place) = generations.iter().position(|known| known.pid == pid) {
                 let lasted = generations.last().is_none_or(|last| now < last.first + BACK);

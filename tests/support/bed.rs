@@ -259,6 +259,12 @@ impl Bed {
             .unwrap_or_default()
     }
 
+    /// When the process was started, in ticks since boot; `None` when it is gone.
+    pub fn start_ticks(&self, pid: i32) -> Option<u64> {
+        let stat = self.process_file(pid, "stat")?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+    }
+
     fn stat(&self, pid: i32) -> Option<Stat> {
         let stat = self.process_file(pid, "stat")?;
         let (head, tail) = stat.rsplit_once(") ")?;
