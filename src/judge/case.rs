@@ -37,6 +37,8 @@ pub struct Case<'a> {
     pub origin: Origin,
     /// The name that it had in the last sample, if it was known then.
     pub remembered_as: Option<String>,
+    /// What distinguishes it from others of its name.
+    pub(super) mark: String,
     /// The highest reload number that landed, and the master that had it.
     pub landed: Option<(ProcessId, ReloadNumber)>,
     /// The configuration that was loaded last, if that was seen.

@@ -101,6 +101,7 @@ pub fn identify<'a>(
             landed: before.and_then(|before| before.reloads.landed),
             loaded: before.and_then(|before| before.loaded.clone()),
             remembered_as: known.remembered_as,
+            mark: known.candidate.hash(),
             identity: known.identity,
             service: known.service,
             generations: known.generations,
@@ -345,13 +346,38 @@ impl<'a> Census<'a> {
         }
         let candidates: Vec<Candidate> = rest.iter().map(|known| known.candidate.clone()).collect();
         named.extend(naming::assign(&candidates, taken, &gone).into_iter().zip(rest));
-        // A service that was gone and has come back keeps its name.
-        let may_continue =
-            |name: &String| !continued.contains_key(name) && memory.services.contains_key(name);
-        for (name, known) in named.iter_mut().filter(|(name, _)| may_continue(name)) {
-            known.remembered_as.get_or_insert_with(|| name.clone());
-        }
+        recognise(&mut named, memory, continued.into_keys().collect());
         (named, nameless)
+    }
+}
+
+/// Finds what is remembered of services that were gone and have come back: by what distinguishes them, and only then
+/// by their names, which two that come back together may have exchanged. `continued` are the names of which the
+/// services are known to go on.
+fn recognise(named: &mut [(String, Known<'_>)], memory: &Memory, mut continued: BTreeSet<String>) {
+    let mut back: Vec<_> =
+        named.iter_mut().filter(|(_, known)| known.remembered_as.is_none()).collect();
+    if back.is_empty() {
+        return;
+    }
+    let mut gone: BTreeMap<(String, Option<u32>), Vec<&str>> = BTreeMap::new();
+    for (name, before) in memory.services.iter().filter(|(name, _)| !continued.contains(*name)) {
+        gone.entry((before.mark.clone(), before.identity.starter)).or_default().push(name);
+    }
+    for (name, known) in back.iter_mut().filter(|(_, known)| known.configured.is_none()) {
+        let mark = (known.candidate.hash(), known.identity.starter);
+        let Some(names) = gone.get_mut(&mark) else { continue };
+        let own = names.iter().position(|other| other == name);
+        if let Some(at) = own.or((!names.is_empty()).then_some(0)) {
+            let before = names.remove(at).to_owned();
+            continued.insert(before.clone());
+            known.remembered_as = Some(before);
+        }
+    }
+    let may_continue =
+        |name: &String| !continued.contains(name) && memory.services.contains_key(name);
+    for (name, known) in back.iter_mut().filter(|(name, _)| may_continue(name)) {
+        known.remembered_as.get_or_insert_with(|| name.clone());
     }
 }
 

@@ -41,6 +41,7 @@ pub fn judge(
     let reloads = reload_count::count(before.map(|before| &before.reloads), case);
     let memory = ServiceMemory {
         identity: case.identity.clone(),
+        mark: case.mark.clone(),
         users: users(case, before),
         first_seen: before.map_or(now, |before| before.first_seen),
         last_seen: now,

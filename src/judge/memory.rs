@@ -52,6 +52,8 @@ impl Memory {
 #[derive(Debug, Clone)]
 pub(super) struct ServiceMemory {
     pub identity: Identity,
+    /// What it was distinguished by from others of its name.
+    pub mark: String,
     /// The users that its processes have run as.
     pub users: BTreeSet<u32>,
     pub first_seen: UnixSeconds,

@@ -36,7 +36,9 @@ impl Candidate {
         (!self.is_roots, &self.path, &self.distinction, self.oldest)
     }
 
-    fn hash(&self) -> String {
+    /// A hash of what distinguishes it from others of its name. Users can make theirs equal.
+    #[must_use]
+    pub fn hash(&self) -> String {
         short_hash(&format!("{}\0{}", self.path, self.distinction))
     }
 
