@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, PortSockets};
-use super::identify::{self, Nameless};
+use super::identify;
 use super::memory::{Memory, ServiceMemory, remember};
 use super::owners::Owners;
+use super::roster::Nameless;
 use super::sharing::sharing;
 use super::verdict::Verdict;
 use super::{gone, living};

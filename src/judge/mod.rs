@@ -22,6 +22,7 @@ pub mod memory;
 mod owners;
 mod queues;
 pub mod reload_count;
+mod roster;
 mod rules;
 mod sharing;
 mod subject;
