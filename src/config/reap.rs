@@ -49,10 +49,10 @@ impl RawReap {
 scalars! {
     /// A duration, or `never`.
     #[derive(PartialEq)]
-    Patience(Option<f64>) = |text| match humantime::parse_duration(text) {
-        _ if text == "never" => Ok(None),
-        Ok(duration) => Ok(Some(duration.as_secs_f64())),
-        Err(why) => Err(format!(
+    Patience(Option<f64>) = |text| match (text, humantime::parse_duration(text)) {
+        ("never", _) => Ok(None),
+        (_, Ok(duration)) => Ok(Some(duration.as_secs_f64())),
+        (_, Err(why)) => Err(format!(
             "invalid duration {text:?}: {why}; write it like 30m or 12h, or write never"
         )),
     };

@@ -199,7 +199,6 @@ fn count_numbers(
 
 #[cfg(test)]
 mod tests {
-    use crate::judge::verdict::Verdict;
     use crate::model::ConnectionState::Established;
     use crate::stage::{Actor, Film, actor};
 
@@ -207,23 +206,6 @@ mod tests {
 
     fn master(number: u32) -> Actor {
         actor(19, 1, LINE).reload(number)
-    }
-
-    /// One of several services from one file, which the port in its environment tells apart.
-    fn twin(pid: i32, started: u32, port: u16, list: &str) -> Actor {
-        let serving = actor(pid, started, &format!("haproxy -D -f /a.cfg {list}"));
-        let serving = serving.tcp(port, pid.unsigned_abs().into());
-        let text = "frontend f\n bind :\"${PORT}\"\n";
-        serving.configured(text, 50).variable("PORT", &port.to_string())
-    }
-
-    fn successes(verdict: &Verdict) -> Vec<(String, u64)> {
-        verdict.services.iter().map(|one| (one.name.clone(), one.reloads.successes)).collect()
-    }
-
-    fn by_port(verdict: &Verdict) -> Vec<(u16, u64)> {
-        let services = verdict.services.iter();
-        services.map(|one| (one.ports[0].key.port, one.reloads.successes)).collect()
     }
 
     fn worker(pid: i32, started: u32, number: u32) -> Actor {
@@ -370,44 +352,5 @@ mod tests {
         let verdict = film.see(1032.0, &next);
         assert_eq!(verdict.one().cast(), "10 stale, 30 current, 31 current");
         assert_eq!(verdict.one().reloads.successes, 1);
-    }
-
-    /// An exporter that has just begun sees one of two services between two of its processes: the other does not
-    /// take its name meanwhile, and the reload is counted.
-    #[test]
-    fn a_service_in_the_middle_of_a_reload_keeps_its_name() {
-        let other = || twin(20, 990, 82, "");
-        let mut film = Film::default();
-        let both = film.see(1000.0, &[twin(10, 995, 81, ""), other()]);
-        let before = successes(&both);
-        assert_eq!(before.first(), Some(&("a".to_owned(), 0)));
-        assert_eq!(successes(&film.see(1001.0, &[other()])), before);
-        let after = film.see(1002.0, &[twin(11, 1001, 81, "-sf 10"), other()]);
-        assert_eq!(after.services.iter().filter(|one| one.up == Some(true)).count(), 2);
-        let mut expected = before;
-        expected[0].1 = 1;
-        assert_eq!(successes(&after), expected);
-    }
-
-    /// One of two has the other's name while that one, seen for a moment only, is away. When both come back, with
-    /// nothing that links their processes to those before, each has its own name and its own counters.
-    #[test]
-    fn services_that_exchange_a_name_keep_their_counters() {
-        let mut film = Film::default();
-        film.see(1000.0, &[twin(10, 995, 81, ""), twin(20, 990, 82, "")]);
-        let alone = film.see(1011.0, &[twin(20, 990, 82, "")]);
-        assert!(alone.services.iter().any(|one| one.name == "a" && one.ports[0].key.port == 82));
-        let both = film.see(1020.0, &[twin(12, 1016, 81, "-sf 11"), twin(22, 1016, 82, "-sf 21")]);
-        assert_eq!(by_port(&both), [(81, 0), (82, 1)]);
-    }
-
-    /// The exporter began while one of two was between its processes, so that the other had its name at first. Nothing
-    /// links their processes to those before.
-    #[test]
-    fn a_service_that_comes_back_beside_another_is_not_taken_for_it() {
-        let mut film = Film::default();
-        film.see(1000.0, &[twin(20, 990, 82, "")]);
-        let both = film.see(1003.0, &[twin(12, 1002, 81, "-sf 11"), twin(22, 1002, 82, "-sf 21")]);
-        assert_eq!(by_port(&both), [(81, 0), (82, 1)]);
     }
 }
