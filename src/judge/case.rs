@@ -37,7 +37,7 @@ pub struct Case<'a> {
     pub origin: Origin,
     /// The name that it had in the last sample, if it was known then.
     pub remembered_as: Option<String>,
-    /// What distinguishes it from others of its name.
+    /// A hash of what distinguishes it from other services of its name.
     pub(super) mark: String,
     /// The highest reload number that landed, and the master that had it.
     pub landed: Option<(ProcessId, ReloadNumber)>,

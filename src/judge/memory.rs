@@ -52,7 +52,7 @@ impl Memory {
 #[derive(Debug, Clone)]
 pub(super) struct ServiceMemory {
     pub identity: Identity,
-    /// What it was distinguished by from others of its name.
+    /// A hash of what distinguishes it from other services of its name.
     pub mark: String,
     /// The users that its processes have run as.
     pub users: BTreeSet<u32>,

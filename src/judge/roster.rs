@@ -198,8 +198,8 @@ impl<'a> Roster<'a> {
 }
 
 /// Finds what is remembered of services that were gone and have come back: by what distinguishes them, and only then
-/// by their names, which two that come back together may have exchanged. `continued` are the names of which the
-/// services are known to go on.
+/// by their names, which two that come back together may have exchanged. `continued` has the names of services that
+/// are already linked, by their processes, to the ones of the last sample.
 fn recognise(named: &mut [(String, Known<'_>)], memory: &Memory, mut continued: BTreeSet<String>) {
     let mut back: Vec<_> =
         named.iter_mut().filter(|(_, known)| known.remembered_as.is_none()).collect();

@@ -60,7 +60,7 @@ fn add_state(page: &mut Families, service: &ServiceVerdict) {
 
 fn add_processes(page: &mut Families, service: &ServiceVerdict) {
     let mut counts: BTreeMap<(Role, Generation), u64> = BTreeMap::new();
-    // Where the generations are known, one without a process has a true 0.
+    // Where the generations are known, one without processes is counted as 0.
     if service.generations.is_some() {
         counts.extend(PARTS.map(|part| (part, 0)));
     }

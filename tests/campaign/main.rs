@@ -41,7 +41,7 @@ const ENOUGH: usize = 200;
 /// A long campaign goes on until it has them all, for at most this many times its length.
 const MOST_LENGTHS: u32 = 4;
 
-/// So many samples after the last act, the exporter has judged and confirmed what it did.
+/// The number of samples after which the exporter has judged and confirmed the last act.
 const SETTLED_SAMPLES: usize = 3;
 
 /// The world of a campaign, shared by its threads.
@@ -203,7 +203,7 @@ impl<'b> Stage<'b> {
             assert!(Instant::now() < patience, "a service does not come to rest");
             std::thread::sleep(Duration::from_millis(20));
         }
-        // What came last is judged when two more samples have shown it, whatever a sample takes here.
+        // The exporter has judged the last act after a few more samples, however long one takes here.
         for _ in 0..SETTLED_SAMPLES {
             let now = now();
             await_within(4 * PATIENCE, "a new sample", || {

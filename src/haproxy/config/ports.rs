@@ -42,7 +42,7 @@ pub(super) fn read_ports(text: &[u8]) -> Result<(Ports, bool), AddressError> {
     }
 }
 
-/// Reads an integer as strtol(3) does, and gives it if it is a port, and whether nothing follows it.
+/// Reads an integer as strtol(3) does. Returns it if it is a port, and whether nothing follows it.
 fn number(text: &[u8]) -> (Option<u16>, bool) {
     let text = text.trim_ascii_start();
     let (negative, digits) = match text.split_first() {
