@@ -73,6 +73,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use tempfile::TempDir;
+
     use super::*;
     use crate::model::Protocol;
     use crate::policy::kind::Kind;
@@ -85,33 +87,27 @@ mod tests {
     }
 
     /// An empty directory, which is removed when it is dropped.
-    struct Directory(PathBuf);
+    struct Directory(TempDir);
 
     impl Directory {
-        fn new(name: &str) -> Directory {
-            let name = format!("haproxy-host-exporter-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir(&path).unwrap();
-            Directory(path)
+        fn new() -> Directory {
+            Directory(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self) -> &Path {
+            self.0.path()
         }
 
         fn write(&self, files: &[(&str, &str)]) {
             for (name, text) in files {
-                fs::write(self.0.join(name), text).unwrap();
+                fs::write(self.path().join(name), text).unwrap();
             }
         }
 
         /// The error without the path of the directory.
         fn error(&self) -> String {
-            let error = Config::load(&self.0).unwrap_err().to_string();
-            error.replace(&format!("{}/", self.0.display()), "")
-        }
-    }
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
+            let error = Config::load(self.path()).unwrap_err().to_string();
+            error.replace(&format!("{}/", self.path().display()), "")
         }
     }
 
@@ -259,7 +255,7 @@ metrics: {max_port_series: 7, max_series: 9000}
 
     #[test]
     fn a_directory_is_one_configuration() {
-        let directory = Directory::new("parts");
+        let directory = Directory::new();
         let (defaults, rest) = EXAMPLE.split_once("haproxys:").unwrap();
         let (haproxys, metrics) = rest.split_once("metrics:").unwrap();
         let (first, second) = haproxys.split_once("  - name: other").unwrap();
@@ -273,12 +269,12 @@ metrics: {max_port_series: 7, max_series: 9000}
             ("metrics.yaml~", "not: read"),
             ("metrics.yaml.dpkg-old", "not: read"),
         ]);
-        let elsewhere = Directory::new("parts-elsewhere");
+        let elsewhere = Directory::new();
         elsewhere.write(&[("text", &format!("metrics:{metrics}"))]);
-        symlink(elsewhere.0.join("text"), directory.0.join("metrics.yaml")).unwrap();
-        fs::create_dir(directory.0.join("sub.yaml")).unwrap();
-        fs::write(directory.0.join("sub.yaml/a.yaml"), "not: read").unwrap();
-        let parts = Config::load(&directory.0).unwrap();
+        symlink(elsewhere.path().join("text"), directory.path().join("metrics.yaml")).unwrap();
+        fs::create_dir(directory.path().join("sub.yaml")).unwrap();
+        fs::write(directory.path().join("sub.yaml/a.yaml"), "not: read").unwrap();
+        let parts = Config::load(directory.path()).unwrap();
         let whole = parse(EXAMPLE).unwrap();
         assert_eq!(format!("{:?}", parts.policy), format!("{:?}", whole.policy));
         assert_eq!(format!("{:?}", parts.discovery), format!("{:?}", whole.discovery));
@@ -298,8 +294,8 @@ metrics: {max_port_series: 7, max_series: 9000}
 
     #[test]
     fn an_empty_directory_is_a_configuration() {
-        let directory = Directory::new("empty");
-        let config = Config::load(&directory.0).unwrap();
+        let directory = Directory::new();
+        let config = Config::load(directory.path()).unwrap();
         assert!(config.files.is_empty() && config.policy.haproxys.is_empty());
     }
 
@@ -337,16 +333,16 @@ metrics: {max_port_series: 7, max_series: 9000}
             (&[("a.yaml", &a), ("b.yaml", "- a\n")], "b.yaml: invalid type: sequence"),
         ];
         for (files, expected) in table {
-            let directory = Directory::new("errors");
+            let directory = Directory::new();
             directory.write(files);
             let error = directory.error();
             assert!(error.starts_with(expected), "{files:?}: {error}");
         }
-        let directory = Directory::new("errors");
-        symlink("/nonexistent", directory.0.join("a.yaml")).unwrap();
+        let directory = Directory::new();
+        symlink("/nonexistent", directory.path().join("a.yaml")).unwrap();
         assert_eq!(directory.error(), "a.yaml: No such file or directory (os error 2)");
-        fs::remove_file(directory.0.join("a.yaml")).unwrap();
-        symlink("/dev/null", directory.0.join("a.yaml")).unwrap();
+        fs::remove_file(directory.path().join("a.yaml")).unwrap();
+        symlink("/dev/null", directory.path().join("a.yaml")).unwrap();
         assert_eq!(directory.error(), "a.yaml: is not a regular file");
     }
 }

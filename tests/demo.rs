@@ -9,10 +9,10 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::{installed, text, tool};
+use tempfile::TempDir;
 
 /// What the demo divides each duration by.
 const FACTOR: u64 = 40;
@@ -29,17 +29,15 @@ fn root() -> &'static Path {
 
 /// A folder of one test, in which the demo has its scratch folder.
 struct Place {
-    folder: PathBuf,
+    folder: TempDir,
 }
 
 impl Place {
     /// A folder with nothing on its `PATH` but what the demo says it needs.
     fn new() -> Self {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("demo-{}-{number}", std::process::id()));
-        fs::create_dir_all(folder.join("programs")).unwrap();
-        fs::create_dir(folder.join("scratch")).unwrap();
+        let folder = tempfile::Builder::new().prefix("demo-").tempdir().unwrap();
+        fs::create_dir(folder.path().join("programs")).unwrap();
+        fs::create_dir(folder.path().join("scratch")).unwrap();
         let place = Self { folder };
         for program in PROGRAMS {
             place.link(program, &which(program));
@@ -48,7 +46,8 @@ impl Place {
     }
 
     fn link(&self, name: &str, program: &Path) {
-        std::os::unix::fs::symlink(program, self.folder.join("programs").join(name)).unwrap();
+        std::os::unix::fs::symlink(program, self.folder.path().join("programs").join(name))
+            .unwrap();
     }
 
     fn with_haproxy(self) -> Self {
@@ -61,9 +60,9 @@ impl Place {
         let mut demo = Command::new(which("env"));
         demo.arg("--default-signal=INT").arg(root().join("deploy/demo/run"));
         demo.env_clear()
-            .env("PATH", self.folder.join("programs"))
-            .env("DEMO_PATH", self.folder.join("programs"))
-            .env("TMPDIR", self.folder.join("scratch"))
+            .env("PATH", self.folder.path().join("programs"))
+            .env("DEMO_PATH", self.folder.path().join("programs"))
+            .env("TMPDIR", self.folder.path().join("scratch"))
             .env("DEMO_EXPORTER", env!("CARGO_BIN_EXE_haproxy-host-exporter"))
             .stdin(Stdio::null());
         demo
@@ -72,9 +71,9 @@ impl Place {
     /// Nothing of the demo is left: no folder, and no process with its folder in the command line.
     #[track_caller]
     fn assert_clean(&self) {
-        let left: Vec<_> = fs::read_dir(self.folder.join("scratch")).unwrap().collect();
+        let left: Vec<_> = fs::read_dir(self.folder.path().join("scratch")).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
-        let folder = self.folder.join("scratch").display().to_string();
+        let folder = self.folder.path().join("scratch").display().to_string();
         let processes = fs::read_dir("/proc").unwrap().flatten();
         let alive: Vec<String> = processes
             .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
@@ -82,12 +81,6 @@ impl Place {
             .filter(|line| line.contains(&folder))
             .collect();
         assert!(alive.is_empty(), "{alive:#?}");
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

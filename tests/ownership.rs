@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use haproxy_host_exporter::model::{Gaps, ProcessId, Snapshot, SocketInode};
 use haproxy_host_exporter::sample::{Discovery, Paths, Sampler};
 use support::{await_true, copy_program, tool};
+use tempfile::TempDir;
 
 /// A process is young for 10 s, so most of the time most processes are not.
 const DURATION: Duration = Duration::from_secs(40);
@@ -49,7 +50,7 @@ fn moved_out(test: &str) -> bool {
 
 /// Where actors are made: a Python that is called haproxy.
 struct Stage {
-    directory: PathBuf,
+    directory: TempDir,
     made: u32,
 }
 
@@ -64,12 +65,10 @@ struct Actor {
 }
 
 impl Stage {
-    fn new(test: &str) -> Stage {
-        let directory = std::env::temp_dir().join(format!("ownership-{test}"));
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).unwrap();
+    fn new() -> Stage {
+        let directory = tempfile::tempdir().unwrap();
         let actor = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/actor.py");
-        fs::copy(actor, directory.join("sitecustomize.py")).unwrap();
+        fs::copy(actor, directory.path().join("sitecustomize.py")).unwrap();
         Stage { directory, made: 0 }
     }
 
@@ -79,14 +78,14 @@ impl Stage {
 
     #[allow(clippy::zombie_processes)] // `reap` waits for all there are
     fn actor_called(&mut self, name: &str) -> Actor {
-        let program = self.directory.join(name);
+        let program = self.directory.path().join(name);
         if !program.exists() {
             copy_program("/usr/bin/python3", &program);
         }
         let mut child = Command::new(program)
             .arg("-q")
             .env("PYTHONHOME", "/usr")
-            .env("PYTHONPATH", &self.directory)
+            .env("PYTHONPATH", self.directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -100,7 +99,7 @@ impl Stage {
     fn fork(&mut self, parent: &mut Actor) -> Actor {
         self.made += 1;
         let [commands, answers] = ["commands", "answers"]
-            .map(|name| self.directory.join(format!("{name}-{}", self.made)));
+            .map(|name| self.directory.path().join(format!("{name}-{}", self.made)));
         for fifo in [&commands, &answers] {
             assert!(Command::new("mkfifo").arg(fifo).status().unwrap().success());
         }
@@ -111,12 +110,6 @@ impl Stage {
         child.listeners.clone_from(&parent.listeners);
         child.paused.clone_from(&parent.paused);
         child
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -417,7 +410,7 @@ fn never_other_than_a_walk() {
     let seed = std::env::var("SEED").ok().map(|seed| seed.parse().unwrap());
     let seed = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish() | 1);
     println!("SEED={seed}");
-    let mut stage = Stage::new(TEST);
+    let mut stage = Stage::new();
     let actors = (0..5).map(|_| stage.actor()).collect();
     let dice = Dice(seed);
     let mut play = Play { stage, dice, actors, next_udp_port: FIRST_UDP_PORT, log: Vec::new() };
@@ -460,7 +453,7 @@ fn a_late_gift_is_found_in_its_turn() {
     if moved_out(TEST) {
         return;
     }
-    let mut stage = Stage::new(TEST);
+    let mut stage = Stage::new();
     let (mut giver, mut receiver, mut incremental) = two_old_ones(&mut stage);
     giver.share(&giver.only_listener(), &mut receiver);
     let since = Instant::now();
@@ -477,7 +470,7 @@ fn a_gift_of_one_that_executes_itself_is_found_at_once() {
     if moved_out(TEST) {
         return;
     }
-    let mut stage = Stage::new(TEST);
+    let mut stage = Stage::new();
     let (mut giver, mut receiver, mut incremental) = two_old_ones(&mut stage);
     let number = giver.only_listener();
     giver.share(&number, &mut receiver);
@@ -493,7 +486,7 @@ fn a_listener_shared_while_paused_is_found_when_it_listens_again() {
     if moved_out(TEST) {
         return;
     }
-    let mut stage = Stage::new(TEST);
+    let mut stage = Stage::new();
     let (mut giver, mut receiver, mut incremental) = two_old_ones(&mut stage);
     let number = giver.only_listener();
     giver.command(&format!("pause {number}"));
@@ -512,7 +505,7 @@ fn a_holder_that_a_port_search_finds_is_walked() {
     if moved_out(TEST) {
         return;
     }
-    let mut stage = Stage::new(TEST);
+    let mut stage = Stage::new();
     let mut stranger = stage.actor_called("stranger");
     stranger.listen("tcp");
     let (_other, mut receiver, mut incremental) = two_old_ones(&mut stage);
@@ -537,7 +530,7 @@ fn a_search_over_its_budget_is_postponed_and_made_up_for() {
     if moved_out(TEST) {
         return;
     }
-    let mut stage = Stage::new(TEST);
+    let mut stage = Stage::new();
     let _busy = busy_ones(&mut stage);
     let (mut giver, mut receiver, mut incremental) = two_old_ones(&mut stage);
     let inode = give_secretly(&mut giver, &mut receiver, &mut incremental);
@@ -565,7 +558,7 @@ fn an_expensive_search_postpones_no_cheap_one() {
     if moved_out(TEST) {
         return;
     }
-    let mut stage = Stage::new(TEST);
+    let mut stage = Stage::new();
     let busy = busy_ones(&mut stage);
     let (mut giver, mut receiver, mut incremental) = two_old_ones(&mut stage);
     let inode = give_secretly(&mut giver, &mut receiver, &mut incremental);
@@ -584,7 +577,7 @@ fn a_listener_that_only_another_program_holds_is_lost_for_one_sample() {
     if moved_out(TEST) {
         return;
     }
-    let mut stage = Stage::new(TEST);
+    let mut stage = Stage::new();
     let mut stranger = stage.actor_called("stranger");
     let mut giver = stage.actor();
     giver.listen("tcp");

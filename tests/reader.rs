@@ -342,16 +342,15 @@ fn compare(case: &Case, real: &Real, scratch: &Path) -> Result<(), String> {
 
 #[test]
 fn reader_declares_what_haproxy_binds() {
-    let scratch = std::env::temp_dir().join(format!("reader-{}", std::process::id()));
-    std::fs::create_dir_all(&scratch).unwrap();
-    make_certificate(&scratch);
-    let cases = cases(&scratch);
+    let scratch = tempfile::tempdir().unwrap();
+    make_certificate(scratch.path());
+    let cases = cases(scratch.path());
     let wanted = std::env::var("READER_CASE").unwrap_or_default();
     let failures: Vec<String> = thread::scope(|scope| {
         let versions: Vec<_> = REAL
             .iter()
             .map(|real| {
-                let (cases, scratch, wanted) = (&cases, &scratch, &wanted);
+                let (cases, scratch, wanted) = (&cases, scratch.path(), &wanted);
                 scope.spawn(move || {
                     let chosen = cases
                         .iter()
@@ -366,7 +365,6 @@ fn reader_declares_what_haproxy_binds() {
             .collect();
         versions.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    std::fs::remove_dir_all(&scratch).unwrap();
     assert!(failures.is_empty(), "{} wrong:\n{}", failures.len(), failures.join("\n"));
 }
 
@@ -388,8 +386,8 @@ fn make_certificate(scratch: &Path) {
 /// HAProxy serves a socket that it is handed by number, and the reader declares that number.
 #[test]
 fn an_inherited_socket_is_known_by_its_number() {
-    let directory = std::env::temp_dir().join(format!("reader-fd-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().to_owned();
     let text = "frontend web\n mode http\n timeout client 9s\n bind \"fd@$FD\"\n \
                 http-request return status 204\n";
     std::fs::write(directory.join("fd.cfg"), text).unwrap();
@@ -427,5 +425,4 @@ fn an_inherited_socket_is_known_by_its_number() {
         assert!(answer.contains(" 204 "), "{}: {answer}", real.branch);
         stop(child);
     }
-    std::fs::remove_dir_all(&directory).unwrap();
 }

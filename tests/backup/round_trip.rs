@@ -258,13 +258,6 @@ fn round_trip(place: &Path, planted: &[PathBuf], changes: &[u8]) {
     }
 }
 
-fn place(name: &str) -> PathBuf {
-    let place = std::env::temp_dir().join(format!("round-trip-{name}-{}", std::process::id()));
-    fs::remove_dir_all(&place).ok();
-    fs::create_dir_all(&place).unwrap();
-    place
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -273,17 +266,18 @@ proptest! {
         things in prop::collection::vec((0u8..3, name(), thing()), 1..10),
         changes in prop::collection::vec(0u8..6, 10),
     ) {
-        let place = place("random");
-        let planted = plant(&place, &things);
-        round_trip(&place, &planted, &changes);
-        fs::remove_dir_all(&place).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path();
+        let planted = plant(place, &things);
+        round_trip(place, &planted, &changes);
     }
 }
 
 /// Ten thousand certificates and a map of 100 MB.
 #[test]
 fn a_large_configuration() {
-    let place = place("large");
+    let scratch = tempfile::tempdir().unwrap();
+    let place = scratch.path();
     let conf = place.join("conf");
     fs::create_dir_all(conf.join("sub dir")).unwrap();
     let mut planted = Vec::new();
@@ -301,7 +295,7 @@ fn a_large_configuration() {
     planted.push(map);
     let changes: Vec<u8> =
         (0..planted.len()).map(|number| u8::try_from(number % 6).unwrap()).collect();
-    round_trip(&place, &planted, &changes);
+    round_trip(place, &planted, &changes);
     // Hashes are computed once, and again only for what has changed.
     let root = tree::open(Path::new("/")).unwrap();
     let store = Store::open(&place.join("store"), false).unwrap();
@@ -316,5 +310,4 @@ fn a_large_configuration() {
         assert!(disk.unread.is_empty());
         assert_eq!(hashes.computed - before, expected);
     }
-    fs::remove_dir_all(&place).unwrap();
 }

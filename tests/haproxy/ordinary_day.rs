@@ -204,7 +204,8 @@ struct Unit<'b> {
 impl<'b> Unit<'b> {
     fn new(bed: &'b Bed, stem: &str) -> Self {
         // The hierarchy is the machine's, not the bed's, so the name must be unique on the machine.
-        let name = format!("{stem}-{}", std::process::id());
+        let bed_name = bed.directory().file_name().unwrap().display();
+        let name = format!("{stem}-{bed_name}");
         let mount = bed.directory().join("cgroup").display().to_string();
         bed.shell(&format!(
             "mkdir -p {mount}; mountpoint -q {mount} || mount -t cgroup2 none {mount}"

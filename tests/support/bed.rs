@@ -5,14 +5,15 @@
 //! named by their pid, and one that meets the file of another bed ends by SIGSEGV.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tempfile::TempDir;
 
 use super::{await_some, await_true, tool};
 
@@ -27,7 +28,7 @@ const ENVIRONMENT: [(&str, &str); 3] = [
 pub struct Bed {
     holder: Child,
     init: i32,
-    directory: PathBuf,
+    directory: TempDir,
 }
 
 impl Bed {
@@ -60,11 +61,13 @@ impl Bed {
 
     /// Makes a bed by a command that ends with `unshare`.
     fn make(mut unshare: Command, init: &[&str]) -> Self {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         // Short, for the paths of unix sockets, and open to all, for tests without rights.
-        let directory = std::env::temp_dir().join(format!("bed-{}-{number}", std::process::id()));
-        fs::create_dir(&directory).unwrap();
+        let directory = tempfile::Builder::new()
+            .prefix("bed-")
+            .permissions(Permissions::from_mode(0o755))
+            .disable_cleanup(std::env::var_os("KEEP_BEDS").is_some())
+            .tempdir()
+            .unwrap();
 
         let mut holder = unshare
             .args(["--pid", "--mount", "--net", "--ipc", "--uts", "--mount-proc"])
@@ -88,12 +91,12 @@ impl Bed {
 
     /// A directory of this bed, at the same path inside and outside.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        self.directory.path()
     }
 
     /// Writes a file into the bed's directory.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.directory.join(name);
+        let path = self.directory().join(name);
         fs::write(&path, content).unwrap();
         path
     }
@@ -104,7 +107,7 @@ impl Bed {
         command
             .arg(format!("--target={}", self.init))
             .args(["--mount", "--uts", "--ipc", "--net", "--pid"])
-            .arg(format!("--wd={}", self.directory.display()))
+            .arg(format!("--wd={}", self.directory().display()))
             .arg("--")
             .arg(program)
             .env_clear()
@@ -145,7 +148,7 @@ impl Bed {
 
     /// Gives the bed a file of its own below `/etc`, where the machine need not have one.
     pub fn replace_in_etc(&self, name: &str, content: &str) {
-        let (file, etc) = (self.write(name, content), self.directory.join("etc"));
+        let (file, etc) = (self.write(name, content), self.directory().join("etc"));
         let (file, etc) = (file.display(), etc.display());
         self.shell(&format!(
             "[ -e /etc/{name} ] || {{ cp -a /etc {etc} && touch {etc}/{name} && mount --bind {etc} /etc; }}
@@ -160,7 +163,7 @@ impl Bed {
 
     /// Starts a command made by [`Bed::command`], its output going to `log` in the bed's directory.
     pub fn start(&self, mut command: Command, log: &str) -> Running {
-        let log = self.directory.join(log);
+        let log = self.directory().join(log);
         let file = fs::File::create(&log).unwrap();
         command.stdout(file.try_clone().unwrap()).stderr(file);
         Running::new(command.spawn().unwrap(), log)
@@ -317,9 +320,6 @@ impl Drop for Bed {
         // Its pid 1 gone, the kernel kills the rest before the holder's wait returns.
         send(self.init, Signal::KILL);
         let _ = self.holder.wait();
-        if std::env::var_os("KEEP_BEDS").is_none() {
-            let _ = fs::remove_dir_all(&self.directory);
-        }
     }
 }
 

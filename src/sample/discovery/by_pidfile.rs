@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_pidfile_that_others_can_write_is_not_read() {
-        let path = std::env::temp_dir().join(format!("by-pidfile-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pidfile");
         std::fs::write(&path, "4711\n").unwrap();
         let pids = |path: &Path| -> Vec<i32> {
             let mut named = NamedByPidfile::default();
@@ -112,6 +113,5 @@ mod tests {
         assert_eq!(pids(&path), [4711]);
         std::os::unix::fs::chown(&path, Some(1000), None).unwrap();
         assert_eq!(pids(&path), [0; 0]);
-        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -238,31 +238,27 @@ fn stamp(path: &Path, stat: &Stat) -> Stamp {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
 
-    struct Scratch(PathBuf);
+    struct Scratch(TempDir);
 
     impl Scratch {
-        fn new(name: &str) -> Self {
-            let directory =
-                std::env::temp_dir().join(format!("config-files-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&directory).expect("a scratch directory");
-            Scratch(directory)
+        fn new() -> Self {
+            Scratch(tempfile::tempdir().expect("a scratch directory"))
+        }
+
+        fn path(&self) -> &Path {
+            self.0.path()
         }
 
         fn write(&self, name: &str, text: &str) {
-            let path = self.0.join(name);
+            let path = self.path().join(name);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("its directory");
             std::fs::write(path, text).expect("a file");
         }
 
         fn base(&self) -> Base {
-            Base { directory: self.0.clone(), ..Base::default() }
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            std::fs::remove_dir_all(&self.0).ok();
+            Base { directory: self.path().to_owned(), ..Base::default() }
         }
     }
 
@@ -289,14 +285,14 @@ mod tests {
 
     #[test]
     fn order_and_kinds() {
-        let scratch = Scratch::new("order");
+        let scratch = Scratch::new();
         for name in ["d/b.cfg", "d/B.cfg", "d/a.cfg", "d/sub.cfg/x.cfg", "d/x.txt", "z.conf"] {
             scratch.write(name, name);
         }
-        symlink("../d", scratch.0.join("d/loop.cfg")).expect("a link");
+        symlink("../d", scratch.path().join("d/loop.cfg")).expect("a link");
         rustix::fs::mkfifoat(
             rustix::fs::CWD,
-            scratch.0.join("d/fifo.cfg"),
+            scratch.path().join("d/fifo.cfg"),
             Mode::from_raw_mode(0o600),
         )
         .expect("a FIFO");
@@ -313,9 +309,9 @@ mod tests {
 
     #[test]
     fn a_link_to_nowhere_is_an_error() {
-        let scratch = Scratch::new("dangling");
+        let scratch = Scratch::new();
         scratch.write("d/a.cfg", "");
-        symlink("nowhere", scratch.0.join("d/b.cfg")).expect("a link");
+        symlink("nowhere", scratch.path().join("d/b.cfg")).expect("a link");
         let collected = collect(&["d".into()], &scratch.base());
         assert_eq!(names(&collected), ["d/a.cfg"]);
         assert!(collected.problems[0].is_error());
@@ -323,12 +319,13 @@ mod tests {
 
     #[test]
     fn another_root() {
-        let scratch = Scratch::new("root");
+        let scratch = Scratch::new();
         scratch.write("etc/haproxy/real.cfg", "x");
-        symlink("/etc/haproxy/real.cfg", scratch.0.join("etc/haproxy/haproxy.cfg"))
+        symlink("/etc/haproxy/real.cfg", scratch.path().join("etc/haproxy/haproxy.cfg"))
             .expect("a link");
         let reader = Some(Reader::Root);
-        let base = Base { root: scratch.0.clone(), directory: "/etc/haproxy".into(), reader };
+        let base =
+            Base { root: scratch.path().to_owned(), directory: "/etc/haproxy".into(), reader };
         let collected = collect(&["haproxy.cfg".into(), "/etc/haproxy/real.cfg".into()], &base);
         assert_eq!(collected.problems, []);
         assert_eq!(names(&collected), ["haproxy.cfg", "/etc/haproxy/real.cfg"]);
@@ -336,8 +333,8 @@ mod tests {
 
     #[test]
     fn size_is_bounded() {
-        let scratch = Scratch::new("size");
-        let file = File::create(scratch.0.join("big.cfg")).expect("a file");
+        let scratch = Scratch::new();
+        let file = File::create(scratch.path().join("big.cfg")).expect("a file");
         file.set_len(MOST_FILE_BYTES + 1).expect("a sparse file");
         let collected = collect(&["big.cfg".into()], &scratch.base());
         assert!(matches!(collected.problems[..], [Problem::TooLarge { .. }]));

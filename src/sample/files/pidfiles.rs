@@ -264,9 +264,8 @@ mod tests {
     /// What was read before is used only as long as the file is the same.
     #[test]
     fn a_pidfile_is_read_again_when_it_has_changed() {
-        let folder = std::env::temp_dir().join(format!("pidfiles-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("p");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p");
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let mut known = Pidfiles::default();
         let look = |known: &mut Pidfiles| {
@@ -283,7 +282,7 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         assert_eq!(look(&mut known), first, "not read again");
-        let other = folder.join("other");
+        let other = folder.path().join("other");
         std::fs::write(&other, "3\n").unwrap();
         std::fs::rename(&other, &file).unwrap();
         assert_eq!(look(&mut known).content, PidfileContent::Pids(vec![3]));
@@ -294,6 +293,5 @@ mod tests {
         assert_eq!(look(&mut known).content, PidfileContent::Missing);
         child.kill().unwrap();
         child.wait().unwrap();
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -294,13 +294,6 @@ mod tests {
     use rustix::fs::ResolveFlags;
     use std::os::unix::fs::symlink;
 
-    fn place(name: &str) -> PathBuf {
-        let place = std::env::temp_dir().join(format!("route-{name}-{}", std::process::id()));
-        std::fs::remove_dir_all(&place).ok();
-        std::fs::create_dir_all(&place).unwrap();
-        place
-    }
-
     fn directory(path: &Path) -> OwnedFd {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         fs::open(path, flags, Mode::empty()).unwrap()
@@ -328,7 +321,8 @@ mod tests {
             links in prop::collection::vec((0usize..6, 0usize..3, "(/|\\.\\./)?([abc]|\\.\\.)(/([abc]|\\.\\.)){0,3}"), 0..6),
             paths in prop::collection::vec("/?([abc]|\\.\\.|\\.)(/([abc]|\\.\\.|\\.)){0,4}", 1..12),
         ) {
-            let place = place("random");
+            let scratch = tempfile::tempdir().unwrap();
+            let place = scratch.path();
             let homes = ["", "a", "b", "a/b", "a/c", "b/a"];
             for home in &homes[1..] {
                 std::fs::create_dir_all(place.join(home)).unwrap();
@@ -338,11 +332,10 @@ mod tests {
                 let name = place.join(homes[home]).join(["a", "b", "c"][name]);
                 symlink(target, name).ok();
             }
-            let root = directory(&place);
+            let root = directory(place);
             for path in paths {
                 agree(&root, Path::new(&path))?;
             }
-            std::fs::remove_dir_all(&place).unwrap();
         }
     }
 
@@ -359,24 +352,24 @@ mod tests {
 
     #[test]
     fn a_file_that_took_the_place_of_another_is_not_opened() {
-        let place = place("swapped");
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path();
         std::fs::write(place.join("a"), "old").unwrap();
         std::fs::write(place.join("b"), "new").unwrap();
-        let root = directory(&place);
+        let root = directory(place);
         let route = follow(&root, Path::new("/a")).unwrap();
         assert!(route.open(OFlags::RDONLY).is_ok());
         std::fs::rename(place.join("b"), place.join("a")).unwrap();
         assert_eq!(route.open(OFlags::RDONLY).map(|_| ()), Err(Errno::STALE));
-        std::fs::remove_dir_all(&place).unwrap();
     }
 
     #[test]
     fn a_circle_of_links_ends() {
-        let place = place("circle");
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path();
         symlink("b", place.join("a")).unwrap();
         symlink("a", place.join("b")).unwrap();
-        let dead = follow(&directory(&place), Path::new("a")).map(|_| ()).unwrap_err();
+        let dead = follow(&directory(place), Path::new("a")).map(|_| ()).unwrap_err();
         assert_eq!(dead.errno, Errno::LOOP);
-        std::fs::remove_dir_all(&place).unwrap();
     }
 }

@@ -70,13 +70,14 @@ pub fn are_only_of(steps: &[Step], may_grow: bool, user: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
     use std::path::Path;
-    use std::{env, fs};
 
     #[test]
     fn who_can_change_where_a_path_leads() {
-        let place = env::temp_dir().join(format!("writers-{}", std::process::id()));
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path();
         let directory = |name: &str, mode, owner| {
             let path = place.join(name);
             fs::create_dir_all(&path).unwrap();
@@ -118,7 +119,7 @@ mod tests {
         ];
         for (path, expected) in table {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let root = rustix::fs::open(&place, flags, Mode::empty()).unwrap();
+            let root = rustix::fs::open(place, flags, Mode::empty()).unwrap();
             let writer = match route::follow(&root, Path::new(path)) {
                 Ok(route) => sole_writer(&route.steps, false),
                 Err(dead) if dead.only_end_missing => sole_writer(&dead.steps, true),
@@ -142,6 +143,5 @@ mod tests {
             assert_eq!(is_only_of(&place.join(path), 0), expected, "{path}");
         }
         assert!(is_only_of(&place.join("users/a"), 1000));
-        fs::remove_dir_all(&place).unwrap();
     }
 }

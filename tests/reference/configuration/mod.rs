@@ -70,13 +70,11 @@ fn keys(object: &Value) -> String {
 }
 
 /// Reads a configuration as the program does.
-fn load(name: &str, yaml: &str) -> Result<Config, String> {
-    let file = format!("haproxy-host-exporter-reference-{name}-{}.yaml", std::process::id());
-    let path = std::env::temp_dir().join(file);
+fn load(yaml: &str) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("reference.yaml");
     fs::write(&path, yaml).unwrap();
-    let config = Config::load(&path).map_err(|error| error.to_string());
-    fs::remove_file(&path).unwrap();
-    config
+    Config::load(&path).map_err(|error| error.to_string())
 }
 
 /// The program names its keys when it meets one that it does not know.
@@ -102,7 +100,7 @@ fn the_keys_are_those_of_the_program() {
         schema["$defs"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(parts, defined);
     for (part, before, after) in table {
-        let error = load(&format!("keys-{part}"), &format!("{before}{after}\n")).unwrap_err();
+        let error = load(&format!("{before}{after}\n")).unwrap_err();
         let (_, expected) = error.split_once(", expected ").unwrap_or_else(|| panic!("{error}"));
         let known: BTreeSet<&str> = expected.split('`').skip(1).step_by(2).collect();
         let object = if part.is_empty() { &schema } else { &schema["$defs"][part] };
@@ -125,14 +123,12 @@ fn the_defaults_are_those_of_the_program() {
     rules.insert("thresholds".to_owned(), Value::Object(defaults("thresholds")));
     let written = json!({"defaults": rules, "metrics": defaults("metrics")});
     // JSON is YAML, too.
-    let config = load("defaults", &written.to_string()).unwrap();
+    let config = load(&written.to_string()).unwrap();
     assert_eq!(format!("{:?}", config.policy), format!("{:?}", Policy::default()));
 
     let written = json!({"defaults": {"reap": defaults("reap")}});
-    let (own, none) = (
-        load("reap", &written.to_string()).unwrap(),
-        load("no-reap", "defaults: {reap: {}}\n").unwrap(),
-    );
+    let (own, none) =
+        (load(&written.to_string()).unwrap(), load("defaults: {reap: {}}\n").unwrap());
     assert!(none.policy.defaults.reap.is_some());
     assert_eq!(own.policy.defaults.reap, none.policy.defaults.reap);
 }
@@ -169,11 +165,11 @@ fn the_schema_judges_as_the_program_does() {
         ("backup: {directory: here}", false),
     ];
     let schema = configuration();
-    for (number, (yaml, good)) in table.into_iter().enumerate() {
+    for (yaml, good) in table {
         let value: Value = serde_yaml::from_str(yaml).unwrap();
         let wrong = misfits(&schema, &value);
         assert_eq!(wrong.is_empty(), good, "{yaml}: {wrong:#?}");
-        let loaded = load(&format!("judged-{number}"), yaml);
+        let loaded = load(yaml);
         assert_eq!(loaded.is_ok(), good, "{yaml}: {:?}", loaded.err());
     }
 }
