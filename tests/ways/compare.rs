@@ -61,7 +61,10 @@ pub fn with_truth(
     for (found, seen) in
         view.services.iter().filter(|(found, _)| complete && !names.contains_key(&***found))
     {
-        let about: Vec<String> = seen.pids.iter().map(|pid| process(view, *pid)).collect();
+        let mut about: Vec<String> = seen.pids.iter().map(|pid| process(view, *pid)).collect();
+        about.extend(
+            seen.anomalies.iter().map(|(kind, raised)| format!("{kind}: {}", raised.evidence)),
+        );
         let what = format!("there is no service {found:?} (up {}): {}", seen.up, about.join(", "));
         wrong.push(Wrong::new("(no way)", phase, name, what));
     }
