@@ -143,7 +143,9 @@ impl<'a> Roster<'a> {
         let mut living = members().filter(|member| member.lives());
         // What a launcher holds may be unseen, but its child will be the service.
         let launches = members().filter(|member| member.lives()).all(|member| member.launching);
-        let unseen = generations.up.is_none() && !launches;
+        // One without arguments is in the middle of execve(2), or of its end: the next sample tells which.
+        let has_arguments = members().all(|member| !member.lives() || member.line.is_some());
+        let unseen = generations.up.is_none() && !launches && has_arguments;
         generations.up == Some(true) || unseen || living.all(stays)
     }
 
@@ -284,6 +286,19 @@ mod tests {
             let expected: Vec<_> = names.iter().map(|name| (name.clone(), Some(true))).collect();
             assert_eq!(now, expected, "at {taken}");
             film.settle(taken + 50.0, std::slice::from_ref(&third));
+        }
+    }
+
+    /// A run that is over at once, such as one of `haproxy -c`, has neither arguments nor files left while it ends.
+    #[test]
+    fn a_process_that_is_ending_is_no_service() {
+        let serving = || twin(10, 995, 81, "");
+        let ending = actor(20, 1000, "haproxy -c -f /b.cfg").unseen();
+        let ending = ending.change(|process| process.arguments = None);
+        let mut film = Film::default();
+        film.see(1000.0, &[serving()]);
+        for actors in [vec![serving(), ending], vec![serving()]] {
+            assert_eq!(successes(&film.see(1001.0, &actors)), [("a".to_owned(), 0)]);
         }
     }
 
