@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::finding::{Finding, Kind, Severity};
 use crate::haproxy::binding::Ephemeral;
+use crate::haproxy::holder_label::Holder;
 use crate::model::{PortUse, Program};
 
 /// Everything that a judgement needs besides the configuration.
@@ -102,16 +103,17 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// The holder as labels show it, which never has a pid in it.
+    /// The owner as the label `holder` names it; `None` if no process holds the socket.
     #[must_use]
-    pub fn holder(&self) -> String {
-        match self {
-            Owner::Current(_) => "haproxy".to_owned(),
-            Owner::Stale(_) => "haproxy stale".to_owned(),
-            Owner::Haproxy(name, _) => format!("haproxy {name}"),
-            Owner::Program(program) => program.name.clone(),
-            Owner::Stranger | Owner::NoProcess | Owner::Unknown => String::new(),
-        }
+    pub fn holder(&self) -> Option<Holder<'_>> {
+        Some(match self {
+            Owner::Current(_) => Holder::OfService,
+            Owner::Stale(_) => Holder::Stale,
+            Owner::Haproxy(name, _) => Holder::OtherService(name),
+            Owner::Program(program) => Holder::Program(&program.name),
+            Owner::Stranger | Owner::Unknown => Holder::Unknown,
+            Owner::NoProcess => return None,
+        })
     }
 }
 

@@ -109,7 +109,7 @@ pub struct Finding {
     pub why: Vec<String>,
     /// How to fix it.
     pub help: Vec<String>,
-    /// The holder of the port, named as in the metrics' labels.
+    /// The label `holder`, as in the metrics; empty if no process holds the port.
     pub holder: String,
     /// It depends on a process that could not be seen, so more rights might change it.
     pub unseen: bool,

@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use super::advice::in_network;
 use crate::model::declared::Listener;
 use crate::model::numbers::{list, runs};
 use crate::model::{ConnectionState, NetworkNamespace, PortRole, PortUse, Protocol};
@@ -268,13 +269,6 @@ impl<'a> Ephemeral<'a> {
         all.extend(ports);
         all.sort_unstable();
         let list = list(&runs(all));
-        let inside = match netns {
-            "" => String::new(),
-            label if label.bytes().all(|b| b.is_ascii_digit()) => {
-                "nsenter --net --target=PID_OF_HAPROXY ".to_owned()
-            }
-            label => format!("ip netns exec {label} "),
-        };
-        format!("{inside}sysctl -w net.ipv4.ip_local_reserved_ports={list}")
+        in_network(netns, &format!("sysctl -w net.ipv4.ip_local_reserved_ports={list}"))
     }
 }
