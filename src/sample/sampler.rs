@@ -184,6 +184,11 @@ impl Sampler {
         self.networks.tables().map(|(id, table)| (id, table.port_uses(&ports))).collect()
     }
 
+    /// Whether an IPv6 socket of this network namespace leaves IPv4 alone unless it asks for both.
+    pub fn v6only(&mut self, network: NamespaceId) -> bool {
+        self.networks.get_mut(network).is_some_and(|network| network.v6only())
+    }
+
     /// Finds the HAProxy processes; the collector `processes`.
     fn find_processes(&mut self, found: &mut Vec<Found>, snapshot: &mut Snapshot) -> bool {
         let procfs = &self.paths.procfs;

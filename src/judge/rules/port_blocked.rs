@@ -67,19 +67,24 @@ pub fn blocked_ports(wanted: &WantedPorts<'_>, snapshot: &Snapshot) -> Judgement
     let mut findings = Vec::new();
     for (network, unbound) in unbound {
         match wanted.details.port_uses.get(&network) {
-            Some(uses) => findings.extend(blocked_in(wanted, snapshot, &unbound, uses)),
+            Some(uses) => {
+                let v6only = wanted.details.v6only.contains(&network);
+                findings.extend(blocked_in(wanted, snapshot, &unbound, uses, v6only));
+            }
             None => complete = false,
         }
     }
     Judgement::if_known(complete, findings)
 }
 
-/// Finds them in one network namespace. `uses` are the sockets on its ports.
+/// Finds them in one network namespace. `uses` are the sockets on its ports, and `v6only` is its
+/// `net.ipv6.bindv6only`.
 fn blocked_in(
     wanted: &WantedPorts<'_>,
     snapshot: &Snapshot,
     unbound: &BTreeSet<Endpoint>,
     uses: &[PortUse],
+    v6only: bool,
 ) -> Vec<Finding> {
     let mut by_port: BTreeMap<(Protocol, u16), Vec<&PortUse>> = BTreeMap::new();
     for used in uses {
@@ -87,8 +92,7 @@ fn blocked_in(
     }
     let terms = Terms {
         noreuseport: wanted.configuration.declared.globals.noreuseport,
-        // A sample does not read net.ipv6.bindv6only; this is the kernel's default.
-        v6only: false,
+        v6only,
         uid: wanted.owners.starters.get(wanted.name).copied(),
     };
     let found = unbound.iter().filter_map(|endpoint| {
@@ -354,6 +358,18 @@ mod tests {
             let wanted = format!("frontend a\n bind :80\n bind {bind}\n");
             let actor = actor(10, 100, LINE).configured(&wanted, 200).tcp(80, 1);
             assert_eq!(!blocked(&[actor], &[used]).is_empty(), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_decides_where_the_bind_line_does_not() {
+        let wanted = "frontend a\n bind :80\n bind :::53\n";
+        for v6only in [false, true] {
+            let actor = actor(10, 100, LINE).configured(wanted, 200).tcp(80, 1);
+            let mut film = Film::default();
+            film.v6only = v6only;
+            let used = tcp_use(PortRole::Listening, "0.0.0.0:53", 5, 99);
+            assert_eq!(blocked_in_film(film, &[actor], &[used]).is_empty(), v6only, "{v6only}");
         }
     }
 
