@@ -11,11 +11,11 @@ use crate::model::{ProcessId, Snapshot};
 use crate::policy::Policy;
 use crate::sample::{Error, Paths, Sampler};
 
-/// The most samples that are taken for one look.
+/// The maximum number of samples that one look takes.
 const MOST_ATTEMPTS: usize = 8;
-/// So many samples are taken for one look where only processes of users other than root come and go.
+/// The maximum while only processes of users other than root come and go.
 const ATTEMPTS_FOR_USERS: usize = 4;
-/// Once this time has passed, a look takes no further sample after its second.
+/// The time after which a look that has taken two samples takes no more.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks at the host again and again, and remembers what it saw.
@@ -95,12 +95,12 @@ struct Look {
 }
 
 impl Look {
-    /// Whether a further sample would hardly show anything else, after so many attempts.
+    /// Whether another sample is unlikely to show anything new after this many attempts.
     fn is_settled(&self, attempts: usize) -> bool {
-        // What these users do may never come to rest.
+        // These users may start and end processes forever.
         let waits_for_users =
             attempts < ATTEMPTS_FOR_USERS && self.snapshot.gaps.may_close_for_users();
-        // A reload that seems to fail may just be going on.
+        // A reload that seems to have failed may still be under way.
         let waits_for_a_reload =
             attempts == 1 && self.memory.begins_to_see_a_failure(self.snapshot.taken);
         !waits_for_users && !waits_for_a_reload
@@ -119,12 +119,12 @@ impl Look {
     }
 }
 
-/// Takes samples until one is settled, without a gap that would close by itself, and until every haproxy that is
-/// down in it was `known` to be down or is confirmed by the sample before. Where attempts or time
-/// run out, `up` of the haproxys that are not confirmed is withheld.
+/// Takes samples until one can be relied on: it has no gap that another sample would close, and every
+/// service that is down in it was `known` to be down or is confirmed by the sample before. When attempts or
+/// time run out, `up` of the services that are not confirmed is withheld.
 ///
-/// Confirmation is needed because the parts of a sample may belong to two moments: the worker after
-/// its end, and its master before the re-exec.
+/// A fall must be confirmed because the parts of a sample may belong to two moments: the worker as it was
+/// after its end, and its master as it was before the re-exec.
 fn confirm_down<H>(
     host: &mut H,
     known: &BTreeSet<String>,

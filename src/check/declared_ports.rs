@@ -36,7 +36,7 @@ impl<'a> Claim<'a> {
         Claim { haproxy, ports: listener.ports, severity: Severity::Error, line }
     }
 
-    /// The claim of a line that may declare a listener. `None`: the line may declare any port, which
+    /// The claim of a line that may declare a listener; `None` if the line may declare any port, which
     /// says nothing about a single one.
     #[must_use]
     pub fn of_uncertain(

@@ -15,7 +15,7 @@ pub struct Facts {
     /// The network namespaces by their name in `namespace X`; `None` is HAProxy's own. One that was
     /// not seen is absent.
     pub networks: BTreeMap<Option<String>, Network>,
-    /// Effective uid that HAProxy is started with. `None`: not known.
+    /// Effective uid that HAProxy is started with; `None` if not known.
     pub starter: Option<u32>,
 }
 
@@ -24,9 +24,9 @@ pub struct Facts {
 pub struct Network {
     /// Its label; empty for the exporter's own.
     pub label: String,
-    /// Every socket on one of the candidate's ports. `None`: the tables could not be read.
+    /// Every socket on one of the candidate's ports; `None` if the tables could not be read.
     pub uses: Option<Vec<Use>>,
-    /// The range of ports for outgoing connections. `None`: not known.
+    /// The range of ports for outgoing connections; `None` if not known.
     pub ephemeral: Option<RangeInclusive<u16>>,
     /// The ports of that range which the kernel keeps back.
     pub reserved: Vec<RangeInclusive<u16>>,

@@ -95,7 +95,7 @@ pub struct Finding {
     pub kind: Kind,
     /// Whether it forbids a reload.
     pub severity: Severity,
-    /// The words that it is about. `None`: a file as a whole.
+    /// The words that it is about; `None` for a file as a whole.
     pub place: Option<Place>,
     /// Other words that explain it, with a label for them.
     pub context: Option<Box<(Place, String)>>,

@@ -1,7 +1,7 @@
-//! Whose share of a bounded list an entry takes up.
+//! Decides whose share of a bounded list an entry uses.
 //!
-//! Any local user can start many HAProxys that come and go. All services of one such user therefore
-//! have one share together, as in the limits of the metrics.
+//! Any local user can start many HAProxys that come and go. All services of one such user therefore share
+//! one quota, as they do in the limits of the metrics.
 
 use std::collections::BTreeMap;
 

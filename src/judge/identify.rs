@@ -116,7 +116,8 @@ fn is_overlooked(
         || last_holders.may_be_of(name, is_its)
 }
 
-/// What it listens on is nothing new most of the time, and then nothing is copied.
+/// Adds the ports on which the service listens now to those on which it has listened. A set is copied only
+/// when a port is new to it, which is rare.
 fn learn_ports(case: &mut Case<'_>) {
     let (mut tcp_ports, mut udp_ports) = (Arc::clone(&case.tcp_ports), Arc::clone(&case.udp_ports));
     for (_, Listening { network, socket }) in case.listening() {

@@ -21,7 +21,7 @@ use crate::policy::kind::Kind;
 /// Everything that is remembered between samples.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// When the host booted, as the last sample reckoned it. `None`: no sample has been judged before.
+    /// When the host booted, as the last sample reckoned it; `None` if no sample has been judged before.
     pub(super) booted: Option<UnixSeconds>,
     /// The processes of the last sample.
     pub(super) processes: Pasts,
@@ -30,8 +30,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Moves all that is remembered by as much as the wall clock was set since the last sample, so that
-    /// no patience becomes longer or shorter. `booted`: when the host booted, as the next sample reckons it.
+    /// Moves all remembered times by as much as the wall clock was set since the last sample, so that no
+    /// grace becomes longer or shorter. `booted` is the boot time as the next sample reckons it.
     pub fn follow_clock(&mut self, booted: UnixSeconds) {
         let Some(known) = &mut self.booted else { return };
         let seconds = booted - std::mem::replace(known, booted);
@@ -198,7 +198,7 @@ mod tests {
         ]
     }
 
-    /// What each look shows, where the clock was set by so much before the look of this number.
+    /// What each look shows when the clock is set by `set` seconds before the look of number `before`.
     fn shown(set: f64, before: usize) -> Vec<String> {
         let mut film = Film::default();
         let looks = frames().into_iter().enumerate().map(|(number, (taken, actors))| {

@@ -12,7 +12,7 @@ use crate::haproxy::lineage::remembered::Remembered;
 use crate::haproxy::lineage::services::Service;
 use crate::policy::Policy;
 
-/// Processes that are no haproxy yet: just being started, or just dying.
+/// Processes that are not a service yet, because they are just being started or just dying.
 pub type Nameless<'a> = (Service<'a>, Generations);
 
 /// A service with what is known of it.
@@ -81,8 +81,8 @@ impl<'a> Roster<'a> {
         }
     }
 
-    /// Zombies go to the haproxy to which they belonged. Of those that are not remembered, only those are
-    /// shown that have been dead for a while.
+    /// Adds a service whose processes are all dead. Its zombies go to the service that continues theirs, if
+    /// there is one; otherwise they are shown once one of them was started at least ten seconds ago.
     pub fn add_dead(&mut self, generations: Generations, service: Service<'a>) {
         let known = self.look_up(service, generations);
         let name = self.name_before(&known.service);
@@ -132,8 +132,9 @@ impl<'a> Roster<'a> {
         before.find(|name| memory.services.contains_key(*name))
     }
 
-    /// A process that is just being started, and may be part of a haproxy that is known, is not
-    /// one of its own before it serves or has stayed for a while; nor is a zombie of a short run.
+    /// Whether these processes count as a service of their own. A process that is just being started may turn
+    /// out to be part of a known service, so it counts once it serves, once it has lived for ten seconds, or
+    /// if it cannot be seen whether it serves. Zombies count once one of them was started that long ago.
     fn admits(&self, service: &Service<'_>, generations: &Generations) -> bool {
         let members = || service.members.iter();
         let stays = |member: &Member<'_>| self.now - member.process.started >= YOUNG_SECONDS;
@@ -147,10 +148,11 @@ impl<'a> Roster<'a> {
         generations.up == Some(true) || unseen || living.all(stays)
     }
 
-    /// The names of services that have no process now and may come back under them.
+    /// The names of services that have no process now and may come back.
     ///
-    /// One that was seen only for a moment may have been a process of another service that was just starting; or the
-    /// exporter has just begun. Its name is kept for ten seconds, unless that process is seen in another service.
+    /// A service that was seen only for a moment may have been a starting process of another service, or the
+    /// exporter has only just started. Its name is kept for ten seconds, unless that process is now in
+    /// another service.
     fn gone(&self) -> BTreeSet<&'a str> {
         let memory = self.memory;
         let members = self.known.iter().flat_map(|known| &known.service.members);

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::case::{Case, PortSockets};
 use super::verdict::PortKey;
 
-/// A service of a user other than root is compared with so many others at each port. A user can have
-/// hundreds of services share hundreds of ports. A service of root's shares none with those of a user:
-/// the kernel lets only sockets of one user share a port.
+/// The maximum number of other services with which a service of a user other than root is compared at each
+/// port, because a user can have hundreds of services share hundreds of ports. A service of root's shares
+/// no port with a user's: the kernel lets only sockets of one user share a port.
 const MOST_OTHERS: usize = 20;
 
 /// For each service that listens on a port on which another one listens too: where those others are,

@@ -24,7 +24,7 @@ pub struct Configuration {
     pub digest: Option<u64>,
     /// When the content of a file was changed last (`mtime`).
     pub modified: UnixSeconds,
-    /// When a file was written, moved or given other rights last (`ctime`, which nobody can set).
+    /// When a file was written, moved or given other rights last (`ctime`, which no user can set).
     pub changed: UnixSeconds,
 }
 

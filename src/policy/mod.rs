@@ -189,13 +189,13 @@ impl Rules {
 /// Thresholds that are exported as metrics, so that alerting rules need not be edited.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
-    /// Too many listeners of the current generation.
+    /// More listeners of the current generation than this are too many.
     pub bound_ports: f64,
-    /// Too many stale processes.
+    /// More stale processes than this are too many.
     pub stale_processes: f64,
-    /// Too many generations alive.
+    /// More living generations than this are too many.
     pub generations: f64,
-    /// Too great an age of the oldest stale process.
+    /// The age above which the oldest stale process is too old.
     pub stale_age_seconds: f64,
 }
 

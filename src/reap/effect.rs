@@ -61,7 +61,7 @@ impl Awaited {
         ProcessId { start_ticks: self.start_ticks, pid: self.pid }
     }
 
-    /// What a look shows of the effect. `None`: nothing yet.
+    /// What a look shows of the effect; `None` if it shows nothing yet.
     #[must_use]
     pub fn seen_in(&self, sight: &Sight) -> Option<Seen> {
         if sight.blurred.is_some() {

@@ -1,8 +1,8 @@
 //! Sends one signal to one process, and to no other.
 //!
-//! A pid may name another process at any moment. A pidfd does not: it is opened first, and only then is
-//! the process behind the pid compared with the one that was meant. Had the pid been given away before, the
-//! comparison fails; is it given away later, the signal reaches no process.
+//! A pid may name another process at any moment; a pidfd cannot. The pidfd is opened first, and only then is
+//! the process behind the pid compared with the one that was meant. If the pid was reused before that, the
+//! comparison fails; if it is reused later, the signal reaches no process.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -27,7 +27,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Opens the process. `None`: it is gone, or the pid names another process, or another program.
+    /// Opens the process; `None` if it is gone, or the pid names another process, or another program.
     #[must_use]
     pub fn open(procfs: &Path, id: ProcessId, executable: &Path) -> Option<Handle> {
         let pid = Pid::from_raw(id.pid)?;

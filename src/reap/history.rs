@@ -1,7 +1,8 @@
 //! What `reap` remembers between looks and between runs: since when a process has been without a
 //! listener, what moved on its connections, and which signals were sent.
 //!
-//! Every time is one of the clock that no one can set, so that setting the clock shortens no patience.
+//! All times are taken from `CLOCK_BOOTTIME`, which cannot be set, so that setting the wall clock shortens
+//! no grace.
 
 use std::collections::BTreeMap;
 

@@ -43,7 +43,7 @@ pub struct ServiceSight {
     pub serving: Vec<Serving>,
     /// The ports on which the serving processes listen.
     pub ports: BTreeSet<PortKey>,
-    /// Those at which clients wait to be accepted.
+    /// The ports among them at which clients wait to be accepted.
     pub waiting: BTreeSet<PortKey>,
     /// The serving processes came by a reload: they are a master's workers or were started with `-sf` or
     /// `-st`.

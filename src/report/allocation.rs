@@ -29,7 +29,7 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    /// Whether a new listener may be given the port. `None`: nothing that could be read speaks against
+    /// Whether a new listener may be given the port; `None` if nothing that could be read speaks against
     /// it, but not everything could be read.
     #[must_use]
     pub fn is_free(&self, answer: &Answer) -> Option<bool> {

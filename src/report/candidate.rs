@@ -27,9 +27,9 @@ pub struct Candidate {
     pub declared: Declared,
     /// What its host names stand for, where they were looked up.
     pub resolved: BTreeMap<HostQuery, Result<IpAddr, String>>,
-    /// What its reload would change. `None`: no service runs it, or HAProxy would refuse it.
+    /// What its reload would change; `None` if no service runs it, or HAProxy would refuse it.
     pub changes: Option<Changes>,
-    /// The HAProxy that was asked. `None`: none was wanted.
+    /// The HAProxy that was asked; `None` if none was wanted.
     pub asked: Option<Asked>,
     /// The findings.
     pub findings: Vec<Finding>,
@@ -46,7 +46,7 @@ pub struct Asked {
     pub path: PathBuf,
     /// Its version.
     pub version: Option<Version>,
-    /// Whether it accepts the configuration. `None`: it gave no answer.
+    /// Whether it accepts the configuration; `None` if it gave no answer.
     pub accepted: Option<bool>,
     /// Why no HAProxy was asked.
     pub left_out: Option<String>,

@@ -304,8 +304,8 @@ impl Sampler {
         snapshot.gaps.lost = lost;
     }
 
-    /// Has every process of the host looked at in the next sample if there is a new listener that
-    /// no HAProxy holds: its holder may have executed HAProxy since it was last looked at.
+    /// Makes every process of the host due for the next sample if there is a new listener that no HAProxy
+    /// holds: its holder may have executed HAProxy since it was last looked at.
     fn look_for_owners(&mut self, snapshot: &Snapshot) {
         let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
         let mut held: Vec<SocketInode> = held.flat_map(|held| held.iter().copied()).collect();

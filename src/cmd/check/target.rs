@@ -65,8 +65,8 @@ pub fn look(options: &Options, haproxy: Option<&str>) -> Result<(Policy, Host, V
     Ok((policy, host, verdict))
 }
 
-/// Leaves a value to the end of the process, which is near and frees all memory at once. To free the parts of a
-/// host with tens of thousands of sockets one by one takes longer than to judge some of its ports.
+/// Leaks a value on purpose: the process is about to end, which frees all memory at once. Freeing the parts of
+/// a host with tens of thousands of sockets one by one takes longer than judging some of its ports.
 pub fn leave<T>(value: T) {
     std::mem::forget(value);
 }

@@ -125,7 +125,7 @@ impl Reaper {
         plan(&self.looks.0, &self.looks.1, &self.records.history, &terms)
     }
 
-    /// The plan, with the steps held back that the off file or a missing right would hold back.
+    /// The plan with the steps held back that the off file or a missing right forbids.
     #[must_use]
     pub fn without_what_it_may_not(&self, plan: &Plan) -> Plan {
         let mut plan = plan.clone();

@@ -36,7 +36,7 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Records {
     audit: AuditLog,
-    /// `None`: this run changes nothing that outlives it.
+    /// The state file; `None` if this run changes nothing that outlives it.
     store: Option<Store>,
     era: Era,
     state: State,

@@ -1,4 +1,4 @@
-//! The name of a haproxy, the same over all its reloads.
+//! The identity of a service, which is the same over all its reloads: the attributes that name it.
 
 use std::path::{Path, PathBuf};
 

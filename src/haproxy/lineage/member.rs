@@ -35,7 +35,7 @@ pub struct Member<'a> {
     pub master: Option<ProcessId>,
     /// It was told to become a daemon and has not detached yet: its child will be the service.
     pub launching: bool,
-    /// The user who started it. `None`: it could not be seen.
+    /// The user who started it; `None` if it could not be seen.
     pub starter: Option<u32>,
 }
 

@@ -1,5 +1,6 @@
-//! Which service gets which name, by what they are and never by what was seen before: a restarted
-//! exporter and `inspect` say the same.
+//! Gives each service its name. The name follows from what the service is, so a restarted exporter and
+//! `inspect` agree on it; what was seen before only keeps a service from taking the name of another one
+//! that is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -38,7 +38,7 @@ pub struct Past {
     pub listeners: Arc<BTreeSet<SocketInode>>,
     /// It has been current at some time.
     pub has_served: bool,
-    /// Something of its haproxy has been seen serving, so it is bound to that name.
+    /// A process of its service has been seen serving, so it is bound to the name of that service.
     pub belongs: bool,
     /// How a later process came to serve in its place.
     pub superseded: Option<Superseded>,

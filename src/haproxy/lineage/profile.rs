@@ -1,5 +1,5 @@
-//! What a process was given that it may have in common with another generation of its service: a
-//! pidfile, a configuration, the values of the variables that the configuration reads.
+//! The traits that two generations of one service have in common: a pidfile, a configuration, and the
+//! values of the variables that the configuration reads.
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
@@ -40,21 +40,21 @@ pub struct Profile<'m, 'a> {
     line: Option<&'m CommandLine>,
     /// The root directory it was started in; `None` where a chroot hides it.
     root: Option<&'a Path>,
-    /// Where its pidfile is. `None`: it has none, or a chroot hides where.
+    /// Where its pidfile is; `None` if it has none, or a chroot hides where.
     pidfile: Option<PathBuf>,
-    /// Where its configuration is. `None`: a chroot hides where.
+    /// Where its configuration is; `None` if a chroot hides where.
     files: Option<Vec<PathBuf>>,
     holding: Option<&'m Holding<'m>>,
     /// What it listens on, ascending. Few processes are asked.
     endpoints: OnceCell<Vec<Endpoint>>,
     /// Its environment without what a shell or HAProxy itself changes.
     values: OnceCell<Digest>,
-    /// It holds what a listener is. `None`: could not be seen.
+    /// It holds what a listener is; `None` if that could not be seen.
     pub serves: Option<bool>,
 }
 
 impl<'m, 'a> Profile<'m, 'a> {
-    /// Gathers it.
+    /// Gathers the traits of a process.
     #[must_use]
     pub fn of(
         member: &'m Member<'a>,
@@ -249,8 +249,9 @@ impl<'m, 'a> Profile<'m, 'a> {
         if self.shares_configuration(later) || self.shares_endpoint(later) {
             return true;
         }
-        // One file that different values make two services of is no other release. The same file in
-        // another mount namespace is one: `ip netns exec` makes a new namespace each time.
+        // Two processes that read one file with different values are twins, not releases of one service.
+        // With the same values, the same file in another mount namespace is another release: `ip netns exec`
+        // makes a new namespace each time.
         let are_twins =
             self.files.is_some() && self.files == later.files && !self.shares_values(later);
         !are_twins

@@ -7,11 +7,11 @@ use super::past::{Past, Pasts};
 use crate::haproxy::environment;
 use crate::model::{NamespaceId, ProcessId};
 
-/// The name of the service that each member belonged to in the last sample, or that all the processes
-/// which it was told to replace belonged to.
+/// The name of the service to which each member belonged in the last sample, else that of the one service
+/// to which all the processes belonged that it was told to replace.
 ///
-/// A daemon of a service in which nothing was ever seen to serve is bound to none yet: what serves in
-/// its stead may only be seen later.
+/// A daemon of a service that was never seen serving is not bound to its name yet, because the process that
+/// serves in its place may be seen only later.
 #[derive(Debug, Default)]
 pub struct Remembered<'p> {
     names: BTreeMap<ProcessId, &'p str>,

@@ -17,7 +17,7 @@ use crate::judge::verdict::{PortKey, Subject, Target};
 use crate::model::declared::Listener;
 use crate::model::{Configuration, Signals};
 
-/// So many pids of a list are named.
+/// The maximum number of pids that a list names.
 const MOST_NAMED: usize = 100;
 
 /// The facts that explain why a stale process has not exited.

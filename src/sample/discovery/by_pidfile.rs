@@ -47,8 +47,9 @@ impl NamedByPidfile {
         !self.pids.contains_key(&pid) && !runs_one
     }
 
-    /// A pidfile that was written after the process was started names it, so that it is no process
-    /// that got the pid since; or it runs what such a process runs, like an HAProxy.
+    /// Whether a process counts as HAProxy. Either a pidfile that was written after its start names it, so
+    /// the pid has not been reused since; or it runs the program of such a process, with arguments with
+    /// which an HAProxy serves.
     pub fn accepts(
         &mut self,
         pid: i32,

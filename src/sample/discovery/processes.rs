@@ -120,7 +120,7 @@ pub fn parents(procfs: &Path, found: &[Found]) -> BTreeMap<i32, String> {
         .collect()
 }
 
-/// Reads one process. `None`: it is not HAProxy.
+/// Reads one process; `None` if it is not HAProxy.
 fn read(
     procfs: &Path,
     pid: i32,
@@ -153,7 +153,8 @@ fn read(
                 what: What::Process,
                 subject: format!("pid {pid}"),
                 reason:
-                    "the processes of its user have larger arguments and environments than are read"
+                    "the processes of its user have larger arguments and environments than are \
+                         read"
                         .to_owned(),
             });
         }

@@ -209,7 +209,7 @@ impl View {
     }
 }
 
-/// The old reading, if nothing has changed since. `None`: its user's allowance is used up.
+/// The old reading if nothing has changed since, else a new one; `None` if its user's allowance is used up.
 fn renew(old: Option<Reading>, source: &Source, allowances: &mut Allowances) -> Option<Reading> {
     let reader = source.base.reader.as_ref().unwrap_or(&Reader::Root);
     let is_current = |old: &Reading| {
@@ -256,8 +256,8 @@ fn read(source: &Source, most_bytes: u64) -> Reading {
     }
 }
 
-/// `None`: it names no files, or may not be looked at, which is reported elsewhere. An error: where its
-/// files are is hidden.
+/// The files of its configuration; `None` if it names none, or may not be looked at, which is reported
+/// elsewhere. The error is that the place of its files is hidden.
 fn source(procfs: &Path, process: &Process, basis: &Basis) -> Result<Option<Source>, Unreadable> {
     let line = process.arguments.as_ref().and_then(|arguments| CommandLine::parse(arguments));
     let Some(line) = line.filter(|line| !line.files.is_empty() && process.root.is_some()) else {
