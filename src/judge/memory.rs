@@ -11,10 +11,11 @@ use super::queues::Drops;
 use super::reload_count::ReloadHistory;
 use crate::haproxy::lineage::generations::{Generation, Generations};
 use crate::haproxy::lineage::identity::Identity;
-use crate::haproxy::lineage::member::{Member, YOUNG_SECONDS};
+use crate::haproxy::lineage::member::Member;
 use crate::haproxy::lineage::past::{Past, Pasts};
 use crate::haproxy::listeners::Holding;
 use crate::haproxy::places::Places;
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{Configuration, NamespaceId, SocketInode, UnixSeconds};
 use crate::policy::kind::Kind;
 

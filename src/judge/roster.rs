@@ -6,10 +6,11 @@ use super::matching;
 use super::memory::{Memory, ServiceMemory};
 use crate::haproxy::lineage::generations::Generations;
 use crate::haproxy::lineage::identity::Identity;
-use crate::haproxy::lineage::member::{Member, YOUNG_SECONDS};
+use crate::haproxy::lineage::member::Member;
 use crate::haproxy::lineage::naming::{self, Candidate};
 use crate::haproxy::lineage::remembered::Remembered;
 use crate::haproxy::lineage::services::Service;
+use crate::model::time::YOUNG_SECONDS;
 use crate::policy::Policy;
 
 /// Processes that are not a service yet, because they are just being started or just dying.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::candidate::Anomaly;
 use super::json::unreadable_json;
-use super::text::{counted, printable};
+use super::text::{counted, printable, unread_line};
 use crate::check::allocation::Answer;
 use crate::check::finding::{Endpoint, Severity};
 use crate::model::Unreadable;
@@ -111,8 +111,7 @@ pub fn text(allocation: &Allocation) -> String {
     }
     advice(&mut text, &allocation.answers);
     for entry in &allocation.unseen {
-        let (subject, reason) = (printable(&entry.subject), printable(&entry.reason));
-        let _ = writeln!(text, "could not read {} of {subject}: {reason}", entry.what.as_str());
+        let _ = writeln!(text, "{}", unread_line(entry));
     }
     text
 }

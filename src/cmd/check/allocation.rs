@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
-use super::answer::{Answer, unread_line};
+use super::answer::Answer;
 use super::claims::Claims;
 use super::target::{self, Target};
 use crate::check::allocation::{self, Wanted};
@@ -16,6 +16,7 @@ use crate::haproxy::config::Launch;
 use crate::model::{Protocol, Unreadable, What};
 use crate::policy::{AllowedPort, Rules};
 use crate::report::allocation::{self as report, Allocation};
+use crate::report::text::unread_line;
 use crate::sample::files::config_files::Base;
 
 /// Every port that there is.

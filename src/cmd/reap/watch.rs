@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
 use super::reaper::Reaper;
 use super::records::Stop;
@@ -16,6 +16,7 @@ use crate::cmd::{BLIND, OK};
 use crate::config::Config;
 use crate::reap::plan::Plan;
 use crate::report::hold::because;
+use crate::web::notify_systemd;
 
 /// What the program was asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub fn run(reaper: &mut Reaper, reap: &Reap) -> u8 {
     };
     info!(execute = reap.execute, "watching for stale processes");
     reaper.look();
-    notify(&[NotifyState::Ready]);
+    notify_systemd(&[NotifyState::Ready]);
     let mut said = Said::default();
     loop {
         let start = Instant::now();
@@ -43,12 +44,12 @@ pub fn run(reaper: &mut Reaper, reap: &Reap) -> u8 {
             error!("nothing is signalled: {stop}");
             return BLIND;
         }
-        notify(&[NotifyState::Watchdog]);
+        notify_systemd(&[NotifyState::Watchdog]);
         match orders.recv_timeout(reap.sample_interval.saturating_sub(start.elapsed())) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(Order::Reload) => reload(reaper, reap),
             Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => {
-                notify(&[NotifyState::Stopping]);
+                notify_systemd(&[NotifyState::Stopping]);
                 info!("stopped");
                 return OK;
             }
@@ -143,10 +144,4 @@ fn orders() -> std::io::Result<mpsc::Receiver<Order>> {
         });
     });
     Ok(orders)
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "systemd could not be notified");
-    }
 }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::member::{Member, Role, YOUNG_SECONDS};
+use super::member::{Member, Role};
 use super::past::{Past, Pasts};
 use super::services::Service;
 use crate::haproxy::environment::{self, ReloadNumber};
 use crate::haproxy::listeners::Holding;
-use crate::model::{Configuration, Pidfile, PidfileContent, Process, ProcessId, UnixSeconds};
+use crate::model::time::YOUNG_SECONDS;
+use crate::model::{Configuration, Process, ProcessId, UnixSeconds};
 
 /// A failing reload pauses the old generation's listeners for up to two seconds
 /// (`MAX_START_RETRIES` in `src/haproxy.c`, 10 ms apart): then it holds them, unlisted.
@@ -79,7 +80,7 @@ impl Cohort {
                 && past.map_or(age < SLOW_START_SECONDS, |past| past.from_birth),
             is_stopped: false,
             is_invisible: !member.launching && shows_no_listener(process),
-            named: is_named_by_pidfile(member),
+            named: member.role == Role::Daemon && process.is_named_by_its_pidfile(),
             launching: member.launching,
             launches_with_listeners: member.launching && holds == Some(true),
         }
@@ -112,15 +113,6 @@ fn is_paused(process: &Process, past: &Past, now: UnixSeconds) -> bool {
     let lately = past.last_held.is_some_and(|held| now - held < PAUSE_SECONDS);
     let held = process.sockets.as_ref();
     lately && held.is_some_and(|held| !held.is_disjoint(&past.listeners))
-}
-
-fn is_named_by_pidfile(member: &Member<'_>) -> bool {
-    match &member.process.pidfile {
-        Some(Pidfile { content: PidfileContent::Pids(pids), .. }) => {
-            member.role == Role::Daemon && pids.contains(&member.process.own_pid())
-        }
-        _ => false,
-    }
 }
 
 /// What processes of one generation have in common.

@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 
 use super::cohorts::{Cohort, cohorts};
 use super::history::History;
-use super::member::{Member, Role, YOUNG_SECONDS};
+use super::member::{Member, Role};
 use super::past::Pasts;
 use super::proof::Superseded;
 use super::services::Service;
 use crate::haproxy::environment;
 use crate::haproxy::listeners::Holding;
 use crate::model::named::named;
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{Process, ProcessId, UnixSeconds};
 
 named! {

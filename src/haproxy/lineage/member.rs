@@ -4,9 +4,6 @@ use crate::haproxy::command_line::CommandLine;
 use crate::model::named::named;
 use crate::model::{Process, ProcessId, UserIds};
 
-/// A process this young may still be starting: executing, binding its listeners or detaching.
-pub const YOUNG_SECONDS: f64 = 10.0;
-
 named! {
     /// The role that a process plays in its service.
     pub enum Role {

@@ -13,10 +13,9 @@ use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::environment;
 use crate::haproxy::listeners::{Holding, Listening};
 use crate::haproxy::places::Endpoint;
-use crate::model::{Environment, NamespaceId, PidfileContent, Process, ProcessId};
+use crate::model::time::is_surely_after;
+use crate::model::{Environment, NamespaceId, Process, ProcessId};
 
-/// Dates of files and start times are compared no closer than this.
-const SLACK_SECONDS: f64 = 1.0;
 /// Start times are counted in ticks, so a file written just before may seem this much younger.
 const TICK_SECONDS: f64 = 0.1;
 /// Variables that a shell or a session changes by itself. They do not count where all variables are
@@ -106,15 +105,11 @@ impl<'m, 'a> Profile<'m, 'a> {
     /// It has a pidfile that names it, and a configuration, and both differ from those of `other`.
     #[must_use]
     pub fn is_neighbour_of(&self, other: &Profile<'_, '_>) -> bool {
-        let process = self.process();
-        let is_named = process.pidfile.as_ref().is_some_and(|pidfile| {
-            matches!(&pidfile.content, PidfileContent::Pids(pids) if pids.contains(&process.own_pid()))
-        });
         let knows_both = |profile: &Profile<'_, '_>| {
             profile.pidfile.is_some()
                 && profile.files.as_ref().is_some_and(|files| !files.is_empty())
         };
-        is_named
+        self.process().is_named_by_its_pidfile()
             && knows_both(self)
             && knows_both(other)
             && !self.shares_pidfile(other)
@@ -302,7 +297,7 @@ impl<'m, 'a> Profile<'m, 'a> {
     fn was_followed_by_a_change(&self, later: &Profile<'_, '_>) -> bool {
         let Some(configuration) = &later.process().configuration else { return false };
         let modified = configuration.modified;
-        modified > self.process().started + SLACK_SECONDS
+        is_surely_after(modified, self.process().started)
             && modified <= later.process().started + TICK_SECONDS
     }
 

@@ -9,11 +9,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::member::{Member, Role, YOUNG_SECONDS, becomes_daemon, leads_session};
+use super::member::{Member, Role, becomes_daemon, leads_session};
 use super::past::Pasts;
 use super::starter::starter;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::environment;
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{Process, ProcessId};
 
 /// Up to 3.0 a launcher or a master binds the listeners itself, and forks the process that will hold them

@@ -10,8 +10,9 @@ use std::path::Path;
 
 use rustix::fs::{Dir, Mode, OFlags};
 
+use crate::model::time::YOUNG_SECONDS;
 use crate::sample::budget::CpuBudget;
-use crate::sample::clock::{REVIEW_SECONDS, YOUNG_SECONDS, seconds};
+use crate::sample::clock::{REVIEW_SECONDS, seconds};
 use crate::sample::proc::dir::ProcDir;
 use crate::sample::proc::error::ReadError;
 use crate::sample::proc::own::shows_own_pids;

@@ -1,6 +1,7 @@
 //! Finds the HAProxy processes of the host and reads each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,8 +22,6 @@ use crate::sample::proc::error::ReadError;
 
 /// The names of HAProxy's executable, and of its processes in the kernel (comm): HAProxy Enterprise has the second.
 const NAMES: [&str; 2] = ["haproxy", "hapee-lb"];
-/// The kernel appends this to the path of an executable that was deleted (proc_pid_exe(5)).
-const DELETED: &str = " (deleted)";
 
 /// Which processes count as HAProxy.
 #[derive(Debug, Clone, Default)]
@@ -177,8 +176,8 @@ fn read(
 }
 
 fn is_haproxy_file(exe: &Path) -> bool {
-    let name = exe.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    NAMES.contains(&name.strip_suffix(DELETED).unwrap_or(name))
+    let path = Executable::path_of_link(exe);
+    path.file_name().and_then(OsStr::to_str).is_some_and(|name| NAMES.contains(&name))
 }
 
 /// Decides by the executable, the kernel's name and the configured patterns. A process whose
@@ -247,7 +246,7 @@ impl Reader<'_> {
             comm: stat.comm,
             run_state: stat.state,
             arguments: None,
-            executable: executable.map(|path| executable_of(&path)),
+            executable: executable.map(|path| Executable::of_link(&path)),
             working_directory,
             root,
             environment: facts.environment,
@@ -334,14 +333,6 @@ pub fn denied(what: What, pid: i32, name: &str, error: &ReadError) -> Unreadable
     Unreadable { what, subject: format!("pid {pid}"), reason: format!("{name}: {error}{right}") }
 }
 
-fn executable_of(link: &Path) -> Executable {
-    let text = link.to_string_lossy();
-    match text.strip_suffix(DELETED) {
-        Some(path) => Executable { path: PathBuf::from(path), deleted: true },
-        None => Executable { path: link.to_owned(), deleted: false },
-    }
-}
-
 fn environment_of(strings: &[String]) -> Environment {
     let pairs = strings.iter().filter_map(|string| string.split_once('='));
     let owned = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -383,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_mark_of_a_deleted_executable_is_no_part_of_its_path() {
-        let replaced = executable_of(Path::new("/usr/sbin/haproxy (deleted)"));
+        let replaced = Executable::of_link(Path::new("/usr/sbin/haproxy (deleted)"));
         assert_eq!(replaced, Executable { path: "/usr/sbin/haproxy".into(), deleted: true });
     }
 }

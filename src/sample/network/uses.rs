@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{NamespaceId, OtherNetworks, Process, ProcessId, UnixSeconds, Unreadable, What};
-use crate::sample::clock::YOUNG_SECONDS;
 use crate::sample::discovery::processes::Found;
 use crate::sample::discovery::root_view::root_view;
 use crate::sample::proc::dir::ProcDir;

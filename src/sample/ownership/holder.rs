@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::wanted::WantedSet;
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{Environment, Process, SocketInode, UnixSeconds};
 use crate::sample::budget::CpuBudget;
-use crate::sample::clock::YOUNG_SECONDS;
 use crate::sample::discovery::process_cache::Layout;
 use crate::sample::discovery::processes::Found;
 use crate::sample::proc::descriptors::{Descriptors, Link, Target};
