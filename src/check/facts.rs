@@ -88,17 +88,17 @@ pub enum Owner {
     /// The serving generation, its master, or a starting one: a reload takes its listeners over, or
     /// pauses them while it binds.
     Current(i32),
-    /// A superseded process of the same haproxy.
+    /// A superseded process of the same service.
     Stale(i32),
-    /// Another haproxy: its name and the pid of a process.
+    /// Another service: its name and the pid of a process.
     Haproxy(String, i32),
     /// Another program.
     Program(Program),
-    /// Another program: which one could not be found, but it is certainly not this haproxy.
+    /// Another program: which one could not be found, but it is certainly not this service.
     Stranger,
     /// No process, as with a connection in TIME_WAIT.
     NoProcess,
-    /// A process that could not be seen, possibly one of this haproxy.
+    /// A process that could not be seen, possibly one of this service.
     Unknown,
 }
 

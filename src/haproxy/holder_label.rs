@@ -31,7 +31,7 @@ impl Holder<'_> {
             // A connection is in the way in whichever generation it was opened.
             Holder::Stale if !connected => STALE_HOLDER.to_owned(),
             Holder::OfService | Holder::Stale => "haproxy".to_owned(),
-            Holder::OtherService(service) => format!("haproxy {service}"),
+            Holder::OtherService(service) => of_service(service),
             Holder::Program(program) => program.to_owned(),
             Holder::Unknown => "unknown".to_owned(),
         };
@@ -42,6 +42,12 @@ impl Holder<'_> {
             _ => name,
         }
     }
+}
+
+/// The label of another service of this name, in whichever way it holds a port or is about to.
+#[must_use]
+pub fn of_service(name: &str) -> String {
+    format!("haproxy {name}")
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl<'a> LastHolders<'a> {
     pub fn of(gaps: &Gaps, pasts: &'a Pasts) -> LastHolders<'a> {
         let mut holders = LastHolders { ids: gaps.last_holders().collect(), ..Self::default() };
         for id in &holders.ids {
-            let name = pasts.get(id).and_then(|past| past.haproxy.as_deref());
+            let name = pasts.get(id).and_then(|past| past.service.as_deref());
             match (name, gaps.last_users.get(id)) {
                 (Some(name), _) => holders.names.extend([name]),
                 (None, Some(user)) => holders.users.extend([*user]),

@@ -102,15 +102,19 @@ impl ServiceMemory {
 
     /// The number of its declared ports that are looked at once it is gone.
     pub fn most_endpoints(&self) -> usize {
-        if self.identity.chosen_by().is_some() { MOST_ENDPOINTS_ONCE_GONE } else { MOST_ENDPOINTS }
+        if self.identity.untrusted_starter().is_some() {
+            MOST_ENDPOINTS_ONCE_GONE
+        } else {
+            MOST_ENDPOINTS
+        }
     }
 }
 
-/// What to remember of a process for the next sample. `haproxy` is the name of its service.
+/// What to remember of a process for the next sample. `service` is the name of its service.
 #[must_use]
 pub(super) fn remember(
     member: &Member<'_>,
-    haproxy: Option<&str>,
+    service: Option<&str>,
     holding: Option<&Holding<'_>>,
     generations: &Generations,
     past: Option<&Past>,
@@ -124,7 +128,7 @@ pub(super) fn remember(
     let first_seen_old = past.is_none() && age >= YOUNG_SECONDS;
     let begun = if first_seen_old { member.process.started } else { now };
     Past {
-        haproxy: haproxy.map(str::to_owned).or_else(|| past.and_then(|p| p.haproxy.clone())),
+        service: service.map(str::to_owned).or_else(|| past.and_then(|p| p.service.clone())),
         own_pid: member.process.own_pid(),
         users: member.process.users,
         starter: member.starter,

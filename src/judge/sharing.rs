@@ -25,7 +25,7 @@ pub fn sharing<'a>(
     for shared in held.chunk_by(|(one, _), (other, _)| one == other).filter(|all| all.len() > 1) {
         for (_, at) in shared {
             let Some((case, _)) = ports.get(*at) else { continue };
-            let is_users = case.identity.chosen_by().is_some();
+            let is_users = case.identity.untrusted_starter().is_some();
             let most = if is_users { MOST_OTHERS } else { usize::MAX };
             let others = shared.iter().map(|(_, other)| *other).filter(|other| other != at);
             sharing.entry(case.name.as_str()).or_default().extend(others.take(most));

@@ -55,7 +55,7 @@ impl Policy {
     /// The entries of `ignore` whose end has passed, each once: those of `defaults` first.
     pub fn expired_ignores(&self, now: UnixSeconds) -> impl Iterator<Item = &Ignore> {
         let own = self.haproxys.iter().flat_map(|configured| {
-            // An entry that a haproxy has from `defaults` does not bear its name.
+            // An entry that a service has from `defaults` does not bear its name.
             let entries = configured.rules.ignore.iter();
             entries.filter(|ignore| ignore.haproxy.as_ref() == Some(&configured.name))
         });

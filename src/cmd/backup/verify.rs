@@ -302,7 +302,7 @@ fn judge(
         left_out: None,
     };
     Ok(Candidate {
-        haproxy: target.service.clone(),
+        service: target.service.clone(),
         files: collected.files,
         declared,
         asked: Some(asked),

@@ -38,7 +38,7 @@ pub fn port(arguments: &Check, ports: &str) -> Result<Answer, Error> {
         CheckOutput::Text => report::text(&allocation),
     };
     let notes = surveyed.notes.clone();
-    target::leave((surveyed, allocation));
+    target::leak((surveyed, allocation));
     Ok(Answer { text, notes, code })
 }
 
@@ -74,7 +74,7 @@ pub fn free(arguments: &Check, count: u16) -> Result<Answer, Error> {
         CheckOutput::Json => report::json(&allocation).map_err(std::io::Error::from)?,
         CheckOutput::Text => report::numbers(&found),
     };
-    target::leave((surveyed, allocation));
+    target::leak((surveyed, allocation));
     Ok(Answer { text, notes, code })
 }
 
@@ -143,7 +143,7 @@ impl Surveyed {
         let claims = Claims::of(&host, &policy, haproxy);
         unseen.extend(claims.unseen(&host));
         let notes = claims.notes.clone();
-        target::leave((host, verdict));
+        target::leak((host, verdict));
         Ok(Surveyed { rules, facts, claims, unseen, notes })
     }
 

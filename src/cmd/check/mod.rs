@@ -169,7 +169,7 @@ fn judge(
     let refused = asked.as_ref().is_some_and(|asked| asked.accepted == Some(false));
     let own = facts.as_ref().and_then(|facts| facts.networks.get(&None));
     Ok(Candidate {
-        haproxy: target.service.clone(),
+        service: target.service.clone(),
         files: collected.files,
         declared,
         resolved,

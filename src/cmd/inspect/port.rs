@@ -31,14 +31,14 @@ pub fn report(
     let inodes: BTreeSet<SocketInode> =
         seen.iter().flat_map(|(_, uses)| uses.iter().filter_map(|used| used.inode)).collect();
     let holders = programs::holders(procfs, &inodes);
-    let haproxys: BTreeMap<ProcessId, (&str, &ProcessView)> = verdict
+    let members: BTreeMap<ProcessId, (&str, &ProcessView)> = verdict
         .services
         .iter()
         .flat_map(|h| {
             h.processes.iter().map(move |process| (process.id, (h.name.as_str(), process)))
         })
         .collect();
-    let named = |pid: i32| haproxys.iter().find(|(id, _)| id.pid == pid).map(|(_, found)| *found);
+    let named = |pid: i32| members.iter().find(|(id, _)| id.pid == pid).map(|(_, found)| *found);
     let found = inodes.iter().all(|inode| holders.programs.contains_key(inode));
     if holders.unseen > 0 && !found {
         report.unseen.push(format!(
@@ -63,11 +63,11 @@ pub fn report(
     report.expectations = verdict
         .services
         .iter()
-        .map(|haproxy| {
-            let ids: BTreeSet<ProcessId> = haproxy.processes.iter().map(|p| p.id).collect();
+        .map(|service| {
+            let ids: BTreeSet<ProcessId> = service.processes.iter().map(|p| p.id).collect();
             let members = snapshot.processes.iter().filter(|process| ids.contains(&process.id));
             let (declared, declared_known) = declared(members, port);
-            let rules = watcher.policy().rules(&haproxy.name);
+            let rules = watcher.policy().rules(&service.name);
             let both = [Protocol::Tcp, Protocol::Udp].into_iter();
             let refusals: Option<Vec<Refusal<'_>>> =
                 both.map(|protocol| rules.refusal_of_number(protocol, port)).collect();
@@ -76,7 +76,7 @@ pub fn report(
                 Refusal::NotAllowed => None,
             });
             Expectation {
-                haproxy: haproxy.name.clone(),
+                service: service.name.clone(),
                 declared,
                 declared_known,
                 allowed: refusals.is_none(),
@@ -107,13 +107,13 @@ fn held<'a>(
 ) -> HeldUse {
     let programs = socket.inode.and_then(|inode| holders.programs.get(&inode));
     let holders = programs.into_iter().flatten().map(|program| {
-        let haproxy = named(program.pid);
+        let member = named(program.pid);
         Holder {
             pid: program.pid,
             program: program.name.clone(),
-            haproxy: haproxy.map(|(name, _)| name.to_owned()),
-            generation: haproxy.map(|(_, process)| process.generation),
-            state: haproxy.and_then(|(_, process)| process.state),
+            service: member.map(|(name, _)| name.to_owned()),
+            generation: member.map(|(_, process)| process.generation),
+            state: member.and_then(|(_, process)| process.state),
         }
     });
     let peer_listens = socket.remote.is_some_and(|(address, port)| {

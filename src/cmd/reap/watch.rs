@@ -62,7 +62,7 @@ fn round(reaper: &mut Reaper, reap: &Reap, said: &mut Said) -> Result<(), Stop> 
     reaper.begin_run();
     reaper.look();
     reaper.settle_awaited()?;
-    let plan = reaper.without_what_it_may_not(&reaper.plan());
+    let plan = reaper.with_forbidden_steps_held(&reaper.plan());
     said.say(&plan, reap.execute);
     let mut success = reaper.unreadable().is_empty() && !reaper.is_in_doubt();
     if reap.execute {
@@ -91,11 +91,11 @@ impl Said {
         let mut now = BTreeMap::new();
         for service in &plan.services {
             for held in &service.held {
-                now.insert(held.id.pid, (service.haproxy.as_str(), because(&held.hold)));
+                now.insert(held.id.pid, (service.name.as_str(), because(&held.hold)));
             }
             for step in service.steps.iter().filter(|_| !executes) {
                 let words = format!("a dry run: SIG{} would be sent", step.signal.as_str());
-                now.insert(step.id.pid, (service.haproxy.as_str(), words));
+                now.insert(step.id.pid, (service.name.as_str(), words));
             }
         }
         for (pid, (haproxy, words)) in &now {

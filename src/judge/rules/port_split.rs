@@ -23,7 +23,7 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
     // Why each stale process lives, which is the same for all its ports.
     let mut lives: BTreeMap<ProcessId, Vec<String>> = BTreeMap::new();
     // A service of root's shares no port with another user's, because the kernel refuses that.
-    let mut left = match case.identity.chosen_by() {
+    let mut left = match case.identity.untrusted_starter() {
         Some(_) => MOST_OF_A_USERS_SERVICE,
         None => usize::MAX,
     };

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use procfs::process::Stat;
 use regex::Regex;
 
+use super::argument_allowance::ArgumentAllowance;
 use super::by_pidfile::NamedByPidfile;
-use super::claims::Claims;
 use super::process_cache::{Layout, ProcessCache, StableFacts};
 use crate::haproxy::command_line::CommandLine;
 use crate::model::{
@@ -69,9 +69,9 @@ pub fn discover(
     unreadable: &mut Vec<Unreadable>,
 ) -> Discovered {
     let mut discovered = Discovered::default();
-    let mut claims = Claims::default();
+    let mut allowance = ArgumentAllowance::default();
     for &pid in pids {
-        match read(procfs, pid, (discovery, named), clock, (cache, &mut claims), unreadable) {
+        match read(procfs, pid, (discovery, named), clock, (cache, &mut allowance), unreadable) {
             Ok(Some(process)) => discovered.found.push(process),
             Ok(None) => discovered.others.push(pid),
             Err(ReadError::Gone) => {}
@@ -125,7 +125,7 @@ fn read(
     pid: i32,
     (discovery, named): (&Discovery, &mut NamedByPidfile),
     clock: Clock,
-    (cache, claims): (&mut ProcessCache, &mut Claims),
+    (cache, allowance): (&mut ProcessCache, &mut ArgumentAllowance),
     unreadable: &mut Vec<Unreadable>,
 ) -> Result<Option<Found>, ReadError> {
     let directory = ProcDir::open(procfs, pid)?;
@@ -146,7 +146,7 @@ fn read(
         return Ok(None);
     }
     let before = directory.stat()?;
-    if !claims.admit(&directory, &before)? {
+    if !allowance.admit(&directory, &before)? {
         if called {
             unreadable.push(Unreadable {
                 what: What::Process,

@@ -30,7 +30,7 @@ use crate::sample::proc::dir::ProcDir;
 #[derive(Debug, Default)]
 pub struct Configurations {
     readings: BTreeMap<u64, Reading>,
-    sources: BTreeMap<ProcessId, Known>,
+    sources: BTreeMap<ProcessId, SourceOf>,
     host_names: HostNames,
 }
 
@@ -46,7 +46,7 @@ pub struct Outcome {
 
 /// The source of a process, and what that was concluded from.
 #[derive(Debug)]
-struct Known {
+struct SourceOf {
     basis: Basis,
     source: Source,
     /// Equal for all processes whose configuration is one and the same.
@@ -108,7 +108,7 @@ impl Configurations {
         let mut allowances = Allowances::default();
         let mut left_out = Vec::new();
         for found in found.iter_mut() {
-            let Some(Known { source, key, .. }) = self.sources.get(&found.process.id) else {
+            let Some(SourceOf { source, key, .. }) = self.sources.get(&found.process.id) else {
                 continue;
             };
             let reading = match kept.entry(*key) {
@@ -150,13 +150,13 @@ impl Configurations {
             let id = one.process.id;
             let basis = Basis::of(procfs, one, found, &mut self.host_names, before.get(&id));
             if let Some(known) = before.remove(&id).filter(|known| known.basis == basis) {
-                self.sources.insert(id, Known { basis, ..known });
+                self.sources.insert(id, SourceOf { basis, ..known });
                 continue;
             }
             match source(procfs, &one.process, &basis) {
                 Ok(Some(source)) => {
                     let key = source.key(&basis.view);
-                    self.sources.insert(id, Known { basis, source, key });
+                    self.sources.insert(id, SourceOf { basis, source, key });
                 }
                 Err(entry) if !hidden.contains(&entry) => hidden.push(entry),
                 Ok(None) | Err(_) => {}
@@ -172,7 +172,7 @@ impl Basis {
         found: &Found,
         all: &[Found],
         host_names: &mut HostNames,
-        before: Option<&Known>,
+        before: Option<&SourceOf>,
     ) -> Basis {
         let process = &found.process;
         let root_view = root_view(procfs, found, all);

@@ -52,11 +52,12 @@ pub type NamespacePaths = BTreeMap<NamespaceId, Vec<NamespacePath>>;
 /// The namespaces of the processes of the last sample.
 #[derive(Debug, Default)]
 pub struct NetworkUses {
-    known: BTreeMap<ProcessId, Known>,
+    known: BTreeMap<ProcessId, ProcessNetworks>,
 }
 
+/// The namespaces in which one process may listen besides its own.
 #[derive(Debug, Clone, Default)]
-struct Known {
+struct ProcessNetworks {
     /// The namespaces that the names in its configuration lead to.
     named: BTreeMap<String, NamespaceId>,
     /// The namespaces that its descriptors lead to; `None` where they could not be read.
@@ -105,7 +106,7 @@ impl NetworkUses {
     }
 }
 
-impl Known {
+impl ProcessNetworks {
     /// Reads the namespaces that its descriptors lead to, other than its own, as long as it may
     /// open more of them.
     fn read_held(&mut self, found: &Found, has_started: bool, paths: &mut NamespacePaths) {
