@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::judge::verdict::{ProcessView, Verdict};
+use crate::judge::verdict::{ProcessView, ServiceVerdict, Verdict};
 use crate::model::{
     NamespaceId, NetworkNamespace, PortUse, Process, ProcessId, Protocol, Snapshot, SocketInode,
 };
-use crate::policy::Refusal;
+use crate::policy::{Refusal, Rules};
 use crate::report::port::{Expectation, HeldUse, Holder, PortNetwork, PortReport};
 use crate::sample::on_demand::programs::{self, Holders};
 use crate::watch::Watcher;
@@ -60,31 +60,37 @@ pub fn report(
         });
     }
     report.networks.sort_by(|a, b| a.label.cmp(&b.label));
-    report.expectations = verdict
-        .services
-        .iter()
-        .map(|service| {
-            let ids: BTreeSet<ProcessId> = service.processes.iter().map(|p| p.id).collect();
-            let members = snapshot.processes.iter().filter(|process| ids.contains(&process.id));
-            let (declared, declared_known) = declared(members, port);
-            let rules = watcher.policy().rules(&service.name);
-            let both = [Protocol::Tcp, Protocol::Udp].into_iter();
-            let refusals: Option<Vec<Refusal<'_>>> =
-                both.map(|protocol| rules.refusal_of_number(protocol, port)).collect();
-            let reserved_for = refusals.iter().flatten().find_map(|refusal| match refusal {
-                Refusal::Reserved { name, .. } => Some((*name).to_owned()),
-                Refusal::NotAllowed => None,
-            });
-            Expectation {
-                service: service.name.clone(),
-                declared,
-                declared_known,
-                allowed: refusals.is_none(),
-                reserved_for,
-            }
-        })
-        .collect();
+    let services = verdict.services.iter();
+    let expectations = services
+        .map(|service| expectation(service, snapshot, watcher.policy().rules(&service.name), port));
+    report.expectations = expectations.collect();
     report
+}
+
+/// Whether a service declares the number, and whether its rules allow it.
+fn expectation(
+    service: &ServiceVerdict,
+    snapshot: &Snapshot,
+    rules: &Rules,
+    port: u16,
+) -> Expectation {
+    let ids: BTreeSet<ProcessId> = service.processes.iter().map(|process| process.id).collect();
+    let members = snapshot.processes.iter().filter(|process| ids.contains(&process.id));
+    let (declared, declared_known) = declared(members, port);
+    let both = Protocol::ALL.into_iter();
+    let refusals: Option<Vec<Refusal<'_>>> =
+        both.map(|protocol| rules.refusal_of_number(protocol, port)).collect();
+    let reserved_for = refusals.iter().flatten().find_map(|refusal| match refusal {
+        Refusal::Reserved { name, .. } => Some((*name).to_owned()),
+        Refusal::NotAllowed => None,
+    });
+    Expectation {
+        service: service.name.clone(),
+        declared,
+        declared_known,
+        allowed: refusals.is_none(),
+        reserved_for,
+    }
 }
 
 /// The order of the report: listeners, other sockets that block a bind, then connections.
