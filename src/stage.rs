@@ -327,6 +327,8 @@ pub struct Film {
     pub policy: Policy,
     /// Sockets that use ports in the network namespace blue.
     pub uses_in_blue: Vec<PortUse>,
+    /// `net.ipv6.bindv6only` of every network namespace.
+    pub v6only: bool,
     /// By how many seconds the wall clock was set.
     pub clock_set: f64,
     memory: Memory,
@@ -413,6 +415,9 @@ impl Film {
             let there = if network == BLUE { self.uses_in_blue.as_slice() } else { uses };
             if snapshot.networks.contains_key(&network) {
                 details.port_uses.insert(network, there.to_vec());
+                if self.v6only {
+                    details.v6only.insert(network);
+                }
             }
         }
         let (verdict, memory) = cases.judge(&details);

@@ -11,11 +11,11 @@ use crate::model::{ProcessId, Snapshot};
 use crate::policy::Policy;
 use crate::sample::{Error, Paths, Sampler};
 
-/// The most samples that are taken for one look.
+/// The maximum number of samples that one look takes.
 const MOST_ATTEMPTS: usize = 8;
-/// So many samples are taken for one look where only processes of users other than root come and go.
+/// The maximum while only processes of users other than root come and go.
 const ATTEMPTS_FOR_USERS: usize = 4;
-/// Once this time has passed, a look takes no further sample after its second.
+/// The time after which a look that has taken two samples takes no more.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks at the host again and again, and remembers what it saw.
@@ -24,7 +24,7 @@ pub struct Watcher {
     sampler: Sampler,
     policy: Policy,
     memory: Memory,
-    /// The names of the haproxys that were down in the last look.
+    /// The names of the services that were down in the last look.
     down: BTreeSet<String>,
 }
 
@@ -52,10 +52,10 @@ impl Watcher {
         let Look { snapshot, verdict, memory } = look;
         self.sampler.accept(&snapshot);
         self.memory = memory;
-        // A haproxy that was down and is unknown now need not be confirmed when it is down again.
-        let unknown = with_up(&verdict, None).filter(|haproxy| known.contains(&haproxy.name));
+        // A service that was down and is unknown now need not be confirmed when it is down again.
+        let unknown = with_up(&verdict, None).filter(|service| known.contains(&service.name));
         let down = with_up(&verdict, Some(false)).chain(unknown);
-        self.down = down.map(|haproxy| haproxy.name.clone()).collect();
+        self.down = down.map(|service| service.name.clone()).collect();
         (snapshot, verdict)
     }
 
@@ -95,36 +95,36 @@ struct Look {
 }
 
 impl Look {
-    /// Whether a further sample would hardly show anything else, after so many attempts.
+    /// Whether another sample is unlikely to show anything new after this many attempts.
     fn is_settled(&self, attempts: usize) -> bool {
-        // What these users do may never come to rest.
+        // These users may start and end processes forever.
         let waits_for_users =
             attempts < ATTEMPTS_FOR_USERS && self.snapshot.gaps.may_close_for_users();
-        // A reload that seems to fail may just be going on.
+        // A reload that seems to have failed may still be under way.
         let waits_for_a_reload =
             attempts == 1 && self.memory.begins_to_see_a_failure(self.snapshot.taken);
         !waits_for_users && !waits_for_a_reload
     }
 
-    /// Whether a haproxy that is down in this look was down in the one before, and nothing has
+    /// Whether a service that is down in this look was down in the one before, and nothing has
     /// happened to its processes since.
     fn confirms(&self, fallen: &ServiceVerdict, before: &Look) -> bool {
-        let ids = |haproxy: &ServiceVerdict| -> BTreeSet<ProcessId> {
-            haproxy.processes.iter().map(|process| process.id).collect()
+        let ids = |service: &ServiceVerdict| -> BTreeSet<ProcessId> {
+            service.processes.iter().map(|process| process.id).collect()
         };
         let members = ids(fallen);
         let mut down_before = with_up(&before.verdict, Some(false));
-        down_before.any(|haproxy| haproxy.name == fallen.name && ids(haproxy) == members)
+        down_before.any(|service| service.name == fallen.name && ids(service) == members)
             && self.snapshot.agrees_with(&before.snapshot, &members)
     }
 }
 
-/// Takes samples until one is settled, without a gap that would close by itself, and until every haproxy that is
-/// down in it was `known` to be down or is confirmed by the sample before. Where attempts or time
-/// run out, `up` of the haproxys that are not confirmed is withheld.
+/// Takes samples until one can be relied on: it has no gap that another sample would close, and every
+/// service that is down in it was `known` to be down or is confirmed by the sample before. When attempts or
+/// time run out, `up` of the services that are not confirmed is withheld.
 ///
-/// Confirmation is needed because the parts of a sample may belong to two moments: the worker after
-/// its end, and its master before the re-exec.
+/// A fall must be confirmed because the parts of a sample may belong to two moments: the worker as it was
+/// after its end, and its master as it was before the re-exec.
 fn confirm_down<H>(
     host: &mut H,
     known: &BTreeSet<String>,
@@ -143,16 +143,18 @@ fn confirm_down<H>(
         }
         let (verdict, memory) = judge(host, &snapshot);
         let mut look = Look { snapshot, verdict, memory };
-        let is_confirmed = |haproxy: &ServiceVerdict| {
-            known.contains(&haproxy.name)
-                || before.as_ref().is_some_and(|before| look.confirms(haproxy, before))
+        let is_confirmed = |service: &ServiceVerdict| {
+            known.contains(&service.name)
+                || before.as_ref().is_some_and(|before| look.confirms(service, before))
         };
         let fallen = with_up(&look.verdict, Some(false));
         let unconfirmed: BTreeSet<String> =
             fallen.filter(|h| !is_confirmed(h)).map(|h| h.name.clone()).collect();
         if unconfirmed.is_empty() && look.is_settled(attempts) || is_last {
-            let haproxys = look.verdict.services.iter_mut();
-            haproxys.filter(|h| unconfirmed.contains(&h.name)).for_each(ServiceVerdict::withhold);
+            let services = look.verdict.services.iter_mut();
+            services
+                .filter(|one| unconfirmed.contains(&one.name))
+                .for_each(ServiceVerdict::withhold);
             return look;
         }
         before = Some(look);
@@ -160,7 +162,7 @@ fn confirm_down<H>(
 }
 
 fn with_up(verdict: &Verdict, up: Option<bool>) -> impl Iterator<Item = &ServiceVerdict> {
-    verdict.services.iter().filter(move |haproxy| haproxy.up == up)
+    verdict.services.iter().filter(move |service| service.up == up)
 }
 
 #[cfg(test)]
@@ -189,7 +191,7 @@ mod tests {
     }
 
     impl Script {
-        /// A haproxy that serves at first, and then these samples.
+        /// A service that serves at first, and then these samples.
         fn of(samples: Vec<Snapshot>) -> Script {
             let serving = sample(&[master(), worker(11).tcp(80, 1)]);
             let mut script = Script { samples: vec![serving], ..Script::default() };
@@ -276,10 +278,10 @@ mod tests {
         let restless = (1..=9).map(|number| sample(&[master().reload(number)])).collect();
         let mut script = Script::of(restless);
         let look = script.confirm_down(&[]);
-        let haproxy = look.verdict.one();
-        assert_eq!((haproxy.up, script.next), (None, MOST_ATTEMPTS));
+        let service = look.verdict.one();
+        assert_eq!((service.up, script.next), (None, MOST_ATTEMPTS));
         // And with it what would follow from being down.
-        assert!(haproxy.judged.is_empty() && haproxy.protocols_known.is_empty());
+        assert!(service.judged.is_empty() && service.protocols_known.is_empty());
     }
 
     /// There is one limit for both: samples that are torn and falls that are not confirmed.
@@ -314,9 +316,9 @@ mod tests {
         assert_eq!(script.look(&[]), (Some(true), 2));
     }
 
-    /// A haproxy that never comes to rest does not keep another one from being called down.
+    /// A service that never comes to rest does not keep another one from being called down.
     #[test]
-    fn each_haproxy_is_confirmed_for_itself() {
+    fn each_service_is_confirmed_for_itself() {
         let second = |number| actor(30, 100 + number, "haproxy -W -f /b").reload(number);
         let both = |number| sample(&[master().reload(number), second(number)]);
         let one = |number| sample(&[master(), second(number)]);

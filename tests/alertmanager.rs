@@ -150,7 +150,7 @@ const CASES: [Case; 6] = [
         silent: &["HAProxyReloadFailed/eu1/lb1/warning"],
     },
     Case {
-        why: "no exporter anywhere silences nobody",
+        why: "no exporter anywhere silences no alert",
         firing: &[
             "HAProxyHostExporterAbsent severity=warning cluster=eu1",
             "HAProxyPortBlocked severity=critical cluster=eu1 instance=lb1 haproxy=a port=80",

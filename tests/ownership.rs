@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 /// A process is young for 10 s, so most of the time most processes are not.
 const DURATION: Duration = Duration::from_secs(40);
-/// So many descriptors that only the listeners among them are verified.
+/// Opens enough descriptors that only the listeners among them are verified.
 const MANY: &str = "fill 100";
 /// Below the ephemeral ports, so that UDP sockets there are listeners.
 const FIRST_UDP_PORT: u32 = 20_000;
@@ -605,7 +605,7 @@ fn busy_ones(stage: &mut Stage) -> Vec<Actor> {
     busy.into()
 }
 
-/// Has every process walked, and then hands a listener over in a way that only a search shows.
+/// Waits until every process is walked, and then hands a listener over in a way that only a search shows.
 fn give_secretly(
     giver: &mut Actor,
     receiver: &mut Actor,

@@ -22,13 +22,13 @@ use support::*;
 const MANNERS: [Manner; 2] = [Manner::DaemonTransfer, Manner::Master];
 /// Ports of each service, each with a frontend that holds a connection without a server behind it.
 const PORTS_EACH: u16 = 5;
-/// One reload in this many leaves a process behind that drains …
+/// One reload in this many leaves a process behind that drains.
 const DRAINING_EVERY: usize = 3;
-/// … until this many others have come after it.
+/// The number of connections that hold draining processes; the oldest is closed when one more begins.
 const DRAINING_AT_ONCE: usize = 3;
-/// Before one reload in this many, one fails …
+/// One reload in this many is preceded by one that fails.
 const FAILING_EVERY: usize = 20;
-/// … the first before this one, so that one of each fails also where there are few.
+/// The first reload that is preceded by one that fails, so that each service has one in a short run too.
 const FAILING_FIRST: usize = 5;
 /// Reloads that each service makes at least; the others are made by the fastest.
 const EACH: usize = FAILING_FIRST + 1;
@@ -126,7 +126,7 @@ fn names_of(page: &Page) -> BTreeSet<String> {
     page.samples.iter().map(|sample| sample.name.clone()).collect()
 }
 
-/// So many other processes; gives what ends them.
+/// Starts this number of other processes; returns what ends them.
 fn crowd(bed: &Bed, number: usize) -> Running {
     let mut command = bed.command("sh");
     let line = format!(
@@ -291,7 +291,7 @@ fn names_come_and_go(bed: &Bed, watch: &Watch<'_, '_>, number: usize, deadline: 
     println!("{come} names came and went");
 }
 
-/// Has the exporter read its own configuration again and again, some of them refused.
+/// Makes the exporter read its own configuration again and again, and refuse some.
 fn configuration_is_read_anew(bed: &Bed, exporter: &Exporter<'_>, watch: &Watch<'_, '_>) {
     let mut number = 0;
     let mut last = None;

@@ -23,7 +23,7 @@ static IN_CALLS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!(r"\b({calls})\({argument}(?:,{argument})?")).ok()
 });
 
-/// Those in a word of a configuration, wherever they stand in it.
+/// Finds the calls in a word of a configuration, wherever they stand in it.
 pub(super) fn of(word: &str) -> Vec<Call> {
     let found = IN_CALLS.iter().flat_map(|pattern| pattern.captures_iter(word));
     let calls = found.filter_map(|found| {

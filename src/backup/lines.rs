@@ -4,7 +4,7 @@ use similar::{Algorithm, DiffTag, capture_diff_slices, group_diff_ops};
 
 use crate::haproxy::mask::{Text, all_masked};
 
-/// So many equal lines are shown around a difference.
+/// The number of equal lines shown around a difference.
 const AROUND: usize = 2;
 
 /// One line of a comparison.

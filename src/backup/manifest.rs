@@ -158,7 +158,7 @@ pub enum Kind {
     },
     /// A directory.
     Directory {
-        /// Which of its names HAProxy loads. `None`: it was only on the way.
+        /// Which of its names HAProxy loads; `None` if it was only on the way.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         loads: Option<Loads>,
         /// Its owner, mode and times are those of the configuration, and are restored. The others are only
@@ -199,7 +199,7 @@ pub struct LeftOut {
     pub path: PathText,
     /// Why it is not there.
     pub why: String,
-    /// The hash of its bytes. `None`: it is not needed to run the configuration.
+    /// The hash of its bytes; `None` if it is not needed to run the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// Its bytes.

@@ -11,8 +11,8 @@ pub struct Kept {
     pub verified: bool,
 }
 
-/// The names of the complete backups of one service that go, oldest first, so that `keep` remain. The newest
-/// that verifies never goes.
+/// The names of the backups to remove, oldest first, so that `keep` of the complete backups of one service
+/// remain. The newest verified one is never removed.
 #[must_use]
 pub fn removed(mut all: Vec<Kept>, keep: usize) -> Vec<String> {
     all.sort_by(|one, other| (one.taken, &one.name).cmp(&(other.taken, &other.name)));

@@ -7,7 +7,7 @@ pub struct State {
     pub last_success: Option<i64>,
     /// When the newest that verifies was last verified; `None` if there is none.
     pub last_verified: Option<i64>,
-    /// The configuration on the disk is in no verified backup. `None`: that could not be seen.
+    /// The configuration on the disk is in no verified backup; `None` if that could not be seen.
     pub differs: Option<bool>,
 }
 

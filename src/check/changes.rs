@@ -25,9 +25,9 @@ pub struct BoundPort {
 /// What the reload of one service would change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// What becomes of its ports. `None`: the listeners of the running generation could not be seen.
+    /// What becomes of its ports; `None` if the listeners of the running generation could not be seen.
     pub ports: Option<PortChanges>,
-    /// The executable that a reload would run. `None`: not known.
+    /// The executable that a reload would run; `None` if not known.
     pub executable: Option<Executable>,
 }
 

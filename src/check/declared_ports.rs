@@ -7,13 +7,14 @@ use super::facts::Facts;
 use super::finding::{Finding, Kind, Severity};
 use crate::haproxy::binding::{Bind, Terms};
 use crate::haproxy::config::{Declared, Listener, Place, Ports, Possible, Uncertain};
+use crate::haproxy::holder_label;
 use crate::model::Protocol;
 
 /// Ports that the configuration of one service declares, or may declare.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
     /// The name of the service.
-    pub haproxy: &'a str,
+    pub service: &'a str,
     /// The ports.
     pub ports: Ports,
     severity: Severity,
@@ -31,21 +32,21 @@ enum ClaimLine<'a> {
 impl<'a> Claim<'a> {
     /// The claim of a listener.
     #[must_use]
-    pub fn of(haproxy: &'a str, listener: &'a Listener) -> Claim<'a> {
+    pub fn of(service: &'a str, listener: &'a Listener) -> Claim<'a> {
         let line = ClaimLine::Listener(listener);
-        Claim { haproxy, ports: listener.ports, severity: Severity::Error, line }
+        Claim { service, ports: listener.ports, severity: Severity::Error, line }
     }
 
-    /// The claim of a line that may declare a listener. `None`: the line may declare any port, which
+    /// The claim of a line that may declare a listener; `None` if the line may declare any port, which
     /// says nothing about a single one.
     #[must_use]
     pub fn of_uncertain(
-        haproxy: &'a str,
+        service: &'a str,
         uncertain: &'a Uncertain,
         possible: &'a Possible,
     ) -> Option<Claim<'a>> {
         let line = ClaimLine::Uncertain(uncertain, possible);
-        Some(Claim { haproxy, ports: possible.ports?, severity: Severity::Error, line })
+        Some(Claim { service, ports: possible.ports?, severity: Severity::Error, line })
     }
 
     /// The same claim with another weight: one that its author could have made up is only a warning.
@@ -81,11 +82,11 @@ impl<'a> Claim<'a> {
         let line = format!("{}:{}", place.file.display(), place.line);
         let (what, why) = match self.line {
             ClaimLine::Listener(listener) => (
-                format!("declared by haproxy {} in {line} ({})", self.haproxy, listener.section),
+                format!("declared by haproxy {} in {line} ({})", self.service, listener.section),
                 vec!["the next start or reload of that haproxy binds it".to_owned()],
             ),
             ClaimLine::Uncertain(uncertain, _) => (
-                format!("may be declared by haproxy {} in {line}", self.haproxy),
+                format!("may be declared by haproxy {} in {line}", self.service),
                 vec![uncertain.why.clone()],
             ),
         };
@@ -93,9 +94,9 @@ impl<'a> Claim<'a> {
             why,
             help: vec![format!(
                 "choose another port, or remove that line of haproxy {}",
-                self.haproxy
+                self.service
             )],
-            holder: format!("haproxy {}", self.haproxy),
+            holder: holder_label::of_service(self.service),
             ..Finding::new(Kind::PortDuplicate, self.severity, place.clone(), &what)
         }
     }
@@ -115,7 +116,7 @@ pub fn find(
     let terms = Terms { noreuseport: false, v6only, uid: None };
     let mut by_service: BTreeMap<&str, Vec<&Claim<'_>>> = BTreeMap::new();
     for claim in claims {
-        by_service.entry(claim.haproxy).or_default().push(claim);
+        by_service.entry(claim.service).or_default().push(claim);
     }
     for listener in &wanted.listeners {
         for claims in by_service.values() {

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::finding::{Finding, Kind, Severity};
 use crate::haproxy::binding::Ephemeral;
+use crate::haproxy::holder_label::Holder;
 use crate::model::{PortUse, Program};
 
 /// Everything that a judgement needs besides the configuration.
@@ -14,7 +15,7 @@ pub struct Facts {
     /// The network namespaces by their name in `namespace X`; `None` is HAProxy's own. One that was
     /// not seen is absent.
     pub networks: BTreeMap<Option<String>, Network>,
-    /// Effective uid that HAProxy is started with. `None`: not known.
+    /// Effective uid that HAProxy is started with; `None` if not known.
     pub starter: Option<u32>,
 }
 
@@ -23,9 +24,9 @@ pub struct Facts {
 pub struct Network {
     /// Its label; empty for the exporter's own.
     pub label: String,
-    /// Every socket on one of the candidate's ports. `None`: the tables could not be read.
+    /// Every socket on one of the candidate's ports; `None` if the tables could not be read.
     pub uses: Option<Vec<Use>>,
-    /// The range of ports for outgoing connections. `None`: not known.
+    /// The range of ports for outgoing connections; `None` if not known.
     pub ephemeral: Option<RangeInclusive<u16>>,
     /// The ports of that range which the kernel keeps back.
     pub reserved: Vec<RangeInclusive<u16>>,
@@ -87,31 +88,32 @@ pub enum Owner {
     /// The serving generation, its master, or a starting one: a reload takes its listeners over, or
     /// pauses them while it binds.
     Current(i32),
-    /// A superseded process of the same haproxy.
+    /// A superseded process of the same service.
     Stale(i32),
-    /// Another haproxy: its name and the pid of a process.
+    /// Another service: its name and the pid of a process.
     Haproxy(String, i32),
     /// Another program.
     Program(Program),
-    /// Another program: which one could not be found, but it is certainly not this haproxy.
+    /// Another program: which one could not be found, but it is certainly not this service.
     Stranger,
     /// No process, as with a connection in TIME_WAIT.
     NoProcess,
-    /// A process that could not be seen, possibly one of this haproxy.
+    /// A process that could not be seen, possibly one of this service.
     Unknown,
 }
 
 impl Owner {
-    /// The holder as labels show it, which never has a pid in it.
+    /// The owner as the label `holder` names it; `None` if no process holds the socket.
     #[must_use]
-    pub fn holder(&self) -> String {
-        match self {
-            Owner::Current(_) => "haproxy".to_owned(),
-            Owner::Stale(_) => "haproxy stale".to_owned(),
-            Owner::Haproxy(name, _) => format!("haproxy {name}"),
-            Owner::Program(program) => program.name.clone(),
-            Owner::Stranger | Owner::NoProcess | Owner::Unknown => String::new(),
-        }
+    pub fn holder(&self) -> Option<Holder<'_>> {
+        Some(match self {
+            Owner::Current(_) => Holder::OfService,
+            Owner::Stale(_) => Holder::Stale,
+            Owner::Haproxy(name, _) => Holder::OtherService(name),
+            Owner::Program(program) => Holder::Program(&program.name),
+            Owner::Stranger | Owner::Unknown => Holder::Unknown,
+            Owner::NoProcess => return None,
+        })
     }
 }
 

@@ -95,7 +95,7 @@ pub struct Finding {
     pub kind: Kind,
     /// Whether it forbids a reload.
     pub severity: Severity,
-    /// The words that it is about. `None`: a file as a whole.
+    /// The words that it is about; `None` for a file as a whole.
     pub place: Option<Place>,
     /// Other words that explain it, with a label for them.
     pub context: Option<Box<(Place, String)>>,
@@ -109,7 +109,7 @@ pub struct Finding {
     pub why: Vec<String>,
     /// How to fix it.
     pub help: Vec<String>,
-    /// The holder of the port, named as in the metrics' labels.
+    /// The label `holder`, as in the metrics; empty if no process holds the port.
     pub holder: String,
     /// It depends on a process that could not be seen, so more rights might change it.
     pub unseen: bool,

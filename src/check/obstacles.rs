@@ -2,6 +2,7 @@
 
 use super::facts::{Network, Owner, Use};
 use super::finding::{Endpoint, Finding, Kind, Severity, socket};
+use crate::haproxy::advice;
 use crate::haproxy::config::Listener;
 use crate::model::{PortRole, PortUse, Program};
 
@@ -73,12 +74,9 @@ pub fn finding(
     })
 }
 
-/// The holder as labels name it, which never has a pid or a remote address in it.
+/// The label `holder`; empty if no process holds the socket.
 pub(super) fn holder_label(used: &Use) -> String {
-    match used.socket.role {
-        PortRole::Connected(_) => format!("{} outgoing", used.owner.holder()),
-        _ => used.owner.holder(),
-    }
+    used.owner.holder().map(|holder| holder.label(&used.socket)).unwrap_or_default()
 }
 
 /// The process or the connection that holds the socket, as a person names it.
@@ -124,22 +122,18 @@ pub(super) fn describe(held: &PortUse) -> String {
 /// What frees the port, as far as that can be known.
 pub(super) fn help(used: &Use, network: &Network) -> Vec<String> {
     let port = used.socket.port;
-    let inside = match network.label.as_str() {
-        // Empty, or the number of one that has no name.
-        label if label.bytes().all(|b| b.is_ascii_digit()) => String::new(),
-        label => format!("ip netns exec {label} "),
-    };
+    let list_holders = || advice::list_holders(&network.label, port);
     let exposed = network.ephemeral().gives_away(port) == Some(true);
     let frees = match (used.socket.role, &used.owner) {
         (PortRole::Connected(_), _) => match used.socket.remote {
-            Some((address, remote)) => format!(
-                "wait until it ends, or end it: {inside}ss -K dst {} dport = {remote} sport = {port}",
-                if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+            Some(remote) => format!(
+                "wait until it ends, or end it: {}",
+                advice::end_connection(&network.label, port, remote)
             ),
             None => "wait until it ends".to_owned(),
         },
         (PortRole::TimeWait, _) => "wait a minute".to_owned(),
-        (_, Owner::Stale(pid)) => format!("kill -USR1 {pid}: it closes its listeners and drains"),
+        (_, Owner::Stale(pid)) => advice::soft_stop(*pid),
         (_, Owner::Program(Program { name, pid })) => {
             format!("choose another port or address, or stop {name} (pid {pid})")
         }
@@ -147,10 +141,10 @@ pub(super) fn help(used: &Use, network: &Network) -> Vec<String> {
             format!("choose another port or address, or remove it from haproxy {name} first")
         }
         (_, Owner::Unknown) => format!(
-            "run this with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, or look as root: \
-             {inside}ss -Htulnp sport = {port}"
+            "run this with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, or look as root: {}",
+            list_holders()
         ),
-        (_, Owner::Stranger) => format!("as root: {inside}ss -Htulnp sport = {port}"),
+        (_, Owner::Stranger) => format!("as root: {}", list_holders()),
         (PortRole::Peerless, Owner::Current(_)) => {
             "restart HAProxy instead of reloading it: its log socket then gets another number"
                 .to_owned()

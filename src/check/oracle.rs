@@ -25,7 +25,7 @@ const SCRIPTS_SEE_LESS: &str = "a script sees only the environment variables tha
 /// what it refuses is one.
 pub fn add_answer(findings: &mut Vec<Finding>, answer: &Answer, files: &[SourceFile]) {
     if answer.accepted {
-        findings.iter_mut().filter(|finding| is_refusal(finding)).for_each(doubt);
+        findings.iter_mut().filter(|finding| is_refusal(finding)).for_each(call_uncertain);
     }
     for message in &answer.messages {
         let same = |finding: &&mut Finding| {
@@ -83,7 +83,7 @@ fn is_refusal(finding: &Finding) -> bool {
 }
 
 /// HAProxy accepts what this reader refuses.
-fn doubt(finding: &mut Finding) {
+fn call_uncertain(finding: &mut Finding) {
     finding.kind = Kind::Uncertain;
     finding.severity = Severity::Warning;
     finding.label = std::mem::take(&mut finding.what);

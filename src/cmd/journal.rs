@@ -102,7 +102,10 @@ fn log(change: &Change<'_>) {
             let (evidence, advice) = (cause.evidence.join("; "), &cause.advice);
             warn!(cause = id, haproxy, kind, subject, ports, effect, evidence, advice, "anomaly");
         }
-        Change::Ended { cause: KnownCause { id, haproxy, kind, subject, .. }, seconds } => {
+        Change::Ended {
+            cause: KnownCause { id, service: haproxy, kind, subject, .. },
+            seconds,
+        } => {
             let (kind, lasted) = (kind.as_str(), age(*seconds));
             info!(cause = id, haproxy, kind, subject, lasted, "anomaly is over");
         }

@@ -17,7 +17,7 @@ use crate::backup::state::State;
 use crate::judge::verdict::Verdict;
 use crate::policy::Policy;
 
-/// So many samples pass between two looks at the backups.
+/// The number of samples between two looks at the backups.
 const SAMPLES: u32 = 12;
 
 type States = Arc<Mutex<BTreeMap<String, State>>>;

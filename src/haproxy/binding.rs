@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use super::advice::in_network;
 use crate::model::declared::Listener;
 use crate::model::numbers::{list, runs};
 use crate::model::{ConnectionState, NetworkNamespace, PortRole, PortUse, Protocol};
@@ -32,7 +33,7 @@ pub struct Bind<'a> {
     pub v6only: bool,
     /// `SO_REUSEPORT`, which HAProxy sets unless the configuration says `noreuseport`.
     pub reuse_port: bool,
-    /// Effective uid of the process that binds. `None`: not known.
+    /// Effective uid of the process that binds; `None` if not known.
     pub uid: Option<u32>,
 }
 
@@ -43,7 +44,7 @@ pub struct Terms {
     pub noreuseport: bool,
     /// `net.ipv6.bindv6only`: what an IPv6 socket is unless its `bind` line says otherwise.
     pub v6only: bool,
-    /// Effective uid that HAProxy is started with. `None`: not known.
+    /// Effective uid that HAProxy is started with; `None` if not known.
     pub uid: Option<u32>,
 }
 
@@ -129,7 +130,7 @@ impl<'a> Bind<'a> {
     }
 
     /// Whether a listener that some configuration declares would overlap with this bind on this port,
-    /// once it is bound. `None`: not known, as in [`Bind::overlaps`].
+    /// once it is bound; `None` if not known, as in [`Bind::overlaps`].
     #[must_use]
     pub fn overlaps_declared(&self, listener: &Listener, terms: Terms) -> Option<bool> {
         let bound = Bind::of(listener, self.port, terms);
@@ -151,7 +152,7 @@ impl<'a> Bind<'a> {
         })
     }
 
-    /// One of the two sockets would receive what is meant for the other. `None`: not known,
+    /// One of the two sockets would receive what is meant for the other; `None` if not known,
     /// because the tables show `IPV6_V6ONLY` of no connection, and `/proc/net` shows neither that
     /// nor interfaces.
     #[must_use]
@@ -203,11 +204,12 @@ pub fn takes_clients(used: &PortUse) -> bool {
     matches!(used.role, PortRole::Listening | PortRole::Peerless) && !only_sends(used)
 }
 
-/// This end opened the connection. `None`: not known.
+/// This end opened the connection; `None` if not known.
 ///
-/// Beside a listener a connection was accepted. Without one it went out if the other end listens,
-/// or if the kernel may have chosen this port and not the other one. `beside`: the sockets of the
-/// same port. `peer_listens`: the other end is seen to be a listener of this host.
+/// If a socket that takes clients covers the same address and port, the connection was accepted. Otherwise
+/// it is outgoing if the other end listens, if it is still being opened, or if the kernel may have chosen
+/// this port and not the other one. `beside`: the sockets of the same port. `peer_listens`: the other end
+/// is seen to be a listener of this host.
 #[must_use]
 pub fn is_outgoing<'u>(
     connection: &PortUse,
@@ -234,20 +236,20 @@ pub fn is_outgoing<'u>(
 /// The ports that the kernel of one network namespace gives to outgoing connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ephemeral<'a> {
-    /// `net.ipv4.ip_local_port_range`. `None`: not known.
+    /// `net.ipv4.ip_local_port_range`; `None` if not known.
     pub range: Option<&'a RangeInclusive<u16>>,
     /// `net.ipv4.ip_local_reserved_ports`: ports of the range that it keeps back.
     pub reserved: &'a [RangeInclusive<u16>],
 }
 
 impl<'a> Ephemeral<'a> {
-    /// Those of a network namespace.
+    /// The ports that the kernel of this network namespace gives away.
     #[must_use]
     pub fn of(network: &'a NetworkNamespace) -> Ephemeral<'a> {
         Ephemeral { range: network.ephemeral.as_ref(), reserved: &network.reserved }
     }
 
-    /// An outgoing connection may get `port`. `None`: the range is not known.
+    /// An outgoing connection may get `port`; `None` if the range is not known.
     #[must_use]
     pub fn gives_away(self, port: u16) -> Option<bool> {
         Some(self.range?.contains(&port) && !self.reserves(port))
@@ -268,13 +270,6 @@ impl<'a> Ephemeral<'a> {
         all.extend(ports);
         all.sort_unstable();
         let list = list(&runs(all));
-        let inside = match netns {
-            "" => String::new(),
-            label if label.bytes().all(|b| b.is_ascii_digit()) => {
-                "nsenter --net --target=PID_OF_HAPROXY ".to_owned()
-            }
-            label => format!("ip netns exec {label} "),
-        };
-        format!("{inside}sysctl -w net.ipv4.ip_local_reserved_ports={list}")
+        in_network(netns, &format!("sysctl -w net.ipv4.ip_local_reserved_ports={list}"))
     }
 }

@@ -28,7 +28,7 @@ pub struct CommandLine {
     pub notifies: bool,
     /// The `-d…` switches without their dash, such as `dR` and `db`.
     pub switches: BTreeSet<String>,
-    /// The pids after `-sf` or `-st`, as in the process's own pid namespace. `None`: neither is given.
+    /// The pids after `-sf` or `-st`, as in the process's own pid namespace; `None` if neither is given.
     pub replaces: Option<Vec<i32>>,
     /// `-c`, `-cc`, `-v`, `-vv` or `-h`: HAProxy answers and exits.
     pub only_answers: bool,
@@ -38,7 +38,7 @@ pub struct CommandLine {
 
 impl CommandLine {
     /// Parses arguments, the program's name first, as `init_args()` does: it knows most flags by
-    /// their first letter, so that `-VV`, `-W1` and `-file` are `-V`, `-W` and `-f`. `None`: HAProxy
+    /// their first letter, so that `-VV`, `-W1` and `-file` are `-V`, `-W` and `-f`. `None` if HAProxy
     /// would refuse the arguments.
     #[must_use]
     pub fn parse(arguments: &[String]) -> Option<CommandLine> {

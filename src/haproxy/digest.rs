@@ -7,14 +7,14 @@ use ring::digest::{Context, SHA256};
 use super::config::SourceFile;
 use super::mask::{Text, masked};
 
-/// The bytes of the hash that are kept: a whole number of so many bits is exact in the value of a sample.
+/// The number of bytes of the hash that are kept: an integer of 48 bits is exact in the value of a sample.
 const BYTES: usize = 6;
 
 /// The first 48 bits of the SHA-256 of all files, one after another.
 ///
-/// Every user who may read the metrics sees the hash, and could guess a short secret until the hash agrees. So a
-/// line is hashed as it would be shown, without the secrets in it: two files that differ only in a
-/// password have one hash. Of a file without secrets it is the beginning of what `sha256sum` prints.
+/// Everyone who may read the metrics sees the hash, and could guess a short secret until the hash agrees.
+/// Each line is therefore hashed without its secrets, as it would be shown: two files that differ only in a
+/// password have the same hash. For a file without secrets it is the beginning of its `sha256sum`.
 #[must_use]
 pub fn digest(files: &[SourceFile]) -> u64 {
     let mut context = Context::new(&SHA256);

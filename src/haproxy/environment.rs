@@ -11,7 +11,7 @@ pub type ReloadNumber = u32;
 /// The reload number in `HAPROXY_PROCESSES`: the master's own `type=m` entry.
 ///
 /// In a worker it is the number of the generation that the worker belongs to. It is 0 without the
-/// variable, as in the first generation. `None`: the variable cannot be parsed.
+/// variable, as in the first generation; `None` if the variable cannot be parsed.
 #[must_use]
 pub fn reload_number(environment: &Environment) -> Option<ReloadNumber> {
     let Some(list) = environment.get("HAPROXY_PROCESSES") else { return Some(0) };

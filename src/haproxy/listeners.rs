@@ -41,7 +41,8 @@ pub struct Holding<'a> {
 }
 
 impl Holding<'_> {
-    /// Whether the process takes clients. `None`: it does not where that could be read.
+    /// Whether the process takes clients; `None` if it takes none where that could be read, and may take some
+    /// elsewhere.
     #[must_use]
     pub fn serves(&self) -> Option<bool> {
         let serves = self.unix || !self.listeners.is_empty();
@@ -97,7 +98,7 @@ impl<'a> Tables<'a> {
         self.bound.get(place.ok()?)
     }
 
-    /// The listeners of a process. `None`: its descriptors could not be read.
+    /// The listeners of a process; `None` if its descriptors could not be read.
     fn holding(&self, process: &Process) -> Option<Holding<'a>> {
         let held = process.sockets.as_ref()?;
         let networks = &self.snapshot.networks;
@@ -136,7 +137,7 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// Whether a socket is a listener. `None`: the size of its buffer is not known.
+/// Whether a socket is a listener; `None` if the size of its buffer is not known.
 ///
 /// Every TCP socket in state LISTEN is one. A UDP socket without a peer is one unless it never
 /// receives, as a log socket, or the kernel chose its port, as a resolver's. The kernel is taken to

@@ -1,7 +1,7 @@
 //! Hides the secrets in a line before it is shown.
 //!
-//! What follows a word that announces a secret is hidden to the end of the line, comments included: a line
-//! shows rather too little than a password.
+//! Everything after a word that announces a secret is hidden to the end of the line, comments included: it
+//! is better to show too little than to show a password.
 
 use std::sync::LazyLock;
 

@@ -69,7 +69,7 @@ impl Places {
         })
     }
 
-    /// Whether the endpoint is declared. `None`: it is, but in a namespace that is not known.
+    /// Whether the endpoint is declared; `None` if it is, but in a namespace that is not known.
     #[must_use]
     pub fn declares(&self, ports: &PortIndex, endpoint: &Endpoint) -> Option<bool> {
         let Endpoint { network, protocol, address, port } = *endpoint;

@@ -1,7 +1,7 @@
-//! Whose share of a bounded list an entry takes up.
+//! Decides whose share of a bounded list an entry uses.
 //!
-//! Any local user can start many HAProxys that come and go. All services of one such user therefore
-//! have one share together, as in the limits of the metrics.
+//! Any local user can start many HAProxys that come and go. All services of one such user therefore share
+//! one quota, as they do in the limits of the metrics.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ impl Account {
     /// The owner of what is said of a service.
     #[must_use]
     pub fn of(service: &ServiceVerdict) -> Account {
-        match service.identity.chosen_by() {
+        match service.identity.untrusted_starter() {
             Some(user) if service.origin != Origin::Configured => Account::User(user),
             _ => Account::Service(service.name.clone()),
         }
@@ -39,7 +39,7 @@ pub fn by_precedence(services: &[ServiceVerdict]) -> (Vec<&ServiceVerdict>, Vec<
     let mut of_users: BTreeMap<Option<u32>, usize> = BTreeMap::new();
     let mut numbered: Vec<(usize, &ServiceVerdict)> = Vec::new();
     for service in others {
-        let earlier = of_users.entry(service.identity.chosen_by()).or_default();
+        let earlier = of_users.entry(service.identity.untrusted_starter()).or_default();
         numbered.push((*earlier, service));
         *earlier += 1;
     }

@@ -115,7 +115,7 @@ impl<'a> Cases<'a> {
             .filter(|member| member.lives())
             .filter_map(|member| self.memory.processes.get(&member.id()));
         let mut names = self.continued();
-        names.extend(pasts.filter_map(|past| past.haproxy.as_deref()));
+        names.extend(pasts.filter_map(|past| past.service.as_deref()));
         names
     }
 

@@ -128,6 +128,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::haproxy::holder_label::STALE_HOLDER;
     use crate::judge::verdict::Subject;
     use crate::model::{ProcessId, Protocol};
     use crate::stage::{Actor, Film, actor};
@@ -182,7 +183,7 @@ mod tests {
         });
         Anomaly {
             kind,
-            subject: Subject { port, holder: "haproxy stale".to_owned() },
+            subject: Subject { port, holder: STALE_HOLDER.to_owned() },
             target,
             since: 5.0,
             pending: false,

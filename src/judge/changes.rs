@@ -59,7 +59,7 @@ pub struct KnownCause {
     /// Its id.
     pub id: String,
     /// The name of its service.
-    pub haproxy: String,
+    pub service: String,
     /// Whose share of a bounded list its entries take up.
     pub account: Account,
     /// Its kind.
@@ -76,7 +76,7 @@ impl KnownCause {
     fn of(service: &ServiceVerdict, cause: &Cause) -> KnownCause {
         KnownCause {
             id: cause.id.clone(),
-            haproxy: service.name.clone(),
+            service: service.name.clone(),
             account: Account::of(service),
             kind: cause.kind,
             kinds: cause.kinds.clone(),
@@ -155,7 +155,7 @@ impl Follower {
         let services: BTreeMap<&str, &ServiceVerdict> =
             services.map(|service| (service.name.as_str(), service)).collect();
         let goes_on = |cause: &KnownCause| {
-            let service = services.get(cause.haproxy.as_str());
+            let service = services.get(cause.service.as_str());
             service.is_some_and(|service| !service.judged.contains(&cause.kind))
         };
         let (unseen, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =

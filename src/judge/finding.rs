@@ -3,9 +3,6 @@
 use super::subject::{PortKey, Subject, Target};
 use crate::model::{ProcessId, UnixSeconds};
 
-/// The holder of a port that a stale process of the same service has.
-pub const STALE_HOLDER: &str = "haproxy stale";
-
 /// Something that a rule found wrong in this sample.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Finding {

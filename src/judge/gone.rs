@@ -116,7 +116,9 @@ pub fn add(
 fn too_many<'m>(memory: &'m Memory, policy: &Policy) -> BTreeSet<&'m str> {
     let mut of_users: BTreeMap<u32, Vec<(f64, &str)>> = BTreeMap::new();
     for (name, before) in &memory.services {
-        if let (Some(user), false) = (before.identity.chosen_by(), policy.is_configured(name)) {
+        if let (Some(user), false) =
+            (before.identity.untrusted_starter(), policy.is_configured(name))
+        {
             of_users.entry(user).or_default().push((before.last_seen, name.as_str()));
         }
     }

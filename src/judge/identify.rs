@@ -1,4 +1,4 @@
-//! Which haproxys a sample shows, and what they are called.
+//! Finds the services that a sample shows, and their names.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -85,7 +85,7 @@ pub fn identify<'a>(
             case.generations.up = case.generations.up.filter(|&up| up);
         }
         let declared = case.configuration.as_ref();
-        if let (Some(user), Some(declared)) = (case.identity.chosen_by(), declared) {
+        if let (Some(user), Some(declared)) = (case.identity.untrusted_starter(), declared) {
             let left = left_to.entry(user).or_insert(MOST_ENDPOINTS_OF_A_USER);
             case.most_endpoints = *left;
             *left -= declared.ports.iter().take(*left).count();
@@ -116,7 +116,8 @@ fn is_overlooked(
         || last_holders.may_be_of(name, is_its)
 }
 
-/// What it listens on is nothing new most of the time, and then nothing is copied.
+/// Adds the ports on which the service listens now to those on which it has listened. A set is copied only
+/// when a port is new to it, which is rare.
 fn learn_ports(case: &mut Case<'_>) {
     let (mut tcp_ports, mut udp_ports) = (Arc::clone(&case.tcp_ports), Arc::clone(&case.udp_ports));
     for (_, Listening { network, socket }) in case.listening() {

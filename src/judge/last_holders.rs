@@ -1,4 +1,5 @@
-//! To which services the listeners belonged that are in the tables and that no process is known to hold.
+//! Finds the services that lost listeners belonged to: listeners that are in the tables and have no known
+//! holder.
 
 use std::collections::BTreeSet;
 
@@ -12,19 +13,19 @@ pub struct LastHolders<'a> {
     ids: BTreeSet<ProcessId>,
     /// The services that they belonged to.
     names: BTreeSet<&'a str>,
-    /// One belonged to no service yet, and so may be any service's.
+    /// One of them belonged to no service yet and may be root's, so it may have been any service's.
     anyones: bool,
-    /// The users of others that belonged to no service yet, and that are none of root's.
+    /// The users of the others that belonged to no service yet and certainly do not belong to root.
     users: BTreeSet<u32>,
 }
 
 impl<'a> LastHolders<'a> {
-    /// Of these gaps, with what is remembered of the processes.
+    /// Finds the last holders that these gaps name, with what is remembered of the processes.
     #[must_use]
     pub fn of(gaps: &Gaps, pasts: &'a Pasts) -> LastHolders<'a> {
         let mut holders = LastHolders { ids: gaps.last_holders().collect(), ..Self::default() };
         for id in &holders.ids {
-            let name = pasts.get(id).and_then(|past| past.haproxy.as_deref());
+            let name = pasts.get(id).and_then(|past| past.service.as_deref());
             match (name, gaps.last_users.get(id)) {
                 (Some(name), _) => holders.names.extend([name]),
                 (None, Some(user)) => holders.users.extend([*user]),
@@ -34,8 +35,8 @@ impl<'a> LastHolders<'a> {
         holders
     }
 
-    /// One of them may have been a process of the service of this name, of which `is_its` says whether a
-    /// user started it or it runs as that user.
+    /// One of them may have belonged to the service of this name. `is_its` says whether a user started that
+    /// service or the service runs as that user.
     #[must_use]
     pub fn may_be_of(&self, name: &str, is_its: impl Fn(u32) -> bool) -> bool {
         self.anyones || self.names.contains(name) || self.users.iter().any(|user| is_its(*user))

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::case::{Case, Loaded};
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::member::{Member, YOUNG_SECONDS};
+use crate::haproxy::lineage::member::Member;
 use crate::haproxy::places::Endpoint;
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{Configuration, ProcessId};
 
 impl Case<'_> {

@@ -11,17 +11,18 @@ use super::queues::Drops;
 use super::reload_count::ReloadHistory;
 use crate::haproxy::lineage::generations::{Generation, Generations};
 use crate::haproxy::lineage::identity::Identity;
-use crate::haproxy::lineage::member::{Member, YOUNG_SECONDS};
+use crate::haproxy::lineage::member::Member;
 use crate::haproxy::lineage::past::{Past, Pasts};
 use crate::haproxy::listeners::Holding;
 use crate::haproxy::places::Places;
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{Configuration, NamespaceId, SocketInode, UnixSeconds};
 use crate::policy::kind::Kind;
 
 /// Everything that is remembered between samples.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// When the host booted, as the last sample reckoned it. `None`: no sample has been judged before.
+    /// When the host booted, as the last sample reckoned it; `None` if no sample has been judged before.
     pub(super) booted: Option<UnixSeconds>,
     /// The processes of the last sample.
     pub(super) processes: Pasts,
@@ -30,8 +31,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Moves all that is remembered by as much as the wall clock was set since the last sample, so that
-    /// no patience becomes longer or shorter. `booted`: when the host booted, as the next sample reckons it.
+    /// Moves all remembered times by as much as the wall clock was set since the last sample, so that no
+    /// grace becomes longer or shorter. `booted` is the boot time as the next sample reckons it.
     pub fn follow_clock(&mut self, booted: UnixSeconds) {
         let Some(known) = &mut self.booted else { return };
         let seconds = booted - std::mem::replace(known, booted);
@@ -101,15 +102,19 @@ impl ServiceMemory {
 
     /// The number of its declared ports that are looked at once it is gone.
     pub fn most_endpoints(&self) -> usize {
-        if self.identity.chosen_by().is_some() { MOST_ENDPOINTS_ONCE_GONE } else { MOST_ENDPOINTS }
+        if self.identity.untrusted_starter().is_some() {
+            MOST_ENDPOINTS_ONCE_GONE
+        } else {
+            MOST_ENDPOINTS
+        }
     }
 }
 
-/// What to remember of a process for the next sample. `haproxy` is the name of its service.
+/// What to remember of a process for the next sample. `service` is the name of its service.
 #[must_use]
 pub(super) fn remember(
     member: &Member<'_>,
-    haproxy: Option<&str>,
+    service: Option<&str>,
     holding: Option<&Holding<'_>>,
     generations: &Generations,
     past: Option<&Past>,
@@ -123,7 +128,7 @@ pub(super) fn remember(
     let first_seen_old = past.is_none() && age >= YOUNG_SECONDS;
     let begun = if first_seen_old { member.process.started } else { now };
     Past {
-        haproxy: haproxy.map(str::to_owned).or_else(|| past.and_then(|p| p.haproxy.clone())),
+        service: service.map(str::to_owned).or_else(|| past.and_then(|p| p.service.clone())),
         own_pid: member.process.own_pid(),
         users: member.process.users,
         starter: member.starter,
@@ -198,7 +203,7 @@ mod tests {
         ]
     }
 
-    /// What each look shows, where the clock was set by so much before the look of this number.
+    /// What each look shows when the clock is set by `set` seconds before the look of number `before`.
     fn shown(set: f64, before: usize) -> Vec<String> {
         let mut film = Film::default();
         let looks = frames().into_iter().enumerate().map(|(number, (taken, actors))| {

@@ -6,17 +6,18 @@ use super::matching;
 use super::memory::{Memory, ServiceMemory};
 use crate::haproxy::lineage::generations::Generations;
 use crate::haproxy::lineage::identity::Identity;
-use crate::haproxy::lineage::member::{Member, YOUNG_SECONDS};
+use crate::haproxy::lineage::member::Member;
 use crate::haproxy::lineage::naming::{self, Candidate};
 use crate::haproxy::lineage::remembered::Remembered;
 use crate::haproxy::lineage::services::Service;
+use crate::model::time::YOUNG_SECONDS;
 use crate::policy::Policy;
 
-/// Processes that are no haproxy yet: just being started, or just dying.
+/// Processes that are not a service yet, because they are just being started or just dying.
 pub type Nameless<'a> = (Service<'a>, Generations);
 
-/// A service with what is known of it.
-pub(super) struct Known<'a> {
+/// A service of the roster, with what is known of it.
+pub(super) struct Entry<'a> {
     pub service: Service<'a>,
     pub generations: Generations,
     pub identity: Identity,
@@ -28,7 +29,7 @@ pub(super) struct Known<'a> {
     pub remembered_as: Option<String>,
 }
 
-impl Known<'_> {
+impl Entry<'_> {
     /// Of several services that one `match` fits, root's comes first, then one that serves.
     fn rank(&self) -> impl Ord + '_ {
         let (is_others, path, distinction, oldest) = self.candidate.rank();
@@ -43,7 +44,7 @@ pub(super) struct Roster<'a> {
     remembered: Remembered<'a>,
     policy: &'a Policy,
     now: f64,
-    known: Vec<Known<'a>>,
+    known: Vec<Entry<'a>>,
     /// Where in `known` is the service that continues the one of a name.
     continued: BTreeMap<String, usize>,
     nameless: Vec<Nameless<'a>>,
@@ -63,7 +64,7 @@ impl<'a> Roster<'a> {
         Roster { memory, remembered, policy, now, known, continued, nameless }
     }
 
-    fn add(&mut self, known: Known<'a>) {
+    fn add(&mut self, known: Entry<'a>) {
         if let Some(name) = known.remembered_as.clone() {
             self.continued.insert(name, self.known.len());
         }
@@ -81,8 +82,8 @@ impl<'a> Roster<'a> {
         }
     }
 
-    /// Zombies go to the haproxy to which they belonged. Of those that are not remembered, only those are
-    /// shown that have been dead for a while.
+    /// Adds a service whose processes are all dead. Its zombies go to the service that continues theirs, if
+    /// there is one; otherwise they are shown once one of them was started at least ten seconds ago.
     pub fn add_dead(&mut self, generations: Generations, service: Service<'a>) {
         let known = self.look_up(service, generations);
         let name = self.name_before(&known.service);
@@ -98,7 +99,7 @@ impl<'a> Roster<'a> {
         }
     }
 
-    fn look_up(&self, service: Service<'a>, generations: Generations) -> Known<'a> {
+    fn look_up(&self, service: Service<'a>, generations: Generations) -> Entry<'a> {
         let identity = Identity::of(&service, &generations);
         let is_others = |name: &str| self.was_roots(name) && !matching::is_trusted(&identity);
         let configured = matching::configured(self.policy, &service, &identity)
@@ -106,7 +107,7 @@ impl<'a> Roster<'a> {
         let before = self.name_before(&service);
         let is_free = |name: &&str| !self.continued.contains_key(*name);
         let remembered_as = before.filter(is_free).map(str::to_owned);
-        Known {
+        Entry {
             candidate: Candidate {
                 known_as: remembered_as.clone(),
                 ..identity.candidate(&service)
@@ -132,8 +133,9 @@ impl<'a> Roster<'a> {
         before.find(|name| memory.services.contains_key(*name))
     }
 
-    /// A process that is just being started, and may be part of a haproxy that is known, is not
-    /// one of its own before it serves or has stayed for a while; nor is a zombie of a short run.
+    /// Whether these processes count as a service of their own. A process that is just being started may turn
+    /// out to be part of a known service, so it counts once it serves, once it has lived for ten seconds, or
+    /// if it cannot be seen whether it serves. Zombies count once one of them was started that long ago.
     fn admits(&self, service: &Service<'_>, generations: &Generations) -> bool {
         let members = || service.members.iter();
         let stays = |member: &Member<'_>| self.now - member.process.started >= YOUNG_SECONDS;
@@ -149,14 +151,15 @@ impl<'a> Roster<'a> {
         generations.up == Some(true) || unseen || living.all(stays)
     }
 
-    /// The names of services that have no process now and may come back under them.
+    /// The names of services that have no process now and may come back.
     ///
-    /// One that was seen only for a moment may have been a process of another service that was just starting; or the
-    /// exporter has just begun. Its name is kept for ten seconds, unless that process is seen in another service.
+    /// A service that was seen only for a moment may have been a starting process of another service, or the
+    /// exporter has only just started. Its name is kept for ten seconds, unless that process is now in
+    /// another service.
     fn gone(&self) -> BTreeSet<&'a str> {
         let memory = self.memory;
         let members = self.known.iter().flat_map(|known| &known.service.members);
-        let past = |member: &Member<'a>| memory.processes.get(&member.id())?.haproxy.as_deref();
+        let past = |member: &Member<'a>| memory.processes.get(&member.id())?.service.as_deref();
         let moved: BTreeSet<&str> = members.filter_map(past).collect();
         let may_come_back = |name: &str, before: &ServiceMemory| {
             before.last_seen - before.first_seen >= YOUNG_SECONDS
@@ -168,10 +171,10 @@ impl<'a> Roster<'a> {
 
     /// Names all services: configured names first; then a service that could not be looked at keeps its
     /// name; a hash distinguishes services that would share a name.
-    pub fn name(self) -> (Vec<(String, Known<'a>)>, Vec<Nameless<'a>>) {
+    pub fn name(self) -> (Vec<(String, Entry<'a>)>, Vec<Nameless<'a>>) {
         let gone = self.gone();
         let Roster { memory, policy, known, continued, nameless, .. } = self;
-        let mut named: Vec<(String, Known<'a>)> = Vec::new();
+        let mut named: Vec<(String, Entry<'a>)> = Vec::new();
         let mut taken: BTreeSet<String> = policy.haproxys.iter().map(|c| c.name.clone()).collect();
         let (mut configured, mut rest): (Vec<_>, Vec<_>) =
             known.into_iter().partition(|known| known.configured.is_some());
@@ -202,7 +205,7 @@ impl<'a> Roster<'a> {
 /// Finds what is remembered of services that were gone and have come back: by what distinguishes them, and only then
 /// by their names, which two that come back together may have exchanged. `continued` has the names of services that
 /// are already linked, by their processes, to the ones of the last sample.
-fn recognise(named: &mut [(String, Known<'_>)], memory: &Memory, mut continued: BTreeSet<String>) {
+fn recognise(named: &mut [(String, Entry<'_>)], memory: &Memory, mut continued: BTreeSet<String>) {
     let mut back: Vec<_> =
         named.iter_mut().filter(|(_, known)| known.remembered_as.is_none()).collect();
     if back.is_empty() {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::case::{Case, PortSockets};
 use super::verdict::PortKey;
 
-/// A service of a user other than root is compared with so many others at each port. A user can have
-/// hundreds of services share hundreds of ports. A service of root's shares none with those of a user:
-/// the kernel lets only sockets of one user share a port.
+/// The maximum number of other services with which a service of a user other than root is compared at each
+/// port, because a user can have hundreds of services share hundreds of ports. A service of root's shares
+/// no port with a user's: the kernel lets only sockets of one user share a port.
 const MOST_OTHERS: usize = 20;
 
 /// For each service that listens on a port on which another one listens too: where those others are,
@@ -25,7 +25,7 @@ pub fn sharing<'a>(
     for shared in held.chunk_by(|(one, _), (other, _)| one == other).filter(|all| all.len() > 1) {
         for (_, at) in shared {
             let Some((case, _)) = ports.get(*at) else { continue };
-            let is_users = case.identity.chosen_by().is_some();
+            let is_users = case.identity.untrusted_starter().is_some();
             let most = if is_users { MOST_OTHERS } else { usize::MAX };
             let others = shared.iter().map(|(_, other)| *other).filter(|other| other != at);
             sharing.entry(case.name.as_str()).or_default().extend(others.take(most));

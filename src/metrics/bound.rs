@@ -87,7 +87,7 @@ mod tests {
     use crate::model::Protocol;
     use crate::policy::Rules;
 
-    /// A service of a user with so many ports; root's if there is no user.
+    /// A service with this number of ports, of a user; of root if there is no user.
     fn service(name: &str, origin: Origin, user: Option<u32>, ports: u16) -> ServiceVerdict {
         let port = |port| Port {
             key: PortKey {

@@ -2,11 +2,7 @@
 
 use super::declared::Declared;
 use super::port_index::PortIndex;
-use super::time::UnixSeconds;
-
-/// The precision with which dates of files and start times of processes can be compared. Start times
-/// are counted in ticks.
-const SLACK_SECONDS: f64 = 1.0;
+use super::time::{UnixSeconds, is_surely_after};
 
 /// The configuration files of a process as they are on disk, which the next reload would load.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +20,7 @@ pub struct Configuration {
     pub digest: Option<u64>,
     /// When the content of a file was changed last (`mtime`).
     pub modified: UnixSeconds,
-    /// When a file was written, moved or given other rights last (`ctime`, which nobody can set).
+    /// When a file was written, moved or given other rights last (`ctime`, which no user can set).
     pub changed: UnixSeconds,
 }
 
@@ -32,12 +28,12 @@ impl Configuration {
     /// Whether nothing has happened to its files since `started`: a process of that age has loaded what they say.
     #[must_use]
     pub fn was_there_at(&self, started: UnixSeconds) -> bool {
-        self.modified.max(self.changed) <= started + SLACK_SECONDS
+        !is_surely_after(self.modified.max(self.changed), started)
     }
 
     /// Whether a file was changed after `started`. A file written just before the start does not count.
     #[must_use]
     pub fn is_newer_than(&self, started: UnixSeconds) -> bool {
-        self.modified > started + SLACK_SECONDS
+        is_surely_after(self.modified, started)
     }
 }

@@ -6,11 +6,11 @@
 //! show is absent. The exporter's strongest statements are statements of absence: a service is
 //! *down*, a service is *gone*, a port is *not bound*.
 //!
-//! [`Gaps`] has a field for every reason for which such a statement could be false. The
-//! documentation of each field says how the gap comes about, what it forbids to conclude, and when
-//! it ends. A rule that concludes from absence asks the gaps first. Where a gap forbids the
-//! conclusion, the value is unknown and left out of the metrics, never 0, and an anomaly of which
-//! the end was not seen goes on.
+//! [`Gaps`] has one field for each reason why such a statement could be false. The documentation of
+//! a field says how the gap comes about, which conclusions it forbids, and when it ends. A rule that
+//! concludes from absence checks the gaps first. Where a gap forbids the conclusion, the value is
+//! unknown and is left out of the metrics, never 0, and a firing anomaly is kept, because nothing has
+//! shown its end.
 //!
 //! There are two sorts:
 //!
@@ -24,9 +24,9 @@
 //!   `None` in the sample itself, so that a rule which needs the value cannot overlook that it is
 //!   missing.
 //!
-//! One doubt shows in no single sample: its parts may belong to two moments, such as a master
-//! before its re-exec and its worker after its end, without any sign of it. Therefore a service
-//! that was up is called down only once two samples in a row agree about its processes.
+//! One doubt leaves no trace in a single sample: its parts may belong to two moments, for example the
+//! master as it was before its re-exec and its worker as it was after its end. A service that was up
+//! is therefore called down only when two samples in a row agree about its processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,58 +41,59 @@ pub struct Gaps {
     /// between two reads, one that lives was not recognised, or one started after the pids were
     /// listed. Also set where the pids could not be listed at all.
     ///
-    /// Forbids to conclude, of any service that does not serve in this sample, that it is down or
-    /// gone or that a port of it is unbound. Ends with a sample of a quiet moment, which is usually
-    /// the next attempt.
+    /// Forbids the conclusion that a service which does not serve in this sample is down or gone, or
+    /// that one of its ports is unbound. Ends with a sample that is taken in a quiet moment, which is
+    /// usually the next attempt.
     pub torn: bool,
-    /// The same for processes that certainly are none of root's: the users they run as. Any user can
-    /// start and end processes all the time.
+    /// The users whose HAProxy processes came or went while the sample was taken, where those processes
+    /// certainly do not belong to root. Any user can start and end processes all the time.
     ///
-    /// Forbids to conclude the same of services that one of these users started or that run as one of
-    /// them. Other services are not concerned.
+    /// Forbids the same conclusions about services that one of these users started or that run as one of
+    /// them. It does not concern other services.
     pub torn_by: BTreeSet<u32>,
-    /// Listeners that are still in the tables, that an HAProxy held before and holds no more, and that no
+    /// Listeners that are still in the tables, that an HAProxy held before and no longer holds, and that no
     /// other process is known to hold; each with the processes that held it last. Such a listener may have
-    /// been handed to an HAProxy that the search has not reached, or to one that was not recognised as
-    /// HAProxy; or another program has inherited it.
+    /// been handed to an HAProxy that the search has not reached or that was not recognised as HAProxy, or
+    /// another program may have inherited it.
     ///
-    /// Forbids to conclude of a service to which one of those processes belonged that it is down or
-    /// gone, or anything about its ports. Other services are not concerned. Lasts while the search
-    /// is postponed; where the search was made and found no holder, for one sample.
+    /// Forbids the conclusion that a service to which one of those processes belonged is down or gone, and
+    /// every conclusion about its ports. It does not concern other services. Lasts while the search is
+    /// postponed; if the search was made and found no holder, it lasts for one sample.
     pub lost: BTreeMap<SocketInode, BTreeSet<ProcessId>>,
-    /// The users of those last holders, as far as they certainly are none of root's.
+    /// The users of those last holders that certainly do not belong to root.
     pub last_users: BTreeMap<ProcessId, u32>,
-    /// One of the lost listeners was not lost in the attempt before: it may have been closed after
-    /// the tables were read. Those that only users other than root held are not counted here.
+    /// A listener that was not lost in the previous attempt is lost now: it may have been closed after the
+    /// tables were read. Listeners that only users other than root held are not counted here.
     pub newly_lost: bool,
-    /// A lost listener that only users other than root held was not lost in the attempt before.
+    /// The same for listeners that only users other than root held.
     pub newly_lost_by_users: bool,
-    /// Listeners that may have more holders than the known ones, because the search for their holders would
-    /// cost more than its CPU budget.
+    /// Listeners that may have more holders than are known, because the search for their holders would cost
+    /// more than its CPU budget.
     ///
-    /// Forbids to conclude that a process does not hold such a listener. Where one is held by no
-    /// known process it is in [`Gaps::lost`] too, and that is what the judgement asks about. Lasts
-    /// until the budget allows the search.
+    /// Forbids the conclusion that a process does not hold such a listener. A listener that no known process
+    /// holds any more is in [`Gaps::lost`] too, and that is the field that the judgement checks. Lasts until
+    /// the budget allows the search.
     pub unsearched: BTreeSet<SocketInode>,
-    /// Pids of processes that may be HAProxy: too little of them could be read to decide it.
+    /// Pids of processes that may be HAProxy: too little of them could be read to decide.
     ///
-    /// Forbids to conclude that a configured service of which the sample shows no process is gone.
+    /// Forbids the conclusion that a configured service is gone because the sample shows none of its
+    /// processes.
     pub unidentified: BTreeSet<i32>,
-    /// Living HAProxy processes whose root directory could not be looked at. Without it their
-    /// configuration and pidfile are unknown, and so is whether they are a configured service.
+    /// Living HAProxy processes whose root directory could not be read. Without it their configuration and
+    /// pidfile are unknown, and so it is unknown whether they belong to a configured service.
     ///
-    /// Forbids to conclude that a configured service of which the sample shows no process is gone.
+    /// Forbids the same conclusion as [`Gaps::unidentified`].
     pub hidden: BTreeSet<ProcessId>,
     /// Living HAProxy processes whose descriptors could not be read.
     ///
-    /// Forbids to conclude that they hold no listener, or that any listener was lost: one of them
+    /// Forbids the conclusion that they hold no listener, or that any listener was lost, because one of them
     /// may hold it.
     pub closed: BTreeSet<ProcessId>,
-    /// Network namespaces in which an HAProxy may listen and of which a socket table is missing,
-    /// because the namespace could not be entered or the table could not be read.
+    /// Network namespaces in which an HAProxy may listen and for which a socket table is missing, because
+    /// the namespace could not be entered or the table could not be read.
     ///
-    /// Forbids to conclude that a port there is unbound, that a listener there was closed, or that
-    /// a search for the holders of one is over.
+    /// Forbids the conclusion that a port there is unbound, that a listener there was closed, or that the
+    /// search for the holders of a listener there is over.
     pub unread: BTreeSet<NamespaceId>,
 }
 
@@ -103,15 +104,15 @@ impl Gaps {
         self.torn || self.newly_lost
     }
 
-    /// The same as far as it concerns users other than root. It is worth a few more attempts, and keeps
-    /// nothing from being judged: a user could make it so for ever.
+    /// Another sample is likely to have fewer gaps that concern only users other than root. That is worth
+    /// a few more attempts, but it must never prevent a judgement: a user could keep it up forever.
     #[must_use]
     pub fn may_close_for_users(&self) -> bool {
         !self.torn_by.is_empty() || self.newly_lost_by_users
     }
 
-    /// A process came or went that may belong to a service of which `is_its` says whether a user
-    /// started it or it runs as that user.
+    /// A process that came or went may belong to one service. `is_its` says whether a user started that
+    /// service or the service runs as that user.
     #[must_use]
     pub fn is_torn_for(&self, is_its: impl Fn(u32) -> bool) -> bool {
         self.torn || self.torn_by.iter().any(|user| is_its(*user))

@@ -1,7 +1,9 @@
 //! A process as procfs shows it, with its pidfile, its configuration and the sockets it holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -126,6 +128,12 @@ impl Process {
         named.chain(held).copied().chain(self.net_namespace).collect()
     }
 
+    /// Whether its pidfile names it.
+    #[must_use]
+    pub fn is_named_by_its_pidfile(&self) -> bool {
+        self.pidfile.as_ref().is_some_and(|pidfile| pidfile.names(self))
+    }
+
     /// Returns its pid in its own pid namespace.
     #[must_use]
     pub fn own_pid(&self) -> i32 {
@@ -152,6 +160,23 @@ pub struct Executable {
     pub path: PathBuf,
     /// The file was deleted or replaced on disk.
     pub deleted: bool,
+}
+
+impl Executable {
+    /// The file that the link `/proc/PID/exe` names. The kernel appends ` (deleted)` to the path of a file
+    /// that was deleted (proc_pid_exe(5)).
+    #[must_use]
+    pub fn of_link(link: &Path) -> Executable {
+        let path = Executable::path_of_link(link);
+        Executable { path: path.to_owned(), deleted: path != link }
+    }
+
+    /// The path of that file, without the suffix.
+    #[must_use]
+    pub fn path_of_link(link: &Path) -> &Path {
+        let text = link.as_os_str().as_bytes();
+        Path::new(OsStr::from_bytes(text.strip_suffix(b" (deleted)").unwrap_or(text)))
+    }
 }
 
 /// The environment of a process. It is hostile text and may hold secrets, so `Debug` hides it.
@@ -239,6 +264,12 @@ pub struct Pidfile {
 }
 
 impl Pidfile {
+    /// Whether the file names a process, by its pid in its own pid namespace.
+    #[must_use]
+    pub fn names(&self, process: &Process) -> bool {
+        matches!(&self.content, PidfileContent::Pids(pids) if pids.contains(&process.own_pid()))
+    }
+
     /// A pidfile of which only the path is known.
     #[must_use]
     pub fn unread(path: PathBuf) -> Pidfile {

@@ -93,6 +93,9 @@ pub struct Details {
     pub connections: BTreeMap<ProcessId, Vec<Connection>>,
     /// Every socket on the ports that were asked for, by network namespace.
     pub port_uses: BTreeMap<NamespaceId, Vec<PortUse>>,
+    /// Those of these namespaces where an IPv6 socket leaves IPv4 alone unless it asks for both
+    /// (`net.ipv6.bindv6only`).
+    pub v6only: BTreeSet<NamespaceId>,
     /// The sockets among these that an HAProxy holds and [`Process::sockets`] does not list.
     pub held: BTreeSet<(SocketInode, ProcessId)>,
     /// The programs that hold the sockets among these that no HAProxy holds.

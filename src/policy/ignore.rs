@@ -9,7 +9,7 @@ use crate::model::UnixSeconds;
 /// One entry of `ignore`: it accepts the anomalies to which everything that it gives applies.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ignore {
-    /// The configured haproxy whose entry this is; `None` for an entry of `defaults`.
+    /// The configured service whose entry this is; `None` for an entry of `defaults`.
     pub haproxy: Option<String>,
     /// The kind; `None` means any.
     pub kind: Option<Kind>,

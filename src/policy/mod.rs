@@ -55,7 +55,7 @@ impl Policy {
     /// The entries of `ignore` whose end has passed, each once: those of `defaults` first.
     pub fn expired_ignores(&self, now: UnixSeconds) -> impl Iterator<Item = &Ignore> {
         let own = self.haproxys.iter().flat_map(|configured| {
-            // An entry that a haproxy has from `defaults` does not bear its name.
+            // An entry that a service has from `defaults` does not bear its name.
             let entries = configured.rules.ignore.iter();
             entries.filter(|ignore| ignore.haproxy.as_ref() == Some(&configured.name))
         });
@@ -189,13 +189,13 @@ impl Rules {
 /// Thresholds that are exported as metrics, so that alerting rules need not be edited.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
-    /// Too many listeners of the current generation.
+    /// More listeners of the current generation than this are too many.
     pub bound_ports: f64,
-    /// Too many stale processes.
+    /// More stale processes than this are too many.
     pub stale_processes: f64,
-    /// Too many generations alive.
+    /// More living generations than this are too many.
     pub generations: f64,
-    /// Too great an age of the oldest stale process.
+    /// The age above which the oldest stale process is too old.
     pub stale_age_seconds: f64,
 }
 

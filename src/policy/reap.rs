@@ -38,7 +38,7 @@ pub struct ReapPolicy {
     pub listening_seconds: f64,
     /// How long a process may live with neither a listener nor a connection.
     pub idle_seconds: f64,
-    /// How long a process may drain before its connections are cut; `None`: for ever.
+    /// How long a process may drain before its connections are cut; `None` means for ever.
     pub draining_seconds: Option<f64>,
     /// The same for a process that has only half-closed connections on which no byte moves.
     pub half_closed_seconds: Option<f64>,

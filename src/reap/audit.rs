@@ -12,14 +12,14 @@ use crate::model::UnixSeconds;
 
 /// The line before a signal.
 #[must_use]
-pub fn intent(haproxy: &str, step: &Step, now: UnixSeconds) -> Value {
+pub fn intent(service: &str, step: &Step, now: UnixSeconds) -> Value {
     let superseded = step
         .superseded
         .map(|how| json!({"by": how.by.pid, "proof": how.proof.as_str(), "timestamp": how.since}));
     json!({
         "event": "intent",
         "timestamp": now,
-        "haproxy": haproxy,
+        "haproxy": service,
         "pid": step.id.pid,
         "start_ticks": step.id.start_ticks,
         "signal": step.signal.as_str(),
@@ -44,7 +44,7 @@ pub fn outcome(
     json!({
         "event": "outcome",
         "timestamp": now,
-        "haproxy": awaited.haproxy,
+        "haproxy": awaited.service,
         "pid": awaited.pid,
         "start_ticks": awaited.start_ticks,
         "signal": awaited.signal.as_str(),
@@ -61,7 +61,7 @@ pub fn refused(awaited: &Awaited, why: &str, now: UnixSeconds) -> Value {
     json!({
         "event": "outcome",
         "timestamp": now,
-        "haproxy": awaited.haproxy,
+        "haproxy": awaited.service,
         "pid": awaited.pid,
         "start_ticks": awaited.start_ticks,
         "signal": awaited.signal.as_str(),

@@ -39,8 +39,8 @@ impl Caps {
             whole_hour: policies.iter().map(|policy| policy.max_per_hour).max().unwrap_or(0),
         };
         for sent in history.recent.iter().filter(|sent| now - sent.at < HOUR_SECONDS) {
-            *caps.hour.entry(sent.haproxy.clone()).or_default() += 1;
-            caps.signalled.entry(sent.haproxy.clone()).or_default().insert(sent.id());
+            *caps.hour.entry(sent.service.clone()).or_default() += 1;
+            caps.signalled.entry(sent.service.clone()).or_default().insert(sent.id());
         }
         caps
     }
@@ -49,12 +49,12 @@ impl Caps {
     /// service.
     pub fn take(
         &mut self,
-        haproxy: &str,
+        service: &str,
         id: ProcessId,
         policy: &ReapPolicy,
         living: &BTreeSet<ProcessId>,
     ) -> Result<(), Hold> {
-        let of = |counts: &BTreeMap<String, u32>| counts.get(haproxy).copied().unwrap_or_default();
+        let of = |counts: &BTreeMap<String, u32>| counts.get(service).copied().unwrap_or_default();
         let all = |counts: &BTreeMap<String, u32>| counts.values().sum::<u32>();
         if of(&self.run) >= policy.max_per_run || all(&self.run) >= self.whole_run {
             return Err(Hold::RunCap(policy.max_per_run));
@@ -62,15 +62,15 @@ impl Caps {
         if of(&self.hour) >= policy.max_per_hour || all(&self.hour) >= self.whole_hour {
             return Err(Hold::HourCap(policy.max_per_hour));
         }
-        let signalled = self.signalled.entry(haproxy.to_owned()).or_default();
+        let signalled = self.signalled.entry(service.to_owned()).or_default();
         // Those that were signalled and have ended were among the living when the hour began.
         let population = living.union(signalled).count();
         if !signalled.contains(&id) && exceeds(signalled.len() + 1, population, policy.max_share) {
             return Err(Hold::ShareCap(signalled.len(), population));
         }
         signalled.insert(id);
-        *self.run.entry(haproxy.to_owned()).or_default() += 1;
-        *self.hour.entry(haproxy.to_owned()).or_default() += 1;
+        *self.run.entry(service.to_owned()).or_default() += 1;
+        *self.hour.entry(service.to_owned()).or_default() += 1;
         Ok(())
     }
 }
@@ -100,8 +100,8 @@ mod tests {
         let living: BTreeSet<ProcessId> = (0..20).map(id).collect();
         let mut taken = 0;
         for pid in 0..20 {
-            for haproxy in services {
-                match caps.take(haproxy, id(pid), policy, &living) {
+            for service in services {
+                match caps.take(service, id(pid), policy, &living) {
                     Ok(()) => taken += 1,
                     Err(hold) => return (taken, hold.code()),
                 }

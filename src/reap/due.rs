@@ -72,7 +72,7 @@ fn draining(process: &Stale, past: &ProcessHistory, policy: &ReapPolicy, now: Bo
     }
 }
 
-/// The patience with a process that has only half-closed connections. `None`: it has others, or it is not
+/// The patience with a process that has only half-closed connections; `None` if it has others, or it is not
 /// known whether bytes move on them.
 fn half_closed(
     process: &Stale,

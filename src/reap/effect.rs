@@ -27,8 +27,9 @@ named! {
 /// A signal that was sent, or is about to be, and whose effect has not been seen yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Awaited {
-    /// The service.
-    pub haproxy: String,
+    /// The name of the service.
+    #[serde(rename = "haproxy")]
+    pub service: String,
     /// The pid of the process.
     pub pid: i32,
     /// Its start, in ticks since boot.
@@ -61,13 +62,13 @@ impl Awaited {
         ProcessId { start_ticks: self.start_ticks, pid: self.pid }
     }
 
-    /// What a look shows of the effect. `None`: nothing yet.
+    /// What a look shows of the effect; `None` if it shows nothing yet.
     #[must_use]
     pub fn seen_in(&self, sight: &Sight) -> Option<Seen> {
         if sight.blurred.is_some() {
             return None;
         }
-        let service = sight.services.get(&self.haproxy);
+        let service = sight.services.get(&self.service);
         let is_over = sight.booted - self.at >= self.patience_seconds;
         let stale = service.and_then(|service| service.stale.get(&self.id()));
         let Some(process) = stale else {
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn the_effect_of_a_signal_is_seen_not_assumed() {
         let awaited = Awaited {
-            haproxy: "a".to_owned(),
+            service: "a".to_owned(),
             pid: 10,
             start_ticks: 1,
             signal: StopSignal::Usr1,

@@ -1,23 +1,18 @@
 //! Sends one signal to one process, and to no other.
 //!
-//! A pid may name another process at any moment. A pidfd does not: it is opened first, and only then is
-//! the process behind the pid compared with the one that was meant. Had the pid been given away before, the
-//! comparison fails; is it given away later, the signal reaches no process.
+//! A pid may name another process at any moment; a pidfd cannot. The pidfd is opened first, and only then is
+//! the process behind the pid compared with the one that was meant. If the pid was reused before that, the
+//! comparison fails; if it is reused later, the signal reaches no process.
 
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use crate::model::ProcessId;
+use crate::model::{Executable, ProcessId};
 use crate::policy::reap::StopSignal;
 use crate::sample::proc::dir::ProcDir;
-
-/// What the kernel appends to the path of a program that was replaced on disk.
-const DELETED: &str = " (deleted)";
 
 /// A process that a signal can be sent to.
 #[derive(Debug)]
@@ -27,14 +22,14 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Opens the process. `None`: it is gone, or the pid names another process, or another program.
+    /// Opens the process; `None` if it is gone, or the pid names another process, or another program.
     #[must_use]
     pub fn open(procfs: &Path, id: ProcessId, executable: &Path) -> Option<Handle> {
         let pid = Pid::from_raw(id.pid)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         let directory = ProcDir::of(procfs, id).ok()?;
         let program = directory.link("exe").ok()?;
-        (without_suffix(&program) == executable).then_some(Handle { pidfd, pid })
+        (Executable::path_of_link(&program) == executable).then_some(Handle { pidfd, pid })
     }
 
     /// Whether this process may signal it (kill(2) with signal 0).
@@ -52,11 +47,6 @@ impl Handle {
         };
         rustix::process::pidfd_send_signal(&self.pidfd, signal)
     }
-}
-
-fn without_suffix(path: &Path) -> &Path {
-    let text = path.as_os_str().as_bytes();
-    Path::new(OsStr::from_bytes(text.strip_suffix(DELETED.as_bytes()).unwrap_or(text)))
 }
 
 /// Whether the file that switches `reap` off is there. Anything but "there is no such file" is off.
@@ -97,14 +87,6 @@ mod tests {
         child.wait().unwrap();
         assert_eq!(handle.send(StopSignal::Term), Err(Errno::SRCH), "it has ended");
         assert!(Handle::open(procfs, id, &program).is_none());
-    }
-
-    #[test]
-    fn the_kernels_suffix_is_no_part_of_a_path() {
-        let table = [("/a/haproxy", "/a/haproxy"), ("/a/haproxy (deleted)", "/a/haproxy")];
-        for (shown, path) in table {
-            assert_eq!(without_suffix(Path::new(shown)), Path::new(path));
-        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub enum Hold {
     Incomplete,
     /// A reload is under way.
     Reloading(&'static str),
-    /// A reload failed a moment ago: so many seconds.
+    /// A reload failed this number of seconds ago.
     ReloadFailed(f64),
     /// A serving process is stopped or stuck: its pid and the letter of its state.
     ServingHalted(i32, char),
@@ -63,7 +63,8 @@ pub enum Hold {
     RunCap(u32),
     /// The policy permits no more signals within an hour.
     HourCap(u32),
-    /// So many of the living processes were signalled within an hour: how many, and of how many.
+    /// The policy permits no more signals within an hour to the processes of one service: the number of those that
+    /// were signalled, and of those that live.
     ShareCap(usize, usize),
     /// It is a quiet time.
     Quiet(String),
@@ -200,8 +201,9 @@ pub fn of_process(
     guards.into_iter().flatten().next()
 }
 
-/// One of its sockets was not found in any table. A connection that was accepted or closed while the tables were
-/// read is missing in one look; the soft stop cuts neither, so for it only a socket counts that both looks miss.
+/// One of its sockets was found in no table. A connection that was accepted or closed while the tables were
+/// read is missing from one look only. The soft stop cuts no connection, so before it only a socket counts
+/// that both looks miss.
 fn hides_a_socket(earlier: Option<&Stale>, process: &Stale, signal: StopSignal) -> bool {
     let hidden = &process.ending.hidden_sockets;
     match earlier.filter(|_| signal == StopSignal::Usr1) {

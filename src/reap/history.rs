@@ -1,7 +1,8 @@
 //! What `reap` remembers between looks and between runs: since when a process has been without a
 //! listener, what moved on its connections, and which signals were sent.
 //!
-//! Every time is one of the clock that no one can set, so that setting the clock shortens no patience.
+//! All times are taken from `CLOCK_BOOTTIME`, which cannot be set, so that setting the wall clock shortens
+//! no grace.
 
 use std::collections::BTreeMap;
 
@@ -50,8 +51,9 @@ pub struct LastSignal {
 /// A signal that was sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sent {
-    /// The service.
-    pub haproxy: String,
+    /// The name of the service.
+    #[serde(rename = "haproxy")]
+    pub service: String,
     /// The pid of the process.
     pub pid: i32,
     /// Its start, in ticks since boot.
@@ -90,7 +92,7 @@ impl History {
     #[must_use]
     pub fn with_signal(
         &self,
-        haproxy: &str,
+        service: &str,
         id: ProcessId,
         signal: StopSignal,
         at: BootSeconds,
@@ -99,7 +101,7 @@ impl History {
         let process = history.processes.entry(id).or_default();
         process.last_signal = Some(LastSignal { signal, at, confirmed: false });
         let ProcessId { pid, start_ticks } = id;
-        history.recent.push(Sent { haproxy: haproxy.to_owned(), pid, start_ticks, at });
+        history.recent.push(Sent { service: service.to_owned(), pid, start_ticks, at });
         history
     }
 

@@ -19,7 +19,7 @@ use crate::policy::reap::{MinuteOfWeek, ReapPolicy, StopSignal};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// This service only (`--haproxy`), whether or not the policy has a section for it.
-    pub haproxy: Option<String>,
+    pub service: Option<String>,
     /// This process only (`--pid`). A person who names it vouches that it was superseded.
     pub pid: Option<i32>,
 }
@@ -47,8 +47,8 @@ pub struct Plan {
 /// What to do to one service.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServicePlan {
-    /// The service.
-    pub haproxy: String,
+    /// The name of the service.
+    pub name: String,
     /// The steps that are allowed, in order.
     pub steps: Vec<Step>,
     /// The steps that are due and held back.
@@ -127,9 +127,9 @@ impl Plan {
 
     /// Every step that is allowed, each with its service.
     pub fn steps(&self) -> impl Iterator<Item = (&str, &Step)> {
-        self.services.iter().flat_map(|service| {
-            service.steps.iter().map(move |step| (service.haproxy.as_str(), step))
-        })
+        self.services
+            .iter()
+            .flat_map(|service| service.steps.iter().map(move |step| (service.name.as_str(), step)))
     }
 
     /// Every step that is held back.
@@ -157,11 +157,11 @@ pub fn plan(before: &Sight, now: &Sight, history: &History, terms: &Terms<'_>) -
 
 /// The policy for a service; `None` if it is not looked at.
 fn chosen_policy(name: &str, service: &ServiceSight, terms: &Terms<'_>) -> Option<ReapPolicy> {
-    let Request { haproxy, pid } = terms.request;
+    let Request { service: only, pid } = terms.request;
     let own = terms.policy.rules(name).reap.clone();
-    let is_named = haproxy.as_deref() == Some(name)
-        || (haproxy.is_none() && pid.is_some_and(|pid| service.has(pid)));
-    match (is_named, haproxy.is_none() && pid.is_none()) {
+    let is_named = only.as_deref() == Some(name)
+        || (only.is_none() && pid.is_some_and(|pid| service.has(pid)));
+    match (is_named, only.is_none() && pid.is_none()) {
         (true, _) => Some(own.unwrap_or_default()),
         (false, true) => own,
         (false, false) => None,
@@ -180,7 +180,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn plan(&self, caps: &mut Caps) -> ServicePlan {
         let mut plan = ServicePlan {
-            haproxy: self.name.to_owned(),
+            name: self.name.to_owned(),
             zombies: self.service.zombies.clone(),
             ..ServicePlan::default()
         };

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::lineage::generations::Generation;
-use crate::haproxy::lineage::member::{Role, YOUNG_SECONDS};
+use crate::haproxy::lineage::member::Role;
 use crate::haproxy::lineage::proof::Superseded;
 use crate::judge::verdict::{
     ConnectionCounts, Ending, PortKey, ProcessView, ServiceVerdict, StaleState, Verdict,
 };
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{Process, ProcessId, Protocol, Signals, Snapshot, Traffic, UnixSeconds};
 
 /// Seconds since the host booted, suspends included (`CLOCK_BOOTTIME`): no one can set this clock.
@@ -43,7 +44,7 @@ pub struct ServiceSight {
     pub serving: Vec<Serving>,
     /// The ports on which the serving processes listen.
     pub ports: BTreeSet<PortKey>,
-    /// Those at which clients wait to be accepted.
+    /// The ports among them at which clients wait to be accepted.
     pub waiting: BTreeSet<PortKey>,
     /// The serving processes came by a reload: they are a master's workers or were started with `-sf` or
     /// `-st`.

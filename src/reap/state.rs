@@ -142,7 +142,7 @@ impl State {
 
     /// Counts what came of a signal.
     pub fn count(&mut self, awaited: &Awaited, effect: Effect, released: u64) {
-        let counters = self.haproxys.entry(awaited.haproxy.clone()).or_default();
+        let counters = self.haproxys.entry(awaited.service.clone()).or_default();
         counters.ports_released += released;
         let is_same = |step: &&mut StepCount| {
             step.signal == awaited.signal
@@ -172,7 +172,7 @@ mod tests {
 
     fn awaited() -> Awaited {
         Awaited {
-            haproxy: "lb".to_owned(),
+            service: "lb".to_owned(),
             pid: 10,
             start_ticks: 1000,
             signal: StopSignal::Usr1,

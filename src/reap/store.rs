@@ -132,7 +132,7 @@ pub fn peek(path: &Path) -> Result<State, Error> {
     }
 }
 
-/// Reads the state of a reaper that may be another user, for `serve`. `None`: there is none, or not one that
+/// Reads the state of a reaper that may be another user, for `serve`; `None` if there is none, or not one that
 /// can be trusted: a regular file of root's, or of the owner of a directory that root has made, which no one
 /// else can write.
 #[must_use]
@@ -242,7 +242,7 @@ fn read(file: OwnedFd) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// A regular file of root's or of this user's, under one name, which no one else can write.
+/// A regular file of root's or of this user's that no other user can write.
 fn is_only_of(file: &OwnedFd, user: u32) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile

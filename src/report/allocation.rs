@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::candidate::Anomaly;
 use super::json::unreadable_json;
-use super::text::{counted, printable};
+use super::text::{counted, printable, unread_line};
 use crate::check::allocation::Answer;
 use crate::check::finding::{Endpoint, Severity};
 use crate::model::Unreadable;
@@ -29,7 +29,7 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    /// Whether a new listener may be given the port. `None`: nothing that could be read speaks against
+    /// Whether a new listener may be given the port; `None` if nothing that could be read speaks against
     /// it, but not everything could be read.
     #[must_use]
     pub fn is_free(&self, answer: &Answer) -> Option<bool> {
@@ -111,8 +111,7 @@ pub fn text(allocation: &Allocation) -> String {
     }
     advice(&mut text, &allocation.answers);
     for entry in &allocation.unseen {
-        let (subject, reason) = (printable(&entry.subject), printable(&entry.reason));
-        let _ = writeln!(text, "could not read {} of {subject}: {reason}", entry.what.as_str());
+        let _ = writeln!(text, "{}", unread_line(entry));
     }
     text
 }

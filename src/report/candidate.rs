@@ -20,16 +20,16 @@ use crate::model::Unreadable;
 #[derive(Debug, Clone, Default)]
 pub struct Candidate {
     /// The service whose policy and ports counted; `None` for the defaults.
-    pub haproxy: Option<String>,
+    pub service: Option<String>,
     /// Its files.
     pub files: Vec<SourceFile>,
     /// What the files declare.
     pub declared: Declared,
     /// What its host names stand for, where they were looked up.
     pub resolved: BTreeMap<HostQuery, Result<IpAddr, String>>,
-    /// What its reload would change. `None`: no service runs it, or HAProxy would refuse it.
+    /// What its reload would change; `None` if no service runs it, or HAProxy would refuse it.
     pub changes: Option<Changes>,
-    /// The HAProxy that was asked. `None`: none was wanted.
+    /// The HAProxy that was asked; `None` if none was wanted.
     pub asked: Option<Asked>,
     /// The findings.
     pub findings: Vec<Finding>,
@@ -46,7 +46,7 @@ pub struct Asked {
     pub path: PathBuf,
     /// Its version.
     pub version: Option<Version>,
-    /// Whether it accepts the configuration. `None`: it gave no answer.
+    /// Whether it accepts the configuration; `None` if it gave no answer.
     pub accepted: Option<bool>,
     /// Why no HAProxy was asked.
     pub left_out: Option<String>,
@@ -105,7 +105,7 @@ fn binary(asked: &Asked) -> Value {
 
 /// Adds the name of the service to each entry, if there is one.
 fn named(candidate: &Candidate, mut entries: Vec<Value>) -> Vec<Value> {
-    if let Some(name) = &candidate.haproxy {
+    if let Some(name) = &candidate.service {
         for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
             entry.insert("haproxy".to_owned(), json!(name));
         }
@@ -208,7 +208,7 @@ fn resolved(candidate: &Candidate) -> Vec<Value> {
 #[must_use]
 pub fn summary(candidate: &Candidate) -> String {
     let count = |number: usize, noun: &str| counted(number, noun, &format!("{noun}s"));
-    let name = candidate.haproxy.as_deref().map(|name| format!("{}: ", printable(name)));
+    let name = candidate.service.as_deref().map(|name| format!("{}: ", printable(name)));
     let verdict = match (candidate.errors(), candidate.count(Severity::Warning)) {
         (0, 0) => "nothing wrong".to_owned(),
         (0, warnings) => count(warnings, "warning"),

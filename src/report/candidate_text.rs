@@ -76,7 +76,7 @@ fn resolved(candidate: &Candidate) -> Vec<String> {
 
 /// What the reload changes, for the service that it is about.
 fn changed(candidate: &Candidate) -> Vec<String> {
-    let name = candidate.haproxy.as_deref().map(printable).unwrap_or_default();
+    let name = candidate.service.as_deref().map(printable).unwrap_or_default();
     let lines = candidate.changes.iter().flat_map(changes::lines);
     lines.map(|line| format!("{name}: {line}")).collect()
 }

@@ -114,7 +114,7 @@ pub fn causes(verdict: &Verdict, marks: &Marks<'_>, paint: Paint, width: usize) 
 pub fn ended(marks: &Marks<'_>, paint: Paint, width: usize) -> String {
     let mut text = String::new();
     for (cause, seconds) in marks.ended.iter().take(MOST_ENDED) {
-        let words = [cause.haproxy.as_str(), cause.subject.as_str()];
+        let words = [cause.service.as_str(), cause.subject.as_str()];
         let words = words.into_iter().filter(|word| !word.is_empty()).map(printable);
         let words: Vec<String> = words.chain([format!("after {}", age(*seconds))]).collect();
         let line = format!("ENDED {}  {}", cause.kind.as_str(), words.join(", "));

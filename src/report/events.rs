@@ -26,7 +26,7 @@ pub struct Event {
     /// Whose share of the list it takes up.
     account: Account,
     /// The name of its service; `None` if it is about the exporter.
-    pub haproxy: Option<String>,
+    pub service: Option<String>,
     /// The kinds of its cause, the first by precedence first; empty if it is about no cause.
     pub kinds: Vec<Kind>,
     /// What happened, made harmless and cut; its service and kind stand before it.
@@ -45,10 +45,10 @@ impl Event {
                 (Account::of(service), &service.name, cause.kinds.clone())
             }
             Change::Ended { cause, .. } => {
-                (cause.account.clone(), &cause.haproxy, cause.kinds.clone())
+                (cause.account.clone(), &cause.service, cause.kinds.clone())
             }
         };
-        Event { time, account, haproxy: Some(name.clone()), kinds, words: words(change, time) }
+        Event { time, account, service: Some(name.clone()), kinds, words: words(change, time) }
     }
 
     /// The exporter has read its own configuration again.
@@ -63,7 +63,7 @@ impl Event {
         Event {
             time,
             account: Account::Exporter,
-            haproxy: None,
+            service: None,
             kinds: Vec::new(),
             words: words.to_owned(),
         }
@@ -218,7 +218,7 @@ mod tests {
             let events: Vec<Event> = changes.iter().map(|c| Event::of(c, taken)).collect();
             let words: Vec<&str> = events.iter().map(|event| event.words.as_str()).collect();
             assert_eq!(words, expected, "at {taken}");
-            assert!(events.iter().all(|event| event.haproxy.as_deref() == Some("p")));
+            assert!(events.iter().all(|event| event.service.as_deref() == Some("p")));
         }
     }
 

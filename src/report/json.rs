@@ -20,9 +20,9 @@ pub fn inspect_json(verdict: &Verdict) -> Value {
     whole(verdict, services, usize::MAX)
 }
 
-/// The same for the page that anybody may ask for again and again. Services that are configured or
-/// that root started are shown as they are. All others have so many processes, ports, anomalies and
-/// causes together, first those of each user's first service; the rest is counted.
+/// The same for the page that anyone may request again and again. Services that are configured or that root
+/// started are shown in full. All others together have at most `most` entries: services, processes, ports,
+/// anomalies and causes, beginning with each user's first service. The rest is counted.
 #[must_use]
 pub fn state_json(verdict: &Verdict, most: usize) -> Value {
     let (trusted, others) = by_precedence(&verdict.services);
@@ -134,7 +134,7 @@ fn service_json(service: &ServiceVerdict, most: Shown) -> Value {
     })
 }
 
-/// `shown`: so many of the service's anomalies are shown, to which a cause refers by their places.
+/// `shown` is the number of the service's anomalies that are shown; a cause refers to them by their places.
 fn cause_json(cause: &Cause, shown: usize) -> Value {
     let ports = port_ranges(&cause.ports);
     let anomalies: Vec<&usize> = cause.anomalies.iter().filter(|place| **place < shown).collect();

@@ -64,7 +64,7 @@ pub struct Holder {
     /// The name of its program (`/proc/PID/comm`).
     pub program: String,
     /// The service it belongs to, if it is a HAProxy.
-    pub haproxy: Option<String>,
+    pub service: Option<String>,
     /// Its generation, if it is a HAProxy.
     pub generation: Option<Generation>,
     /// Its state, if it is a stale HAProxy.
@@ -75,7 +75,7 @@ pub struct Holder {
 #[derive(Debug, Clone)]
 pub struct Expectation {
     /// The name of the service.
-    pub haproxy: String,
+    pub service: String,
     /// The places where its configuration on disk declares the number, as `FILE:LINE (section protocol)`.
     pub declared: Vec<String>,
     /// Its configuration was read in full and has no uncertain line that could declare the number.
@@ -92,7 +92,7 @@ pub fn why(used: &HeldUse, network: &PortNetwork) -> String {
     let held = &used.socket;
     let who = used.holders.first().map_or_else(
         || "a process that could not be seen".to_owned(),
-        |holder| match (&holder.haproxy, holder.generation) {
+        |holder| match (&holder.service, holder.generation) {
             (Some(_), Some(generation)) => {
                 let state = holder.state.map(|state| format!(", {}", state.as_str()));
                 let state = state.unwrap_or_default();
@@ -220,7 +220,7 @@ pub fn text(report: &PortReport, paint: Paint, width: usize) -> String {
             None if expected.allowed => "allowed".to_owned(),
             None => "not allowed".to_owned(),
         };
-        let _ = writeln!(text, "haproxy {}: {declared}, {allowed}", printable(&expected.haproxy));
+        let _ = writeln!(text, "haproxy {}: {declared}, {allowed}", printable(&expected.service));
     }
     for entry in &report.unseen {
         let _ = writeln!(text, "could not read {}", printable(entry));
@@ -253,7 +253,7 @@ pub fn json(report: &PortReport) -> Value {
                 "holders": used.holders.iter().map(|holder| json!({
                     "pid": holder.pid,
                     "program": holder.program,
-                    "haproxy": holder.haproxy,
+                    "haproxy": holder.service,
                     "generation": holder.generation.map(Generation::as_str),
                     "state": holder.state.map(StaleState::as_str),
                 })).collect::<Vec<_>>(),
@@ -269,7 +269,7 @@ pub fn json(report: &PortReport) -> Value {
     let haproxys = report.expectations.iter().map(|expected| {
         let is_declared = !expected.declared.is_empty();
         json!({
-            "name": expected.haproxy,
+            "name": expected.service,
             "declared": (expected.declared_known || is_declared).then_some(is_declared),
             "declared_at": expected.declared,
             "allowed": expected.allowed,
@@ -299,7 +299,7 @@ mod tests {
         let holder = Holder {
             pid: 12,
             program: "haproxy".to_owned(),
-            haproxy: Some("lb".to_owned()),
+            service: Some("lb".to_owned()),
             generation: Some(Generation::Stale),
             state: Some(StaleState::Draining),
         };

@@ -90,7 +90,7 @@ fn service_text(plan: &ServicePlan, executes: bool, paint: Paint, width: usize) 
     add(plan.zombies.len(), "dead and not removed by the parent");
     let summary =
         if parts.is_empty() { "nothing left to end".to_owned() } else { parts.join(", ") };
-    let name = paint.tint(Tint::Head, &text::printable(&plan.haproxy));
+    let name = paint.tint(Tint::Head, &text::printable(&plan.name));
     let mut words = format!("{name}: {summary}\n");
     for step in &plan.steps {
         step_text(&mut words, step, paint, width);
@@ -234,7 +234,7 @@ fn drains(result: &StepResult) -> String {
 pub fn json(plan: &Plan, results: Option<&[StepResult]>, unreadable: &[Unreadable]) -> Value {
     let services = plan.services.iter().map(|service| {
         json!({
-            "name": service.haproxy,
+            "name": service.name,
             "steps": service.steps.iter().map(|step| step_json(step, results)).collect::<Vec<_>>(),
             "held": service.held.iter().map(held_json).collect::<Vec<_>>(),
             "waiting": service.waiting.iter().map(waiting_json).collect::<Vec<_>>(),

@@ -4,6 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::ops::Range;
 
 use crate::judge::verdict::ConnectionCounts;
+use crate::model::Unreadable;
 pub use crate::model::time::age;
 
 /// Paints words for a terminal, or leaves them plain.
@@ -63,6 +64,13 @@ pub fn printable(text: &str) -> String {
         }
     }
     clean
+}
+
+/// What could not be read, as one line.
+#[must_use]
+pub fn unread_line(entry: &Unreadable) -> String {
+    let (subject, reason) = (printable(&entry.subject), printable(&entry.reason));
+    format!("could not read {} of {subject}: {reason}", entry.what.as_str())
 }
 
 /// Whether a character controls the terminal, turns the direction of writing, breaks the line or is

@@ -4,9 +4,6 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::model::UnixSeconds;
 
-/// A process is young for this long after its start or its last execve(2): it may still execute
-/// another program, enter namespaces, be given limits or be handed listeners.
-pub const YOUNG_SECONDS: f64 = 10.0;
 /// A fact that hardly ever changes is read again after this time.
 pub const REVIEW_SECONDS: f64 = 60.0;
 

@@ -13,15 +13,16 @@ pub struct Movers {
 }
 
 impl Movers {
-    /// Of these processes.
+    /// Collects the users of these processes.
     pub fn of<'a>(processes: impl Iterator<Item = &'a Process>) -> Movers {
         Movers { users: processes.map(|process| (process.id.pid, process.users)).collect() }
     }
 
-    /// The user whose service a process may belong to; `None` if that may be any service.
+    /// The user to whose service a process may belong; `None` if it may belong to any service.
     ///
-    /// A process of root's may still give up its rights, and a worker that has done so is its master's:
-    /// another user's HAProxy has no child of this user's.
+    /// A process of root's may yet drop its rights, so it counts for any service. So does a process whose
+    /// parent is an HAProxy that does not run as the same user: it is a worker that has dropped its rights,
+    /// and belongs to the service of its master.
     #[must_use]
     pub fn user(&self, process: &Process) -> Option<u32> {
         let users = process.users?;

@@ -184,6 +184,11 @@ impl Sampler {
         self.networks.tables().map(|(id, table)| (id, table.port_uses(&ports))).collect()
     }
 
+    /// Whether an IPv6 socket of this network namespace leaves IPv4 alone unless it asks for both.
+    pub fn v6only(&mut self, network: NamespaceId) -> bool {
+        self.networks.get_mut(network).is_some_and(|network| network.v6only())
+    }
+
     /// Finds the HAProxy processes; the collector `processes`.
     fn find_processes(&mut self, found: &mut Vec<Found>, snapshot: &mut Snapshot) -> bool {
         let procfs = &self.paths.procfs;
@@ -299,8 +304,8 @@ impl Sampler {
         snapshot.gaps.lost = lost;
     }
 
-    /// Has every process of the host looked at in the next sample if there is a new listener that
-    /// no HAProxy holds: its holder may have executed HAProxy since it was last looked at.
+    /// Makes every process of the host due for the next sample if there is a new listener that no HAProxy
+    /// holds: its holder may have executed HAProxy since it was last looked at.
     fn look_for_owners(&mut self, snapshot: &Snapshot) {
         let held = snapshot.processes.iter().filter_map(|process| process.sockets.as_ref());
         let mut held: Vec<SocketInode> = held.flat_map(|held| held.iter().copied()).collect();

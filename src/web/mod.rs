@@ -25,7 +25,7 @@ mod server;
 pub mod toolkit;
 
 pub use error::Error;
-pub use lifecycle::Reloaded;
+pub use lifecycle::{Reloaded, notify_systemd};
 pub use listen::{bind, take_from_systemd};
 pub use page::{LastPage, Page, Settings};
 pub use server::serve;

@@ -27,7 +27,7 @@ pub struct Page {
     pub rendered: Instant,
     verdict: Verdict,
     events: Events,
-    /// So much is shown of the services of users other than root.
+    /// The maximum number of entries shown of the services of users other than root.
     most_entries: usize,
     telemetry_path: String,
     metrics_gzip: OnceLock<Bytes>,

@@ -42,9 +42,9 @@ fn counters_outlive_the_haproxy() {
     assert!(page.label_values(OBSERVED, "kind").is_superset(&before), "{}", page.brief());
 }
 
-/// Processes that end while they are read are no blindness, however many.
+/// Processes that end while they are being read do not count as unreadable, however many there are.
 #[test]
-fn who_has_vanished_is_not_unreadable() {
+fn a_process_that_vanishes_is_not_unreadable() {
     let bed = Bed::new();
     let service = Service::new(&bed, Version::V3_0, Manner::Daemon);
     service.configure(WAITING_ROOM).start();

@@ -1,4 +1,4 @@
-//! What the exporter may not see it must not claim; and what it need not look at it leaves alone.
+//! The exporter claims nothing about what it may not see, and does not read what it does not need.
 
 use std::collections::BTreeSet;
 use std::fs;

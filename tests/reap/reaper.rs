@@ -89,7 +89,7 @@ impl<'b> Reaper<'b> {
         state["last_run"]["timestamp"].as_f64().unwrap_or_default()
     }
 
-    /// Waits for so many rounds of a watching reaper.
+    /// Waits for this number of rounds of a watching reaper.
     pub fn await_rounds(&self, count: usize) {
         for _ in 0..count {
             let before = self.rounds();

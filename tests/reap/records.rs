@@ -168,7 +168,7 @@ fn a_signal_that_cannot_be_recorded_is_not_sent() {
     reaper.audit = bed.directory().join("audit.log");
 }
 
-/// Nobody reads it, so writing would wait for ever.
+/// No process reads it, so writing would wait for ever.
 #[test]
 fn an_audit_log_that_is_a_fifo_is_an_error_at_once() {
     let bed = Bed::new();

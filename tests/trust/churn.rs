@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::other_user::{GLOBAL, OtherUser};
 use crate::support::*;
 
-/// What one that calls itself haproxy does: it starts copies of itself, which end at once, without end.
+/// A program that calls itself haproxy and keeps starting copies of itself, which end at once.
 const CHURNS: &str = "
 import os, time
 print('churning', flush=True)

@@ -197,7 +197,7 @@ fn status(file: impl AsFd, entry: &Entry) -> Result<(), Errno> {
     let file = file.as_fd();
     let now = fs::fstat(file)?;
     if (now.st_uid, now.st_gid) != (entry.uid, entry.gid) {
-        // Until its owner is right, a file is nobody else's to read.
+        // Until its owner is right, no other user may read a file.
         fs::fchmod(file, Mode::from_raw_mode(now.st_mode & 0o700))?;
         fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
     }

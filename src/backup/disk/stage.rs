@@ -18,7 +18,7 @@ use super::store::Store;
 use super::tree;
 use crate::backup::manifest::{Entry, Kind, Manifest};
 
-/// Up to so many files are synced one by one; of more, the whole file system is.
+/// The maximum number of files that are synced one by one; for more, the whole file system is synced.
 const MOST_SYNCED: usize = 500;
 
 /// A backup that is being written. It is removed when it is dropped before it has got its name.

@@ -118,7 +118,7 @@ impl Store {
         }
     }
 
-    /// Fails unless there is room for so many bytes.
+    /// Fails unless there is room for this number of bytes.
     pub fn has_room(&self, needed: u64) -> Result<(), Error> {
         let stat = fs::fstatvfs(&self.directory).map_err(failed("cannot measure", &self.path))?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);

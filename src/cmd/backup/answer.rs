@@ -11,11 +11,11 @@ use crate::report::text::printable;
 /// The answer of a command.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// For standard output, as text.
+    /// What goes to standard output, as text.
     pub text: String,
-    /// For standard output, as JSON.
+    /// What goes to standard output, as JSON.
     pub json: Value,
-    /// For standard error, one line each.
+    /// The lines for standard error.
     pub notes: Vec<String>,
     /// The exit code.
     pub code: u8,

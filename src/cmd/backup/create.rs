@@ -102,7 +102,7 @@ impl From<DiskError> for Refused {
     }
 }
 
-/// Takes the backup of one service. `None`: neither root nor the caller started it.
+/// Takes the backup of one service; `None` if neither root nor the caller started it.
 fn keep(
     arguments: &BackupCreate,
     (policy, host): (&Policy, &Host),

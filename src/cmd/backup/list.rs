@@ -1,7 +1,5 @@
 //! `backup list`: which backups there are.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::answer::{Answer, Stopped, now, size};
@@ -9,6 +7,7 @@ use super::lookup;
 use crate::backup::disk::store::{Form, Store, Stored};
 use crate::cli::BackupList;
 use crate::cmd::ANOMALIES;
+use crate::model::time::age;
 
 /// Lists the backups, oldest first.
 pub fn run(arguments: &BackupList, answer: &mut Answer) -> Result<(), Stopped> {
@@ -41,24 +40,16 @@ fn about(stored: &Stored) -> String {
     let verified = stored.verified.as_ref().and_then(|verified| verified.programs.last());
     let verified = verified.map_or_else(
         || "not verified".to_owned(),
-        |by| format!("verified {} ago with HAProxy {}", age(by.timestamp), by.version),
+        |by| format!("verified {} ago with HAProxy {}", since(by.timestamp), by.version),
     );
     let form = if stored.form == Form::Archive { ", archive" } else { "" };
     let kind = if manifest.safety { ", what a restore replaced" } else { "" };
-    format!("{} old, {}{form}{kind}, {verified}", age(manifest.taken), size(manifest.bytes()))
+    format!("{} old, {}{form}{kind}, {verified}", since(manifest.taken), size(manifest.bytes()))
 }
 
-/// How long ago a time was, in its two largest units.
-fn age(since: i64) -> String {
-    let seconds = u64::try_from(now() - since).unwrap_or(0);
-    let unit = if seconds >= 86400 {
-        3600
-    } else if seconds >= 3600 {
-        60
-    } else {
-        1
-    };
-    humantime::format_duration(Duration::from_secs(seconds / unit * unit)).to_string()
+#[allow(clippy::cast_precision_loss)] // an age is small
+fn since(timestamp: i64) -> String {
+    age((now() - timestamp) as f64)
 }
 
 fn as_json(stored: &Stored) -> serde_json::Value {

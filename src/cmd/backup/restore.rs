@@ -210,7 +210,7 @@ impl Work<'_> {
         )
     }
 
-    /// Keeps what is replaced or removed, with its keys, because it would be lost. `None`: nothing is.
+    /// Keeps what is replaced or removed, with its keys, because it would be lost; `None` if nothing is lost.
     fn safety(&self) -> Result<Option<String>, DiskError> {
         let present = self.all.iter().filter(|one| {
             let now = self.disk.present.get(one.entry.path.path());

@@ -147,26 +147,11 @@ fn prove(
 ) -> Result<(), Stopped> {
     let manifest = &backup.manifest;
     let name = &manifest.name;
-    let executable = match &arguments.binary {
-        Some(path) => Ok(Executable::named(path).map_err(Error::from)?),
-        None => executable(manifest),
-    };
-    let executable = match executable {
-        Ok(executable) => executable,
-        Err(why) => {
-            answer.wrong(BLIND, format!("{name} is whole, but no HAProxy was run: {why}"));
-            return Ok(());
-        }
-    };
     let until = Instant::now() + arguments.timeout;
-    let unanswered = |why: String| format!("{name} is whole, but HAProxy gave no answer: {why}");
-    let version = match program::ask_version(&executable, until) {
-        Ok(version) => version,
-        Err(NoVersion::Other(why)) if arguments.binary.is_some() => {
-            return Err(Error::NoHaproxy(why).into());
-        }
-        Err(NoVersion::Other(why) | NoVersion::TimedOut(why)) => {
-            answer.wrong(BLIND, unanswered(why));
+    let (executable, version) = match choose(arguments, manifest, until)? {
+        Ok(chosen) => chosen,
+        Err(why) => {
+            answer.wrong(BLIND, format!("{name} is whole, but {why}"));
             return Ok(());
         }
     };
@@ -197,7 +182,7 @@ fn prove(
     let candidate = match judged {
         Ok(candidate) => candidate,
         Err(why) => {
-            answer.wrong(BLIND, unanswered(why));
+            answer.wrong(BLIND, format!("{name} is whole, but {}", unanswered(&why)));
             return Ok(());
         }
     };
@@ -231,12 +216,42 @@ fn prove(
         version: version.to_string(),
         from_disk,
     };
+    Ok(store.record(&backup.stored, Some(&with(backup, by)))?)
+}
+
+/// The HAProxy that judges the copy, and its version. The inner error is why there is none, after the words
+/// "the backup is whole, but".
+fn choose(
+    arguments: &BackupVerify,
+    manifest: &Manifest,
+    until: Instant,
+) -> Result<Result<(Executable, Version), String>, Stopped> {
+    let executable = match &arguments.binary {
+        Some(path) => Executable::named(path).map_err(Error::from)?,
+        None => match executable(manifest) {
+            Ok(executable) => executable,
+            Err(why) => return Ok(Err(format!("no HAProxy was run: {why}"))),
+        },
+    };
+    match program::ask_version(&executable, until) {
+        Ok(version) => Ok(Ok((executable, version))),
+        Err(NoVersion::Other(why)) if arguments.binary.is_some() => {
+            Err(Error::NoHaproxy(why).into())
+        }
+        Err(NoVersion::Other(why) | NoVersion::TimedOut(why)) => Ok(Err(unanswered(&why))),
+    }
+}
+
+fn unanswered(why: &str) -> String {
+    format!("HAProxy gave no answer: {why}")
+}
+
+/// The record of the programs that have verified a backup, with one more.
+fn with(backup: &Backup, by: VerifiedBy) -> Verified {
     let mut programs = backup.stored.verified.clone().unwrap_or_default().programs;
     programs.retain(|known| (&known.binary, &known.version) != (&by.binary, &by.version));
     programs.push(by);
-    let manifest_sha256 = backup.stored.manifest_sha256.clone();
-    let verified = Verified { version: 1, manifest_sha256, programs };
-    Ok(store.record(&backup.stored, Some(&verified))?)
+    Verified { version: 1, manifest_sha256: backup.stored.manifest_sha256.clone(), programs }
 }
 
 /// What to judge: the files of the command line, in the places that they had.
@@ -302,7 +317,7 @@ fn judge(
         left_out: None,
     };
     Ok(Candidate {
-        haproxy: target.service.clone(),
+        service: target.service.clone(),
         files: collected.files,
         declared,
         asked: Some(asked),

@@ -10,7 +10,7 @@ use crate::backup::disk::store::Store;
 use crate::backup::manifest::{Command, Kind, Manifest, Program, VERSION};
 use crate::backup::names;
 
-/// So much each file takes on a disk at least, and so much the manifest takes for each entry.
+/// The block in which a file takes disk space; the manifest takes an eighth of it for each entry.
 const BLOCK: u64 = 4096;
 /// The room for the manifest of an empty backup.
 const ROOM: u64 = 64 << 10;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
-use super::answer::{Answer, unread_line};
+use super::answer::Answer;
 use super::claims::Claims;
 use super::target::{self, Target};
 use crate::check::allocation::{self, Wanted};
@@ -16,6 +16,7 @@ use crate::haproxy::config::Launch;
 use crate::model::{Protocol, Unreadable, What};
 use crate::policy::{AllowedPort, Rules};
 use crate::report::allocation::{self as report, Allocation};
+use crate::report::text::unread_line;
 use crate::sample::files::config_files::Base;
 
 /// Every port that there is.
@@ -37,7 +38,7 @@ pub fn port(arguments: &Check, ports: &str) -> Result<Answer, Error> {
         CheckOutput::Text => report::text(&allocation),
     };
     let notes = surveyed.notes.clone();
-    target::leave((surveyed, allocation));
+    target::leak((surveyed, allocation));
     Ok(Answer { text, notes, code })
 }
 
@@ -73,7 +74,7 @@ pub fn free(arguments: &Check, count: u16) -> Result<Answer, Error> {
         CheckOutput::Json => report::json(&allocation).map_err(std::io::Error::from)?,
         CheckOutput::Text => report::numbers(&found),
     };
-    target::leave((surveyed, allocation));
+    target::leak((surveyed, allocation));
     Ok(Answer { text, notes, code })
 }
 
@@ -142,7 +143,7 @@ impl Surveyed {
         let claims = Claims::of(&host, &policy, haproxy);
         unseen.extend(claims.unseen(&host));
         let notes = claims.notes.clone();
-        target::leave((host, verdict));
+        target::leak((host, verdict));
         Ok(Surveyed { rules, facts, claims, unseen, notes })
     }
 

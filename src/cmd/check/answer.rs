@@ -1,7 +1,6 @@
 //! The answer of `check`, and how it names what could not be read.
 
 use crate::model::{Unreadable, What};
-use crate::report::text::printable;
 use crate::sample::files::problem::Problem;
 
 /// The answer of `check`.
@@ -12,12 +11,6 @@ pub struct Answer {
     pub notes: Vec<String>,
     /// The exit code.
     pub code: u8,
-}
-
-/// What could not be read, as one line of standard error.
-pub fn unread_line(entry: &Unreadable) -> String {
-    let (subject, reason) = (printable(&entry.subject), printable(&entry.reason));
-    format!("could not read {} of {subject}: {reason}", entry.what.as_str())
 }
 
 /// What a file that could not be read hides, and which right is missing.

@@ -11,7 +11,7 @@ use crate::model::Protocol;
 use crate::sample::on_demand::executables::{self, OnDisk};
 
 impl Host {
-    /// What a reload would change. `None`: no service runs this configuration, so that there is nothing
+    /// What a reload would change; `None` if no service runs this configuration, so that there is nothing
     /// to compare with.
     pub fn changes(&self, target: &Target, declared: &Declared) -> Option<Changes> {
         let running = self.service(target.service.as_deref()?)?;

@@ -17,7 +17,8 @@ use crate::sample::paths::access::Reader;
 
 /// What one service declares.
 struct Declaring {
-    haproxy: String,
+    /// Its name.
+    name: String,
     source: Origin,
     /// The namespaces of its binds.
     places: Places,
@@ -42,10 +43,10 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// The declarations of every service. `haproxy` names the service for which the port is meant; its
+    /// The declarations of every service. `service` names the service for which the port is meant; its
     /// network namespace is the one that is asked about.
-    pub fn of(host: &Host, policy: &Policy, haproxy: Option<&str>) -> Claims {
-        let running = haproxy.and_then(|name| host.service(name));
+    pub fn of(host: &Host, policy: &Policy, service: Option<&str>) -> Claims {
+        let running = service.and_then(|name| host.service(name));
         let network = running.and_then(|running| host.places(running).home);
         let mut claims = Claims {
             services: Vec::new(),
@@ -94,7 +95,7 @@ impl Claims {
         }
         if let Some(configuration) = &running.configuration {
             self.services.push(Declaring {
-                haproxy: running.name.clone(),
+                name: running.name.clone(),
                 source: Origin::Running(Arc::clone(configuration)),
                 places: host.places(running),
                 severity: if trusted { Severity::Error } else { Severity::Warning },
@@ -112,7 +113,7 @@ impl Claims {
         }
         let declared = config::read(&collected.files, &target::here());
         self.services.push(Declaring {
-            haproxy: name.to_owned(),
+            name: name.to_owned(),
             source: Origin::Configured(Box::new(declared)),
             places: Places { home: self.network, ..Places::default() },
             severity: Severity::Error,
@@ -124,7 +125,7 @@ impl Claims {
         let mut list = Vec::new();
         for service in &self.services {
             let declared = service.declared();
-            let name = service.haproxy.as_str();
+            let name = service.name.as_str();
             let here = |namespace: Option<&str>| {
                 let place = service.places.network(namespace);
                 place.is_none() || place == self.network

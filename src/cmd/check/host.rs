@@ -22,9 +22,9 @@ use crate::sample::{Sampler, Source};
 pub struct LiveService {
     /// Its name.
     pub name: String,
-    /// The source of its configuration. `None`: no process shows it.
+    /// The source of its configuration; `None` if no process shows it.
     pub source: Option<Source>,
-    /// Its configuration on disk, as far as it may be shown. `None`: no process shows it.
+    /// Its configuration on disk, as far as it may be shown; `None` if no process shows it.
     pub configuration: Option<Arc<Configuration>>,
     /// What its serving generation listens on.
     pub listens: BTreeSet<BoundPort>,
@@ -34,7 +34,7 @@ pub struct LiveService {
 }
 
 impl LiveService {
-    /// The user on whose behalf its files may be shown: the one who started it. `None`: not known.
+    /// The user on whose behalf its files may be shown: the one who started it; `None` if not known.
     pub(super) fn reader(&self) -> Option<&Reader> {
         self.source.as_ref()?.base.reader.as_ref()
     }

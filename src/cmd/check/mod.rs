@@ -29,7 +29,7 @@ pub(in crate::cmd) mod target;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
 
-use self::answer::{Answer, unread_line, unreadable};
+use self::answer::{Answer, unreadable};
 use self::program::Choice;
 use self::target::Target;
 use super::{ANOMALIES, BLIND, Error, OK, deadline};
@@ -38,6 +38,7 @@ use crate::cli::{Check, CheckOutput};
 use crate::haproxy::config;
 use crate::report::candidate::{self, Asked, Candidate};
 use crate::report::candidate_text;
+use crate::report::text::unread_line;
 use crate::sample::files::config_files;
 use crate::sample::files::problem::Problem;
 
@@ -168,7 +169,7 @@ fn judge(
     let refused = asked.as_ref().is_some_and(|asked| asked.accepted == Some(false));
     let own = facts.as_ref().and_then(|facts| facts.networks.get(&None));
     Ok(Candidate {
-        haproxy: target.service.clone(),
+        service: target.service.clone(),
         files: collected.files,
         declared,
         resolved,

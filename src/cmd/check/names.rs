@@ -8,7 +8,7 @@ use super::target::{Target, is_caller};
 use crate::haproxy::config::{Declared, Family, HostQuery, Launch};
 use crate::sample::on_demand::host_names;
 
-/// The launch with the addresses of the host names that the configuration has. `None`: it has none, or
+/// The launch with the addresses of the host names that the configuration has; `None` if it has none, or
 /// they may not be looked up here.
 pub fn looked_up(host: &Host, target: &Target, declared: &Declared) -> Option<Launch> {
     let queries: BTreeSet<&HostQuery> =

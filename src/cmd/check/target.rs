@@ -56,7 +56,7 @@ pub fn look(options: &Options, haproxy: Option<&str>) -> Result<(Policy, Host, V
     let mut watcher = Watcher::new(crate::cmd::paths(options), config)?;
     let (snapshot, verdict) = watcher.observe();
     let host = Host::new(&options.procfs, snapshot, &verdict, watcher.sampler());
-    leave(watcher);
+    leak(watcher);
     let known = |name: &str| policy.is_configured(name) || host.service(name).is_some();
     if let Some(name) = haproxy.filter(|name| !known(name)) {
         let names = verdict.services.iter().map(|haproxy| haproxy.name.clone()).collect();
@@ -65,9 +65,9 @@ pub fn look(options: &Options, haproxy: Option<&str>) -> Result<(Policy, Host, V
     Ok((policy, host, verdict))
 }
 
-/// Leaves a value to the end of the process, which is near and frees all memory at once. To free the parts of a
-/// host with tens of thousands of sockets one by one takes longer than to judge some of its ports.
-pub fn leave<T>(value: T) {
+/// Leaks a value on purpose: the process is about to end, which frees all memory at once. Freeing the parts of
+/// a host with tens of thousands of sockets one by one takes longer than judging some of its ports.
+pub fn leak<T>(value: T) {
     std::mem::forget(value);
 }
 

@@ -16,7 +16,7 @@ use crate::judge::verdict::Verdict;
 use crate::model::Snapshot;
 use crate::policy::Ignore;
 use crate::report::marks::Marks;
-use crate::report::text::Paint;
+use crate::report::text::{Paint, unread_line};
 use crate::report::{self, causes, table};
 use crate::watch::Watcher;
 
@@ -57,8 +57,7 @@ pub fn run(inspect: &Inspect) -> Result<u8, Error> {
         }
         if inspect.output == Output::Json {
             for entry in &verdict.unreadable {
-                let (what, reason) = (entry.what.as_str(), &entry.reason);
-                eprintln!("could not read {what} of {}: {reason}", entry.subject);
+                eprintln!("{}", unread_line(entry));
             }
         }
         let anomalies = report::has_anomalies(&verdict, watcher.policy());

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::judge::verdict::{ProcessView, Verdict};
+use crate::judge::verdict::{ProcessView, ServiceVerdict, Verdict};
 use crate::model::{
     NamespaceId, NetworkNamespace, PortUse, Process, ProcessId, Protocol, Snapshot, SocketInode,
 };
-use crate::policy::Refusal;
+use crate::policy::{Refusal, Rules};
 use crate::report::port::{Expectation, HeldUse, Holder, PortNetwork, PortReport};
 use crate::sample::on_demand::programs::{self, Holders};
 use crate::watch::Watcher;
@@ -31,14 +31,14 @@ pub fn report(
     let inodes: BTreeSet<SocketInode> =
         seen.iter().flat_map(|(_, uses)| uses.iter().filter_map(|used| used.inode)).collect();
     let holders = programs::holders(procfs, &inodes);
-    let haproxys: BTreeMap<ProcessId, (&str, &ProcessView)> = verdict
+    let members: BTreeMap<ProcessId, (&str, &ProcessView)> = verdict
         .services
         .iter()
         .flat_map(|h| {
             h.processes.iter().map(move |process| (process.id, (h.name.as_str(), process)))
         })
         .collect();
-    let named = |pid: i32| haproxys.iter().find(|(id, _)| id.pid == pid).map(|(_, found)| *found);
+    let named = |pid: i32| members.iter().find(|(id, _)| id.pid == pid).map(|(_, found)| *found);
     let found = inodes.iter().all(|inode| holders.programs.contains_key(inode));
     if holders.unseen > 0 && !found {
         report.unseen.push(format!(
@@ -60,31 +60,37 @@ pub fn report(
         });
     }
     report.networks.sort_by(|a, b| a.label.cmp(&b.label));
-    report.expectations = verdict
-        .services
-        .iter()
-        .map(|haproxy| {
-            let ids: BTreeSet<ProcessId> = haproxy.processes.iter().map(|p| p.id).collect();
-            let members = snapshot.processes.iter().filter(|process| ids.contains(&process.id));
-            let (declared, declared_known) = declared(members, port);
-            let rules = watcher.policy().rules(&haproxy.name);
-            let both = [Protocol::Tcp, Protocol::Udp].into_iter();
-            let refusals: Option<Vec<Refusal<'_>>> =
-                both.map(|protocol| rules.refusal_of_number(protocol, port)).collect();
-            let reserved_for = refusals.iter().flatten().find_map(|refusal| match refusal {
-                Refusal::Reserved { name, .. } => Some((*name).to_owned()),
-                Refusal::NotAllowed => None,
-            });
-            Expectation {
-                haproxy: haproxy.name.clone(),
-                declared,
-                declared_known,
-                allowed: refusals.is_none(),
-                reserved_for,
-            }
-        })
-        .collect();
+    let services = verdict.services.iter();
+    let expectations = services
+        .map(|service| expectation(service, snapshot, watcher.policy().rules(&service.name), port));
+    report.expectations = expectations.collect();
     report
+}
+
+/// Whether a service declares the number, and whether its rules allow it.
+fn expectation(
+    service: &ServiceVerdict,
+    snapshot: &Snapshot,
+    rules: &Rules,
+    port: u16,
+) -> Expectation {
+    let ids: BTreeSet<ProcessId> = service.processes.iter().map(|process| process.id).collect();
+    let members = snapshot.processes.iter().filter(|process| ids.contains(&process.id));
+    let (declared, declared_known) = declared(members, port);
+    let both = Protocol::ALL.into_iter();
+    let refusals: Option<Vec<Refusal<'_>>> =
+        both.map(|protocol| rules.refusal_of_number(protocol, port)).collect();
+    let reserved_for = refusals.iter().flatten().find_map(|refusal| match refusal {
+        Refusal::Reserved { name, .. } => Some((*name).to_owned()),
+        Refusal::NotAllowed => None,
+    });
+    Expectation {
+        service: service.name.clone(),
+        declared,
+        declared_known,
+        allowed: refusals.is_none(),
+        reserved_for,
+    }
 }
 
 /// The order of the report: listeners, other sockets that block a bind, then connections.
@@ -107,13 +113,13 @@ fn held<'a>(
 ) -> HeldUse {
     let programs = socket.inode.and_then(|inode| holders.programs.get(&inode));
     let holders = programs.into_iter().flatten().map(|program| {
-        let haproxy = named(program.pid);
+        let member = named(program.pid);
         Holder {
             pid: program.pid,
             program: program.name.clone(),
-            haproxy: haproxy.map(|(name, _)| name.to_owned()),
-            generation: haproxy.map(|(_, process)| process.generation),
-            state: haproxy.and_then(|(_, process)| process.state),
+            service: member.map(|(name, _)| name.to_owned()),
+            generation: member.map(|(_, process)| process.generation),
+            state: member.and_then(|(_, process)| process.state),
         }
     });
     let peer_listens = socket.remote.is_some_and(|(address, port)| {

@@ -10,7 +10,8 @@ use tracing::{debug, info};
 
 use crate::cmd::Error;
 
-/// So that another user's link cannot lead the log elsewhere, and a FIFO that nobody reads is an error at once.
+/// Keeps another user's link from leading the log elsewhere, and makes a FIFO that no process reads an error at
+/// once.
 const FLAGS: i32 =
     rustix::fs::OFlags::NOFOLLOW.union(rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
 

@@ -20,22 +20,23 @@ pub fn bindable(
     };
     let uses = watcher.sampler().port_uses(port.port).into_iter().find(|(id, _)| is_there(*id));
     let Some((network, Ok(uses))) = uses else { return Bindable::Unknown };
-    match by_rule(&uses, port, starter) {
+    let v6only = watcher.sampler().v6only(network);
+    match by_rule(&uses, port, starter, v6only) {
         Answer::Free => Bindable::Yes,
         Answer::Blocked => Bindable::No,
-        Answer::Unsure if snapshot.own_network == Some(network) => by_trial(port, starter),
+        Answer::Unsure if snapshot.own_network == Some(network) => by_trial(port, starter, v6only),
         Answer::Unsure => Bindable::Unknown,
     }
 }
 
 /// What the kernel's rule says about the sockets that use the port.
-fn by_rule(uses: &[PortUse], port: &PortKey, starter: Option<u32>) -> Answer {
+fn by_rule(uses: &[PortUse], port: &PortKey, starter: Option<u32>, v6only: bool) -> Answer {
     let bind = Bind {
         protocol: port.protocol,
         address: port.address,
         port: port.port,
         interface: Some(&*port.interface).filter(|interface| !interface.is_empty()),
-        v6only: false,
+        v6only,
         reuse_port: true,
         uid: starter,
     };
@@ -50,13 +51,12 @@ fn by_rule(uses: &[PortUse], port: &PortKey, starter: Option<u32>) -> Answer {
 
 /// A trial tells what HAProxy would get only where both are one user, and of TCP only: a UDP socket would
 /// take datagrams.
-fn by_trial(port: &PortKey, starter: Option<u32>) -> Bindable {
+fn by_trial(port: &PortKey, starter: Option<u32>, v6only: bool) -> Bindable {
     let own = rustix::process::geteuid().as_raw();
     if starter != Some(own) || port.protocol == Protocol::Udp || !port.interface.is_empty() {
         return Bindable::Unknown;
     }
-    let trial =
-        TrialBind { address: port.address, port: port.port, v6only: false, reuse_port: true };
+    let trial = TrialBind { address: port.address, port: port.port, v6only, reuse_port: true };
     match bind_trial::try_binds(&Location::Own, &[trial]).as_deref() {
         Ok([Some(true)]) => Bindable::Yes,
         Ok([Some(false)]) => Bindable::No,

@@ -63,7 +63,7 @@ fn blind(stop: &Stop) -> u8 {
 
 /// Prints the plan, and does nothing.
 fn propose(reap: &Reap, reaper: &mut Reaper, plan: &Plan) -> Result<u8, Error> {
-    let plan = reaper.without_what_it_may_not(plan);
+    let plan = reaper.with_forbidden_steps_held(plan);
     match reap.output {
         CheckOutput::Json => print(&json(&plan, None, reaper))?,
         CheckOutput::Text => print(&plan_text(&plan, false))?,

@@ -58,7 +58,7 @@ impl Reaper {
         watcher.sampler().insist_on_connections();
         Ok(Reaper {
             watcher,
-            request: Request { haproxy: reap.haproxy.clone(), pid: reap.pid },
+            request: Request { service: reap.haproxy.clone(), pid: reap.pid },
             procfs: reap.options.procfs.clone(),
             off_file: reap.off_file.clone(),
             records: Records::open(audit, store, state)?,
@@ -99,7 +99,7 @@ impl Reaper {
         let services = &self.looks.1.services;
         let is_known =
             |name: &str| services.contains_key(name) || self.watcher.policy().is_configured(name);
-        if let Some(name) = self.request.haproxy.as_ref().filter(|name| !is_known(name)) {
+        if let Some(name) = self.request.service.as_ref().filter(|name| !is_known(name)) {
             let names = services.keys().cloned().collect();
             return Err(Error::UnknownHaproxy { name: name.clone(), names });
         }
@@ -125,9 +125,9 @@ impl Reaper {
         plan(&self.looks.0, &self.looks.1, &self.records.history, &terms)
     }
 
-    /// The plan, with the steps held back that the off file or a missing right would hold back.
+    /// The plan with the steps held back that the off file or a missing right forbids.
     #[must_use]
-    pub fn without_what_it_may_not(&self, plan: &Plan) -> Plan {
+    pub fn with_forbidden_steps_held(&self, plan: &Plan) -> Plan {
         let mut plan = plan.clone();
         let off = execute::is_off(&self.off_file);
         for service in &mut plan.services {
@@ -135,7 +135,7 @@ impl Reaper {
                 let hold = if off {
                     Some(Hold::Off(self.off_file.clone()))
                 } else {
-                    let handle = self.handle(&service.haproxy, step.id);
+                    let handle = self.handle(&service.name, step.id);
                     handle.is_some_and(|handle| !handle.may_signal()).then_some(Hold::MissingRight)
                 };
                 match hold {
@@ -169,13 +169,13 @@ impl Reaper {
     /// as the policy gives the process.
     pub fn carry_out(
         &mut self,
-        haproxy: &str,
+        service: &str,
         planned: &Step,
         waits: bool,
     ) -> Result<StepResult, Stop> {
         let withheld = |hold| Ok(nothing_done(planned.id, hold));
         // The process is pinned before the look by which it is judged.
-        let Some(handle) = self.handle(haproxy, planned.id) else { return withheld(Hold::Changed) };
+        let Some(handle) = self.handle(service, planned.id) else { return withheld(Hold::Changed) };
         self.look_again();
         let fresh = self.plan();
         let step = match fresh.step(planned.id) {
@@ -192,8 +192,8 @@ impl Reaper {
             return withheld(Hold::MissingRight);
         }
         let moment = (boot_seconds(), self.looks.1.taken);
-        let patience = self.step_grace(haproxy);
-        let awaited = self.records.announce(haproxy, &step, patience, moment)?;
+        let patience = self.step_grace(service);
+        let awaited = self.records.announce(service, &step, patience, moment)?;
         if let Err(errno) = handle.send(step.signal) {
             return self.refused(&awaited, errno);
         }
@@ -206,13 +206,13 @@ impl Reaper {
         }
     }
 
-    fn handle(&self, haproxy: &str, id: ProcessId) -> Option<Handle> {
-        let stale = self.looks.1.services.get(haproxy)?.stale.get(&id)?;
+    fn handle(&self, service: &str, id: ProcessId) -> Option<Handle> {
+        let stale = self.looks.1.services.get(service)?.stale.get(&id)?;
         Handle::open(&self.procfs, id, stale.executable.as_deref()?)
     }
 
-    fn step_grace(&self, haproxy: &str) -> f64 {
-        let reap = self.watcher.policy().rules(haproxy).reap.clone();
+    fn step_grace(&self, service: &str) -> f64 {
+        let reap = self.watcher.policy().rules(service).reap.clone();
         reap.unwrap_or_default().step_grace_seconds
     }
 
@@ -239,13 +239,13 @@ impl Reaper {
             self.look_again();
             let Some(seen) = awaited.seen_in(&self.looks.1) else { continue };
             self.records.settle(awaited, &seen, &self.looks.1)?;
-            let service = self.looks.1.services.get(&awaited.haproxy);
+            let service = self.looks.1.services.get(&awaited.service);
             if service.is_some_and(|service| service.up == Some(false)) {
-                return Err(Stop::NotUp(awaited.haproxy.clone()));
+                return Err(Stop::NotUp(awaited.service.clone()));
             }
             let left = service.and_then(|service| service.stale.get(&step.id)?.connections);
             let given_back = given_back(service, &seen.released);
-            let starter = self.starter(&awaited.haproxy);
+            let starter = self.starter(&awaited.service);
             let ports = step.ports.iter().filter(|port| given_back.contains(&port_name(port)));
             let checked = ports.map(|port| {
                 (port_name(port), bindable(&mut self.watcher, &self.last.0, port, starter))
@@ -256,8 +256,8 @@ impl Reaper {
         }
     }
 
-    fn starter(&self, haproxy: &str) -> Option<u32> {
-        let service = self.last.1.services.iter().find(|service| service.name == haproxy)?;
+    fn starter(&self, name: &str) -> Option<u32> {
+        let service = self.last.1.services.iter().find(|service| service.name == name)?;
         service.identity.starter
     }
 

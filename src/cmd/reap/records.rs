@@ -36,7 +36,7 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Records {
     audit: AuditLog,
-    /// `None`: this run changes nothing that outlives it.
+    /// The state file; `None` if this run changes nothing that outlives it.
     store: Option<Store>,
     era: Era,
     state: State,
@@ -59,14 +59,14 @@ impl Records {
     /// Records the intent. A signal that cannot be recorded is not sent.
     pub fn announce(
         &mut self,
-        haproxy: &str,
+        service: &str,
         step: &Step,
         patience_seconds: f64,
         (at, now): (BootSeconds, UnixSeconds),
     ) -> Result<Awaited, Stop> {
-        self.audit.write(&audit::intent(haproxy, step, now)).map_err(Stop::Audit)?;
+        self.audit.write(&audit::intent(service, step, now)).map_err(Stop::Audit)?;
         let awaited = Awaited {
-            haproxy: haproxy.to_owned(),
+            service: service.to_owned(),
             pid: step.id.pid,
             start_ticks: step.id.start_ticks,
             signal: step.signal,
@@ -75,8 +75,8 @@ impl Records {
             patience_seconds,
             ports: step.ports.iter().map(port_name).collect(),
         };
-        self.history = self.history.with_signal(haproxy, step.id, step.signal, at);
-        *self.sent_in_run.entry(haproxy.to_owned()).or_default() += 1;
+        self.history = self.history.with_signal(service, step.id, step.signal, at);
+        *self.sent_in_run.entry(service.to_owned()).or_default() += 1;
         self.state.awaited.push(awaited.clone());
         self.save()?;
         Ok(awaited)
@@ -106,7 +106,7 @@ impl Records {
     pub fn settle(&mut self, awaited: &Awaited, seen: &Seen, sight: &Sight) -> Result<(), Stop> {
         self.forget(awaited);
         self.state.count(awaited, seen.effect, seen.released.len() as u64);
-        let service = sight.services.get(&awaited.haproxy);
+        let service = sight.services.get(&awaited.service);
         let process = service.and_then(|service| service.stale.get(&awaited.id()));
         let given_back = given_back(service, &seen.released);
         let line = audit::outcome(awaited, seen, &given_back, process, sight.taken);
@@ -129,8 +129,7 @@ impl Records {
     /// saw and could do everything.
     pub fn finish(&mut self, run: Run, plan: &Plan) -> Result<(), Stop> {
         // What was never signalled and is not looked at any more is forgotten: any user can make names.
-        let is_planned =
-            |name: &String| plan.services.iter().any(|service| service.haproxy == *name);
+        let is_planned = |name: &String| plan.services.iter().any(|service| service.name == *name);
         self.state.haproxys.retain(|name, counters| !counters.steps.is_empty() || is_planned(name));
         for counters in self.state.haproxys.values_mut() {
             counters.pending = 0;
@@ -138,7 +137,7 @@ impl Records {
         for service in &plan.services {
             let held = service.held.iter().filter(|held| held.hold.is_for_now()).count();
             let open = service.steps.iter().filter(|step| !self.was_signalled(step.id)).count();
-            let counters = self.state.haproxys.entry(service.haproxy.clone()).or_default();
+            let counters = self.state.haproxys.entry(service.name.clone()).or_default();
             counters.pending = (held + open) as u64;
         }
         self.state.last_run = Some(run);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
 use super::reaper::Reaper;
 use super::records::Stop;
@@ -16,6 +16,7 @@ use crate::cmd::{BLIND, OK};
 use crate::config::Config;
 use crate::reap::plan::Plan;
 use crate::report::hold::because;
+use crate::web::notify_systemd;
 
 /// What the program was asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub fn run(reaper: &mut Reaper, reap: &Reap) -> u8 {
     };
     info!(execute = reap.execute, "watching for stale processes");
     reaper.look();
-    notify(&[NotifyState::Ready]);
+    notify_systemd(&[NotifyState::Ready]);
     let mut said = Said::default();
     loop {
         let start = Instant::now();
@@ -43,12 +44,12 @@ pub fn run(reaper: &mut Reaper, reap: &Reap) -> u8 {
             error!("nothing is signalled: {stop}");
             return BLIND;
         }
-        notify(&[NotifyState::Watchdog]);
+        notify_systemd(&[NotifyState::Watchdog]);
         match orders.recv_timeout(reap.sample_interval.saturating_sub(start.elapsed())) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(Order::Reload) => reload(reaper, reap),
             Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => {
-                notify(&[NotifyState::Stopping]);
+                notify_systemd(&[NotifyState::Stopping]);
                 info!("stopped");
                 return OK;
             }
@@ -61,7 +62,7 @@ fn round(reaper: &mut Reaper, reap: &Reap, said: &mut Said) -> Result<(), Stop> 
     reaper.begin_run();
     reaper.look();
     reaper.settle_awaited()?;
-    let plan = reaper.without_what_it_may_not(&reaper.plan());
+    let plan = reaper.with_forbidden_steps_held(&reaper.plan());
     said.say(&plan, reap.execute);
     let mut success = reaper.unreadable().is_empty() && !reaper.is_in_doubt();
     if reap.execute {
@@ -90,11 +91,11 @@ impl Said {
         let mut now = BTreeMap::new();
         for service in &plan.services {
             for held in &service.held {
-                now.insert(held.id.pid, (service.haproxy.as_str(), because(&held.hold)));
+                now.insert(held.id.pid, (service.name.as_str(), because(&held.hold)));
             }
             for step in service.steps.iter().filter(|_| !executes) {
                 let words = format!("a dry run: SIG{} would be sent", step.signal.as_str());
-                now.insert(step.id.pid, (service.haproxy.as_str(), words));
+                now.insert(step.id.pid, (service.name.as_str(), words));
             }
         }
         for (pid, (haproxy, words)) in &now {
@@ -143,10 +144,4 @@ fn orders() -> std::io::Result<mpsc::Receiver<Order>> {
         });
     });
     Ok(orders)
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "systemd could not be notified");
-    }
 }

@@ -34,7 +34,7 @@ enum Value {
 #[derive(Debug, Clone)]
 pub(super) struct Variables {
     values: BTreeMap<Vec<u8>, Value>,
-    /// Why variables that are not in `values` are not known; `None`: they are not set.
+    /// Why variables that are not in `values` are not known; `None` if they are not set.
     rest: Option<Reason>,
     /// Names that the configuration has asked for.
     asked: RefCell<BTreeSet<Vec<u8>>>,

@@ -17,7 +17,7 @@ pub struct Version {
 
 impl Version {
     /// Parses the text that `haproxy -v` prints after `version`, and that `HAPROXY_STARTUP_VERSION`
-    /// holds. `None`: HAProxy itself could not parse it.
+    /// holds; `None` if HAProxy itself could not parse it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Version> {
         let elements = split(text.trim().as_bytes())?;

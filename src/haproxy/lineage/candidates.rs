@@ -269,7 +269,7 @@ mod tests {
     fn remembered(member: &Member<'_>, pasts: &Pasts) -> Option<String> {
         let past = pasts.get(&member.id());
         if let Some(past) = past.filter(|past| member.role != Role::Daemon || past.belongs) {
-            return past.haproxy.clone();
+            return past.service.clone();
         }
         let pids = asked_list(member)?;
         let meant = pasts.iter().filter(|(id, past)| {
@@ -279,7 +279,7 @@ mod tests {
                 && member.may_signal(past.users)
         });
         let names: BTreeSet<Option<&String>> =
-            meant.map(|(_, past)| past.haproxy.as_ref()).collect();
+            meant.map(|(_, past)| past.service.as_ref()).collect();
         (names.len() == 1).then(|| names.first().copied().flatten().cloned())?
     }
 
@@ -398,7 +398,7 @@ mod tests {
         let known = living.chain(ended).zip(choices.iter().cycle()).filter(|(_, c)| **c > 3);
         let past = known.map(|((id, own_pid, pid_namespace, users), choice)| {
             let past = Past {
-                haproxy: [None, Some("a"), Some("b")][choice % 3].map(str::to_owned),
+                service: [None, Some("a"), Some("b")][choice % 3].map(str::to_owned),
                 own_pid,
                 pid_namespace,
                 users,

@@ -1,14 +1,15 @@
-//! Groups the processes of a haproxy by the reload that started them, as far as one look shows it, by age.
+//! Groups the processes of a service into cohorts, one for each reload, as far as one sample shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::member::{Member, Role, YOUNG_SECONDS};
+use super::member::{Member, Role};
 use super::past::{Past, Pasts};
 use super::services::Service;
 use crate::haproxy::environment::{self, ReloadNumber};
 use crate::haproxy::listeners::Holding;
-use crate::model::{Configuration, Pidfile, PidfileContent, Process, ProcessId, UnixSeconds};
+use crate::model::time::YOUNG_SECONDS;
+use crate::model::{Configuration, Process, ProcessId, UnixSeconds};
 
 /// A failing reload pauses the old generation's listeners for up to two seconds
 /// (`MAX_START_RETRIES` in `src/haproxy.c`, 10 ms apart): then it holds them, unlisted.
@@ -27,17 +28,17 @@ pub struct Cohort {
     pub ids: Vec<ProcessId>,
     /// Start of the first.
     pub started: UnixSeconds,
-    /// Holds a listener, paused ones included. `None`: could not be seen.
+    /// Whether it holds a listener, paused ones included; `None` if that could not be seen.
     pub serves: Option<bool>,
-    /// Has held listeners long enough to be past the last try to bind.
+    /// It has held listeners for so long that it is past its last attempt to bind.
     pub settled: bool,
-    /// Has been current at some time.
+    /// It has been current at some time.
     pub has_served: bool,
-    /// Was superseded in an earlier sample.
+    /// It was superseded in an earlier sample.
     pub superseded: bool,
-    /// Has yet to serve: watched from its birth on, or too young for more.
+    /// It has not served yet: it was watched from its start, or is too young to have served unseen.
     pub unborn: bool,
-    /// A process of another service was told to replace it, and it serves no more.
+    /// A process of another service was told to replace it, and it no longer serves.
     pub is_stopped: bool,
     /// Its configuration declares nothing that the kernel would show as a listener.
     is_invisible: bool,
@@ -79,7 +80,7 @@ impl Cohort {
                 && past.map_or(age < SLOW_START_SECONDS, |past| past.from_birth),
             is_stopped: false,
             is_invisible: !member.launching && shows_no_listener(process),
-            named: is_named_by_pidfile(member),
+            named: member.role == Role::Daemon && process.is_named_by_its_pidfile(),
             launching: member.launching,
             launches_with_listeners: member.launching && holds == Some(true),
         }
@@ -114,15 +115,6 @@ fn is_paused(process: &Process, past: &Past, now: UnixSeconds) -> bool {
     lately && held.is_some_and(|held| !held.is_disjoint(&past.listeners))
 }
 
-fn is_named_by_pidfile(member: &Member<'_>) -> bool {
-    match &member.process.pidfile {
-        Some(Pidfile { content: PidfileContent::Pids(pids), .. }) => {
-            member.role == Role::Daemon && pids.contains(&member.process.own_pid())
-        }
-        _ => false,
-    }
-}
-
 /// What processes of one generation have in common.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mark {
@@ -135,7 +127,7 @@ enum Mark {
     Single(ProcessId),
 }
 
-/// The serving processes by age, in generations.
+/// Groups the living processes, masters excepted, into cohorts, oldest first.
 #[must_use]
 pub fn cohorts(
     service: &Service<'_>,
@@ -175,8 +167,8 @@ pub fn cohorts(
     cohorts
 }
 
-/// A cohort whose configuration declares no listener that could be seen serves once it is past its start,
-/// until a newer such cohort is.
+/// Decides which cohorts serve where the kernel's tables cannot show it, because their configuration
+/// declares no listener that is listed there: the newest such cohort that is past its start.
 fn serve_unseen(cohorts: &mut [Cohort], now: UnixSeconds) {
     let mut newest = true;
     for cohort in cohorts.iter_mut().rev().filter(|cohort| cohort.is_invisible) {

@@ -1,21 +1,21 @@
-//! Which generation each process of a haproxy is, and since when the stale ones are.
+//! Decides the generation of each process of a service, and since when the stale ones have been superseded.
 //!
-//! The current generation is the one that serves, not the one that was started last. A process is
-//! stale only once a later process has served in its stead. Holding listeners is not enough for that:
-//! a replacement gets them handed over first and may then fail to bind the rest, so it takes over
-//! only when its predecessor has let go, or when it has held them for long.
+//! The current generation is the one that serves, not the one started last. A process is stale only once a later
+//! one has served in its place. Holding listeners proves no takeover, because a replacement is handed them first
+//! and may then fail to bind the rest: its predecessor must have let go, or it must have held them for long.
 
 use std::collections::BTreeMap;
 
 use super::cohorts::{Cohort, cohorts};
 use super::history::History;
-use super::member::{Member, Role, YOUNG_SECONDS};
+use super::member::{Member, Role};
 use super::past::Pasts;
 use super::proof::Superseded;
 use super::services::Service;
 use crate::haproxy::environment;
 use crate::haproxy::listeners::Holding;
 use crate::model::named::named;
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{Process, ProcessId, UnixSeconds};
 
 named! {
@@ -32,7 +32,7 @@ named! {
     }
 }
 
-/// The generations of one haproxy.
+/// The generations of one service.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Generations {
     /// The generation of every process.
@@ -46,7 +46,7 @@ pub struct Generations {
 }
 
 impl Generations {
-    /// The generation of a process of this haproxy.
+    /// The generation of a process of this service.
     #[must_use]
     pub fn get(&self, id: ProcessId) -> Generation {
         self.of.get(&id).copied().unwrap_or(Generation::Unknown)

@@ -74,7 +74,7 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         }
     }
 
-    /// What was one haproxy stays one.
+    /// Joins the processes for which one service name is remembered.
     fn join_remembered(&mut self, remembered: &Remembered<'n>) {
         self.join_by(|_, member| remembered.get(member.id()));
     }
@@ -191,10 +191,11 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         })
     }
 
-    /// A zombie that is not remembered goes to the service of its parent; else to that of the process near
-    /// it that was started next, as a launcher's child is; else zombies of one parent are one service. A
-    /// process is near if it runs in the same cgroup, where that is known, and in the same pid namespace,
-    /// and was started by the same user, or by any user if the zombie was root's.
+    /// Joins each zombie that is still alone with a living process: its parent, else another child of its
+    /// parent that is near it, else the near process that was started next, as a launcher's child is, else
+    /// any near process. Zombies that remain alone join those of the same parent and cgroup. A process is
+    /// near if it runs in the same cgroup and pid namespace, where these are known, and was started by the
+    /// same user, or by any user if the zombie was root's.
     fn join_zombies(&mut self) {
         let members = self.members;
         for (i, zombie) in members.iter().enumerate().filter(|(_, m)| !m.lives()) {

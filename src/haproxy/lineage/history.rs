@@ -144,8 +144,8 @@ impl<'h, 'a> History<'h, 'a> {
         told.next().map(|(by, _)| by)
     }
 
-    /// The process has no link of its own: it is linked through others, or is younger than the one that
-    /// serves.
+    /// The most plausible successor of a process that has no link of its own, because it is linked through
+    /// other processes or is younger than the one that serves.
     fn likeliest(&self, id: ProcessId, first: usize) -> (ProcessId, Proof) {
         let current = self.current.and_then(|current| self.cohorts.get(current)?.ids.first());
         let later = self.serving.get(first).map(|(_, by)| by);
@@ -153,7 +153,7 @@ impl<'h, 'a> History<'h, 'a> {
         (by, self.inferred.get(&id).copied().unwrap_or(Proof::Place))
     }
 
-    /// The process of another master that serves in the stead of a worker of this one, to which it is linked. This
+    /// The process of another master that serves in place of a worker of this one, to which it is linked. This
     /// master was told to stop.
     fn serves_in_stead_of(&self, master: ProcessId) -> Option<(ProcessId, Proof)> {
         let workers = self.workers.get(&master)?.iter().filter_map(|at| self.serving.get(*at));

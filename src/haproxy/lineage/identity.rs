@@ -1,4 +1,4 @@
-//! The name of a haproxy, the same over all its reloads.
+//! The identity of a service, which is the same over all its reloads: the attributes that name it.
 
 use std::path::{Path, PathBuf};
 
@@ -111,9 +111,10 @@ impl Identity {
             .unwrap_or_else(|| "haproxy".to_owned())
     }
 
-    /// The user other than root who could have chosen what the service says of itself.
+    /// The user other than root who started the service, outside containers of root's, and so could have chosen
+    /// what it says of itself.
     #[must_use]
-    pub fn chosen_by(&self) -> Option<u32> {
+    pub fn untrusted_starter(&self) -> Option<u32> {
         self.starter.filter(|&uid| uid != 0 && !self.is_contained)
     }
 
@@ -142,7 +143,7 @@ impl Identity {
         let path = self.pidfile.as_ref().or(self.config.as_ref()).or(self.master_socket.as_ref());
         Candidate {
             preferred: self.preferred_name(service),
-            chosen_by: self.chosen_by(),
+            untrusted_starter: self.untrusted_starter(),
             is_roots: self.starter == Some(0),
             path: path.map(|path| path.display().to_string()).unwrap_or_default(),
             distinction: naming::distinction(service),

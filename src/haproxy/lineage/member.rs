@@ -4,9 +4,6 @@ use crate::haproxy::command_line::CommandLine;
 use crate::model::named::named;
 use crate::model::{Process, ProcessId, UserIds};
 
-/// A process this young may still be starting: executing, binding its listeners or detaching.
-pub const YOUNG_SECONDS: f64 = 10.0;
-
 named! {
     /// The role that a process plays in its service.
     pub enum Role {
@@ -35,7 +32,7 @@ pub struct Member<'a> {
     pub master: Option<ProcessId>,
     /// It was told to become a daemon and has not detached yet: its child will be the service.
     pub launching: bool,
-    /// The user who started it. `None`: it could not be seen.
+    /// The user who started it; `None` if it could not be seen.
     pub starter: Option<u32>,
 }
 

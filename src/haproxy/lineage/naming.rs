@@ -1,5 +1,6 @@
-//! Which service gets which name, by what they are and never by what was seen before: a restarted
-//! exporter and `inspect` say the same.
+//! Gives each service its name. The name follows from what the service is, so a restarted exporter and
+//! `inspect` agree on it; what was seen before only keeps a service from taking the name of another one
+//! that is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,7 @@ pub struct Candidate {
     /// The name it would have if no other had the same and its starter did not count.
     pub preferred: String,
     /// The user whose choice the name may be, which the name then says.
-    pub chosen_by: Option<u32>,
+    pub untrusted_starter: Option<u32>,
     /// Root started it.
     pub is_roots: bool,
     /// Its pidfile, configuration or socket.
@@ -44,7 +45,7 @@ impl Candidate {
 
     /// Its name with an ending. The beginning gives way where it would be too long.
     fn name(&self, ending: &str) -> String {
-        let user = self.chosen_by.map(|uid| format!("@{uid}")).unwrap_or_default();
+        let user = self.untrusted_starter.map(|uid| format!("@{uid}")).unwrap_or_default();
         let left = MOST_CHARACTERS.saturating_sub(user.len() + ending.len());
         format!("{}{user}{ending}", shortened(&self.preferred, left))
     }
@@ -72,7 +73,7 @@ pub fn assign(
         let hashed = std::iter::once_with(|| candidate.name(&format!("-{hash}")));
         let number = |count: u64| candidate.name(&format!("-{hash}-{count}"));
         // Many may be told apart by their numbers alone, so each begins where the last one ended.
-        let of_these = (candidate.preferred.as_str(), candidate.chosen_by, hash.clone());
+        let of_these = (candidate.preferred.as_str(), candidate.untrusted_starter, hash.clone());
         let first = numbers.entry(of_these).or_insert(2);
         while taken.contains(&number(*first)) {
             *first += 1;
@@ -128,7 +129,7 @@ mod tests {
     fn candidate(preferred: &str, is_roots: bool, path: &str, distinction: &str) -> Candidate {
         Candidate {
             preferred: preferred.to_owned(),
-            chosen_by: None,
+            untrusted_starter: None,
             is_roots,
             path: path.to_owned(),
             distinction: distinction.to_owned(),
@@ -199,7 +200,7 @@ mod tests {
         let long = candidate(&"x".repeat(200), true, "/lb.cfg", "");
         let other = candidate(&"x".repeat(201), true, "/lb.cfg", "");
         let users = |preferred: &str| Candidate {
-            chosen_by: Some(4_294_967_294),
+            untrusted_starter: Some(4_294_967_294),
             ..candidate(preferred, false, "/lb.cfg", "")
         };
         let all = [long.clone(), other, long, users(&"x".repeat(200)), users(&"x".repeat(200))];

@@ -10,8 +10,8 @@ use crate::model::{NamespaceId, ProcessId, SocketInode, UnixSeconds, UserIds};
 /// What earlier samples learned of one process.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Past {
-    /// The name of the haproxy to which it belonged; `None` while it belonged to none.
-    pub haproxy: Option<String>,
+    /// The name of the service to which it belonged; `None` while it belonged to none.
+    pub service: Option<String>,
     /// Its pid as its own pid namespace has it.
     pub own_pid: i32,
     /// That namespace.
@@ -38,7 +38,7 @@ pub struct Past {
     pub listeners: Arc<BTreeSet<SocketInode>>,
     /// It has been current at some time.
     pub has_served: bool,
-    /// Something of its haproxy has been seen serving, so it is bound to that name.
+    /// A process of its service has been seen serving, so it is bound to the name of that service.
     pub belongs: bool,
     /// How a later process came to serve in its place.
     pub superseded: Option<Superseded>,

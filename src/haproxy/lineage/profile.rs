@@ -1,5 +1,5 @@
-//! What a process was given that it may have in common with another generation of its service: a
-//! pidfile, a configuration, the values of the variables that the configuration reads.
+//! The traits that two generations of one service have in common: a pidfile, a configuration, and the
+//! values of the variables that the configuration reads.
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
@@ -13,10 +13,9 @@ use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::environment;
 use crate::haproxy::listeners::{Holding, Listening};
 use crate::haproxy::places::Endpoint;
-use crate::model::{Environment, NamespaceId, PidfileContent, Process, ProcessId};
+use crate::model::time::is_surely_after;
+use crate::model::{Environment, NamespaceId, Process, ProcessId};
 
-/// Dates of files and start times are compared no closer than this.
-const SLACK_SECONDS: f64 = 1.0;
 /// Start times are counted in ticks, so a file written just before may seem this much younger.
 const TICK_SECONDS: f64 = 0.1;
 /// Variables that a shell or a session changes by itself. They do not count where all variables are
@@ -40,21 +39,21 @@ pub struct Profile<'m, 'a> {
     line: Option<&'m CommandLine>,
     /// The root directory it was started in; `None` where a chroot hides it.
     root: Option<&'a Path>,
-    /// Where its pidfile is. `None`: it has none, or a chroot hides where.
+    /// Where its pidfile is; `None` if it has none, or a chroot hides where.
     pidfile: Option<PathBuf>,
-    /// Where its configuration is. `None`: a chroot hides where.
+    /// Where its configuration is; `None` if a chroot hides where.
     files: Option<Vec<PathBuf>>,
     holding: Option<&'m Holding<'m>>,
     /// What it listens on, ascending. Few processes are asked.
     endpoints: OnceCell<Vec<Endpoint>>,
     /// Its environment without what a shell or HAProxy itself changes.
     values: OnceCell<Digest>,
-    /// It holds what a listener is. `None`: could not be seen.
+    /// It holds what a listener is; `None` if that could not be seen.
     pub serves: Option<bool>,
 }
 
 impl<'m, 'a> Profile<'m, 'a> {
-    /// Gathers it.
+    /// Gathers the traits of a process.
     #[must_use]
     pub fn of(
         member: &'m Member<'a>,
@@ -106,15 +105,11 @@ impl<'m, 'a> Profile<'m, 'a> {
     /// It has a pidfile that names it, and a configuration, and both differ from those of `other`.
     #[must_use]
     pub fn is_neighbour_of(&self, other: &Profile<'_, '_>) -> bool {
-        let process = self.process();
-        let is_named = process.pidfile.as_ref().is_some_and(|pidfile| {
-            matches!(&pidfile.content, PidfileContent::Pids(pids) if pids.contains(&process.own_pid()))
-        });
         let knows_both = |profile: &Profile<'_, '_>| {
             profile.pidfile.is_some()
                 && profile.files.as_ref().is_some_and(|files| !files.is_empty())
         };
-        is_named
+        self.process().is_named_by_its_pidfile()
             && knows_both(self)
             && knows_both(other)
             && !self.shares_pidfile(other)
@@ -249,8 +244,9 @@ impl<'m, 'a> Profile<'m, 'a> {
         if self.shares_configuration(later) || self.shares_endpoint(later) {
             return true;
         }
-        // One file that different values make two services of is no other release. The same file in
-        // another mount namespace is one: `ip netns exec` makes a new namespace each time.
+        // Two processes that read one file with different values are twins, not releases of one service.
+        // With the same values, the same file in another mount namespace is another release: `ip netns exec`
+        // makes a new namespace each time.
         let are_twins =
             self.files.is_some() && self.files == later.files && !self.shares_values(later);
         !are_twins
@@ -301,7 +297,7 @@ impl<'m, 'a> Profile<'m, 'a> {
     fn was_followed_by_a_change(&self, later: &Profile<'_, '_>) -> bool {
         let Some(configuration) = &later.process().configuration else { return false };
         let modified = configuration.modified;
-        modified > self.process().started + SLACK_SECONDS
+        is_surely_after(modified, self.process().started)
             && modified <= later.process().started + TICK_SECONDS
     }
 

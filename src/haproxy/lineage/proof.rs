@@ -1,33 +1,24 @@
 //! By what a process is known to be superseded.
 
+use crate::model::named::named;
 use crate::model::{ProcessId, UnixSeconds};
 
-/// What shows that a process was superseded, the most certain first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Proof {
-    /// A later process was told to replace it (`-sf`, `-st`), and could.
-    Told,
-    /// It is an older worker of the same master, or its master was told to go.
-    Master,
-    /// A later process was given the same pidfile by the same starter.
-    Pidfile,
-    /// A later process was started at the same place with the same arguments, and the
-    /// configuration had changed in between.
-    Place,
+named! {
+    /// What shows that a process was superseded, the most certain first.
+    pub enum Proof {
+        /// A later process was told to replace it (`-sf`, `-st`), and could.
+        Told = "told",
+        /// It is an older worker of the same master, or its master was told to go.
+        Master = "master",
+        /// A later process was given the same pidfile by the same starter.
+        Pidfile = "pidfile",
+        /// A later process was started at the same place with the same arguments, and the
+        /// configuration had changed in between.
+        Place = "place",
+    }
 }
 
 impl Proof {
-    /// The value in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Proof::Told => "told",
-            Proof::Master => "master",
-            Proof::Pidfile => "pidfile",
-            Proof::Place => "place",
-        }
-    }
-
     /// It needs no inference.
     #[must_use]
     pub fn is_certain(self) -> bool {

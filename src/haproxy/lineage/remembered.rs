@@ -7,11 +7,11 @@ use super::past::{Past, Pasts};
 use crate::haproxy::environment;
 use crate::model::{NamespaceId, ProcessId};
 
-/// The name of the service that each member belonged to in the last sample, or that all the processes
-/// which it was told to replace belonged to.
+/// The name of the service to which each member belonged in the last sample, else that of the one service
+/// to which all the processes belonged that it was told to replace.
 ///
-/// A daemon of a service in which nothing was ever seen to serve is bound to none yet: what serves in
-/// its stead may only be seen later.
+/// A daemon of a service that was never seen serving is not bound to its name yet, because the process that
+/// serves in its place may be seen only later.
 #[derive(Debug, Default)]
 pub struct Remembered<'p> {
     names: BTreeMap<ProcessId, &'p str>,
@@ -34,14 +34,14 @@ impl<'p> Remembered<'p> {
 }
 
 /// What is remembered of processes, by their pid namespaces and their pids there.
-struct ByPid<'p>(BTreeMap<(Option<NamespaceId>, i32), Known<'p>>);
+struct ByPid<'p>(BTreeMap<(Option<NamespaceId>, i32), OfOnePid<'p>>);
 
 /// The processes of one pid: after a while it may be another's.
-type Known<'p> = Vec<(ProcessId, &'p Past)>;
+type OfOnePid<'p> = Vec<(ProcessId, &'p Past)>;
 
 impl<'p> ByPid<'p> {
     fn of(pasts: &'p Pasts) -> ByPid<'p> {
-        let mut by_pid: BTreeMap<_, Known<'_>> = BTreeMap::new();
+        let mut by_pid: BTreeMap<_, OfOnePid<'_>> = BTreeMap::new();
         for (&id, past) in pasts {
             by_pid.entry((past.pid_namespace, past.own_pid)).or_default().push((id, past));
         }
@@ -52,13 +52,13 @@ impl<'p> ByPid<'p> {
 fn name<'p>(member: &Member<'_>, pasts: &'p Pasts, by_pid: &ByPid<'p>) -> Option<&'p str> {
     let past = pasts.get(&member.id());
     if let Some(past) = past.filter(|past| member.role != Role::Daemon || past.belongs) {
-        return past.haproxy.as_deref();
+        return past.service.as_deref();
     }
     let namespace = member.process.pid_namespace;
     let meant = asked_list(member)?.iter().filter_map(|&pid| by_pid.0.get(&(namespace, pid)));
     let meant =
         meant.flatten().filter(|(id, past)| *id < member.id() && member.may_signal(past.users));
-    let mut names = meant.map(|(_, past)| past.haproxy.as_deref());
+    let mut names = meant.map(|(_, past)| past.service.as_deref());
     let name = names.next()?;
     names.all(|other| other == name).then_some(name)?
 }

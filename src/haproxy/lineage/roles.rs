@@ -9,15 +9,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::member::{Member, Role, YOUNG_SECONDS, becomes_daemon, leads_session};
+use super::member::{Member, Role, becomes_daemon, leads_session};
 use super::past::Pasts;
 use super::starter::starter;
 use crate::haproxy::command_line::CommandLine;
 use crate::haproxy::environment;
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{Process, ProcessId};
 
-/// Up to 3.0 a launcher or a master binds the listeners, and forks what will hold them at most
-/// this much later. A process that was told to have a master and has held listeners for longer is
+/// Up to 3.0 a launcher or a master binds the listeners itself, and forks the process that will hold them
+/// at most this much later. A process that was told to have a master and has held listeners for longer is
 /// a worker.
 const BIND_SECONDS: f64 = 3.0;
 
@@ -62,14 +63,14 @@ struct Family<'a, 'p> {
     by_pid: BTreeMap<i32, &'a Process>,
     lines: BTreeMap<ProcessId, CommandLine>,
     listening: BTreeSet<ProcessId>,
-    /// Those with a child that can only be a worker.
+    /// The processes with a child that can only be a worker.
     masters: BTreeSet<ProcessId>,
     pasts: &'p Pasts,
     now: f64,
 }
 
 impl<'a> Family<'a, '_> {
-    /// `None`: a fork that has not executed its program yet.
+    /// The process with its role; `None` for a fork that has not executed its program yet.
     fn member(&self, process: &'a Process) -> Option<Member<'a>> {
         let line = self.lines.get(&process.id);
         let parent = self.parent_of(process).filter(|parent| !self.is_launching(parent));
@@ -102,8 +103,9 @@ impl<'a> Family<'a, '_> {
         self.pasts.get(&process.id).and_then(|past| past.role)
     }
 
-    /// The parent of a process that can only be a worker of it: the parent does not listen, and the process does, or
-    /// has long been there. A fork that is to execute a program shares its parent's listeners, for a moment.
+    /// The parent of a process that can only be its worker: the parent does not listen, and the process does
+    /// or has lived for a while. A fork that is about to execute a program shares its parent's listeners for
+    /// a moment.
     fn proven_master(&self, process: &Process) -> Option<ProcessId> {
         let parent = self.parent_of(process).filter(|parent| !self.is_launching(parent))?;
         let listens = |process: &Process| self.listening.contains(&process.id);

@@ -6,7 +6,7 @@ use super::member::Member;
 use super::proof::Proof;
 use crate::model::ProcessId;
 
-/// Processes that are one haproxy, oldest first.
+/// The processes of one service, oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct Service<'a> {
     /// The processes.
@@ -18,7 +18,7 @@ pub struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    /// Of processes that nothing links.
+    /// A service of processes that nothing links.
     #[must_use]
     pub fn of(members: Vec<Member<'a>>) -> Service<'a> {
         Service { members, ..Service::default() }

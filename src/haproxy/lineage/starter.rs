@@ -1,10 +1,9 @@
 //! The user who started a process, which after HAProxy's drop of rights is not the user it runs as.
 
 use super::past::Past;
-use crate::model::{PidfileContent, Process};
+use crate::model::Process;
+use crate::model::time::may_be_after;
 
-/// A pidfile's date and a start time are compared no closer than this.
-const SLACK_SECONDS: f64 = 1.0;
 const ROOT: u32 = 0;
 
 /// The starter of a process that has no master: root where root's own pidfile names the process, or where
@@ -24,10 +23,8 @@ pub fn starter(process: &Process, past: Option<&Past>) -> Option<u32> {
 
 /// A pidfile that root alone can write was written after the process was started, and names it.
 fn is_named_by_root(process: &Process) -> bool {
-    let Some(pidfile) = process.pidfile.as_ref().filter(|file| file.writer == Some(ROOT)) else {
-        return false;
-    };
-    let PidfileContent::Pids(pids) = &pidfile.content else { return false };
-    let since = process.started - SLACK_SECONDS;
-    pids.contains(&process.own_pid()) && pidfile.modified.is_some_and(|at| at >= since)
+    let by_root = process.pidfile.as_ref().filter(|file| file.writer == Some(ROOT));
+    let written = by_root.and_then(|pidfile| pidfile.modified);
+    written.is_some_and(|written| may_be_after(written, process.started))
+        && process.is_named_by_its_pidfile()
 }

@@ -16,7 +16,7 @@ use crate::model::declared::Place;
 pub struct Note {
     /// The newer version refuses the line.
     pub is_removed: bool,
-    /// The line it is about; `None`: no single line.
+    /// The line it is about; `None` if it is about no single line.
     pub place: Option<Place>,
     /// What changes, in one sentence without a full stop.
     pub what: String,

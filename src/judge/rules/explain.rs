@@ -1,19 +1,23 @@
 //! Evidence and advice that several rules give, in words.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::input::RuleInput;
+use crate::haproxy::advice;
+use crate::haproxy::binding::Ephemeral;
+use crate::haproxy::holder_label::STALE_HOLDER;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::lineage::member::{Member, Role};
 use crate::haproxy::places::{Endpoint, Places};
 use crate::judge::case::{Case, PortSockets};
-use crate::judge::finding::{Finding, STALE_HOLDER, instance};
+use crate::judge::finding::{Finding, instance};
 use crate::judge::owners::Owner;
 use crate::judge::verdict::{PortKey, Subject, Target};
 use crate::model::declared::Listener;
 use crate::model::{Configuration, Signals};
 
-/// So many pids of a list are named.
+/// The maximum number of pids that a list names.
 const MOST_NAMED: usize = 100;
 
 /// The facts that explain why a stale process has not exited.
@@ -88,18 +92,34 @@ pub fn how_to_end(member: &Member<'_>) -> String {
                 "kill -TERM {pid}: it cannot take the soft stop, and its connections will be cut"
             )
         }
-        _ => format!("kill -USR1 {pid}: it closes its listeners and drains"),
+        _ => advice::soft_stop(pid),
     }
 }
 
 /// What frees a port for `service`: its own stale process closes its listeners when it is asked to.
-pub fn how_to_free(owner: Option<&Owner<'_>>, service: &str, port: u16) -> String {
+pub fn how_to_free(owner: Option<&Owner<'_>>, service: &str, key: &PortKey) -> String {
     match owner.filter(|owner| owner.service == service && owner.generation == Generation::Stale) {
         Some(stale) => {
             format!("kill -USR1 {}: it is stale; then start or reload", stale.process.pid)
         }
-        None => format!("stop or move its holder (ss -tulnp sport = {port}), then start or reload"),
+        None => format!(
+            "stop or move its holder ({}), then start or reload",
+            advice::list_holders(&key.netns, key.port)
+        ),
     }
+}
+
+/// What ends the connection that has a port as its source port, and keeps the next one from getting that port.
+pub fn how_to_end_connection(
+    key: &PortKey,
+    remote: (IpAddr, u16),
+    ephemeral: Ephemeral<'_>,
+) -> String {
+    format!(
+        "wait until that connection ends, or end it: {}; so that it does not happen again: {}",
+        advice::end_connection(&key.netns, key.port, remote),
+        ephemeral.reserve_command(&key.netns, [key.port]),
+    )
 }
 
 /// The pids of a `-sf`, of which a user can give thousands.
@@ -141,8 +161,8 @@ pub fn stale_listener(
 
 pub fn parent_name(input: &RuleInput<'_>, parent: i32) -> String {
     let snapshot = input.case.snapshot;
-    let haproxy = || snapshot.processes.iter().find(|p| p.id.pid == parent).map(|p| p.comm.clone());
-    match snapshot.parents.get(&parent).cloned().or_else(haproxy) {
+    let own = || snapshot.processes.iter().find(|p| p.id.pid == parent).map(|p| p.comm.clone());
+    match snapshot.parents.get(&parent).cloned().or_else(own) {
         Some(name) => name,
         None if parent == 0 => "outside the pid namespace".to_owned(),
         None => "unknown".to_owned(),

@@ -232,12 +232,12 @@ mod tests {
     fn ports_in_a_namespace_that_cannot_be_entered_are_not_judged() {
         let shut = || serving(BLUE_TOO).shut_out_of_blue().holds(2);
         let verdict = Film::default().settle(1000.0, &[shut().tcp(80, 1)]);
-        let haproxy = verdict.one();
-        assert_eq!((haproxy.up, haproxy.findings().len()), (Some(true), 0));
-        assert_eq!(haproxy.ports.len(), 1);
-        assert!(haproxy.protocols_known.is_empty(), "there may be more ports");
+        let service = verdict.one();
+        assert_eq!((service.up, service.findings().len()), (Some(true), 0));
+        assert_eq!(service.ports.len(), 1);
+        assert!(service.protocols_known.is_empty(), "there may be more ports");
         for kind in [Kind::PortMissing, Kind::PortUndeclared, Kind::PortBlocked] {
-            assert!(!haproxy.judged(kind), "{}", kind.as_str());
+            assert!(!service.judged(kind), "{}", kind.as_str());
         }
         // A port that is missing in the namespace that was read is found nevertheless.
         let other = serving(&format!("{BLUE_TOO} bind :81\n")).shut_out_of_blue().tcp(80, 1);

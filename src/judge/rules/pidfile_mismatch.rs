@@ -31,7 +31,7 @@ pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
             }
             PidfileContent::Pids(_) | PidfileContent::Missing => continue,
         };
-        if pids.contains(&member.process.own_pid()) {
+        if pidfile.names(member.process) {
             right = true;
             continue;
         }
@@ -40,7 +40,7 @@ pub fn pidfile_mismatch(input: &RuleInput<'_>) -> Judgement {
             let same = |file: &Pidfile| file.path == pidfile.path;
             other.pidfile.as_ref().is_some_and(same)
                 && case.member(other.id).is_none()
-                && pids.contains(&other.own_pid())
+                && pidfile.names(other)
         };
         if case.snapshot.processes.iter().any(|other| is_others(&other)) {
             continue;

@@ -4,16 +4,18 @@
 //! decides by what is likely: see [`blocks`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
-use super::explain::{declared_at, declaring, how_to_free};
+use super::explain::{declared_at, declaring, how_to_end_connection, how_to_free};
 use super::input::RuleInput;
 use crate::haproxy::binding::{Answer, Bind, Ephemeral, Reuse, Terms, is_outgoing, only_sends};
+use crate::haproxy::holder_label::Holder;
 use crate::haproxy::lineage::generations::Generation;
 use crate::haproxy::places::{Endpoint, Places};
 use crate::judge::case::{Case, port_key};
-use crate::judge::finding::{Finding, Judgement, STALE_HOLDER};
+use crate::judge::finding::{Finding, Judgement};
 use crate::judge::owners::Owners;
-use crate::judge::verdict::Subject;
+use crate::judge::verdict::{PortKey, Subject};
 use crate::model::{Configuration, Details, NamespaceId, PortRole, PortUse, Protocol, Snapshot};
 
 /// The ports that a service wants: one that has processes, or one that is only remembered.
@@ -65,19 +67,24 @@ pub fn blocked_ports(wanted: &WantedPorts<'_>, snapshot: &Snapshot) -> Judgement
     let mut findings = Vec::new();
     for (network, unbound) in unbound {
         match wanted.details.port_uses.get(&network) {
-            Some(uses) => findings.extend(blocked_in(wanted, snapshot, &unbound, uses)),
+            Some(uses) => {
+                let v6only = wanted.details.v6only.contains(&network);
+                findings.extend(blocked_in(wanted, snapshot, &unbound, uses, v6only));
+            }
             None => complete = false,
         }
     }
     Judgement::if_known(complete, findings)
 }
 
-/// Finds them in one network namespace. `uses` are the sockets on its ports.
+/// Finds them in one network namespace. `uses` are the sockets on its ports, and `v6only` is its
+/// `net.ipv6.bindv6only`.
 fn blocked_in(
     wanted: &WantedPorts<'_>,
     snapshot: &Snapshot,
     unbound: &BTreeSet<Endpoint>,
     uses: &[PortUse],
+    v6only: bool,
 ) -> Vec<Finding> {
     let mut by_port: BTreeMap<(Protocol, u16), Vec<&PortUse>> = BTreeMap::new();
     for used in uses {
@@ -85,8 +92,7 @@ fn blocked_in(
     }
     let terms = Terms {
         noreuseport: wanted.configuration.declared.globals.noreuseport,
-        // A sample does not read net.ipv6.bindv6only; this is the kernel's default.
-        v6only: false,
+        v6only,
         uid: wanted.owners.starters.get(wanted.name).copied(),
     };
     let found = unbound.iter().filter_map(|endpoint| {
@@ -101,7 +107,7 @@ fn blocked_in(
             blocks.then_some(*used)
         });
         let obstacle = in_the_way.next()?;
-        Some(finding(wanted, snapshot, endpoint, obstacle, holder(wanted, obstacle)))
+        Some(finding(wanted, port_key(snapshot, endpoint), endpoint, obstacle, ephemeral))
     });
     found.collect()
 }
@@ -161,33 +167,27 @@ fn blocks(
 fn holder(wanted: &WantedPorts<'_>, used: &PortUse) -> String {
     let inode = used.inode.unwrap_or_default();
     let owner = wanted.owners.by_inode.get(&inode);
-    let connected = matches!(used.role, PortRole::Connected(_));
-    let name = match (owner, wanted.details.programs.get(&inode)) {
-        (Some(owner), _) if owner.service != wanted.name => format!("haproxy {}", owner.service),
-        (Some(owner), _) if owner.generation == Generation::Stale && !connected => {
-            STALE_HOLDER.to_owned()
-        }
-        (Some(_), _) => "haproxy".to_owned(),
-        (None, Some(program)) => program.name.clone(),
-        (None, None) => "unknown".to_owned(),
+    let holder = match (owner, wanted.details.programs.get(&inode)) {
+        (Some(owner), _) if owner.service != wanted.name => Holder::OtherService(owner.service),
+        (Some(owner), _) if owner.generation == Generation::Stale => Holder::Stale,
+        (Some(_), _) => Holder::OfService,
+        (None, Some(program)) => Holder::Program(&program.name),
+        (None, None) => Holder::Unknown,
     };
-    match owner {
-        _ if connected => format!("{name} outgoing"),
-        Some(_) if only_sends(used) => format!("{name} log"),
-        _ => name,
-    }
+    holder.label(used)
 }
 
 fn finding(
     wanted: &WantedPorts<'_>,
-    snapshot: &Snapshot,
+    key: PortKey,
     endpoint: &Endpoint,
     used: &PortUse,
-    holder: String,
+    ephemeral: Ephemeral<'_>,
 ) -> Finding {
-    let key = port_key(snapshot, endpoint);
+    let holder = holder(wanted, used);
     let inode = used.inode.unwrap_or_default();
-    let who = match (wanted.owners.by_inode.get(&inode), wanted.details.programs.get(&inode)) {
+    let owner = wanted.owners.by_inode.get(&inode);
+    let who = match (owner, wanted.details.programs.get(&inode)) {
         (Some(owner), _) => {
             let (pid, generation) = (owner.process.pid, owner.generation.as_str());
             format!("haproxy {} pid {pid} ({generation})", owner.service)
@@ -195,23 +195,19 @@ fn finding(
         (None, Some(program)) => format!("{} (pid {})", program.name, program.pid),
         (None, None) => format!("a process that could not be seen, of uid {}", used.uid),
     };
-    let port = key.port;
     let target = wanted.owners.target(wanted.name, used, &holder, &key);
     let (what, advice) = match (used.role, used.remote) {
-        (PortRole::Connected(_), Some((address, remote))) => (
+        (PortRole::Connected(_), Some(remote)) => (
             format!(
-                "it is the source port of {}:{port} → {address}:{remote}, an outgoing connection of {who}",
-                used.address
+                "it is the source port of {} → {}, an outgoing connection of {who}",
+                SocketAddr::from((used.address, key.port)),
+                SocketAddr::from(remote),
             ),
-            format!(
-                "wait until that connection ends, or end it: ss -K dst {address} dport = {remote} \
-                 sport = {port}; so that it does not happen again, add {port} to \
-                 net.ipv4.ip_local_reserved_ports"
-            ),
+            how_to_end_connection(&key, remote, ephemeral),
         ),
         _ => (
             format!("{who} holds it: socket {inode} on {}, uid {}", used.address, used.uid),
-            how_to_free(wanted.owners.by_inode.get(&inode), wanted.name, port),
+            how_to_free(owner, wanted.name, &key),
         ),
     };
     let mut evidence = vec![what, "the next start or reload fails with Address in use".to_owned()];
@@ -239,7 +235,10 @@ mod tests {
     }
 
     fn blocked(actors: &[Actor], uses: &[PortUse]) -> Vec<String> {
-        let mut film = Film::default();
+        blocked_in_film(Film::default(), actors, uses)
+    }
+
+    fn blocked_in_film(mut film: Film, actors: &[Actor], uses: &[PortUse]) -> Vec<String> {
         for second in [1000.0, 1015.0] {
             film.see_uses(second, actors, uses);
         }
@@ -362,6 +361,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_kernel_decides_where_the_bind_line_does_not() {
+        let wanted = "frontend a\n bind :80\n bind :::53\n";
+        for v6only in [false, true] {
+            let actor = actor(10, 100, LINE).configured(wanted, 200).tcp(80, 1);
+            let mut film = Film::default();
+            film.v6only = v6only;
+            let used = tcp_use(PortRole::Listening, "0.0.0.0:53", 5, 99);
+            assert_eq!(blocked_in_film(film, &[actor], &[used]).is_empty(), v6only, "{v6only}");
+        }
+    }
+
     /// HAProxy sets `SO_REUSEADDR` on every socket it binds, and to UDP that is enough.
     #[test]
     fn datagrams_of_another_haproxy_are_shared() {
@@ -383,5 +394,7 @@ mod tests {
         let mut found = verdict.one().findings();
         found.retain(|finding| finding.starts_with("port_blocked"));
         assert_eq!(found, ["port_blocked tcp 53@blue dnsmasq"]);
+        let blocked = verdict.one().anomalies.iter().find(|a| a.kind == Kind::PortBlocked).unwrap();
+        assert!(blocked.advice.contains("(ip netns exec blue ss -Htulnp sport = 53)"));
     }
 }

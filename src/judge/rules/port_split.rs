@@ -10,8 +10,8 @@ use crate::judge::finding::{Finding, Judgement};
 use crate::judge::verdict::{PortKey, Subject, Target};
 use crate::model::ProcessId;
 
-/// A service of a user other than root is told about so many pairs of a port and a service that shares it.
-/// A user can have hundreds of services share hundreds of ports, each with all others.
+/// The maximum number of pairs of a port and another service that the rule reports for a service of a user
+/// other than root. A user can have hundreds of services share hundreds of ports, each with all others.
 const MOST_OF_A_USERS_SERVICE: usize = 20;
 
 /// Finds ports on which the current generation and a stale process, or two services, accept through
@@ -23,7 +23,7 @@ pub fn port_split(input: &RuleInput<'_>) -> Judgement {
     // Why each stale process lives, which is the same for all its ports.
     let mut lives: BTreeMap<ProcessId, Vec<String>> = BTreeMap::new();
     // A service of root's shares no port with another user's, because the kernel refuses that.
-    let mut left = match case.identity.chosen_by() {
+    let mut left = match case.identity.untrusted_starter() {
         Some(_) => MOST_OF_A_USERS_SERVICE,
         None => usize::MAX,
     };

@@ -2,8 +2,9 @@
 
 use super::explain;
 use super::input::RuleInput;
+use crate::haproxy::holder_label::STALE_HOLDER;
 use crate::haproxy::lineage::generations::Generation;
-use crate::judge::finding::{Finding, Judgement, STALE_HOLDER, instance};
+use crate::judge::finding::{Finding, Judgement, instance};
 use crate::judge::verdict::{StaleState, Subject, Target};
 
 /// Finds stale processes that have neither a listener nor a connection.

@@ -66,7 +66,7 @@ mod tests {
         for second in 1u16..40 {
             let passing = actor(100 + i32::from(second), 900, LINE).dead();
             let verdict = film.see(1000.0 + f64::from(second), &[new(), passing]);
-            assert!(verdict.services.iter().all(|haproxy| haproxy.findings().is_empty()));
+            assert!(verdict.services.iter().all(|service| service.findings().is_empty()));
         }
     }
 }

@@ -67,8 +67,8 @@ mod tests {
         actor(pid, started, LINE).child_of(19).reload(number)
     }
 
-    fn failed(haproxy: &ServiceVerdict) -> bool {
-        haproxy.findings().iter().any(|finding| finding == "reload_failed")
+    fn failed(service: &ServiceVerdict) -> bool {
+        service.findings().iter().any(|finding| finding == "reload_failed")
     }
 
     #[test]

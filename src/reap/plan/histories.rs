@@ -281,10 +281,10 @@ fn play(events: &[Event]) -> Result<usize, String> {
                 sent_in_run: &none,
             };
             let plan = plan(&before, &sight, &history, &terms);
-            for (haproxy, step) in plan.steps() {
+            for (service, step) in plan.steps() {
                 host.check(step.id, step.signal)?;
                 planned += 1;
-                history = history.with_signal(haproxy, step.id, step.signal, now);
+                history = history.with_signal(service, step.id, step.signal, now);
                 history = history.with_signal_taken(step.id);
                 told.insert(step.id.pid);
             }

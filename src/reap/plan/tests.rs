@@ -232,7 +232,7 @@ fn only_what_was_asked_for_is_looked_at() {
         }],
         ..Policy::default()
     };
-    let request = |haproxy: Option<&str>, pid| Request { haproxy: haproxy.map(str::to_owned), pid };
+    let request = |service: Option<&str>, pid| Request { service: service.map(str::to_owned), pid };
     let table = [
         ("no section", &none, request(None, None), "not looked at"),
         ("a section of its own", &own, request(None, None), "USR1"),

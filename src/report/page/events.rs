@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::filter::{Filter, haproxy_link, kind_link};
+use super::filter::{Filter, kind_link, service_link};
 use super::times::date_and_age;
 use crate::report::events::Events;
 
@@ -19,7 +19,7 @@ pub fn events(events: &Events, filter: &Filter, now: f64) -> Markup {
                     @for event in shown {
                         li {
                             (date_and_age(event.time, now)) ": "
-                            @if let Some(name) = &event.haproxy { (haproxy_link(name)) ": " }
+                            @if let Some(name) = &event.service { (service_link(name)) ": " }
                             @if let Some(kind) = event.kinds.first() { (kind_link(*kind)) " " }
                             (event.words)
                         }

@@ -15,7 +15,7 @@ const MOST_REPEATED: usize = 64;
 /// What the address asks for. A name that is empty or missing asks for everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    haproxy: Option<String>,
+    service: Option<String>,
     kind: Option<String>,
 }
 
@@ -30,13 +30,13 @@ impl Filter {
             let (_, value) = pairs.find(|(key, _)| key == wanted)?;
             Some(value.into_owned()).filter(|value| !value.is_empty())
         };
-        Filter { haproxy: value("haproxy"), kind: value("kind") }
+        Filter { service: value("haproxy"), kind: value("kind") }
     }
 
     /// The whole page is asked for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.haproxy.is_none() && self.kind.is_none()
+        self.service.is_none() && self.kind.is_none()
     }
 
     /// Causes of one kind are asked for.
@@ -47,16 +47,16 @@ impl Filter {
 
     /// Whether content about the service of this name is shown; `None` is content about no single service.
     #[must_use]
-    pub fn takes_haproxy(&self, name: Option<&str>) -> bool {
-        self.haproxy.is_none() || name.is_none() || self.haproxy.as_deref() == name
+    pub fn takes_service(&self, name: Option<&str>) -> bool {
+        self.service.is_none() || name.is_none() || self.service.as_deref() == name
     }
 
     /// Whether a service is shown. Where a kind is asked for, it needs a cause of that kind, unless it is
     /// asked for too.
     #[must_use]
     pub fn takes(&self, service: &ServiceVerdict) -> bool {
-        self.takes_haproxy(Some(&service.name))
-            && (self.haproxy.is_some()
+        self.takes_service(Some(&service.name))
+            && (self.service.is_some()
                 || self.kind.is_none()
                 || service.causes.iter().any(|cause| self.takes_cause(cause)))
     }
@@ -70,8 +70,8 @@ impl Filter {
     /// Whether an event is shown.
     #[must_use]
     pub fn takes_event(&self, event: &Event) -> bool {
-        let is_of_haproxy = self.haproxy.is_none() || self.haproxy == event.haproxy;
-        is_of_haproxy && self.takes_kinds(&event.kinds)
+        let is_of_service = self.service.is_none() || self.service == event.service;
+        is_of_service && self.takes_kinds(&event.kinds)
     }
 
     fn takes_kinds(&self, kinds: &[Kind]) -> bool {
@@ -81,9 +81,9 @@ impl Filter {
 
     /// The sentences that say what is shown, with a link to the whole page.
     pub(super) fn note(&self, verdict: &Verdict) -> Markup {
-        let haproxy = self.haproxy.as_deref();
+        let service = self.service.as_deref();
         let is_known =
-            haproxy.is_none_or(|name| verdict.services.iter().any(|one| one.name == name));
+            service.is_none_or(|name| verdict.services.iter().any(|one| one.name == name));
         let kind = self.kind.as_deref();
         let is_kind = kind.is_none_or(|name| Kind::from_name(name).is_some());
         let any = verdict.services.iter().any(|service| {
@@ -92,12 +92,12 @@ impl Filter {
         html! {
             p.filter {
                 "This page shows only "
-                @if let Some(name) = haproxy { "the service " b { (repeated(name)) } }
-                @if haproxy.is_some() && kind.is_some() { " and " }
+                @if let Some(name) = service { "the service " b { (repeated(name)) } }
+                @if service.is_some() && kind.is_some() { " and " }
                 @if let Some(name) = kind { "problems of the kind " b { (repeated(name)) } }
                 ". " a href="/" { "Show the whole page" } "."
             }
-            @if let Some(name) = haproxy.filter(|_| !is_known) {
+            @if let Some(name) = service.filter(|_| !is_known) {
                 p { strong { "There is no such service: " (repeated(name)) } "." }
             }
             @if let Some(name) = kind.filter(|_| !is_kind) {
@@ -114,7 +114,7 @@ fn repeated(name: &str) -> String {
 }
 
 /// The name of a service, as a link to the page of this service alone.
-pub(super) fn haproxy_link(name: &str) -> Markup {
+pub(super) fn service_link(name: &str) -> Markup {
     let value: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
     html! { a href={ "/?haproxy=" (value) } { (printable(name)) } }
 }
@@ -140,19 +140,19 @@ mod tests {
             (Some("haproxy"), None, None),
             (Some("haproxy=%ff%zz"), Some("\u{fffd}%zz"), None),
         ];
-        for (query, haproxy, kind) in table {
-            let [haproxy, kind] = [haproxy, kind].map(|name: Option<&str>| name.map(str::to_owned));
-            assert_eq!(Filter::from_query(query), Filter { haproxy, kind }, "{query:?}");
+        for (query, service, kind) in table {
+            let [service, kind] = [service, kind].map(|name: Option<&str>| name.map(str::to_owned));
+            assert_eq!(Filter::from_query(query), Filter { service, kind }, "{query:?}");
         }
     }
 
     #[test]
     fn a_link_leads_to_its_service_whatever_its_name() {
         for name in ["lb", "a&b=c", "<img src=x onerror=f(1)>", "é \"'/?#%+@1000"] {
-            let link = haproxy_link(name).into_string();
+            let link = service_link(name).into_string();
             let (_, rest) = link.split_once("href=\"/?").unwrap();
             let (query, _) = rest.split_once('"').unwrap();
-            assert!(Filter::from_query(Some(query)).takes_haproxy(Some(name)), "{link}");
+            assert!(Filter::from_query(Some(query)).takes_service(Some(name)), "{link}");
             assert!(!link.contains("<img") && query.is_ascii(), "{link}");
         }
     }

@@ -10,7 +10,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::causes::causes;
 use super::events::events;
-use super::filter::{Filter, haproxy_link};
+use super::filter::{Filter, service_link};
 use super::order::worst_first;
 use super::tables::{ports, processes};
 use super::times::ago;
@@ -165,7 +165,7 @@ fn summary(services: &[&ServiceVerdict], filter: &Filter) -> Markup {
 fn expired_ignores(verdict: &Verdict, filter: &Filter) -> Markup {
     let ignores = verdict.expired_ignores.iter();
     html! {
-        @for ignore in ignores.filter(|ignore| filter.takes_haproxy(ignore.haproxy.as_deref())) {
+        @for ignore in ignores.filter(|ignore| filter.takes_service(ignore.haproxy.as_deref())) {
             p { strong { (expired::line(ignore, verdict.taken)) } "." }
         }
     }
@@ -197,7 +197,7 @@ fn service(service: &ServiceVerdict, number: usize, filter: &Filter, now: f64) -
     let id = format!("haproxy-{number}");
     html! {
         section aria-labelledby=(id) {
-            h2 id=(id) { (haproxy_link(&service.name)) }
+            h2 id=(id) { (service_link(&service.name)) }
             (facts(service, now))
             (causes(&service.causes, filter, now))
             @if !filter.has_kind() {

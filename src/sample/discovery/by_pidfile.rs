@@ -10,13 +10,12 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::haproxy::command_line::CommandLine;
 use crate::model::UnixSeconds;
+use crate::model::time::may_be_after;
 use crate::sample::paths::route;
 use crate::sample::paths::writers::sole_writer;
 
 /// A pidfile holds a few numbers.
 const LIMIT_BYTES: u64 = 4096;
-/// Dates of files and start times are compared no closer than this.
-const SLACK_SECONDS: f64 = 1.0;
 
 /// The processes named by pidfiles that root alone can write, and the programs that they run.
 #[derive(Debug, Default)]
@@ -47,8 +46,9 @@ impl NamedByPidfile {
         !self.pids.contains_key(&pid) && !runs_one
     }
 
-    /// A pidfile that was written after the process was started names it, so that it is no process
-    /// that got the pid since; or it runs what such a process runs, like an HAProxy.
+    /// Whether a process counts as HAProxy. Either a pidfile that was written after its start names it, so
+    /// the pid has not been reused since; or it runs the program of such a process, with arguments with
+    /// which an HAProxy serves.
     pub fn accepts(
         &mut self,
         pid: i32,
@@ -56,7 +56,7 @@ impl NamedByPidfile {
         program: Option<&Path>,
         arguments: &[String],
     ) -> bool {
-        if self.pids.get(&pid).is_some_and(|&written| started <= written + SLACK_SECONDS) {
+        if self.pids.get(&pid).is_some_and(|&written| may_be_after(written, started)) {
             self.programs.extend(program.map(Path::to_owned));
             return true;
         }

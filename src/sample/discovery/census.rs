@@ -10,8 +10,9 @@ use std::path::Path;
 
 use rustix::fs::{Dir, Mode, OFlags};
 
+use crate::model::time::YOUNG_SECONDS;
 use crate::sample::budget::CpuBudget;
-use crate::sample::clock::{REVIEW_SECONDS, YOUNG_SECONDS, seconds};
+use crate::sample::clock::{REVIEW_SECONDS, seconds};
 use crate::sample::proc::dir::ProcDir;
 use crate::sample::proc::error::ReadError;
 use crate::sample::proc::own::shows_own_pids;
@@ -102,8 +103,8 @@ impl Census {
         self.pids.iter().filter(|(_, seen)| due(seen)).map(|(&pid, _)| pid).collect()
     }
 
-    /// Has these pids, which are HAProxy's, looked at in every sample. One that is misread in the
-    /// next sample, in the middle of execve(2), is looked at again like a young process.
+    /// Makes these pids, which are HAProxy's, due in every sample. A process that is misread in the next
+    /// sample, in the middle of execve(2), is looked at again like a young one.
     pub fn keep_looking(&mut self, pids: impl Iterator<Item = i32>) {
         let now = seconds(ClockId::Monotonic);
         for pid in pids {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{Environment, NamespaceId, ProcessId};
-use crate::sample::clock::{REVIEW_SECONDS, YOUNG_SECONDS, seconds};
+use crate::sample::clock::{REVIEW_SECONDS, seconds};
 use crate::sample::proc::cgroups::CgroupPaths;
 use rustix::time::ClockId;
 

@@ -1,14 +1,15 @@
 //! Finds the HAProxy processes of the host and reads each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use procfs::process::Stat;
 use regex::Regex;
 
+use super::argument_allowance::ArgumentAllowance;
 use super::by_pidfile::NamedByPidfile;
-use super::claims::Claims;
 use super::process_cache::{Layout, ProcessCache, StableFacts};
 use crate::haproxy::command_line::CommandLine;
 use crate::model::{
@@ -21,8 +22,6 @@ use crate::sample::proc::error::ReadError;
 
 /// The names of HAProxy's executable, and of its processes in the kernel (comm): HAProxy Enterprise has the second.
 const NAMES: [&str; 2] = ["haproxy", "hapee-lb"];
-/// The kernel appends this to the path of an executable that was deleted (proc_pid_exe(5)).
-const DELETED: &str = " (deleted)";
 
 /// Which processes count as HAProxy.
 #[derive(Debug, Clone, Default)]
@@ -70,9 +69,9 @@ pub fn discover(
     unreadable: &mut Vec<Unreadable>,
 ) -> Discovered {
     let mut discovered = Discovered::default();
-    let mut claims = Claims::default();
+    let mut allowance = ArgumentAllowance::default();
     for &pid in pids {
-        match read(procfs, pid, (discovery, named), clock, (cache, &mut claims), unreadable) {
+        match read(procfs, pid, (discovery, named), clock, (cache, &mut allowance), unreadable) {
             Ok(Some(process)) => discovered.found.push(process),
             Ok(None) => discovered.others.push(pid),
             Err(ReadError::Gone) => {}
@@ -120,13 +119,13 @@ pub fn parents(procfs: &Path, found: &[Found]) -> BTreeMap<i32, String> {
         .collect()
 }
 
-/// Reads one process. `None`: it is not HAProxy.
+/// Reads one process; `None` if it is not HAProxy.
 fn read(
     procfs: &Path,
     pid: i32,
     (discovery, named): (&Discovery, &mut NamedByPidfile),
     clock: Clock,
-    (cache, claims): (&mut ProcessCache, &mut Claims),
+    (cache, allowance): (&mut ProcessCache, &mut ArgumentAllowance),
     unreadable: &mut Vec<Unreadable>,
 ) -> Result<Option<Found>, ReadError> {
     let directory = ProcDir::open(procfs, pid)?;
@@ -147,13 +146,14 @@ fn read(
         return Ok(None);
     }
     let before = directory.stat()?;
-    if !claims.admit(&directory, &before)? {
+    if !allowance.admit(&directory, &before)? {
         if called {
             unreadable.push(Unreadable {
                 what: What::Process,
                 subject: format!("pid {pid}"),
                 reason:
-                    "the processes of its user have larger arguments and environments than are read"
+                    "the processes of its user have larger arguments and environments than are \
+                         read"
                         .to_owned(),
             });
         }
@@ -176,8 +176,8 @@ fn read(
 }
 
 fn is_haproxy_file(exe: &Path) -> bool {
-    let name = exe.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    NAMES.contains(&name.strip_suffix(DELETED).unwrap_or(name))
+    let path = Executable::path_of_link(exe);
+    path.file_name().and_then(OsStr::to_str).is_some_and(|name| NAMES.contains(&name))
 }
 
 /// Decides by the executable, the kernel's name and the configured patterns. A process whose
@@ -246,7 +246,7 @@ impl Reader<'_> {
             comm: stat.comm,
             run_state: stat.state,
             arguments: None,
-            executable: executable.map(|path| executable_of(&path)),
+            executable: executable.map(|path| Executable::of_link(&path)),
             working_directory,
             root,
             environment: facts.environment,
@@ -333,14 +333,6 @@ pub fn denied(what: What, pid: i32, name: &str, error: &ReadError) -> Unreadable
     Unreadable { what, subject: format!("pid {pid}"), reason: format!("{name}: {error}{right}") }
 }
 
-fn executable_of(link: &Path) -> Executable {
-    let text = link.to_string_lossy();
-    match text.strip_suffix(DELETED) {
-        Some(path) => Executable { path: PathBuf::from(path), deleted: true },
-        None => Executable { path: link.to_owned(), deleted: false },
-    }
-}
-
 fn environment_of(strings: &[String]) -> Environment {
     let pairs = strings.iter().filter_map(|string| string.split_once('='));
     let owned = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -382,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_mark_of_a_deleted_executable_is_no_part_of_its_path() {
-        let replaced = executable_of(Path::new("/usr/sbin/haproxy (deleted)"));
+        let replaced = Executable::of_link(Path::new("/usr/sbin/haproxy (deleted)"));
         assert_eq!(replaced, Executable { path: "/usr/sbin/haproxy".into(), deleted: true });
     }
 }

@@ -1,4 +1,4 @@
-//! Through whose root a process's files can be seen as it saw them when it was started.
+//! Finds a process through whose root another process's files look as they did when that one was started.
 
 use std::path::Path;
 

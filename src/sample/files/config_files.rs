@@ -31,7 +31,7 @@ pub struct Base {
     /// Directory that relative names start from, as seen in that root: `-C`, or the directory it
     /// was started in.
     pub directory: PathBuf,
-    /// On whose behalf the files may be shown. `None`: the caller named them, and reads with rights of
+    /// On whose behalf the files may be shown; `None` if the caller named them, and reads with rights of
     /// its own.
     pub reader: Option<Reader>,
 }
@@ -76,7 +76,7 @@ pub fn collect(names: &[PathBuf], base: &Base) -> Collected {
     collect_up_to(MOST_BYTES, names, base)
 }
 
-/// The same, but at most so many bytes are read.
+/// The same, but reads at most this number of bytes.
 #[must_use]
 pub fn collect_up_to(bytes: u64, names: &[PathBuf], base: &Base) -> Collected {
     walk(names, base, Some(bytes.min(MOST_BYTES)))
@@ -88,7 +88,7 @@ pub fn stamps(names: &[PathBuf], base: &Base) -> Vec<Stamp> {
     walk(names, base, None).stamps
 }
 
-/// `most_bytes`: so many are read; with `None`, no file is read.
+/// `most_bytes` is the maximum number of bytes that are read; with `None`, no file is read.
 fn walk(names: &[PathBuf], base: &Base, most_bytes: Option<u64>) -> Collected {
     let mut collector = Collector { base, most_bytes, bytes: 0, collected: Collected::default() };
     for name in names {

@@ -30,7 +30,7 @@ use crate::sample::proc::dir::ProcDir;
 #[derive(Debug, Default)]
 pub struct Configurations {
     readings: BTreeMap<u64, Reading>,
-    sources: BTreeMap<ProcessId, Known>,
+    sources: BTreeMap<ProcessId, SourceOf>,
     host_names: HostNames,
 }
 
@@ -46,7 +46,7 @@ pub struct Outcome {
 
 /// The source of a process, and what that was concluded from.
 #[derive(Debug)]
-struct Known {
+struct SourceOf {
     basis: Basis,
     source: Source,
     /// Equal for all processes whose configuration is one and the same.
@@ -108,7 +108,7 @@ impl Configurations {
         let mut allowances = Allowances::default();
         let mut left_out = Vec::new();
         for found in found.iter_mut() {
-            let Some(Known { source, key, .. }) = self.sources.get(&found.process.id) else {
+            let Some(SourceOf { source, key, .. }) = self.sources.get(&found.process.id) else {
                 continue;
             };
             let reading = match kept.entry(*key) {
@@ -150,13 +150,13 @@ impl Configurations {
             let id = one.process.id;
             let basis = Basis::of(procfs, one, found, &mut self.host_names, before.get(&id));
             if let Some(known) = before.remove(&id).filter(|known| known.basis == basis) {
-                self.sources.insert(id, Known { basis, ..known });
+                self.sources.insert(id, SourceOf { basis, ..known });
                 continue;
             }
             match source(procfs, &one.process, &basis) {
                 Ok(Some(source)) => {
                     let key = source.key(&basis.view);
-                    self.sources.insert(id, Known { basis, source, key });
+                    self.sources.insert(id, SourceOf { basis, source, key });
                 }
                 Err(entry) if !hidden.contains(&entry) => hidden.push(entry),
                 Ok(None) | Err(_) => {}
@@ -172,7 +172,7 @@ impl Basis {
         found: &Found,
         all: &[Found],
         host_names: &mut HostNames,
-        before: Option<&Known>,
+        before: Option<&SourceOf>,
     ) -> Basis {
         let process = &found.process;
         let root_view = root_view(procfs, found, all);
@@ -209,7 +209,7 @@ impl View {
     }
 }
 
-/// The old reading, if nothing has changed since. `None`: its user's allowance is used up.
+/// The old reading if nothing has changed since, else a new one; `None` if its user's allowance is used up.
 fn renew(old: Option<Reading>, source: &Source, allowances: &mut Allowances) -> Option<Reading> {
     let reader = source.base.reader.as_ref().unwrap_or(&Reader::Root);
     let is_current = |old: &Reading| {
@@ -256,8 +256,8 @@ fn read(source: &Source, most_bytes: u64) -> Reading {
     }
 }
 
-/// `None`: it names no files, or may not be looked at, which is reported elsewhere. An error: where its
-/// files are is hidden.
+/// The files of its configuration; `None` if it names none, or may not be looked at, which is reported
+/// elsewhere. The error is that the place of its files is hidden.
 fn source(procfs: &Path, process: &Process, basis: &Basis) -> Result<Option<Source>, Unreadable> {
     let line = process.arguments.as_ref().and_then(|arguments| CommandLine::parse(arguments));
     let Some(line) = line.filter(|line| !line.files.is_empty() && process.root.is_some()) else {

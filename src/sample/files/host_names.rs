@@ -1,4 +1,4 @@
-//! What each process knows as the host's name: the local peer is called so, unless it has another.
+//! The host name as each process sees it, which is the default name of the local peer.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl HostNames {
         self.known.retain(|&id, _| lives_in(id));
     }
 
-    /// The name where this process lives. `None`: it lives elsewhere, and a right is missing to
+    /// The name where this process lives; `None` if it lives elsewhere, and a right is missing to
     /// enter there (`CAP_SYS_ADMIN`).
     pub fn of(&mut self, procfs: &Path, found: &Found) -> Option<String> {
         let id = found.uts_namespace?;

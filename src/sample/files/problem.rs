@@ -49,8 +49,8 @@ pub enum Problem {
         /// The limit.
         limit: u64,
     },
-    /// With the other configurations of its user it is larger than is read, or reading it takes longer.
-    #[error("{}: its user's configurations are larger, or change more, than is read", path.display())]
+    /// The configurations of its user are larger together, or take longer to read, than the user is allowed.
+    #[error("{}: the configurations of its user are too large, or change too often, to be read", path.display())]
     OverAllowance {
         /// Its first name.
         path: PathBuf,

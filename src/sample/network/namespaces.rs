@@ -14,7 +14,7 @@ use super::sockets::{Netlink, SocketTable};
 use super::uses::NamespacePath;
 use crate::model::{NamespaceId, Unreadable, What};
 use crate::sample::discovery::root_view::own_pid;
-use crate::sample::network::sysctls::{EphemeralPorts, EphemeralSysctls};
+use crate::sample::network::sysctls::{EphemeralPorts, Sysctls};
 use crate::sample::proc::dir::ProcDir;
 
 /// The directory in which `ip netns add` keeps its names.
@@ -29,14 +29,21 @@ pub struct Network {
     pub table: SocketTable,
     /// The reason why it is read through procfs instead of netlink.
     pub handicap: Option<Unreadable>,
-    sysctls: Option<EphemeralSysctls>,
+    sysctls: Option<Sysctls>,
 }
 
 impl Network {
     /// Its ephemeral ports; `None` where the namespace could not be entered.
     #[must_use]
     pub fn ephemeral(&self) -> Option<EphemeralPorts> {
-        self.sysctls.as_ref()?.read().ok()
+        self.sysctls.as_ref()?.ephemeral().ok()
+    }
+
+    /// Whether an IPv6 socket leaves IPv4 alone unless it asks for both; the kernel's default where the
+    /// namespace could not be entered.
+    #[must_use]
+    pub fn v6only(&self) -> bool {
+        self.sysctls.as_ref().is_some_and(Sysctls::v6only)
     }
 }
 
@@ -199,8 +206,8 @@ pub enum EntryError {
 }
 
 /// Opens, in the namespace of the calling thread, the files that are then read from outside.
-fn open_here(procfs: &Path) -> (io::Result<Netlink>, Option<EphemeralSysctls>) {
-    (Netlink::open(), EphemeralSysctls::open(procfs).ok())
+fn open_here(procfs: &Path) -> (io::Result<Netlink>, Option<Sysctls>) {
+    (Netlink::open(), Sysctls::open(procfs).ok())
 }
 
 /// Opens a file of the namespace by the first path that still leads there.

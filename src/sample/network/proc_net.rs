@@ -52,7 +52,7 @@ fn proc_endpoint(text: &str) -> Option<(IpAddr, u16)> {
 }
 
 /// The number of multipath sockets in `/proc/net/protocols`: the third column of the lines `MPTCP`
-/// and `MPTCPv6`. `None`: the text is not as expected.
+/// and `MPTCPv6`; `None` if the text is not as expected.
 #[must_use]
 pub fn counts_multipath(text: &str) -> Option<u64> {
     let mut lines = text.lines();

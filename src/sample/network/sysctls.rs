@@ -1,4 +1,4 @@
-//! Reads the sysctls that define the ephemeral ports of a network namespace.
+//! Reads the sysctls of a network namespace that decide about its ports.
 
 use std::fs::File;
 use std::io;
@@ -18,28 +18,40 @@ pub struct EphemeralPorts {
     pub reserved: Vec<RangeInclusive<u16>>,
 }
 
-/// The sysctls of ephemeral ports (ip(7)) of one network namespace, held open.
+/// The sysctls of one network namespace (ip(7), ipv6(7)), held open.
 ///
 /// An open sysctl keeps showing the namespace in which it was opened, from any thread, and does not
 /// keep that namespace alive (`proc_sys_make_inode()`, `fs/proc/proc_sysctl.c`).
 #[derive(Debug)]
-pub struct EphemeralSysctls {
+pub struct Sysctls {
     range: File,
     reserved: File,
+    /// `net.ipv6.bindv6only`; `None` where the kernel has no IPv6.
+    v6only: Option<File>,
 }
 
-impl EphemeralSysctls {
+impl Sysctls {
     /// Opens them in the network namespace of the calling thread.
-    pub fn open(procfs: &Path) -> io::Result<EphemeralSysctls> {
-        let sysctl = |name| File::open(procfs.join("sys/net/ipv4").join(name));
-        Ok(EphemeralSysctls {
-            range: sysctl("ip_local_port_range")?,
-            reserved: sysctl("ip_local_reserved_ports")?,
+    pub fn open(procfs: &Path) -> io::Result<Sysctls> {
+        let sysctl = |name| File::open(procfs.join("sys/net").join(name));
+        Ok(Sysctls {
+            range: sysctl("ipv4/ip_local_port_range")?,
+            reserved: sysctl("ipv4/ip_local_reserved_ports")?,
+            v6only: sysctl("ipv6/bindv6only").ok(),
         })
     }
 
-    /// Reads their present values.
-    pub fn read(&self) -> io::Result<EphemeralPorts> {
+    /// Whether an IPv6 socket leaves IPv4 alone unless it asks for both (`net.ipv6.bindv6only`).
+    #[must_use]
+    pub fn v6only(&self) -> bool {
+        self.v6only
+            .as_ref()
+            .and_then(|file| whole(file).ok())
+            .is_some_and(|text| text.trim() == "1")
+    }
+
+    /// Reads the present ephemeral ports.
+    pub fn ephemeral(&self) -> io::Result<EphemeralPorts> {
         parse_ephemeral(&whole(&self.range)?, &whole(&self.reserved)?)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected sysctl text"))
     }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{NamespaceId, OtherNetworks, Process, ProcessId, UnixSeconds, Unreadable, What};
-use crate::sample::clock::YOUNG_SECONDS;
 use crate::sample::discovery::processes::Found;
 use crate::sample::discovery::root_view::root_view;
 use crate::sample::proc::dir::ProcDir;
@@ -52,11 +52,12 @@ pub type NamespacePaths = BTreeMap<NamespaceId, Vec<NamespacePath>>;
 /// The namespaces of the processes of the last sample.
 #[derive(Debug, Default)]
 pub struct NetworkUses {
-    known: BTreeMap<ProcessId, Known>,
+    known: BTreeMap<ProcessId, ProcessNetworks>,
 }
 
+/// The namespaces in which one process may listen besides its own.
 #[derive(Debug, Clone, Default)]
-struct Known {
+struct ProcessNetworks {
     /// The namespaces that the names in its configuration lead to.
     named: BTreeMap<String, NamespaceId>,
     /// The namespaces that its descriptors lead to; `None` where they could not be read.
@@ -105,7 +106,7 @@ impl NetworkUses {
     }
 }
 
-impl Known {
+impl ProcessNetworks {
     /// Reads the namespaces that its descriptors lead to, other than its own, as long as it may
     /// open more of them.
     fn read_held(&mut self, found: &Found, has_started: bool, paths: &mut NamespacePaths) {

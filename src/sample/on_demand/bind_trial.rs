@@ -4,7 +4,6 @@
 //! Only `check` uses this; a sample never binds a socket to a port.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -18,7 +17,7 @@ use rustix::thread::LinkNameSpaceType;
 use crate::model::PortUse;
 use crate::sample::network::namespaces::{NAMED_NAMESPACES, enter};
 use crate::sample::network::sockets::{Netlink, SocketTable};
-use crate::sample::network::sysctls::{EphemeralPorts, EphemeralSysctls};
+use crate::sample::network::sysctls::{EphemeralPorts, Sysctls};
 
 /// The network namespace in which a bind would be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,14 +76,12 @@ pub fn look(
             Ok(netlink) => SocketTable::Netlink(netlink),
             Err(_) => SocketTable::Procfs(PathBuf::from("/proc/thread-self/net")),
         };
-        let v6only = fs::read_to_string("/proc/sys/net/ipv6/bindv6only");
+        let sysctls = Sysctls::open(Path::new("/proc")).ok();
         let local = |address: &IpAddr| Some((*address, is_local(*address)?));
         Ok(Surroundings {
             uses: table.port_uses(ports),
-            ephemeral: EphemeralSysctls::open(Path::new("/proc"))
-                .and_then(|sysctls| sysctls.read())
-                .ok(),
-            v6only: v6only.is_ok_and(|text| text.trim() == "1"),
+            ephemeral: sysctls.as_ref().and_then(|sysctls| sysctls.ephemeral().ok()),
+            v6only: sysctls.as_ref().is_some_and(Sysctls::v6only),
             local: addresses.iter().filter_map(local).collect(),
         })
     })

@@ -111,7 +111,7 @@ impl Held {
         Ok(Held { id, directory, sockets, networks: process.networks() })
     }
 
-    /// The connections that it holds. `None`: a namespace in which it may have some was not read.
+    /// The connections that it holds; `None` if a namespace in which it may have some was not read.
     fn connections(
         &self,
         tables: &BTreeMap<NamespaceId, Table>,

@@ -31,7 +31,7 @@ pub enum OnDisk {
     },
 }
 
-/// Compares what a process executes with the file of this path, as the process sees it. `None`: one of
+/// Compares what a process executes with the file of this path, as the process sees it; `None` if one of
 /// the two could not be read, or does not show its version.
 #[must_use]
 pub fn on_disk(procfs: &Path, pid: i32, path: &Path) -> Option<OnDisk> {

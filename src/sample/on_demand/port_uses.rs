@@ -32,6 +32,7 @@ pub struct PortUses {
 struct Answer {
     ports: BTreeSet<u16>,
     uses: Vec<PortUse>,
+    v6only: bool,
 }
 
 impl PortUses {
@@ -61,6 +62,9 @@ impl PortUses {
             {
                 let asked = answer.uses.iter().filter(|used| ports.contains(&used.port));
                 details.port_uses.insert(id, asked.cloned().collect());
+                if answer.v6only {
+                    details.v6only.insert(id);
+                }
             }
         }
         self.name_holders(procfs, snapshot, details)
@@ -125,7 +129,10 @@ fn ask(
     for (id, ports) in ports {
         let Some(network) = networks.get_mut(*id) else { continue };
         match network.table.port_uses(ports) {
-            Ok(uses) => drop(known.insert(*id, Answer { ports: ports.clone(), uses })),
+            Ok(uses) => {
+                let answer = Answer { ports: ports.clone(), uses, v6only: network.v6only() };
+                known.insert(*id, answer);
+            }
             Err(error) => {
                 known.remove(id);
                 details.unreadable.push(table_unreadable(network, &error));

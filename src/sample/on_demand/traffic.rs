@@ -45,7 +45,7 @@ fn sockets(procfs: &Path, id: ProcessId) -> Result<BTreeSet<SocketInode>, ReadEr
     ProcDir::of(procfs, id)?.descriptors()?.sockets()
 }
 
-/// The TCP connections of a namespace. `None`: they cannot be read with their bytes.
+/// The TCP connections of a namespace; `None` if they cannot be read with their bytes.
 fn table(networks: &mut Networks, id: NamespaceId) -> Option<BTreeMap<SocketInode, InetSocket>> {
     let SocketTable::Netlink(netlink) = &mut networks.get_mut(id)?.table else { return None };
     let mut found = BTreeMap::new();

@@ -1,19 +1,19 @@
 //! The wanted sockets that one process holds. They are verified with one read for each known
 //! descriptor, and the process is walked only where that is not enough.
 //!
-//! Of a process with few descriptors all are verified. As many are open as are known and each is
-//! what it was, so there is no other. Of a process with many connections only the listeners are
-//! verified; [`crate::sample::ownership`] decides when such a process is walked because it may have
-//! been handed another. The number of descriptors alone proves nothing: one may have been closed
-//! for each that was opened.
+//! If a process has few descriptors, all of them are verified: when as many are open as are known and each
+//! is unchanged, there can be no other. If it has many, such as connections, only the listeners are
+//! verified; [`crate::sample::ownership`] decides when to walk such a process because it may have been
+//! handed another listener. The number of descriptors alone proves nothing, because one may have been
+//! closed for each that was opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::wanted::WantedSet;
+use crate::model::time::YOUNG_SECONDS;
 use crate::model::{Environment, Process, SocketInode, UnixSeconds};
 use crate::sample::budget::CpuBudget;
-use crate::sample::clock::YOUNG_SECONDS;
 use crate::sample::discovery::process_cache::Layout;
 use crate::sample::discovery::processes::Found;
 use crate::sample::proc::descriptors::{Descriptors, Link, Target};
@@ -154,7 +154,7 @@ impl Holder {
         &self.walk_budget
     }
 
-    /// One whose walk has cost so much.
+    /// A holder whose walks have cost this much processor time.
     #[cfg(test)]
     pub fn costing(seconds: f64) -> Holder {
         let mut holder = Holder::default();
@@ -162,8 +162,7 @@ impl Holder {
         holder
     }
 
-    /// Has it walked next time, because it was found to hold a socket that it was not known to
-    /// hold.
+    /// Forces a walk next time, because it was found to hold a socket that it was not known to hold.
     pub fn suspect(&mut self) {
         self.suspect = true;
     }
@@ -172,7 +171,7 @@ impl Holder {
         self.held.iter().map(|held| &held.slot).chain(&self.rest.slots)
     }
 
-    /// Verifies the known descriptors. `None`: the process must be walked.
+    /// Verifies the known descriptors; `None` if the process must be walked.
     fn verify(
         &mut self,
         descriptors: &Descriptors,

@@ -11,11 +11,10 @@
 //! - a search is made. A socket that is new in the tables, or that a process has let go, may be held
 //!   by any process, so all of them are walked. Where this search is postponed because of its cost,
 //!   the sample says for which sockets;
-//! - it is its turn. None of the above shows that an old process with many descriptors was handed a
-//!   listener which its giver keeps, or a new one that was on its way while the processes were
-//!   walked.
+//! - it is its turn. The conditions above do not show that an old process with many descriptors was handed
+//!   a listener which the giver keeps, or a new one that was in transit while the processes were walked.
 //!
-//! What searches and turns may cost is limited for the processes of each starter by themselves.
+//! The CPU time of searches and turns is limited for the processes of each starter separately.
 //!
 //! A socket that no HAProxy was found to hold is remembered by its cookie and not searched for
 //! again.
@@ -155,7 +154,7 @@ impl Ownership {
         self.holders.get(&id).is_some_and(Holder::listens)
     }
 
-    /// Has a process walked in the next sample, because it was found to hold a listener that it was
+    /// Forces a walk of a process in the next sample, because it was found to hold a listener that it was
     /// not known to hold.
     pub fn suspect(&mut self, id: ProcessId) {
         if let Some(holder) = self.holders.get_mut(&id) {

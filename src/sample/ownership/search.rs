@@ -33,7 +33,7 @@ pub struct Search {
 #[derive(Debug)]
 pub struct SearchTargets {
     sockets: BTreeSet<SocketInode>,
-    /// Those of them that a process has let go.
+    /// The sockets among them that a process has let go.
     let_go: BTreeSet<SocketInode>,
 }
 
@@ -70,7 +70,7 @@ impl Search {
         SearchTargets { sockets: unknown.map(|wanted| wanted.inode).collect(), let_go }
     }
 
-    /// Whether a search that would cost so much processor time is within the budget.
+    /// Whether a search that would cost this much processor time is within the budget.
     ///
     /// The cost is that of the processes which would be walked now. What an earlier search cost
     /// does not count: the process that made it expensive may have ended.

@@ -10,7 +10,7 @@ use crate::model::{Process, ProcessId};
 pub struct Starters(BTreeMap<ProcessId, Option<u32>>);
 
 impl Starters {
-    /// Of these processes.
+    /// Finds the starters of these processes.
     pub fn of<'a>(processes: impl Iterator<Item = &'a Process> + Clone) -> Starters {
         let by_pid: BTreeMap<i32, &Process> =
             processes.clone().map(|process| (process.id.pid, process)).collect();
@@ -23,7 +23,7 @@ impl Starters {
         Starters(processes.map(|process| (process.id, of_one(process))).collect())
     }
 
-    /// All of them.
+    /// Every process with its starter.
     pub fn iter(&self) -> impl Iterator<Item = (ProcessId, Option<u32>)> {
         self.0.iter().map(|(id, starter)| (*id, *starter))
     }

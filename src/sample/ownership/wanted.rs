@@ -66,7 +66,7 @@ impl WantedSet {
         listed.chain(before.iter().filter(is_unread)).collect()
     }
 
-    /// All of them.
+    /// Every wanted socket.
     pub fn iter(&self) -> impl Iterator<Item = Wanted> {
         self.0.iter().copied()
     }

@@ -86,8 +86,8 @@ pub fn may_be_shown(starter: Reader, steps: &[Step]) -> bool {
     steps.last().is_none_or(|step| readers.iter().all(|reader| reader.may(READ, step)))
 }
 
-/// Everyone who may have chosen the way can search its directories, and so could see where it ends:
-/// otherwise not even that there is no file may be shown.
+/// Everyone who may have chosen the way can search its directories, and so could see where it ends.
+/// Otherwise not even the absence of a file may be shown.
 #[must_use]
 pub fn may_be_followed(starter: Reader, steps: &[Step]) -> bool {
     let found = Step { kind: StepKind::End, owner: ROOT, group: ROOT, mode: 0o444, names: 1 };

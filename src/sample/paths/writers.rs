@@ -15,7 +15,7 @@ const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
 /// The one user who, besides root, can change what the path of `steps` leads to: 0 when root alone
-/// can. `None`: several users can. `end_missing`: the last step is a directory, and it counts who can
+/// can; `None` if several users can. `end_missing`: the last step is a directory, and it counts who can
 /// create a file there.
 #[must_use]
 pub fn sole_writer(steps: &[Step], end_missing: bool) -> Option<u32> {

@@ -58,7 +58,7 @@ impl CgroupPaths {
     }
 
     /// The path of a process that has ended and is not reaped. Only the unified hierarchy keeps it: the
-    /// others show their root. `None`: it cannot be known.
+    /// others show their root; `None` if it cannot be known.
     #[must_use]
     pub fn name_of_dead(&self) -> Option<&str> {
         self.unified.as_deref().filter(|path| *path != "/")

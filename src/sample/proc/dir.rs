@@ -25,7 +25,7 @@ use crate::sample::paths::route::{self, Dead};
 /// large.
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
 
-/// So many bytes are read at first, which is all of most files.
+/// The number of bytes that the first read asks for, which is all of most files.
 const FIRST_BYTES: usize = 4096;
 
 /// After this many unused numbers in a row no more descriptors are expected: the kernel gives a

@@ -22,7 +22,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Parses the file. `None`: a field that every kernel has is missing or malformed.
+    /// Parses the file; `None` if a field that every kernel has is missing or malformed.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Status> {
         let mut status = Status::default();

@@ -36,13 +36,14 @@ pub enum Pass {
 #[derive(Debug)]
 pub struct Keeper {
     key: hmac::Key,
-    known: Mutex<Known>,
+    known: Mutex<Checked>,
     turn: Arc<Semaphore>,
     queue: Arc<Semaphore>,
 }
 
+/// The credentials that were checked lately.
 #[derive(Debug, Default)]
-struct Known {
+struct Checked {
     right: VecDeque<Digest>,
     wrong: VecDeque<Digest>,
 }

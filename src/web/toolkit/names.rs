@@ -6,19 +6,19 @@ use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::ring::{cipher_suite as suite, kx_group};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion, version};
 
-/// A TLS version that is offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    /// TLS 1.2.
-    Tls12,
-    /// TLS 1.3.
-    Tls13,
+use crate::model::named::named;
+
+named! {
+    /// The TLS versions that are offered, in ascending order.
+    pub enum Version {
+        /// TLS 1.2.
+        Tls12 = "TLS12",
+        /// TLS 1.3.
+        Tls13 = "TLS13",
+    }
 }
 
 impl Version {
-    /// Every version, in ascending order.
-    pub const ALL: [Version; 2] = [Version::Tls12, Version::Tls13];
-
     /// The version as rustls has it.
     #[must_use]
     pub fn supported(self) -> &'static SupportedProtocolVersion {
@@ -33,14 +33,13 @@ impl FromStr for Version {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "TLS12" => Ok(Version::Tls12),
-            "TLS13" => Ok(Version::Tls13),
+        let named = Version::ALL.into_iter().find(|version| version.as_str() == text);
+        named.ok_or_else(|| match text {
             "TLS10" | "TLS11" => {
-                Err(format!("TLS version {text:?} is broken and not offered; write TLS12 or TLS13"))
+                format!("TLS version {text:?} is broken and not offered; write TLS12 or TLS13")
             }
-            _ => Err(format!("unknown TLS version {text:?}; valid versions: TLS12, TLS13")),
-        }
+            _ => format!("unknown TLS version {text:?}; valid versions: TLS12, TLS13"),
+        })
     }
 }
 

@@ -21,11 +21,11 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// What has been read of each user's processes in this sample.
 #[derive(Debug, Default)]
-pub struct Claims {
+pub struct ArgumentAllowance {
     read: BTreeMap<u32, u64>,
 }
 
-impl Claims {
+impl ArgumentAllowance {
     /// Whether the arguments and environment of a process may be read. All of root's may, and those in
     /// containers that root made.
     ///
@@ -64,12 +64,12 @@ mod tests {
 
     #[test]
     fn each_user_has_a_share_of_its_own() {
-        let mut claims = Claims::default();
+        let mut allowance = ArgumentAllowance::default();
         let half = MOST_BYTES / 2;
         let taken: Vec<bool> =
             [(1000, half), (1000, half), (1000, 5000), (1001, half), (1001, half + 1)]
                 .into_iter()
-                .map(|(user, bytes)| claims.take(user, bytes))
+                .map(|(user, bytes)| allowance.take(user, bytes))
                 .collect();
         assert_eq!(taken, [true, true, false, true, false]);
     }
