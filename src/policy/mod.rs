@@ -189,13 +189,13 @@ impl Rules {
 /// Thresholds that are exported as metrics, so that alerting rules need not be edited.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
-    /// Too many listeners of the current generation.
+    /// More listeners of the current generation raise an alert.
     pub bound_ports: f64,
-    /// Too many stale processes.
+    /// More stale processes raise an alert.
     pub stale_processes: f64,
-    /// Too many generations alive.
+    /// More living generations raise an alert.
     pub generations: f64,
-    /// Too great an age of the oldest stale process.
+    /// A process that has been stale for longer raises an alert.
     pub stale_age_seconds: f64,
 }
 
