@@ -186,8 +186,8 @@ pub struct Check {
     /// Name of the local peer, as HAProxy's -L. It decides which lines of a peers section listen.
     #[arg(short = 'L', value_name = "NAME", requires = "files")]
     pub local_peer: Option<String>,
-    /// Judge for this HAProxy service: its policy and its ports count. Without this flag it is the one
-    /// that runs these files.
+    /// Use this service's policy, and treat the ports it holds as its own. Without this flag it is the
+    /// service that runs these files.
     #[arg(long, value_name = "NAME")]
     pub haproxy: Option<String>,
     #[allow(rustdoc::broken_intra_doc_links)] // the brackets of the help
@@ -208,13 +208,13 @@ pub struct Check {
     /// Judge the configuration alone: look at no socket of this host, and look up no host name.
     #[arg(long)]
     pub offline: bool,
-    /// Ask this HAProxy, such as that of an upgrade, and list what changes between the version that
-    /// runs and this one. It is run with -c, with your rights; it looks names up and runs Lua files
-    /// while it checks. Without this flag the executable of your own service is asked, if no other
-    /// user can change it.
+    /// Validate with this HAProxy executable, for example the one you are upgrading to, and list what
+    /// changes between the version that runs and this one. It is run with -c, with your rights; it
+    /// resolves host names and runs Lua files while it checks. Without this flag the executable of your
+    /// own service is run, if no other user can change it.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["port", "free"])]
     pub binary: Option<PathBuf>,
-    /// Ask no HAProxy.
+    /// Do not run any HAProxy.
     #[arg(long, conflicts_with_all = ["binary", "port", "free"])]
     pub no_binary: bool,
     /// Give up after this time, with exit code 3.

@@ -181,6 +181,7 @@ impl Actor {
         text.hash(&mut hasher);
         self.process.configuration = Some(Arc::new(Configuration {
             complete: declared.errors.is_empty(),
+            unread: None,
             ports: PortIndex::of(&declared),
             declared,
             fingerprint: hasher.finish(),

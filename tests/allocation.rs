@@ -145,6 +145,18 @@ fn without_rights() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
 }
 
+/// No right would make readable what HAProxy has read from a pipe.
+#[test]
+fn what_cannot_be_read_again_is_not_blamed_on_a_right() {
+    let bed = Bed::new();
+    let config = "listen a\n mode tcp\n timeout client 1s\n timeout connect 1s\n timeout server 1s\n bind :8001\n";
+    let file = bed.write("piped.cfg", config);
+    let haproxy = Version::V3_2.binary();
+    bed.shell(&format!("{} -D -f /dev/stdin <{}", haproxy.display(), file.display()));
+    let said = assert_exit(&bed, &["--port", "tcp/8005"], 3, &["could not read", "/dev/stdin: "]);
+    assert!(!said.contains("CAP_DAC_READ_SEARCH"), "{said}");
+}
+
 /// Another user's HAProxy cannot make ports look taken that it does not hold, nor prevent an answer.
 #[test]
 fn another_user_cannot_claim_every_port() {

@@ -1,4 +1,4 @@
-//! `deploy/demo/run`, the command of README.md, whole: with Prometheus and without, interrupted, and failing.
+//! `deploy/demo/run`, as README.md calls it, whole: with Prometheus and without, interrupted, and failing.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 #[path = "prometheus/faster.rs"]
@@ -25,6 +25,16 @@ const PROGRAMS: [&str; 24] = [
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The commands of the block of README.md that these tests run.
+fn commands_of_the_readme() -> [String; 2] {
+    let page = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, block) = page.split_once("<!-- run by tests/demo.rs -->\n```console\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let commands: Vec<_> = block.lines().map(|line| line.strip_prefix("# ").unwrap()).collect();
+    let [install, demo] = commands[..] else { panic!("two commands: {commands:?}") };
+    [install, demo].map(str::to_owned)
 }
 
 /// A folder of one test, in which the demo has its scratch folder.
@@ -58,7 +68,7 @@ impl Place {
     fn demo(&self) -> Command {
         // A shell cannot handle a signal that was ignored when it was started, as SIGINT is in a background job.
         let mut demo = Command::new(which("env"));
-        demo.arg("--default-signal=INT").arg(root().join("deploy/demo/run"));
+        demo.arg("--default-signal=INT").arg(root().join(&commands_of_the_readme()[1]));
         demo.env_clear()
             .env("PATH", self.folder.path().join("programs"))
             .env("DEMO_PATH", self.folder.path().join("programs"))
@@ -172,6 +182,18 @@ fn without_prometheus_it_says_how_to_install_it_and_shows_the_rest() {
         ],
     );
     place.assert_clean();
+}
+
+/// The README installs what the help of the demo asks for, and what the build needs.
+#[test]
+fn the_readme_installs_what_the_demo_needs() {
+    let [install, demo] = commands_of_the_readme();
+    let help = Command::new(root().join(demo)).arg("--help").output().unwrap();
+    let help = text(&help.stdout);
+    let (_, wanted) = help.split_once("On Debian: apt-get install -y ").unwrap();
+    let wanted = wanted.lines().next().unwrap();
+    let update = "apt-get update && apt-get install -y gcc libc6-dev";
+    assert_eq!(install, format!("{update} {wanted}"));
 }
 
 #[test]

@@ -130,7 +130,6 @@ fn a_number_and_all_that_holds_it() {
     }
     let output = inspect(&bed, &["--port", &source, "--output", "json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    schema::assert_fits("inspect-port", &report);
     let found = &report["networks"][0]["uses"][0];
     assert_eq!(
         (&found["outgoing"], &found["listener"]),
@@ -142,7 +141,6 @@ fn a_number_and_all_that_holds_it() {
 
     let output = inspect(&bed, &["--port", "8002", "--output", "json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    schema::assert_fits("inspect-port", &report);
     let uses = report["networks"][0]["uses"].as_array().unwrap();
     assert_eq!((&uses[0]["listener"], &uses[0]["state"]), (&true.into(), &"listen".into()));
     assert!(uses.iter().any(|used| used["outgoing"] == false && used["state"] == "established"));

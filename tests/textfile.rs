@@ -96,11 +96,20 @@ fn the_command_of_the_page_replaces_the_file_in_one_step() {
     let programs = Exporter::binary().parent().unwrap().display().to_string();
     let command = block.replace(folder, &here.display().to_string());
     bed.shell(&format!("PATH={programs}:$PATH; {command}"));
-    let files: Vec<String> = fs::read_dir(&here)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    assert_eq!(files, ["haproxy-host.prom"]);
-    let written = fs::read_to_string(here.join("haproxy-host.prom")).unwrap();
-    assert!(written.contains("\nhaproxy_host_haproxys 1\n"), "{written}");
+    let files = || -> Vec<String> {
+        let entries = fs::read_dir(&here).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    };
+    assert_eq!(files(), ["haproxy-host.prom"]);
+    let written = || fs::read_to_string(here.join("haproxy-host.prom")).unwrap();
+    let page = written();
+    assert!(page.contains("\nhaproxy_host_haproxys 1\n"), "{page}");
+
+    // A run that fails leaves the last page, and nothing else.
+    let mut failing = bed.command("sh");
+    failing.args(["-c", &command]).env("HAPROXY_HOST_EXPORTER_CONFIG_FILE", "/nowhere.yaml");
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
+    let output = failing.env("PATH", path).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert_eq!((files(), written()), (vec!["haproxy-host.prom".to_owned()], page));
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::examples;
 use super::options::{CheckOutput, Options, timeout};
 
 /// What to do with backups.
@@ -39,7 +40,7 @@ impl Backup {
 
 /// The options of `backup create`.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "What to keep")]
+#[command(next_help_heading = "What to keep", after_help = examples::BACKUP_CREATE)]
 pub struct BackupCreate {
     /// Copy only what this HAProxy service reads.
     #[arg(long, value_name = "NAME")]
@@ -70,7 +71,7 @@ pub struct BackupCreate {
 
 /// The options of `backup list`.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Which backups")]
+#[command(next_help_heading = "Which backups", after_help = examples::BACKUP_LIST)]
 pub struct BackupList {
     /// Only the backups of this HAProxy service.
     #[arg(long, value_name = "NAME")]
@@ -88,9 +89,10 @@ pub struct BackupList {
 
 /// The options of `backup verify`.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Which backup")]
+#[command(next_help_heading = "Which backup", after_help = examples::BACKUP_VERIFY)]
 pub struct BackupVerify {
     /// Name of the backup. The name latest means the newest of each service.
+    #[arg(help_heading = None)]
     pub name: String,
     /// HAProxy service whose latest backup is meant, if the directory has backups of several.
     #[arg(long, value_name = "NAME")]
@@ -98,8 +100,8 @@ pub struct BackupVerify {
     /// Directory of backups; by default that of the configuration (backup.directory).
     #[arg(long, value_name = "DIR")]
     pub to: Option<PathBuf>,
-    /// HAProxy that has to accept the backup, such as that of an upgrade. Without this flag it is the
-    /// executable that ran when the backup was taken, if no other user can change it.
+    /// HAProxy executable that has to accept the backup, for example the one you are upgrading to. Without
+    /// this flag it is the executable that ran when the backup was taken, if no other user can change it.
     #[arg(long, value_name = "PATH")]
     pub binary: Option<PathBuf>,
     /// Give up on HAProxy after this time, with exit code 3.
@@ -115,9 +117,10 @@ pub struct BackupVerify {
 
 /// The options of `backup diff`.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Which backup")]
+#[command(next_help_heading = "Which backup", after_help = examples::BACKUP_DIFF)]
 pub struct BackupDiff {
     /// Name of the backup. The name latest means the newest that verifies.
+    #[arg(help_heading = None)]
     pub name: String,
     /// HAProxy service whose latest backup is meant, if the directory has backups of several.
     #[arg(long, value_name = "NAME")]
@@ -138,12 +141,13 @@ pub struct BackupDiff {
 
 /// The options of `backup restore`.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "What to restore")]
+#[command(next_help_heading = "What to restore", after_help = examples::BACKUP_RESTORE)]
 pub struct BackupRestore {
     /// Name of the backup. The name latest means the newest that verifies.
+    #[arg(help_heading = None)]
     pub name: String,
     /// Restore only these files: a path, a directory, or the name of a file.
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", help_heading = None)]
     pub files: Vec<PathBuf>,
     /// HAProxy service whose latest backup is meant, if the directory has backups of several.
     #[arg(long, value_name = "NAME")]

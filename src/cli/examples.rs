@@ -52,7 +52,52 @@ Examples:
   haproxy-host-exporter backup restore latest --to /var/backups/haproxy
 
 Exit codes: 0 done, the same, or verified; 1 differs, does not verify, or not done; 2 wrong usage or
-configuration; 3 could not read enough. What is not done whole is not done at all.";
+configuration; 3 could not read enough. A failed command leaves nothing half done.";
+
+/// The end of the help of `backup create`.
+pub const BACKUP_CREATE: &str = "\
+Examples:
+  haproxy-host-exporter backup create --to /var/backups/haproxy
+  haproxy-host-exporter backup create --haproxy lbagent --keep 30
+
+Exit codes: 0 every backup was taken; 1 at least one was not; 2 wrong usage or configuration;
+3 could not read enough.";
+
+/// The end of the help of `backup list`.
+pub const BACKUP_LIST: &str = "\
+Examples:
+  haproxy-host-exporter backup list --to /var/backups/haproxy
+  haproxy-host-exporter backup list --haproxy lbagent --output json
+
+Exit codes: 0 listed; 1 a backup is damaged, or the directory cannot be read; 2 wrong usage or
+configuration; 3 lacks the right to read the directory.";
+
+/// The end of the help of `backup verify`.
+pub const BACKUP_VERIFY: &str = "\
+Examples:
+  haproxy-host-exporter backup verify latest
+  haproxy-host-exporter backup verify latest --binary /opt/haproxy-3.2/sbin/haproxy
+
+Exit codes: 0 verified; 1 damaged, or HAProxy refuses it; 2 wrong usage or configuration; 3 could
+not read enough, or HAProxy gave no answer in time.";
+
+/// The end of the help of `backup diff`.
+pub const BACKUP_DIFF: &str = "\
+Examples:
+  haproxy-host-exporter backup diff latest
+  haproxy-host-exporter backup diff lbagent-20261129T012233Z --show-secrets
+
+Exit codes: 0 the same as the disk; 1 differs, or there is no such backup; 2 wrong usage or
+configuration; 3 could not read enough.";
+
+/// The end of the help of `backup restore`.
+pub const BACKUP_RESTORE: &str = "\
+Examples:
+  haproxy-host-exporter backup restore latest
+  haproxy-host-exporter backup restore latest haproxy.cfg --execute
+
+Exit codes: 0 restored, or the same already; 1 would change something, not restored, or check finds
+errors afterwards; 2 wrong usage or configuration; 3 could not read enough.";
 
 /// The end of the help of `healthcheck`.
 pub const HEALTHCHECK: &str = "\

@@ -11,7 +11,7 @@ use super::options::timeout;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = examples::HEALTHCHECK)]
 pub struct Healthcheck {
-    /// What to ask, such as http://127.0.0.1:10101/-/ready. Without it, /-/healthy of the address that
+    /// URL to request, such as http://127.0.0.1:10101/-/ready. Without it, /-/healthy of the address that
     /// `serve` listens on. With https the certificate is not verified, and a server that demands one of
     /// its clients cannot be asked.
     #[arg(long, value_name = "URL")]

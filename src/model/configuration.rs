@@ -13,6 +13,8 @@ pub struct Configuration {
     pub ports: PortIndex,
     /// Every file could be read, so that a listener that is not in `declared` is not declared.
     pub complete: bool,
+    /// Why a file could not be read, of the first such file; `None` if all could.
+    pub unread: Option<String>,
     /// A hash of the names and contents of the files.
     pub fingerprint: u64,
     /// A hash of the contents without their secrets, equal on hosts that have the same; `None` if a file could

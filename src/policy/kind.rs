@@ -63,7 +63,7 @@ kinds! {
     PortUndeclared "port_undeclared" Warning
         "HAProxyPortUndeclared"
         "clients use ports that the next reload closes";
-    /// A declared port that no current process listens on, and that nothing blocks.
+    /// No current process listens on a declared port, and nothing blocks it.
     PortMissing "port_missing" Critical
         "HAProxyPortMissing"
         "clients of declared ports are refused";
@@ -71,7 +71,7 @@ kinds! {
     PortStaleListener "port_stale_listener" Critical
         "HAProxyStaleListener"
         "some new clients are served by an old configuration";
-    /// A declared port that is not bound is held by something else.
+    /// Something else holds a declared port that HAProxy has not bound.
     PortBlocked "port_blocked" Critical
         "HAProxyPortBlocked"
         "declared ports are not served, and the next start or reload fails";
@@ -87,7 +87,7 @@ kinds! {
     PortBacklog "port_backlog" Warning
         "HAProxyAcceptQueueFull"
         "new clients wait or are dropped";
-    /// A stale process with nothing left does not exit.
+    /// A stale process has neither listener nor connection left and still runs.
     ProcessIdle "process_idle" Warning
         "HAProxyStaleProcessIdle"
         "no client is hurt; memory is held for nothing";
@@ -99,7 +99,7 @@ kinds! {
     ProcessOrphan "process_orphan" Warning
         "HAProxyOrphan"
         "no reload reaches this process";
-    /// The last reload of a master did not land.
+    /// The last reload of a master did not take effect.
     ReloadFailed "reload_failed" Warning
         "HAProxyReloadFailed"
         "clients are served by the old configuration";

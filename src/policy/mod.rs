@@ -189,13 +189,13 @@ impl Rules {
 /// Thresholds that are exported as metrics, so that alerting rules need not be edited.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
-    /// More listeners of the current generation than this are too many.
+    /// More listeners of the current generation raise an alert.
     pub bound_ports: f64,
-    /// More stale processes than this are too many.
+    /// More stale processes raise an alert.
     pub stale_processes: f64,
-    /// More living generations than this are too many.
+    /// More living generations raise an alert.
     pub generations: f64,
-    /// The age above which the oldest stale process is too old.
+    /// A process that has been stale for longer raises an alert.
     pub stale_age_seconds: f64,
 }
 

@@ -145,6 +145,7 @@ fn the_overlay_for_cloudpods_watches_lbagent() {
         page.all("haproxy_host_anomaly_info", &labels).map(|sample| sample.label("port")).collect();
     assert_eq!(blamed, ["30885"], "{}", page.brief());
     let state = bed.inside(|| fetch("127.0.0.1:10101", "/state.json")).unwrap();
+    schema::assert_fits("inspect", &serde_json::from_str(&state).unwrap());
     assert!(state.contains("Kubernetes NodePort"), "{state}");
     assert_eq!(rights(&bed, podman.pid_of("exporter")) & KILL, 0);
     assert_eq!(rights(&bed, podman.pid_of("reap")) & KILL, KILL);

@@ -32,8 +32,21 @@ impl Host {
 defaults: {stale_grace: 1s, reap: {listening: 1s}}
 haproxys: [{name: lbagent, match: {pidfile: /run/haproxy.pid}}]
 backup: {directory: /run/backups}
-END",
+END
+             ip address add 169.254.0.107/32 dev lo",
         );
+        // The policy that a page copies there, for the pidfile of this host and without its patience.
+        let policy = fs::read_to_string(super::root().join("deploy/policy/lbagent.yaml")).unwrap();
+        let own = [
+            ("/opt/cloud/workspace/lbagent/run/haproxy.pid", "/run/haproxy.pid"),
+            ("listening: 30s", "listening: 1s"),
+        ];
+        let policy = own.into_iter().fold(policy, |policy, (shipped, here)| {
+            assert!(policy.contains(shipped), "{policy}");
+            policy.replace(shipped, here)
+        });
+        let policy = bed.write("lbagent.yaml", &policy);
+        bed.shell(&format!("cp {} /etc/haproxy-host-exporter/", policy.display()));
         Self { bed }
     }
 
@@ -60,6 +73,18 @@ END",
             let (_, said) = host.shell("haproxy-host-exporter inspect --haproxy lbagent");
             said.contains("CRITICAL port_blocked")
         });
+        host
+    }
+
+    /// It serves a configuration with a keyword that HAProxy `new/usr/sbin/haproxy` refuses.
+    pub fn before_an_upgrade() -> Self {
+        let host = Self::new();
+        let haproxy = host.bed.directory().join("programs/haproxy");
+        fs::remove_file(&haproxy).unwrap();
+        copy_program(Version::V2_6.binary(), haproxy);
+        host.configure("20000");
+        host.bed.shell("echo '    bind-process 1' >>/etc/haproxy/haproxy.cfg");
+        assert_eq!(host.shell("haproxy -D -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg").0, 0);
         host
     }
 

@@ -3,9 +3,9 @@
 //!
 //! The line before a block of commands is one of these:
 //!
-//! - `<!-- run on a healthy host -->`, or `… on a broken host`: here, with exit code 0 for each command, or with those
+//! - `<!-- run on a healthy host -->`, `… on a broken host` or `… on a host before an upgrade`: here, with exit code 0 for each command, or with those
 //!   after a colon, such as `<!-- run on a broken host: 1, 0 -->`;
-//! - `<!-- run by tests/FILE -->`: by that test, which names the page. At the head of a page it is about all its blocks;
+//! - `<!-- run by tests/FILE -->`: by that test, which opens the page. At the head of a page it is about all its blocks;
 //! - `*Not run by the tests: REASON.*`, for the reader.
 //!
 //! The runbooks have no such marks, because `explain` prints them as they are: what says nothing else is run beside a
@@ -17,9 +17,13 @@ mod support;
 
 mod blocks;
 mod figures;
+mod gate;
 mod host;
 mod links;
+mod paths;
+mod release;
 mod runbooks;
+mod samples;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,9 +64,11 @@ fn every_block_of_commands_is_run_or_says_why_not() {
         let runs_here = said(&block.mark).is_some_and(|said| said.starts_with("on a "));
         if let Some(test) = by {
             let code = fs::read_to_string(root().join(test)).unwrap_or_default();
-            let name = block.page.file_name().unwrap().to_string_lossy().into_owned();
-            if !code.contains(&name) {
-                wrong.push(format!("{}: {test} does not read {name}", block.place()));
+            // A string of the code, not a word of a comment.
+            let opened = format!("\"{}\"", block.page.display());
+            let mut lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            if !lines.any(|line| line.contains(&opened)) {
+                wrong.push(format!("{}: {test} does not open {opened}", block.place()));
             }
         } else if !runs_here && !block.mark.starts_with(NOT_RUN) {
             wrong.push(format!("{}: no mark, but {:?}", block.place(), block.mark));
@@ -85,6 +91,7 @@ fn the_commands_of_the_pages_do_what_their_marks_say() {
         let host = match host {
             "healthy host" => Host::healthy(),
             "broken host" => Host::broken(),
+            "host before an upgrade" => Host::before_an_upgrade(),
             other => panic!("{}: no host {other:?}", block.place()),
         };
         let codes: Vec<i32> = codes

@@ -98,9 +98,13 @@ impl<'b> Reaper<'b> {
     }
 
     /// The lines of the audit.
+    #[track_caller]
     pub fn audit(&self) -> Vec<Value> {
         let text = fs::read_to_string(&self.audit).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines.iter().for_each(|line| schema::assert_fits("reap-audit", line));
+        lines
     }
 
     /// The signals that were announced, and what came of them, in order: `USR1 7`, `ended 7`.

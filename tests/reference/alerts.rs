@@ -50,8 +50,8 @@ fn alerts() -> BTreeMap<String, Vec<Alert>> {
 fn every_alert() {
     let mut page = head(
         "Alerts",
-        "The alerting rules of [alerts/](../../alerts/README.md), each with its runbook. An alert about a kind of \
-         anomaly waits for its time here after the exporter itself has held the anomaly for its grace.",
+        "The alerting rules of [alerts/](../../alerts/README.md), each with its runbook. The time in \
+         *waits* starts when the exporter reports the anomaly, that is, after its grace.",
     );
     let mut alerts = alerts();
     let about = [

@@ -89,15 +89,12 @@ fn exit_codes() {
         "The exit codes of each command, as its help ends with them. When several apply, 2 comes before 1, and 1 \
          before 3.",
     );
-    let mut program = Cli::shown();
-    program.build();
-    let found = program.get_subcommands().filter(|command| command.get_name() != "help");
     let mut rows = Vec::new();
-    for command in found {
+    for (name, command) in commands() {
         let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        let (_, codes) = after.split_once("Exit codes: ").unwrap_or_else(|| {
-            panic!("the help of {} does not say its exit codes", command.get_name())
-        });
+        let (_, codes) = after
+            .split_once("Exit codes: ")
+            .unwrap_or_else(|| panic!("the help of {name} does not say its exit codes"));
         let codes = codes.split_whitespace().collect::<Vec<_>>().join(" ");
         // What follows the codes is about all of them.
         let (codes, rest) = codes.split_once(". ").unwrap_or((codes.trim_end_matches('.'), ""));
@@ -106,8 +103,8 @@ fn exit_codes() {
             let part = parts.find_map(|part| part.strip_prefix(wanted)?.strip_prefix(' '));
             part.unwrap_or_default().to_owned()
         };
-        assert!(!of("0").is_empty() && !of("2").is_empty(), "{}: {codes}", command.get_name());
-        rows.push(vec![code(command.get_name()), of("0"), of("1"), of("2"), of("3")]);
+        assert!(!of("0").is_empty() && !of("2").is_empty(), "{name}: {codes}");
+        rows.push(vec![code(&name), of("0"), of("1"), of("2"), of("3")]);
         assert!(rest.is_empty() || rest.ends_with('.'), "{rest}");
     }
     page += &table(&["command", "0", "1", "2", "3"], rows);

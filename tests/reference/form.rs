@@ -38,6 +38,11 @@ pub fn part(name: &str) -> Value {
     json!({"$ref": format!("#/$defs/{name}")})
 }
 
+/// The whole answer that another schema of the same folder describes.
+pub fn document(name: &str) -> Value {
+    json!({"$ref": format!("{name}.schema.json")})
+}
+
 /// The same, or `null`, which stands for what is not known or does not apply.
 pub fn nullable(schema: Value) -> Value {
     let options = vec![schema, json!({"type": "null"})];
@@ -96,7 +101,7 @@ pub fn schema(title: &str, about: &str, root: Value, definitions: Vec<(&str, Val
 /// The type of a schema, in words.
 pub fn type_of(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
-        let name = reference.trim_start_matches("#/$defs/");
+        let name = reference.trim_start_matches("#/$defs/").trim_end_matches(".schema.json");
         return format!("[{name}](#{name})");
     }
     if let Some(parts) = schema["anyOf"].as_array() {

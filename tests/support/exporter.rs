@@ -93,9 +93,12 @@ impl<'b> Exporter<'b> {
         command
     }
 
-    /// Runs one of its subcommands in the bed to its end.
+    /// Runs one of its subcommands in the bed to its end. An answer in JSON has to fit its schema.
+    #[track_caller]
     pub fn command(bed: &Bed, arguments: &[&str]) -> Output {
-        bed.command(Self::binary()).args(arguments).output().unwrap()
+        let output = bed.command(Self::binary()).args(arguments).output().unwrap();
+        schema::assert_printed(arguments, &output.stdout);
+        output
     }
 
     /// What `inspect --output json` says, and its exit code.
@@ -105,7 +108,6 @@ impl<'b> Exporter<'b> {
         let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             panic!("inspect: {error}\n{}\n{}", text(&output.stdout), text(&output.stderr))
         });
-        schema::assert_fits("inspect", &json);
         (json, output.status.code().unwrap_or(-1))
     }
 
@@ -114,9 +116,13 @@ impl<'b> Exporter<'b> {
         self.request("GET", path)
     }
 
-    /// Asks it with any method.
+    /// Asks it with any method. An answer in JSON has to fit its schema.
     pub fn request(&self, method: &str, path: &str) -> Option<Response> {
-        self.bed.inside(|| request(method, path))
+        let response = self.bed.inside(|| request(method, path))?;
+        if (method, path, response.status) == ("GET", "/state.json", 200) {
+            schema::assert_printed(&["inspect", "--output", "json"], response.body.as_bytes());
+        }
+        Some(response)
     }
 
     /// Scrapes it.

@@ -5,7 +5,7 @@ use std::process::Output;
 use serde_json::Value;
 
 use super::bed::text;
-use super::{Bed, Exporter, schema};
+use super::{Bed, Exporter};
 
 /// Runs `check`; gives its output, and what it said on both streams.
 pub fn check(bed: &Bed, arguments: &[&str]) -> (Output, String) {
@@ -29,9 +29,5 @@ pub fn assert_exit(bed: &Bed, arguments: &[&str], code: i32, words: &[&str]) -> 
 /// What `check --output json` says.
 pub fn check_json(bed: &Bed, arguments: &[&str]) -> Value {
     let (output, said) = check(bed, &[arguments, &["--output", "json"]].concat());
-    let answer =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    let asks_for_ports = arguments.iter().any(|word| ["--port", "--free"].contains(word));
-    schema::assert_fits(if asks_for_ports { "check-port" } else { "check" }, &answer);
-    answer
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
 }

@@ -16,6 +16,31 @@ pub fn assert_fits(name: &str, answer: &Value) {
     assert!(wrong.is_empty(), "{name}.schema.json: {wrong:#?}\n{answer:#}");
 }
 
+/// What a run of the exporter printed fits the schema of its command, if the arguments ask for JSON. A command that
+/// failed before it had an answer printed nothing.
+#[track_caller]
+pub fn assert_printed(arguments: &[&str], printed: &[u8]) {
+    let asks_for_json = arguments.windows(2).any(|pair| pair == ["--output", "json"]);
+    if !asks_for_json || printed.is_empty() {
+        return;
+    }
+    let answer = serde_json::from_slice(printed)
+        .unwrap_or_else(|why| panic!("{arguments:?}: {why}\n{}", String::from_utf8_lossy(printed)));
+    assert_fits(&name(arguments), &answer);
+}
+
+/// The name of the schema for the answer of a command.
+fn name(arguments: &[&str]) -> String {
+    let has = |flag: &str| arguments.contains(&flag);
+    match arguments {
+        ["backup", command, ..] => format!("backup-{command}"),
+        ["inspect", ..] if has("--port") => "inspect-port".to_owned(),
+        ["check", ..] if has("--port") || has("--free") => "check-port".to_owned(),
+        [command, ..] => (*command).to_owned(),
+        [] => panic!("no command"),
+    }
+}
+
 /// The schema of this name.
 pub fn read(name: &str) -> Value {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
@@ -41,10 +66,15 @@ impl Reader<'_> {
             assert!(KEYWORDS.contains(&keyword.as_str()), "{path}: no support for {keyword}");
         }
         if let Some(reference) = schema["$ref"].as_str() {
-            let name = reference.strip_prefix("#/$defs/").expect("a definition of this schema");
-            let definition = &self.root["$defs"][name];
-            assert!(definition.is_object(), "{path}: no definition {name}");
-            self.compare(definition, value, path, wrong);
+            if let Some(other) = reference.strip_suffix(".schema.json") {
+                let schema = read(other);
+                Reader { root: &schema }.compare(&schema, value, path, wrong);
+            } else {
+                let name = reference.strip_prefix("#/$defs/").expect("a definition of this schema");
+                let definition = &self.root["$defs"][name];
+                assert!(definition.is_object(), "{path}: no definition {name}");
+                self.compare(definition, value, path, wrong);
+            }
         }
         if let Some(options) = schema["anyOf"].as_array() {
             let tried: Vec<Vec<String>> = options

@@ -169,6 +169,7 @@ impl Work<'_> {
                 answer.note(
                     "no backup of the present state could be taken, so that nothing was restored",
                 );
+                answer.json = self.json(None, false);
                 return answer.failed(&error);
             }
         };

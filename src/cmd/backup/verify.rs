@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::answer::{Answer, Stopped, now};
 use super::lookup::{self, Latest, named};
@@ -47,20 +47,34 @@ pub fn run(arguments: &BackupVerify, answer: &mut Answer) -> Result<(), Stopped>
     };
     let mut all = Vec::new();
     for haproxy in wanted {
-        match verify(arguments, &store, haproxy, answer) {
+        let ended = verify(arguments, &store, haproxy, answer);
+        let entry = std::mem::take(&mut answer.json);
+        if !entry.is_null() {
+            all.push(entry);
+        }
+        match ended {
             Err(Stopped::Disk(error)) => answer.failed(&error),
             ended => ended?,
         }
-        all.push(std::mem::take(&mut answer.json));
     }
-    answer.json = match all.len() {
-        1 => all.remove(0),
-        _ => json!({"version": 1, "backups": all}),
-    };
+    answer.json = json!({"version": 1, "backups": all});
     Ok(())
 }
 
-/// Verifies the backup that the arguments mean, of one service if that is named.
+/// The entry of a backup that no HAProxy was asked about. `verified` is `None` where that could not be decided.
+fn unproved(name: &str, verified: Option<bool>, faults: &[String]) -> Value {
+    json!({
+        "name": name,
+        "verified": verified,
+        "faults": faults,
+        "binary": null,
+        "binary_version": null,
+        "from_disk": [],
+        "check": null,
+    })
+}
+
+/// Verifies the backup that the arguments mean, of one service if that is named. Its entry is the answer's JSON.
 fn verify(
     arguments: &BackupVerify,
     store: &Store,
@@ -71,6 +85,7 @@ fn verify(
     let name = &backup.manifest.name;
     if backup.manifest.safety {
         let why = format!("{name} holds what a restore replaced, not a whole configuration");
+        answer.json = unproved(name, Some(false), std::slice::from_ref(&why));
         answer.wrong(ANOMALIES, why);
         return Ok(());
     }
@@ -81,7 +96,7 @@ fn verify(
     for fault in &faults {
         answer.line(&format!("{name}: {fault}"));
     }
-    answer.json = json!({"version": 1, "name": name, "verified": false, "faults": faults});
+    answer.json = unproved(name, Some(false), &faults);
     answer.worsen(ANOMALIES);
     Ok(store.record(&backup.stored, None)?)
 }
@@ -148,16 +163,22 @@ fn prove(
     let manifest = &backup.manifest;
     let name = &manifest.name;
     let until = Instant::now() + arguments.timeout;
+    let not_proved = |why: &str, answer: &mut Answer| {
+        let why = format!("{name} is whole, but {why}");
+        answer.json = unproved(name, None, std::slice::from_ref(&why));
+        answer.wrong(BLIND, why);
+    };
     let (executable, version) = match choose(arguments, manifest, until)? {
         Ok(chosen) => chosen,
         Err(why) => {
-            answer.wrong(BLIND, format!("{name} is whole, but {why}"));
+            not_proved(&why, answer);
             return Ok(());
         }
     };
     let policy = crate::cmd::load(arguments.options.config_file.as_deref())?.policy;
     let Some(line) = CommandLine::parse(&manifest.command.arguments) else {
         let why = format!("{name}: its arguments are not those of a HAProxy");
+        answer.json = unproved(name, Some(false), std::slice::from_ref(&why));
         answer.wrong(ANOMALIES, why);
         return Ok(());
     };
@@ -170,19 +191,19 @@ fn prove(
         Ok(judged) => judged,
         Err(error) => {
             answer.line(&format!("{name} does not verify: {error}"));
-            let code = match error {
-                sandbox::Error::LeftOut(_) => ANOMALIES,
-                _ => BLIND,
+            let (code, verified) = match error {
+                sandbox::Error::LeftOut(_) => (ANOMALIES, Some(false)),
+                _ => (BLIND, None),
             };
             answer.worsen(code);
-            answer.json = json!({"version": 1, "name": name, "verified": false, "faults": [error.to_string()]});
+            answer.json = unproved(name, verified, &[error.to_string()]);
             return Ok(());
         }
     };
     let candidate = match judged {
         Ok(candidate) => candidate,
         Err(why) => {
-            answer.wrong(BLIND, format!("{name} is whole, but {}", unanswered(&why)));
+            not_proved(&unanswered(&why), answer);
             return Ok(());
         }
     };
@@ -196,9 +217,9 @@ fn prove(
         answer.line(&format!("  taken from the disk, where it is as it was: {path}"));
     }
     answer.json = json!({
-        "version": 1,
         "name": name,
         "verified": accepted,
+        "faults": [],
         "binary": PathText(executable.path().to_owned()),
         "binary_version": version.to_string(),
         "from_disk": from_disk,

@@ -71,14 +71,15 @@ impl Claims {
         let trusted = policy.is_configured(&running.name) || target::is_trusted(running);
         let subject = format!("haproxy {}", running.name);
         let missing = match &running.configuration {
-            None => Some("no process shows its configuration; needs CAP_SYS_PTRACE"),
-            Some(configuration) if is_partial(configuration) => {
-                Some("part of its configuration could not be read; needs CAP_DAC_READ_SEARCH")
-            }
-            Some(configuration) if declares_any_port(&configuration.declared) => {
-                Some("a line of its configuration that cannot be decided may declare any port")
-            }
-            Some(_) => None,
+            None => Some("no process shows its configuration; needs CAP_SYS_PTRACE".to_owned()),
+            Some(configuration) => unread(configuration)
+                .map(|problem| format!("part of its configuration could not be read: {problem}"))
+                .or_else(|| {
+                    declares_any_port(&configuration.declared).then(|| {
+                        "a line of its configuration that cannot be decided may declare any port"
+                            .to_owned()
+                    })
+                }),
         };
         match missing {
             // Root sees everything that there is to see, so the user has hidden it or left it open. That
@@ -86,11 +87,9 @@ impl Claims {
             Some(reason) if !trusted && rustix::process::geteuid().is_root() => {
                 self.notes.push(format!("what {subject} declares does not count: {reason}"));
             }
-            Some(reason) => self.unseen.push(Unreadable {
-                what: What::Config,
-                subject,
-                reason: reason.to_owned(),
-            }),
+            Some(reason) => {
+                self.unseen.push(Unreadable { what: What::Config, subject, reason });
+            }
             None => {}
         }
         if let Some(configuration) = &running.configuration {
@@ -162,10 +161,10 @@ impl Declaring {
     }
 }
 
-/// A file is missing from the reading. An error in a file that was read does not count: HAProxy would not
-/// start with it, and the other lines still show what is meant.
-fn is_partial(configuration: &Configuration) -> bool {
-    !configuration.complete && configuration.declared.errors.is_empty()
+/// Why a file is missing from the reading. An error in a file that was read makes no difference: HAProxy would
+/// not start with it, and the other lines still show what is meant.
+fn unread(configuration: &Configuration) -> Option<&str> {
+    configuration.unread.as_deref().filter(|_| configuration.declared.errors.is_empty())
 }
 
 fn declares_any_port(declared: &Declared) -> bool {

@@ -1,4 +1,4 @@
-//! Rule `process_idle`: a stale process with nothing left does not exit.
+//! Rule `process_idle`: a stale process has neither listener nor connection left and still runs.
 
 use super::explain;
 use super::input::RuleInput;

@@ -1,4 +1,4 @@
-//! Rule `reload_failed`: the last reload of a master did not land.
+//! Rule `reload_failed`: the last reload of a master did not take effect.
 
 use super::input::RuleInput;
 use crate::haproxy::lineage::generations::Generation;

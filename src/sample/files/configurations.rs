@@ -241,10 +241,12 @@ fn read(source: &Source, most_bytes: u64) -> Reading {
     let collected = config_files::collect_up_to(most_bytes, &source.names, &source.base);
     let declared = config::read(&collected.files, &source.launch);
     let problems = collected.problems.iter();
+    let unread = collected.problems.first().map(ToString::to_string);
     Reading {
         unreadable: problems.map(|problem| unreadable(source, problem)).collect(),
         configuration: Arc::new(Configuration {
-            complete: collected.problems.is_empty() && declared.errors.is_empty(),
+            complete: unread.is_none() && declared.errors.is_empty(),
+            unread,
             ports: PortIndex::of(&declared),
             declared,
             fingerprint: fingerprint(&collected),

@@ -105,7 +105,11 @@ pub fn inspect() -> Value {
         key("processes", list(part("process")), "Its processes, oldest first."),
         key("ports", list(part("port")), "Its listeners."),
         key("anomalies", list(part("anomaly")), "Its anomalies, pending ones included."),
-        key("causes", list(part("cause")), "What one action each cures, the worst first."),
+        key(
+            "causes",
+            list(part("cause")),
+            "One entry for each thing that a single action fixes, the worst first.",
+        ),
         key(
             "left_out",
             counted(&["anomalies", "causes", "ports", "processes"]),

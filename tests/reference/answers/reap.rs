@@ -1,4 +1,4 @@
-//! What `reap` answers.
+//! What `reap` answers, and what it records of its signals.
 
 use haproxy_host_exporter::policy::reap::StopSignal;
 use haproxy_host_exporter::reap::effect::Effect;
@@ -7,10 +7,14 @@ use serde_json::Value;
 use super::parts::{connections, states, superseded, unreadable, version};
 use crate::form::{
     boolean, integer, key, list, nullable, number, object, one_of, part, schema, sometimes, string,
+    time,
 };
 
+fn signals() -> Value {
+    one_of(StopSignal::ALL.map(StopSignal::as_str))
+}
+
 pub fn reap() -> Value {
-    let signals = || one_of(StopSignal::ALL.map(StopSignal::as_str));
     let step = object(vec![
         key("pid", integer(), "Pid."),
         key("signal", signals(), "The signal that is due."),
@@ -89,5 +93,43 @@ pub fn reap() -> Value {
             ("zombie", zombie),
             ("unreadable", unreadable()),
         ],
+    )
+}
+
+pub fn audit() -> Value {
+    let root = object(vec![
+        key("event", one_of(["intent", "outcome"]), "Before the signal, or after it."),
+        key("timestamp", time(), "When the line was written."),
+        key("haproxy", string(), "Name of the service."),
+        key("pid", integer(), "Pid."),
+        key(
+            "start_ticks",
+            integer(),
+            "Start time in clock ticks since boot, as in /proc/PID/stat.",
+        ),
+        key("signal", signals(), "The signal."),
+        sometimes("state", states(), "Intent: why the process is still there."),
+        sometimes("reason", string(), "Why the signal is due, or why it could not be sent."),
+        sometimes("superseded", nullable(part("superseded")), "Intent: how it was superseded."),
+        sometimes("ports", list(string()), "Intent: ports that it holds."),
+        sometimes(
+            "connections",
+            nullable(part("connections")),
+            "Its connections; in an outcome those that are left.",
+        ),
+        sometimes("peers", nullable(integer()), "Intent: number of remote addresses."),
+        sometimes("result", one_of(Effect::ALL.map(Effect::as_str)), "Outcome: what came of it."),
+        sometimes("released", list(string()), "Outcome: ports that the process released."),
+        sometimes(
+            "given_back",
+            list(string()),
+            "Outcome: released ports that no process of the service holds any more.",
+        ),
+    ]);
+    schema(
+        "reap --audit-log",
+        "One line of the file of `reap --audit-log`, which is JSON without `--output json`, too.",
+        root,
+        vec![("superseded", superseded()), ("connections", connections())],
     )
 }

@@ -104,14 +104,22 @@ fn thresholds() -> Value {
         sometimes(
             "bound_ports",
             with_default(count(), json!(5000)),
-            "Too many listeners of the serving generation.",
+            "Alert when the serving generation has more listeners than this.",
         ),
-        sometimes("stale_processes", with_default(count(), json!(10)), "Too many stale processes."),
-        sometimes("generations", with_default(count(), json!(5)), "Too many generations alive."),
+        sometimes(
+            "stale_processes",
+            with_default(count(), json!(10)),
+            "Alert when there are more stale processes than this.",
+        ),
+        sometimes(
+            "generations",
+            with_default(count(), json!(5)),
+            "Alert when more generations than this are alive.",
+        ),
         sometimes(
             "stale_age",
             with_default(duration(), json!("24h")),
-            "Too great an age of the longest-stale process.",
+            "Alert when a process has been stale for longer than this.",
         ),
     ])
 }

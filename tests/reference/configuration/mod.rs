@@ -133,6 +133,34 @@ fn the_defaults_are_those_of_the_program() {
     assert_eq!(own.policy.defaults.reap, none.policy.defaults.reap);
 }
 
+/// What the shipped file shows is the default, apart from what has no default and is an example.
+#[test]
+fn the_shipped_configuration_shows_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/config.yaml");
+    let shipped = fs::read_to_string(path).unwrap();
+    let loaded = load(&shipped).unwrap().policy;
+    assert_eq!(format!("{loaded:?}"), format!("{:?}", Policy::default()), "all of it is comments");
+    // The first paragraph, and lines that begin with `# `, are prose.
+    let (_, keys) = shipped.split_once("\n\n").unwrap();
+    let uncommented = |line: &str| {
+        let is_prose = line.strip_prefix("# ").is_some_and(|rest| !rest.starts_with(' '));
+        (if is_prose { line } else { line.strip_prefix('#').unwrap_or(line) }).to_owned()
+    };
+    let open: Vec<String> = keys.lines().map(uncommented).collect();
+    let open = open.join("\n");
+    load(&open).unwrap();
+    let mut defaults = serde_yaml::from_str::<Value>(&open).unwrap()["defaults"].clone();
+    let keys = defaults.as_object_mut().unwrap();
+    for example in ["allowed_ports", "reserved_ports"] {
+        assert!(keys.remove(example).is_some(), "{example}");
+    }
+    let reap = keys.remove("reap").unwrap();
+    let policy = |defaults: Value| load(&json!({"defaults": defaults}).to_string()).unwrap().policy;
+    assert_eq!(format!("{:?}", policy(defaults)), format!("{:?}", Policy::default()));
+    let with_reap = |reap: Value| policy(json!({"reap": reap})).defaults.reap;
+    assert_eq!(with_reap(reap), with_reap(json!({})));
+}
+
 /// The schema and the program agree on these.
 #[test]
 fn the_schema_judges_as_the_program_does() {
