@@ -22,7 +22,10 @@ struct System(std::path::PathBuf);
 impl System {
     fn rpm(&self, words: &[&str]) -> String {
         let mut rpm = Command::new(tool("rpm"));
-        rpm.arg("--root").arg(&self.0).args(["--force-debian", "--nodeps"]).args(words);
+        rpm.arg("--root").arg(&self.0).args(["--force-debian"]).args(words);
+        if words[0] != "--query" {
+            rpm.arg("--nodeps");
+        }
         said(&mut rpm)
     }
 
