@@ -39,12 +39,13 @@ const SOURCES: [&str; 13] = [
     "docs",
 ];
 
-/// The files of two versions.
+/// The files of the version under test.
 pub struct Packages {
     pub directory: PathBuf,
-    pub previous: PathBuf,
     /// Whether they were built before the test, as they are released.
     pub released: bool,
+    /// The program that is packed for them, and for the version before.
+    program: PathBuf,
 }
 
 impl Packages {
@@ -52,12 +53,6 @@ impl Packages {
     #[track_caller]
     pub fn file(&self, ending: &str) -> PathBuf {
         only(&self.directory, ending)
-    }
-
-    /// The file of the version before that ends so.
-    #[track_caller]
-    pub fn previous(&self, ending: &str) -> PathBuf {
-        only(&self.previous, ending)
     }
 
     /// Which program they hold, for figures.
@@ -72,47 +67,54 @@ impl Packages {
     }
 }
 
-/// Makes what is missing at the first call.
+/// Finds them, or builds them at the first call.
 pub fn packages() -> &'static Packages {
     static PACKAGES: OnceLock<Packages> = OnceLock::new();
     PACKAGES.get_or_init(|| {
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
-        let _ = fs::remove_dir_all(&place);
-        fs::create_dir_all(&place).unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let released = std::env::var_os("PACKAGES").map(|directory| root.join(directory));
-        let packages = Packages {
-            released: released.is_some(),
-            directory: released.unwrap_or_else(|| place.join("new")),
-            previous: place.join("old"),
-        };
-        let mut program = machine::binary();
-        if packages.released {
-            program = program_of_deb(&packages.file(".deb"), &place.join("unpacked"));
+        if let Some(directory) = std::env::var_os("PACKAGES") {
+            let directory = root.join(directory);
+            let program = program_of_deb(&only(&directory, ".deb"), &place("unpacked"));
+            return Packages { directory, released: true, program };
         }
-        std::thread::scope(|both| {
-            both.spawn(|| pack_previous(&place.join("sources"), &program, &packages.previous));
-            let build = Manual::read();
-            let build = build.commands("Build").iter().filter(|_| !packages.released);
-            for command in build.filter(|command| command.starts_with("deploy/package")) {
-                pack(command, root, &program, &packages.directory, None);
-            }
-        });
-        packages
+        let directory = place("new").join("packages");
+        let program = machine::binary();
+        let build = Manual::read();
+        let build = build.commands("Build").iter();
+        for command in build.filter(|command| command.starts_with("deploy/package")) {
+            pack(command, root, &program, &directory, None);
+        }
+        Packages { directory, released: false, program }
     })
 }
 
-/// Packs the version before, whose unit and settings are not the present ones.
-fn pack_previous(sources: &Path, program: &Path, output: &Path) {
-    copy_sources(sources);
-    append(sources, "haproxy-host-exporter.default");
-    append(sources, "haproxy-host-reap.default");
-    let unit = sources.join("deploy/systemd").join(machine::EXPORTER);
-    let present = fs::read_to_string(&unit).unwrap();
-    let former = present.replace("WatchdogSec=60s", FORMER_WATCHDOG);
-    assert_ne!(present, former, "the unit of the version before is the same");
-    fs::write(&unit, former).unwrap();
-    pack("deploy/package", sources, program, output, Some(PREVIOUS));
+/// The file that ends so of the version before, whose unit and settings are not the present ones.
+#[track_caller]
+pub fn previous(ending: &str) -> PathBuf {
+    static PREVIOUS_PACKAGES: OnceLock<PathBuf> = OnceLock::new();
+    let directory = PREVIOUS_PACKAGES.get_or_init(|| {
+        let place = place("old");
+        let (sources, output) = (place.join("sources"), place.join("packages"));
+        copy_sources(&sources);
+        append(&sources, "haproxy-host-exporter.default");
+        append(&sources, "haproxy-host-reap.default");
+        let unit = sources.join("deploy/systemd").join(machine::EXPORTER);
+        let present = fs::read_to_string(&unit).unwrap();
+        let former = present.replace("WatchdogSec=60s", FORMER_WATCHDOG);
+        assert_ne!(present, former, "the unit of the version before is the same");
+        fs::write(&unit, former).unwrap();
+        pack("deploy/package", &sources, &packages().program, &output, Some(PREVIOUS));
+        output
+    });
+    only(directory, ending)
+}
+
+/// A new folder of the tests.
+fn place(name: &str) -> PathBuf {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages").join(name);
+    let _ = fs::remove_dir_all(&place);
+    fs::create_dir_all(&place).unwrap();
+    place
 }
 
 /// Gives the former text to a settings file.

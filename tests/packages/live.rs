@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::alerts::{self, Scrape};
-use super::build::{FORMER_SETTING, packages};
+use super::build::{FORMER_SETTING, packages, previous};
 use super::container;
 use super::machine::{EXPORTER, Machine};
 use super::manual::Manual;
@@ -41,7 +41,7 @@ fn the_page_installs_upgrades_and_removes() {
     for file in [".deb", ".rpm", ".tar.gz", "SHA256SUMS"].map(|ending| packages().file(ending)) {
         machine.copy(&file, &format!("/root/{}", file.file_name().unwrap().to_str().unwrap()));
     }
-    machine.copy(&packages().previous(".deb"), "/root/previous.deb");
+    machine.copy(&previous(".deb"), "/root/previous.deb");
     machine.shell(&page.script("Verify"));
     machine.write("/etc/edge/edge.cfg", EDGE);
     let before = everything(&machine);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::build::{FORMER_SETTING, packages};
+use super::build::{self, FORMER_SETTING, packages};
 use super::manual::Manual;
 use super::support::{installed, text, tool};
 
@@ -133,7 +133,7 @@ fn the_rpm_is_installed_and_removed() {
 fn the_rpm_is_upgraded() {
     let system = system("red-hat-upgraded");
     let page = Manual::read();
-    let previous = packages().previous(".rpm");
+    let previous = build::previous(".rpm");
     system.rpm(&["--install", previous.to_str().unwrap()]);
     let (settings, others) =
         ("/etc/default/haproxy-host-exporter", "/etc/default/haproxy-host-reap");
