@@ -10,7 +10,7 @@ use super::support::{Page, oldest_prometheus, text};
 /// The usual interval of scrapes and evaluations, in seconds.
 pub const INTERVAL: usize = 15;
 
-/// For how long a page is held before and after what is looked at, in scrapes: ten minutes.
+/// For how long a page is held before or after what is looked at, in scrapes: ten minutes.
 const HELD: usize = 40;
 
 /// One scrape of the machine: when it was made, and the page unless it failed.
@@ -38,12 +38,52 @@ impl Scrape {
     }
 }
 
-/// Holds a page for ten minutes, in which no alert may fire.
-pub fn none_fires(scrape: &Scrape) {
-    let histories = [scrape.held_after(scrape.time).collect()];
-    evaluate("healthy", &histories, "ALERTS{alertstate=\"firing\"}", "exp_samples: []");
-    let one = "exp_samples: [{labels: '{}', value: 1}]";
-    evaluate("seen", &histories, "count(haproxy_host_up == 1)", one);
+/// No alert fires while successive pages are scraped at the usual interval, from the first on, nor while the last one is
+/// held for another ten minutes. At the end so many HAProxys serve.
+pub fn none_fires(name: &str, scrapes: &[Scrape], serving: usize) {
+    let scrapes = stretched(scrapes);
+    assert!(scrapes.len() >= HELD, "{} pages are less than ten minutes", scrapes.len());
+    let last = scrapes[scrapes.len() - 1].clone();
+    let history: Vec<Scrape> = scrapes.into_iter().chain(last.held_after(last.time)).collect();
+    let end = history.len() - 1;
+    let histories = [history];
+    evaluate(name, &histories, 0, "ALERTS{alertstate=\"firing\"}", "exp_samples: []");
+    let all = format!("exp_samples: [{{labels: '{{}}', value: {serving}}}]");
+    evaluate(name, &histories, end, "count(haproxy_host_up == 1)", &all);
+}
+
+/// Successive scrapes as if the usual interval lay between them. A time on a page keeps its place between the scrapes.
+fn stretched(scrapes: &[Scrape]) -> Vec<Scrape> {
+    let begin = scrapes[0].time;
+    let moved = |number: usize| begin + (number * INTERVAL) as f64;
+    let stretch = |time: f64| {
+        let number = scrapes.iter().take_while(|scrape| scrape.time <= time).count();
+        match (number.checked_sub(1), scrapes.get(number)) {
+            (None, _) => time,
+            (Some(before), None) => moved(before) + time - scrapes[before].time,
+            (Some(before), Some(after)) => {
+                let real = after.time - scrapes[before].time;
+                moved(before) + (time - scrapes[before].time) / real * INTERVAL as f64
+            }
+        }
+    };
+    let mut all = scrapes.to_vec();
+    for (number, scrape) in all.iter_mut().enumerate() {
+        scrape.time = moved(number);
+        for sample in scrape.page.iter_mut().flat_map(|page| &mut page.samples) {
+            if is_time(&sample.name) {
+                sample.value = stretch(sample.value);
+            }
+        }
+    }
+    all
+}
+
+/// Whether the values of a metric are times in seconds since 1970.
+fn is_time(name: &str) -> bool {
+    ["_timestamp_seconds", "mtime_seconds", "_start_time_seconds"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
 }
 
 /// Whatever second of the usual interval Prometheus scrapes in: the alert that fires goes on, and none else begins. The
@@ -61,11 +101,11 @@ pub fn goes_on(alert: &str, scrapes: &[Scrape]) {
         .collect();
     let firing = "count by (alertname) (ALERTS{alertstate=\"firing\"})";
     let one = format!("exp_samples: [{{labels: '{{alertname={alert:?}}}', value: 1}}]");
-    evaluate("upgrade", &histories, firing, &one);
+    evaluate("upgrade", &histories, HELD / 2, firing, &one);
 }
 
-/// Asks an expression at each evaluation of the rules after the first five minutes of each history.
-fn evaluate(name: &str, histories: &[Vec<Scrape>], expression: &str, expected: &str) {
+/// Asks an expression at each evaluation of the rules in each history, from one of them on.
+fn evaluate(name: &str, histories: &[Vec<Scrape>], from: usize, expression: &str, expected: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let rules = std::fs::read_dir(root.join("alerts")).unwrap();
     let rules = rules.map(|entry| entry.unwrap().path());
@@ -83,7 +123,7 @@ fn evaluate(name: &str, histories: &[Vec<Scrape>], expression: &str, expected: &
                 .unwrap();
         }
         test.push_str("    promql_expr_test:\n");
-        for evaluation in HELD / 2..history.len() {
+        for evaluation in from..history.len() {
             let seconds = evaluation * INTERVAL;
             writeln!(test, "      - {{expr: '{expression}', eval_time: {seconds}s, {expected}}}")
                 .unwrap();
@@ -116,12 +156,11 @@ fn series_of(history: &[Scrape]) -> BTreeMap<String, Vec<String>> {
             let name = sample.name.as_str();
             let values =
                 all.entry(series).or_insert_with(|| vec!["stale".to_owned(); history.len()]);
-            values[number] =
-                if name.ends_with("_timestamp_seconds") || name.ends_with("mtime_seconds") {
-                    format!("{:.3}", sample.value - beginning)
-                } else {
-                    sample.value.to_string()
-                };
+            values[number] = if is_time(name) {
+                format!("{:.3}", sample.value - beginning)
+            } else {
+                sample.value.to_string()
+            };
         }
     }
     all

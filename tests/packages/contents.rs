@@ -18,7 +18,7 @@ const ONLY_RED_HATS: [&str; 2] = [
     "/usr/share/zsh/site-functions/_haproxy-host-exporter",
 ];
 
-fn said(command: &mut Command) -> String {
+pub fn said(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let all = text(&output.stdout) + &text(&output.stderr);
     assert!(output.status.success(), "{command:?}: {all}");

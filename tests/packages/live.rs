@@ -1,12 +1,13 @@
 //! The `.deb` and the static archive on a booted Debian, by the commands of the page.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::alerts::{self, Scrape};
-use super::build::packages;
+use super::build::{FORMER_SETTING, packages, previous};
 use super::container;
 use super::machine::{EXPORTER, Machine};
 use super::manual::Manual;
+use super::recording::{DROP_IN, installed, now, record};
 use super::support::{Page, text};
 
 const REAPER: &str = "haproxy-host-reap.service";
@@ -14,6 +15,7 @@ const SOCKET: &str = "haproxy-host-exporter.socket";
 const TIMER: &str = "haproxy-host-exporter-backup.timer";
 const CONFIGURATION: &str = "/etc/haproxy-host-exporter/config.yaml";
 const SETTINGS: &str = "/etc/default/haproxy-host-exporter";
+const REAPERS_SETTINGS: &str = "/etc/default/haproxy-host-reap";
 
 /// A frontend for the end of Debian's configuration, which has none.
 const FRONTEND: &str = "frontend web\n    bind :8080\n    http-request return status 200\n";
@@ -28,8 +30,8 @@ const FORBIDDEN: &str = "defaults: {stale_grace: 1s, allowed_ports: [\"8081\"]}\
 /// The configuration of Debian's HAProxy.
 const DEBIANS: &str = "/etc/haproxy/haproxy.cfg";
 
-/// A drop-in of the exporter's unit.
-const DROP_IN: &str = "/etc/systemd/system/haproxy-host-exporter.service.d";
+/// How many pages of a healthy host are recorded: more than ten minutes of scrapes.
+const RECORDED: usize = 45;
 
 /// One machine for all of it, because booting costs more than any of the steps.
 #[test]
@@ -39,18 +41,21 @@ fn the_page_installs_upgrades_and_removes() {
     for file in [".deb", ".rpm", ".tar.gz", "SHA256SUMS"].map(|ending| packages().file(ending)) {
         machine.copy(&file, &format!("/root/{}", file.file_name().unwrap().to_str().unwrap()));
     }
-    machine.copy(&packages().previous_deb(), "/root/previous.deb");
+    machine.copy(&previous(".deb"), "/root/previous.deb");
     machine.shell(&page.script("Verify"));
     machine.write("/etc/edge/edge.cfg", EDGE);
     let before = everything(&machine);
 
     installed_without_haproxy(&machine);
-    healthy(&machine);
     configured(&machine, &page);
     upgraded_under_scrape(&machine, &page);
     backed_up(&machine, &page);
     haproxy_reloaded(&machine);
-    beside_a_container(&machine, &page);
+    beside_a_container(&machine, &page, &["haproxy"]);
+    machine.shell(&format!("rm -r {DROP_IN} && systemctl daemon-reload"));
+    // It forgets the HAProxy that is gone.
+    machine.systemctl(&["restart", EXPORTER]);
+    machine.settle("the host without a container", |page| serving(page, &["haproxy"]));
     reaped(&machine, &page);
     behind_a_socket(&machine, &page);
     watched(&machine);
@@ -58,12 +63,15 @@ fn the_page_installs_upgrades_and_removes() {
     println!("removed: nothing is left");
 
     // Once more, now beside HAProxys that run.
-    machine.shell(&page.script("Debian"));
-    machine.settle("an installation beside HAProxy", |page| serving(page, &["edge", "haproxy"]));
+    installed_beside_haproxy(&machine, &page);
     removed(&machine, &page, &before);
 
     machine.shell(&page.script("Static"));
     machine.settle("the static installation", |page| serving(page, &["edge", "haproxy"]));
+    for installed in ["man/man8/haproxy-host-exporter-serve.8.gz", "zsh/site-functions/_*"] {
+        machine.shell(&format!("ls /usr/local/share/{installed}"));
+    }
+    beside_a_container(&machine, &page, &["edge", "haproxy"]);
     machine.shell(&page.script("Remove what is static"));
     machine.shell("rm -r haproxy-host-exporter-*/");
     assert_eq!(everything(&machine), before);
@@ -78,36 +86,48 @@ fn everything(machine: &Machine) -> String {
     )
 }
 
-/// The version before, on a host whose HAProxy does not run.
+/// The version before, on a host whose HAProxy is started later.
 fn installed_without_haproxy(machine: &Machine) {
     let debians = machine.read(DEBIANS);
     machine.systemctl(&["stop", "haproxy"]);
-    machine.shell("apt-get install -y ./previous.deb");
-    let page = machine.await_page("a first scrape", |_| true);
-    println!("{} s from the start to the first sample", first_sample_after(&page));
-    assert_eq!(page.value("haproxy_host_haproxys", &[]), Some(0.0));
+    let first = installed(machine, "without HAProxy", "apt-get install -y ./previous.deb");
+    assert_eq!(first.value("haproxy_host_haproxys", &[]), Some(0.0));
     let state = |unit| (enabled(machine, unit), machine.property(unit, "ActiveState"));
     assert_eq!(state(EXPORTER), (true, "active".to_owned()));
     for offered in [SOCKET, TIMER, REAPER] {
         assert_eq!(state(offered), (false, "inactive".to_owned()), "{offered}");
     }
-    let resident = page.value("process_resident_memory_bytes", &[]).unwrap_or_default();
-    println!("{resident} bytes of resident memory, and nothing is enabled but the exporter");
+    let mut scrapes = vec![Scrape { time: now(), page: Some(first) }];
+    record(machine, &mut scrapes, 10);
     machine.write(DEBIANS, &format!("{debians}\n{FRONTEND}"));
     machine.systemctl(&["start", "haproxy"]);
+    record(machine, &mut scrapes, RECORDED + 10);
     machine.settle("HAProxy, started later", |page| serving(page, &["haproxy"]));
+    healthy(machine);
+    alerts::none_fires("started-later", &scrapes, 1);
+    machine.shell(&format!("rm -r {DROP_IN} && systemctl daemon-reload"));
 }
 
-fn healthy(machine: &Machine) {
+/// The new version on a host whose HAProxys run, by all commands of the page.
+fn installed_beside_haproxy(machine: &Machine, page: &Manual) {
+    let install = page.command("Debian", "apt-get install");
+    let first = installed(machine, "beside HAProxy", &install);
+    let mut scrapes = vec![Scrape { time: now(), page: Some(first) }];
+    record(machine, &mut scrapes, RECORDED);
+    machine.shell(&page.script("Debian"));
+    machine.settle("an installation beside HAProxy", |page| serving(page, &["edge", "haproxy"]));
+    let page = healthy(machine);
+    let resident = page.value("process_resident_memory_bytes", &[]).unwrap();
+    println!("{} beside HAProxy: {resident} bytes of resident memory", packages().program());
+    alerts::none_fires("beside-haproxy", &scrapes, 2);
+    machine.shell(&format!("rm -r {DROP_IN} && systemctl daemon-reload"));
+}
+
+fn healthy(machine: &Machine) -> Page {
     let page = machine.settle("a healthy host", |page| page.anomalies_are(&[]));
     assert!(page.all("haproxy_host_unreadable", &[]).all(|sample| sample.value == 0.0));
     assert!(page.all("haproxy_host_unreadable", &[]).count() > 4);
-    alerts::none_fires(&Scrape { time: now(), page: Some(page) });
-}
-
-/// Now, in seconds since 1970.
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+    page
 }
 
 /// A good and a bad configuration, read by a reload of the unit.
@@ -150,30 +170,40 @@ fn is_prose(comment: &str) -> bool {
     comment.starts_with(' ') && !comment.starts_with("  ")
 }
 
-/// While it is scraped once a second, scrapes fail for less than the usual interval, and what fires goes on.
+/// While it is scraped once a second, good scrapes are never further apart than the usual interval, and what fires goes
+/// on. The version before has another unit and other settings: a file that was changed is kept, another is replaced.
 fn upgraded_under_scrape(machine: &Machine, page: &Manual) {
     let before = machine.main_pid(EXPORTER);
-    let install = &page.commands("Debian")[0];
+    let settings = machine.read(SETTINGS);
+    assert!(settings.contains(FORMER_SETTING));
+    assert!(machine.read(REAPERS_SETTINGS).contains(FORMER_SETTING));
+    assert_eq!(machine.property(EXPORTER, "WatchdogUSec"), "45s");
     let mut scrapes = vec![Scrape { time: now(), page: Some(machine.page()) }];
-    let mut upgrade = machine.start_shell(install);
+    let mut upgrade = machine.start_shell(&page.script("Upgrade on Debian"));
     let mut after = 0;
     while after < 2 * alerts::INTERVAL {
         let time = now();
         let (status, body) = machine.scrape();
         let page = (status == 200).then(|| Page::parse(&body).unwrap());
         scrapes.push(Scrape { time, page });
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(1));
         after += usize::from(upgrade.try_wait().unwrap().is_some());
     }
     let output = upgrade.wait_with_output().unwrap();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-    let answers: Vec<bool> = scrapes.iter().map(|scrape| scrape.page.is_some()).collect();
-    let gap = answers.split(|answered| *answered).map(<[bool]>::len).max().unwrap_or_default();
-    println!("upgrade: {gap} of {} scrapes in a row failed", answers.len());
-    assert!(gap < alerts::INTERVAL, "{answers:?}");
+    let good = scrapes.iter().filter(|scrape| scrape.page.is_some());
+    let good: Vec<f64> = good.map(|scrape| scrape.time).collect();
+    let gap = good.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    let failed = scrapes.len() - good.len();
+    println!("upgrade: {failed} scrapes failed; at most {gap:.1} s from a good one to the next");
+    assert!(gap <= alerts::INTERVAL as f64, "{good:?}");
     alerts::goes_on("HAProxyPortOutOfRange", &scrapes);
     assert_ne!(machine.main_pid(EXPORTER), before, "it was not restarted");
+    assert_eq!(machine.property(EXPORTER, "WatchdogUSec"), "1min", "the unit is the former one");
+    assert_eq!(machine.property(EXPORTER, "NeedDaemonReload"), "no");
     assert_eq!(machine.read(CONFIGURATION), FORBIDDEN, "a changed file was not kept");
+    assert_eq!(machine.read(SETTINGS), settings, "changed settings were not kept");
+    assert!(!machine.read(REAPERS_SETTINGS).contains(FORMER_SETTING), "a file was not replaced");
     assert_eq!([SOCKET, TIMER, REAPER].map(|unit| enabled(machine, unit)), [false; 3]);
     let version =
         machine.shell("dpkg-query --show --showformat '${Version}' haproxy-host-exporter");
@@ -227,10 +257,11 @@ fn haproxy_reloaded(machine: &Machine) {
         .settle("a repaired reload of HAProxy", |page| sound(page, (later(after), later(failed))));
 }
 
-/// A HAProxy in a container is seen; its UDP sockets only with the right that the page gives to the unit.
-fn beside_a_container(machine: &Machine, page: &Manual) {
+/// A HAProxy in a container is seen beside others; its UDP sockets only with the right that the page gives to the unit.
+fn beside_a_container(machine: &Machine, page: &Manual, others: &[&str]) {
     container::start(machine);
-    let seen = |page: &Page| serving(page, &[container::NAME, "haproxy"]);
+    let all = [&[container::NAME], others].concat();
+    let seen = |page: &Page| serving(page, &all);
     machine.await_any_page("a HAProxy in a container", |page| {
         seen(page) && container::ports(page, "tcp") == 1.0 && container::is_not_entered(page)
     });
@@ -240,10 +271,6 @@ fn beside_a_container(machine: &Machine, page: &Manual) {
         seen(page) && ["tcp", "udp"].map(|protocol| container::ports(page, protocol)) == [1.0; 2]
     });
     container::stop(machine);
-    machine.shell(&format!("rm -r {DROP_IN} && systemctl daemon-reload"));
-    // It forgets the HAProxy that is gone.
-    machine.systemctl(&["restart", EXPORTER]);
-    machine.settle("the host without a container", |page| serving(page, &["haproxy"]));
 }
 
 /// A process that a reload has left behind, first only counted, then ended; `serve` shows both.
@@ -260,10 +287,9 @@ fn reaped(machine: &Machine, page: &Manual) {
     machine.shell(&format!("{start} -sf"));
     machine.settle("a process left behind", |page| page.stale("listening") == 1.0);
 
-    let settings = "/etc/default/haproxy-host-reap";
-    let shipped = machine.read(settings);
+    let shipped = machine.read(REAPERS_SETTINGS);
     let fast = format!("{shipped}HAPROXY_HOST_EXPORTER_SAMPLE_INTERVAL=500ms\n");
-    machine.write(settings, &fast);
+    machine.write(REAPERS_SETTINGS, &fast);
     machine.shell(&page.script("Reaper"));
     let edge = [("haproxy", "edge")];
     machine.settle("a dry run", |page| {
@@ -272,7 +298,7 @@ fn reaped(machine: &Machine, page: &Manual) {
             && page.stale("listening") == 1.0
     });
     assert!(machine.succeeds(&["kill", "-0", &old]), "a dry run has ended it");
-    machine.write(settings, &format!("{fast}ARGS=\"--execute\"\n"));
+    machine.write(REAPERS_SETTINGS, &format!("{fast}ARGS=\"--execute\"\n"));
     machine.systemctl(&["restart", REAPER]);
     machine.settle("a step of the reaper", |page| {
         let ended = [("haproxy", "edge"), ("result", "ended")];
@@ -322,12 +348,6 @@ fn removed(machine: &Machine, page: &Manual, before: &str) {
 
 fn enabled(machine: &Machine, unit: &str) -> bool {
     machine.systemctl_succeeds(&["--quiet", "is-enabled", unit])
-}
-
-/// Seconds from the start of the unit to the sample of a page.
-fn first_sample_after(page: &Page) -> f64 {
-    let started = page.value("process_start_time_seconds", &[]).unwrap();
-    page.value("haproxy_host_sample_timestamp_seconds", &[]).unwrap() - started
 }
 
 /// Are these the HAProxys on the page, and does each serve?

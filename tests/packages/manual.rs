@@ -35,7 +35,16 @@ impl Manual {
         self.0.get(title).unwrap_or_else(|| panic!("no commands below {title:?}"))
     }
 
-    /// The same as one line of shell that ends at the first failure.
+    /// The command of a section that begins so, after those that go to its folder.
+    #[track_caller]
+    pub fn command(&self, title: &str, beginning: &str) -> String {
+        let goes = |command: &&String| command.starts_with("cd ") || command.starts_with(beginning);
+        let found: Vec<String> = self.commands(title).iter().filter(goes).cloned().collect();
+        assert!(found.iter().any(|command| command.starts_with(beginning)), "{title}: {found:?}");
+        found.join(" && ")
+    }
+
+    /// All of them as one line of shell that ends at the first failure.
     #[track_caller]
     pub fn script(&self, title: &str) -> String {
         self.commands(title).join(" && ")
@@ -58,6 +67,8 @@ fn no_section_of_the_page_is_left_out() {
         "Remove what is static",
         "Socket",
         "Static",
+        "Upgrade on Debian",
+        "Upgrade on Red Hat",
         "Verify",
     ];
     assert_eq!(Manual::read().titles(), run_by_tests);

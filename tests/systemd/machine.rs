@@ -294,10 +294,16 @@ fn copy_system(suite: &str, root: &Path) {
     assert!(copied.unwrap().success(), "{} cannot be copied", system.display());
 }
 
+/// The program under test: the one that `SYSTEMD_BINARY` names, or the one that cargo has just built.
+pub fn binary() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let built = env!("CARGO_BIN_EXE_haproxy-host-exporter");
+    std::env::var_os("SYSTEMD_BINARY").map_or_else(|| built.into(), |named| root.join(named))
+}
+
 /// Installs the exporter by hand.
 fn install_exporter(root: &Path) {
-    let binary = std::env::var_os("SYSTEMD_BINARY")
-        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_haproxy-host-exporter")), PathBuf::from);
+    let binary = binary();
     let program = root.join("usr/bin/haproxy-host-exporter");
     fs::copy(&binary, &program).unwrap_or_else(|why| panic!("{}: {why}", binary.display()));
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
@@ -368,6 +374,7 @@ fn children(pid: &str) -> Vec<String> {
     pids.split_whitespace().map(str::to_owned).collect()
 }
 
-fn taken(page: &Page) -> f64 {
+/// When the sample of a page was taken; 0 on an empty page.
+pub fn taken(page: &Page) -> f64 {
     page.value("haproxy_host_sample_timestamp_seconds", &[]).unwrap_or_default()
 }

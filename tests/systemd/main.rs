@@ -67,12 +67,45 @@ fn the_shipped_unit_sees_everything_in_a_booted_systemd() {
     forking_haproxy(&machine);
     signals_to_the_exporter(&machine);
     socket_activation(&machine);
+    hidden_places(&machine);
     container(&machine);
     namespaces(&machine);
     the_journal_is_clean(&machine);
     watchdog(&machine);
     stopping(&machine);
     the_journal_is_clean(&machine);
+}
+
+/// `docs/systemd.md` has a row for each line of the unit that grants or forbids something.
+#[test]
+fn each_restriction_is_explained() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let unit = std::fs::read_to_string(root.join("deploy/systemd").join(EXPORTER)).unwrap();
+    let page = std::fs::read_to_string(root.join("docs/systemd.md")).unwrap();
+    let (_, sandbox) = unit.split_once("\nDynamicUser=").unwrap();
+    let (sandbox, _) = sandbox.split_once("\n[Install]").unwrap();
+    let lines = format!("DynamicUser={sandbox}");
+    let settings: std::collections::BTreeSet<&str> = lines
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(settings.len() > 25, "{settings:?}");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    let without: Vec<&&str> = settings
+        .iter()
+        .filter(|name| !rows.iter().any(|row| row.contains(&format!("`{name}="))))
+        .collect();
+    assert!(without.is_empty(), "docs/systemd.md has no row for {without:?}");
+    // What a row names as its proof is a step of this test.
+    let steps = include_str!("main.rs");
+    for row in rows.iter().filter(|row| row.contains("=`")) {
+        let proof = row.trim_end_matches(" |").rsplit('|').next().unwrap();
+        for step in proof.split('`').skip(1).step_by(2) {
+            assert!(steps.contains(&format!("fn {step}(")), "{row}: no step {step}");
+        }
+    }
 }
 
 /// Every setting is the shipped default, and the sandbox is in force.
@@ -83,6 +116,11 @@ fn as_shipped(machine: &Machine) {
     machine.systemctl(&["start", EXPORTER]);
     let page = machine.await_page("a first scrape", |page| serving(page, &["haproxy"]));
     assert_eq!(reloads(&page, "haproxy"), (Some(0.0), Some(0.0)));
+    // From /sys/fs/cgroup, and from the socket tables of the kernel.
+    for name in ["memory_available_bytes", "listen_queue_limit"] {
+        let name = format!("haproxy_host_{name}");
+        assert!(page.all(&name, &[]).count() > 0, "no {name}: {}", page.brief());
+    }
     let info = page.all("haproxy_host_info", &[]).next().unwrap();
     let labels = ["mode", "unit", "config", "pidfile"].map(|name| info.label(name));
     assert_eq!(labels, ["master-worker", "haproxy", DEBIANS_CONFIGURATION, "/run/haproxy.pid"]);
@@ -209,6 +247,59 @@ fn socket_activation(machine: &Machine) {
     let status = machine.scrape().0;
     assert!([200, 503].contains(&status), "status {status} after a restart");
     machine.settle("the exporter restarted behind its socket", |page| serving(page, &both));
+}
+
+/// A HAProxy has its files where the sandbox gives the exporter a folder of its own (`/tmp`, `/var/tmp`, `/dev/shm`), or
+/// none to write to (`/home`, `/root`). It reads them where the HAProxy sees them.
+fn hidden_places(machine: &Machine) {
+    let places = ["/home/operator", "/root", "/tmp", "/var/tmp", "/dev/shm"];
+    let names = ["home", "root", "tmp", "vartmp", "shm"];
+    let all = [&["edge", "haproxy"], &names[..]].concat();
+    let mut sorted = all.clone();
+    sorted.sort_unstable();
+    for (number, (place, name)) in places.iter().zip(names).enumerate() {
+        // systemd mounts some of them when it boots, so the machine writes these files itself.
+        let port = 8091 + number;
+        let configuration = EDGE.replace(":8081", &format!(":{port}")).replace('\n', "\\n");
+        machine.run(&["mkdir", "-p", place]);
+        machine.run(&[
+            "sh",
+            "-c",
+            &format!(
+                "printf '{configuration}' >{place}/haproxy.cfg && chmod 600 {place}/haproxy.cfg"
+            ),
+        ]);
+        let unit = format!(
+            "[Service]\nType=notify\nExecStart=/usr/sbin/haproxy -Ws -f {place}/haproxy.cfg -p {place}/haproxy.pid\n"
+        );
+        machine.write(&format!("/etc/systemd/system/{name}.service"), &unit);
+    }
+    machine.systemctl(&["daemon-reload"]);
+    machine.systemctl(&[&["start"], &names[..]].concat());
+    machine.settle("HAProxys with their files in hidden places", |page| {
+        serving(page, &sorted)
+            && page.anomalies_are(&[])
+            && places.iter().zip(names).all(|(place, name)| {
+                let files = [
+                    ("haproxy", name),
+                    ("config", &format!("{place}/haproxy.cfg")),
+                    ("pidfile", &format!("{place}/haproxy.pid")),
+                ];
+                page.is("haproxy_host_info", &files, 1.0)
+                    && page.sum("haproxy_host_declared_ports", &[("haproxy", name)]) == 1.0
+            })
+    });
+    machine.systemctl(&[&["stop"], &names[..]].concat());
+    for (place, name) in places.iter().zip(names) {
+        machine.run(&[
+            "rm",
+            &format!("{place}/haproxy.cfg"),
+            &format!("/etc/systemd/system/{name}.service"),
+        ]);
+    }
+    machine.systemctl(&["daemon-reload"]);
+    restart_exporter(machine);
+    machine.settle("the host without them", |page| serving(page, &["edge", "haproxy"]));
 }
 
 /// A HAProxy in a container is seen without more rights, and its UDP listeners are said to be uncertain: procfs does not
