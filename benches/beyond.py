@@ -1,12 +1,14 @@
 """Shows the fleet on more than one Prometheus: what is shared stays whole, and what is killed loses nothing
 that a user would miss. `benches/run beyond` calls it; docs/fleet.md has the configurations as a user needs them.
 
-Each part ends with its figures, or the whole with the first thing that is not as promised.
+Each part ends with what was seen, or the whole with the first thing that is not as promised. When all parts were run,
+what was seen is written to BEYOND.md, and to docs/fleet.md.
 """
 
 import http.server
 import json
 import pathlib
+import random
 import re
 import subprocess
 import sys
@@ -23,6 +25,10 @@ INTERVAL = 15
 OUTAGE_SECONDS = 75
 PATIENCE_SECONDS = 180
 ROLLOUT = 300
+# A rollout of ten seconds is seen by samples each 5 s, scrapes each 15 s, and evaluations each 15 s.
+ROLLOUT_SECONDS = 45
+# HAProxyGone is about pods that come and go by themselves, and short ones are short.
+QUIET = {"HAProxyGone", "HAProxyAnomalyShortLived"}
 
 
 def fail(what):
@@ -92,9 +98,58 @@ def assert_whole(who, client, since):
     # One is at the edge of the range, one may have been written and not yet synced when it was killed, and two
     # are too young to be shown.
     wanted = seconds // INTERVAL - 4
-    print(f"{who}: {hosts} hosts; of {seconds // INTERVAL} scrapes the host with the fewest has {fewest}")
+    seen = f"{fewest} of {seconds // INTERVAL} scrapes of each host at least"
+    print(f"{who}: {hosts} hosts, {seen}")
     if hosts != HOSTS or fewest < wanted:
         fail(f"{who} has {hosts} hosts and {fewest} scrapes of one, not {HOSTS} and {wanted}")
+    return seen
+
+
+def active(notifier):
+    """The alerts that Alertmanager has, but for the quiet ones: the labels of each."""
+    alerts = json.loads(fleet.get(f"http://127.0.0.1:{notifier}/api/v2/alerts"))
+    return labels_of(alerts)
+
+
+def labels_of(alerts):
+    return {tuple(sorted(a["labels"].items())) for a in alerts if a["labels"]["alertname"] not in QUIET}
+
+
+def named(alerts):
+    return sorted({dict(labels)["alertname"] for labels in alerts})
+
+
+def await_alerts(notifier):
+    """Waits until there are some, and no more of them come for a minute."""
+    await_true("alerts are at Alertmanager", lambda: len(active(notifier)) >= 10)
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        before = active(notifier)
+        time.sleep(60)
+        if active(notifier) == before:
+            break
+    return active(notifier)
+
+
+class Missing:
+    """The alerts that were not active at some moment, looked for again and again until the end of the block."""
+
+    def __init__(self, notifier, wanted):
+        self.notifier, self.wanted, self.missed = notifier, wanted, set()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.look, daemon=True)
+
+    def look(self):
+        while not self.over.wait(2):
+            self.missed |= self.wanted - active(self.notifier)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
 
 
 class Pager(http.server.BaseHTTPRequestHandler):
@@ -139,22 +194,31 @@ def post(port, alerts):
 
 
 def one_rollout_is_one_notification(binary):
-    """A bad configuration reaches 300 hosts within ten seconds: each has two alerts."""
+    """A bad configuration reaches 300 hosts within ten seconds: each has two alerts, and they come as they are seen."""
     pager = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pager)
     threading.Thread(target=pager.serve_forever, daemon=True).start()
+    # The same each time.
+    moment = random.Random(1).uniform
     with tempfile.TemporaryDirectory() as name:
         port, program = alertmanager(pathlib.Path(name), binary, pager.server_port)
         with program:
             await_true("Alertmanager is ready", lambda: fleet.get(f"http://127.0.0.1:{port}/-/ready"))
-            for first in range(0, ROLLOUT, ROLLOUT // 3):
-                alerts = []
-                for host in range(first, first + ROLLOUT // 3):
-                    for alert, severity in [("HAProxyPortBlocked", "critical"), ("HAProxyReloadFailed", "warning")]:
-                        labels = {"alertname": alert, "severity": severity, "cluster": "eu1",
-                                  "haproxy": "lbagent", "job": fleet.JOB, "instance": f"lb{host}"}
-                        alerts.append({"labels": labels, "annotations": {"summary": "x"}})
-                post(port, alerts)
-                time.sleep(4)
+            coming = []
+            for host in range(ROLLOUT):
+                for alert, severity in [("HAProxyPortBlocked", "critical"), ("HAProxyReloadFailed", "warning")]:
+                    labels = {"alertname": alert, "severity": severity, "cluster": "eu1",
+                              "haproxy": "lbagent", "job": fleet.JOB, "instance": f"lb{host}"}
+                    at = moment(0, ROLLOUT_SECONDS)
+                    coming.append((at, {"labels": labels, "annotations": {"summary": "x"}}))
+            begun = time.monotonic()
+            while coming:
+                now = time.monotonic() - begun
+                due = [alert for at, alert in coming if at <= now]
+                coming = [one for one in coming if one[0] > now]
+                if due:
+                    post(port, due)
+                time.sleep(1)
+            spread = time.monotonic() - begun
             await_true("a notification", lambda: Pager.notifications)
             # group_interval of the critical route: a second notification would come by then.
             time.sleep(70)
@@ -163,6 +227,8 @@ def one_rollout_is_one_notification(binary):
     print(f"{2 * ROLLOUT} alerts of a rollout on {ROLLOUT} hosts: {len(told)} notification(s), {told}")
     if told != [(ROLLOUT, "webhook")]:
         fail("a rollout is not one notification with all its hosts")
+    return (f"one bad rollout | {2 * ROLLOUT} alerts of {ROLLOUT} hosts, spread over {spread:.0f} s, are one notification, "
+            f"which lists {ROLLOUT}")
 
 
 def serving(directory, server, hosts):
@@ -215,21 +281,12 @@ def victoria(server, tools, alertmanager_binary):
                 if sum(shares) != HOSTS or min(shares) < HOSTS / 4:
                     fail("the targets are not shared")
 
-                def active():
-                    alerts = json.loads(fleet.get(f"http://127.0.0.1:{notifier}/api/v2/alerts"))
-                    return {tuple(sorted(alert["labels"].items())) for alert in alerts}
-
-                await_true("alerts are at Alertmanager", lambda: len(active()) >= 10)
                 # Until the faults that are there from the beginning have all fired.
-                time.sleep(60)
-                before = active()
-                killed.child.kill()
-                killed.child.wait()
-                ended = time.monotonic() + OUTAGE_SECONDS
-                missed = set()
-                while time.monotonic() < ended:
-                    missed |= before - active()
-                    time.sleep(5)
+                before = await_alerts(notifier)
+                with Missing(notifier, before) as missing:
+                    killed.child.kill()
+                    killed.child.wait()
+                    time.sleep(OUTAGE_SECONDS)
                 waiting = sum(metric(ports[f"agent{n}"], "vmagent_remotewrite_pending_data_bytes") for n in (0, 1))
                 with storage("a"):
                     def delivered():
@@ -237,89 +294,133 @@ def victoria(server, tools, alertmanager_binary):
                         return sum(metric(ports[f"agent{n}"], pending) for n in (0, 1)) == 0
 
                     await_true("what waited is delivered", delivered)
-                    names = sorted({dict(labels)["alertname"] for labels in missed})
-                    print(f"one storage dead for {OUTAGE_SECONDS} s: {waiting / 2**20:.1f} MiB waited; of {len(before)} "
-                          f"alerts {len(missed)} were resolved meanwhile {names}")
-                    # HAProxyGone is about pods that come and go by themselves, and short ones are short.
-                    if set(names) - {"HAProxyGone", "HAProxyAnomalyShortLived"}:
+                    mib = waiting / 2**20
+                    print(f"one storage dead for {OUTAGE_SECONDS} s: {mib:.1f} MiB waited; of {len(before)} "
+                          f"alerts {len(missing.missed)} were resolved meanwhile {named(missing.missed)}")
+                    if missing.missed:
                         fail("alerts were resolved because a storage was dead")
-                    for who in "ba":
-                        assert_whole(f"storage {who}", clients[who], since)
+                    whole = {who: assert_whole(f"storage {who}", clients[who], since) for who in "ba"}
                     firing = {}
                     for who in "ab":
                         def count(port=ports[f"alert_{who}"]):
                             alerts = json.loads(fleet.get(f"http://127.0.0.1:{port}/api/v1/alerts"))["data"]["alerts"]
-                            quiet = ("HAProxyGone", "HAProxyAnomalyShortLived")
-                            return sum(a["state"] == "firing" and a["name"] not in quiet for a in alerts)
+                            return sum(a["state"] == "firing" and a["name"] not in QUIET for a in alerts)
 
                         firing[who] = count
                     await_true("both vmalerts fire the same number", lambda: firing["a"]() == firing["b"]() > 0)
-                    print(f"both vmalerts fire {firing['a']()} alerts afterwards")
+                    after = firing["a"]()
+                    print(f"both vmalerts fire {after} alerts afterwards")
+                    return (f"two vmagents that share {HOSTS} hosts and write to two VictoriaMetrics, each with a vmalert | "
+                            f"{shares[0]} and {shares[1]} targets; one storage is killed for {OUTAGE_SECONDS} s, and meanwhile "
+                            f"none of {len(before)} alerts is resolved and {mib:.1f} MiB wait in the vmagents; afterwards the "
+                            f"one that stayed has {whole['b']}, the one that was killed {whole['a']}, and both vmalerts fire "
+                            f"{after} alerts")
 
 
-def prometheus_agents(server, prometheus):
+def page_blocks():
+    """The configurations of docs/fleet.md: of an agent, for Mimir, and for Thanos."""
+    page = (fleet.ROOT / "docs/fleet.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    if len(blocks) != 3:
+        fail(f"docs/fleet.md has {len(blocks)} configurations")
+    return blocks
+
+
+def agent_configuration(directory, shard, address, receiver_url):
+    """The page's, for this shard: with our targets and our receiver, and a last step that leads to the simulated hosts."""
+    text = page_blocks()[0]
+    keep = "action: keep}\n"
+    for ours, of_page in [
+        (f"[{directory}/targets.json]", "[targets/haproxy-host-*.yaml]"),
+        (receiver_url, "http://prometheus.example.com:9090/api/v1/write"),
+        (f'regex: "{shard}"', 'regex: "0"'),
+        (f'{keep}      - {{target_label: __address__, replacement: "{address}"}}\n', keep),
+    ]:
+        if text.count(of_page) != 1:
+            fail(f"the agent's configuration of docs/fleet.md does not have {of_page!r} once")
+        text = text.replace(of_page, ours)
+    path = directory / f"agent{shard}.yml"
+    path.write_text(text)
+    return path
+
+
+def prometheus_agents(server, prometheus, alertmanager_binary):
     """Two Prometheus in agent mode share the targets by hashmod and write to a third, which is killed."""
     with tempfile.TemporaryDirectory() as name:
         directory = pathlib.Path(name)
         port = fleet.free_port()
         receiver_url = f"http://127.0.0.1:{port}/api/v1/write"
         rules = [str(path) for path in sorted(fleet.ROOT.glob("alerts/*.rules.yaml"))]
+        notifier, managing = alertmanager(directory, alertmanager_binary, fleet.free_port())
+        alerting = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{notifier}"]}]}]}
         written(directory / "receiver.yml",
-                {"global": {"evaluation_interval": f"{INTERVAL}s"}, "rule_files": rules})
-        agents = {}
-        for shard in (0, 1):
-            relabel = [
-                {"source_labels": ["instance"], "modulus": 2, "target_label": "__tmp_shard", "action": "hashmod"},
-                {"source_labels": ["__tmp_shard"], "regex": str(shard), "action": "keep"},
-            ]
-            configuration = scrape_configuration(directory, relabel)
-            configuration["remote_write"] = [{"url": receiver_url}]
-            agents[shard] = (written(directory / f"agent{shard}.yml", configuration), fleet.free_port())
+                {"global": {"evaluation_interval": f"{INTERVAL}s"}, "rule_files": rules, "alerting": alerting})
 
         def receiver():
             command = [prometheus, f"--config.file={directory}/receiver.yml", f"--storage.tsdb.path={directory}/data",
-                       f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver"]
+                       f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver",
+                       "--rules.alert.for-grace-period=0s"]
             return Program(directory, "receiver", command)
 
-        def agent(shard):
-            path, own = agents[shard]
+        def agent(shard, address):
+            path, own = agent_configuration(directory, shard, address, receiver_url), fleet.free_port()
             command = [prometheus, "--agent", f"--config.file={path}", f"--storage.agent.path={directory}/wal{shard}",
                        f"--web.listen-address=127.0.0.1:{own}"]
-            return Program(directory, f"agent{shard}", command)
+            return own, Program(directory, f"agent{shard}", command)
 
         client = fleet.Prometheus(port)
-        with serving(directory, server, HOSTS):
+        with managing, serving(directory, server, HOSTS):
+            # Each host under an address of its own, as in a fleet.
+            targets = json.loads((directory / "targets.json").read_text())
+            address = targets[0]["targets"][0]
+            for target in targets:
+                target["targets"] = [f"{target['labels']['instance']}:10101"]
+            written(directory / "targets.json", targets)
             killed = receiver()
-            with agent(0), agent(1):
+            (own0, agent0), (own1, agent1) = agent(0, address), agent(1, address)
+            with agent0, agent1:
                 await_true("all hosts are stored", lambda: client.is_ready() and client.value("count(up)") == HOSTS)
                 since = time.time()
                 if client.value("max(count by (instance) (up))") != 1:
                     fail("a host is scraped by both")
-                shares = [targets_up(own) for _, own in agents.values()]
+                shares = [targets_up(own) for own in (own0, own1)]
                 print(f"targets of the two Prometheus agents: {shares[0]} and {shares[1]}")
-                time.sleep(2 * INTERVAL)
-                killed.child.kill()
-                killed.child.wait()
-                time.sleep(OUTAGE_SECONDS)
-                with receiver():
-                    await_true("the receiver is back", client.is_ready)
-                    assert_whole("the receiver", client, since)
-                    slowest = fleet.rule_times(client)[0]
-                    print(f"its slowest rule group: {slowest[1]} {slowest[0]:.3f} s")
-                    await_true("alerts fire", lambda: client.value('count(ALERTS{alertstate="firing"})') > 0)
+                if sum(shares) != HOSTS or min(shares) < HOSTS / 4:
+                    fail("the targets are not shared")
+                before = await_alerts(notifier)
+                with Missing(notifier, before) as missing:
+                    killed.child.kill()
+                    killed.child.wait()
+                    time.sleep(OUTAGE_SECONDS)
+                    with receiver():
+                        await_true("the receiver is back", client.is_ready)
+
+                        def firing():
+                            alerts = client.api("alerts")["alerts"]
+                            return labels_of(alert for alert in alerts if alert["state"] == "firing")
+
+                        begun = time.monotonic()
+                        await_true("what fired before fires again", lambda: before <= firing())
+                        again = time.monotonic() - begun
+                        whole = assert_whole("the receiver", client, since)
+                        slowest = fleet.rule_times(client)[0]
+                        print(f"its slowest rule group: {slowest[1]} {slowest[0]:.3f} s")
+                print(f"the receiver dead for {OUTAGE_SECONDS} s: of {len(before)} alerts {len(missing.missed)} were resolved "
+                      f"meanwhile {named(missing.missed)}; all fire again {again:.0f} s after it is ready")
+                if missing.missed:
+                    fail("alerts were resolved because the receiver was dead")
+                return (f"two Prometheus agents, {HOSTS} hosts | {shares[0]} and {shares[1]} targets; the receiver is killed for "
+                        f"{OUTAGE_SECONDS} s, and until it fires all {len(before)} alerts again, {again:.0f} s after its start, "
+                        f"none is resolved; afterwards it has {whole}")
 
 
 def configurations(promtool):
     """Those of docs/fleet.md: what cannot be run here is at least valid."""
-    page = (fleet.ROOT / "docs/fleet.md").read_text()
-    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    if len(blocks) != 3:
-        fail(f"docs/fleet.md has {len(blocks)} configurations")
     with tempfile.TemporaryDirectory() as name:
         directory = pathlib.Path(name)
         (directory / "rules").mkdir()
         (directory / "rules/haproxy-host").symlink_to(fleet.ROOT / "alerts")
-        for number, block in enumerate(blocks):
+        for number, block in enumerate(page_blocks()):
             path = directory / f"{number}.yaml"
             path.write_text(block)
             agent = ["--agent"] if "remote_write" in block else []
@@ -331,12 +432,33 @@ def main():
     parts = {
         "configurations": lambda: configurations(str(pathlib.Path(prometheus).with_name("promtool"))),
         "rollout": lambda: one_rollout_is_one_notification(alertmanager_binary),
-        "agents": lambda: prometheus_agents(server, prometheus),
+        "agents": lambda: prometheus_agents(server, prometheus, alertmanager_binary),
         "victoria": lambda: victoria(server, tools, alertmanager_binary),
     }
+    about = {
+        **fleet.machine(fleet.revision(server)),
+        "Prometheus": fleet.version(prometheus),
+        "Alertmanager": fleet.version(alertmanager_binary),
+        "load average before": fleet.load_average(),
+    }
+    seen = []
     for name in chosen or parts:
         print(f"==> {name}", flush=True)
-        parts[name]()
+        seen.append(parts[name]())
+    about["load average after"] = fleet.load_average()
+    table = ["| part | what was seen |", "|---|---|", *(f"| {row} |" for row in seen if row)]
+    text = "\n".join([
+        "# More than one Prometheus", "",
+        "*Written by `benches/run beyond`; README.md says what each part does.*", "",
+        *(f"- {name}: {what}" for name, what in about.items()), "",
+        fleet.block("beyond", "\n".join(table)), "",
+    ])
+    print(text)
+    folder = fleet.ROOT / ("target/bench" if chosen else "benches")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "BEYOND.md").write_text(text)
+    if not chosen:
+        fleet.copy_figures(text, fleet.ROOT / "docs/fleet.md")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ use haproxy_host_exporter::{haproxy, judge, model, policy};
 use stage::{Actor, Film, actor, tcp_use};
 
 /// The first port of every HAProxy. What is outside of the policy begins at [`LAST_PORT`].
-const FIRST_PORT: u16 = 10_000;
+const FIRST_PORT: u16 = 2_000;
 const LAST_PORT: u16 = 29_999;
 /// The ports of the faults, behind those that a HAProxy has anyhow.
 const UNDECLARED: u16 = 29_001;
@@ -42,6 +42,9 @@ const MISSING: u16 = 29_002;
 const BLOCKED: u16 = 29_003;
 const OUT_OF_RANGE: u16 = 30_001;
 const EPHEMERAL: u16 = 40_001;
+/// The most ports of a HAProxy, and of a host; more would meet those of the pods and of the faults.
+const PORTS_OF_A_HAPROXY: u16 = 500;
+const PORTS_OF_A_HOST: u16 = 26_000;
 /// Seconds between two reloads, and how long the old process drains after each.
 const RELOAD_EVERY: u32 = 600;
 const DRAINS_FOR: u32 = 60;
@@ -62,6 +65,23 @@ struct Fleet {
 }
 
 impl Fleet {
+    /// Why no host can be so.
+    fn refusal(&self) -> Option<String> {
+        let all = u32::from(self.haproxys) * u32::from(self.ports);
+        (self.ports > PORTS_OF_A_HAPROXY || all > u32::from(PORTS_OF_A_HOST)).then(|| {
+            format!(
+                "at most {PORTS_OF_A_HAPROXY} ports for each HAProxy and {PORTS_OF_A_HOST} for a host, not {} for each \
+                 of {}",
+                self.ports, self.haproxys
+            )
+        })
+    }
+
+    /// The first port of each HAProxy.
+    fn first_port(&self, service: u16) -> u16 {
+        FIRST_PORT + self.ports * service
+    }
+
     /// The kinds in turn, one for each faulty host.
     fn fault_of(&self, number: usize) -> Option<Kind> {
         let turn = number.checked_div(self.faulty_every)?;
@@ -165,7 +185,7 @@ impl Host {
         }
         let mut master = configured(actor(base, self.started, &line)).reload(reloads);
         let mut worker = worker.child_of(base).reload(reloads);
-        let first = FIRST_PORT + 200 * service;
+        let first = self.fleet.first_port(service);
         let older = || configured(actor(base + 1, self.started, &line)).child_of(base).reload(0);
         let daemon = |pid, started| {
             let list = format!("haproxy -D -f /etc/haproxy/{name}.cfg -p /run/{name}.pid -sf 9");
@@ -227,9 +247,8 @@ impl Host {
     }
 
     fn ports(&self, service: u16) -> impl Iterator<Item = u16> {
-        // Not more than 200 a service, so that the services' numbers do not meet.
-        let first = FIRST_PORT + 200 * service;
-        first..first + self.fleet.ports.min(200)
+        let first = self.fleet.first_port(service);
+        first..first + self.fleet.ports
     }
 
     /// What the HAProxy's file declares. It is read once, because it costs more than all the rest of a page.
@@ -414,6 +433,10 @@ fn main() {
         ports: small("--ports", 50),
         faulty_every: flag("--faulty-every", 20),
     };
+    if let Some(why) = fleet.refusal() {
+        eprintln!("fleet: {why}");
+        std::process::exit(2);
+    }
     let history = flag("--history", 0);
     let begun = whole(now()) - part(history, u32::MAX);
     let hosts: Arc<Vec<Mutex<Host>>> = Arc::new(

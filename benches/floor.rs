@@ -3,7 +3,8 @@
 //!
 //! It prints what one round costs: the list of all processes; a reading of `stat`, kept open, of each that is called
 //! haproxy; a dump of the listening TCP sockets over IPv4; and a reading of the link of each descriptor that is one of
-//! them.
+//! them. It also prints what other ways to ask the same would cost for each file or link; README.md says which of them
+//! the exporter uses.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -11,11 +12,13 @@ use std::fs::{self, File};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom, StatxFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink};
 use rustix::time::{ClockId, clock_gettime};
 
 const ROUNDS: u32 = 20;
+/// Links that are kept open for a comparison; a process may have a thousand descriptors.
+const LINKS: usize = 500;
 /// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
 const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST | NLM_F_DUMP` of `linux/netlink.h`.
@@ -29,8 +32,9 @@ const INODE: usize = 16 + 68;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// One HAProxy: its status, its descriptors, and the names of those that are listeners.
+/// One HAProxy: its directory, its status, its descriptors, and the names of those that are listeners.
 struct Watched {
+    place: File,
     stat: File,
     descriptors: OwnedFd,
     listeners: Vec<String>,
@@ -48,8 +52,68 @@ fn main() -> Result<()> {
         calls = round(&proc, &socket, &watched)?;
     }
     let seconds = (cpu_seconds() - begun) / f64::from(ROUNDS);
-    println!("{{\"cpu_seconds\": {seconds:.9}, \"system_calls\": {calls}}}");
+    let ways =
+        ways(&watched)?.map(|(name, seconds)| format!("\"{name}\": {seconds:.9}")).join(", ");
+    println!("{{\"cpu_seconds\": {seconds:.9}, \"system_calls\": {calls}, \"ways\": {{{ways}}}}}");
     Ok(())
+}
+
+/// The CPU seconds of one reading of `stat`, opened each time and kept open, and of one look at the link of a
+/// descriptor, by its name and through a link that is kept open.
+fn ways(watched: &[Watched]) -> Result<[(&'static str, f64); 5]> {
+    let mut buffer = [0; 1024];
+    let opened = each(watched, |process| {
+        let file = rustix::fs::openat(&process.place, "stat", OFlags::RDONLY, Mode::empty())?;
+        rustix::io::read(&file, &mut buffer)?;
+        Ok(())
+    })?;
+    let kept = each(watched, |process| {
+        rustix::io::pread(&process.stat, &mut buffer, 0)?;
+        Ok(())
+    })?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW;
+    let links: Vec<(&OwnedFd, &str, OwnedFd)> = watched
+        .iter()
+        .flat_map(|process| {
+            process.listeners.iter().map(|name| (&process.descriptors, name.as_str()))
+        })
+        .take(LINKS)
+        .map(|(place, name)| {
+            Ok((place, name, rustix::fs::openat(place, name, flags, Mode::empty())?))
+        })
+        .collect::<Result<_>>()?;
+    let mut target = [MaybeUninit::uninit(); 64];
+    let named = each(&links, |(place, name, _)| {
+        rustix::fs::readlinkat_raw(place, *name, &mut target)?;
+        Ok(())
+    })?;
+    let read = each(&links, |(_, _, link)| {
+        rustix::fs::readlinkat_raw(link, "", &mut target)?;
+        Ok(())
+    })?;
+    let unfollowed = each(&links, |(_, _, link)| {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::statx(link, "", flags, StatxFlags::INO | StatxFlags::MODE)?;
+        Ok(())
+    })?;
+    Ok([
+        ("stat_opened", opened),
+        ("stat_kept", kept),
+        ("link_by_name", named),
+        ("link_kept", read),
+        ("link_statx", unfollowed),
+    ])
+}
+
+/// The CPU seconds that `work` takes for one of them, of some thousand times.
+#[allow(clippy::cast_precision_loss)] // of a few thousand
+fn each<T>(all: &[T], mut work: impl FnMut(&T) -> Result<()>) -> Result<f64> {
+    let times = (5000 / all.len().max(1)).max(1);
+    let begun = cpu_seconds();
+    for _ in 0..times {
+        all.iter().try_for_each(&mut work)?;
+    }
+    Ok((cpu_seconds() - begun) / (times * all.len()).max(1) as f64)
 }
 
 /// One look. Gives the number of its system calls.
@@ -131,6 +195,7 @@ fn watched(listening: &HashSet<u32>) -> Result<Vec<Watched>> {
         let directory = OFlags::RDONLY | OFlags::DIRECTORY;
         found.push(Watched {
             listeners: listeners.collect(),
+            place: File::open(&place)?,
             stat: File::open(place.join("stat"))?,
             descriptors: rustix::fs::open(place.join("fd"), directory, Mode::empty())?,
         });

@@ -24,6 +24,8 @@ class Cost:
     times: int
     # Resident now, of this exporter only.
     resident_bytes: int = 0
+    # Of these its own, such as heap and stacks: not backed by a file, as pages of the program are.
+    anonymous_bytes: int = 0
 
 
 def repeat(work, seconds: float) -> list:
@@ -115,6 +117,11 @@ class Daemon:
         """Bytes of a field of /proc/PID/status."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE)[1]) * 1024
+
+    def anonymous(self) -> int:
+        """Bytes of /proc/PID/smaps_rollup that no file backs."""
+        rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return int(re.search(r"^Anonymous:\s*(\d+) kB$", rollup, re.MULTILINE)[1]) * 1024
 
     def get(self, path: str = "/metrics") -> tuple[int, str]:
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as stream:

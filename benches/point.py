@@ -1,6 +1,8 @@
 """Measures all tools on one load, which it builds. bench.py runs it in namespaces of its own."""
 
+import ctypes
 import http.client
+import itertools
 import json
 import os
 import re
@@ -96,9 +98,10 @@ class Bench:
             after = daemon.page()
             samples = samples_between(before, after)
             peak, resident = daemon.memory("VmHWM"), daemon.memory("VmRSS")
+            anonymous = daemon.anonymous()
             calls = self.calls_of_a_sample(daemon)
         wall = (sample_seconds(before) + sample_seconds(after)) / 2
-        return Cost(wall, cpu / samples, peak, calls, samples, resident)
+        return Cost(wall, cpu / samples, peak, calls, samples, resident, anonymous)
 
     def in_a_pause(self, daemon: Daemon) -> str:
         """The page of a sample that has just ended, a while before the next begins."""
@@ -261,6 +264,16 @@ def percentiles(seconds: list[float]) -> dict:
     return {"p50": cuts[49], "p99": cuts[98], "worst": max(seconds), "scrapes": len(seconds)}
 
 
+def shared_tables(load: Load) -> int:
+    """How many pairs of the load's HAProxys share one table of descriptors, as kcmp(2) says."""
+    numbers = {"x86_64": 312, "aarch64": 272}
+    files = 2
+    kcmp = ctypes.CDLL(None).syscall
+    pids = [int(service.pidfile.read_text()) for service in load.services]
+    pairs = itertools.combinations(pids, 2)
+    return sum(kcmp(numbers[os.uname().machine], a, b, files, 0, 0) == 0 for a, b in pairs)
+
+
 def main() -> None:
     order = json.loads(sys.argv[1])
     directory = Path(order["directory"])
@@ -271,7 +284,7 @@ def main() -> None:
     bench = Bench(order, directory)
     results = {"size": order["size"], "floor": bench.floor(), "costs": bench.all()}
     if order["extras"]:
-        results["extras"] = bench.extras()
+        results["extras"] = bench.extras() | {"shared_tables": shared_tables(load)}
         # Connections of a stale process are read, for which the whole socket table is.
         load.services[-1].reload()
         print("    with a stale process that drains", flush=True)

@@ -17,6 +17,16 @@ SUBJECTS = {
 SIZES = ["processes", "listeners", "sockets", "others"]
 NAMES = {size: size for size in SIZES} | {"others": "other processes"}
 MIB = 1 << 20
+# A sample is to cost no more than so many times the floor.
+FLOORS = 2
+# What other ways to ask the same cost, by their names in the results of floor.rs.
+WAYS = {
+    "stat_opened": "`stat` of a process, opened, read and closed",
+    "stat_kept": "the same, kept open and read with pread",
+    "link_by_name": "the link of a descriptor, read by its name",
+    "link_kept": "the same, kept open (**used**)",
+    "link_statx": "the same, by statx without following it",
+}
 
 
 class Results:
@@ -77,10 +87,36 @@ def verdicts(results: Results) -> list[Verdict]:
         times_less(results, "node-exporter", 40),
         Verdict(f"CPU of a sample, {range_of}", percent(spread), "≤ 20 %", spread <= 0.2),
         first_sample(results),
-        Verdict("resident memory", f"{resident / MIB:.1f} MiB", "< 12 MiB", resident < 12 * MIB),
+        Verdict("resident memory", memory(costs["steady"]), "< 12 MiB", resident < 12 * MIB),
         Verdict("p99 of a scrape while sampling", f"{p99 * 1e3:.2f} ms", "< 2 ms", p99 < 0.002),
         times_less(results, "ss", 300, is_aim=True),
+        *(against_floor(results, size) for size in SIZES if has_floor(results.growth(size))),
     ]
+
+
+def memory(cost: dict) -> str:
+    """Resident memory, and how much of it is the process's own."""
+    told = f"{cost['resident_bytes'] / MIB:.1f} MiB"
+    # Results of before it was measured have none.
+    own = cost.get("anonymous_bytes", 0)
+    return f"{told}, {own / MIB:.1f} of it anonymous" if own else told
+
+
+def has_floor(points: list[dict]) -> bool:
+    return all("floor" in point for point in points)
+
+
+def over_floor(point: dict) -> float:
+    """How many times the floor a sample costs."""
+    return cpu(point, "steady") / point["floor"]["cpu_seconds"]
+
+
+def against_floor(results: Results, size: str) -> Verdict:
+    points = results.growth(size)
+    ratios = [over_floor(point) for point in points]
+    what = f"CPU of a sample against the floor, {points[0]['size'][size]:,} to {points[-1]['size'][size]:,} {NAMES[size]}"
+    value = f"{min(ratios):.1f} to {max(ratios):.1f} times"
+    return Verdict(what, value, f"aim ≤ {FLOORS}", max(ratios) <= FLOORS, is_aim=True)
 
 
 def percent(share: float) -> str:
@@ -145,13 +181,14 @@ def growth_table(results: Results, size: str) -> str:
         for subject, name in SUBJECTS.items()
     ]
     rows.append(["system calls of a sample", *counts(points, "steady")])
-    floor = [point["floor"] for point in points if "floor" in point]
-    if len(floor) == len(points):
+    if has_floor(points):
+        floor = [point["floor"] for point in points]
         seconds = [one["cpu_seconds"] for one in floor]
-        times = [cpu(point, "steady") / least for point, least in zip(points, seconds)]
+        times = [over_floor(point) for point in points]
         rows += [
             ["the floor", *map(milliseconds, seconds)],
             ["a sample, times the floor", *(f"{one:.1f}" for one in times)],
+            [f"at most {FLOORS} times the floor", *("PASS" if one <= FLOORS else "MISSED" for one in times)],
             ["system calls of the floor", *(f"{one['system_calls']:,}" for one in floor)],
         ]
     return table(heads, rows)
@@ -198,9 +235,23 @@ def extras_text(results: Results) -> str:
             table(["", "p50 ms", "p99 ms", "worst ms", "scrapes"], latency),
             "Where a sample's CPU time and allocations go (under a counting allocator):\n",
             table(["", "CPU ms", "bytes", "blocks"], parts),
-            f"Resident after {steady['times']} samples: {steady['resident_bytes'] / MIB:.1f} MiB.",
+            f"Resident after {steady['times']} samples: {memory(steady)}. The rest are pages of the program and its libraries.",
+            *ways_text(results),
         ]
     )
+
+
+def ways_text(results: Results) -> list[str]:
+    ways = results.must.get("floor", {}).get("ways")
+    if not ways:
+        return []
+    rows = [[name, f"{ways[way] * 1e6:.2f}"] for way, name in WAYS.items()]
+    shared = results.extras.get("shared_tables", 0)
+    return [
+        "\nOther ways to ask (README.md says why each is used or not):\n",
+        table(["one look", "CPU µs"], rows),
+        f"Pairs of these HAProxys that share a table of descriptors: {shared}.",
+    ]
 
 
 def verdicts_table(results: Results) -> str:
@@ -223,7 +274,7 @@ def text(results: Results) -> str:
         "![CPU time against processes, listeners, sockets and other processes](growth.svg)\n",
         "The floor is what a look at the host must ask of Linux: all processes once, the status of each HAProxy, the"
         " listening sockets, and the link of each of their descriptors. With more processes than listeners there are"
-        " as many listeners as processes.\n",
+        " as many listeners as processes. README.md gives the reason for each MISSED.\n",
     ]
     for size in SIZES:
         fixed = described(results.growth(size)[0]["size"], but=size)

@@ -331,6 +331,14 @@ fn lists_of_the_fleet_show_only_what_is_wrong() {
             );
         }
     }
+    // A HAProxy with 300 ports that are held is one row here, and 300 on its host's board.
+    let wrong = fleet.panel("What is wrong now");
+    for target in targets(wrong) {
+        assert!(target.expr.contains("by (cluster, instance, haproxy, kind, holder)"));
+    }
+    let sorted = &wrong["options"]["sortBy"];
+    let key = |at: usize| (sorted[at]["displayName"].as_str(), sorted[at]["desc"].as_bool());
+    assert_eq!([key(0), key(1)], [(Some("Severity"), Some(false)), (Some("Ports"), Some(true))]);
     // A panel that lists hosts or HAProxys is one of these.
     for panel in fleet.panels() {
         let lists = ["table", "state-timeline"].contains(&panel["type"].as_str().unwrap());

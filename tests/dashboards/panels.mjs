@@ -87,13 +87,16 @@ function stat(panel, answers, now) {
 function rows(panel, answers) {
   let table = [];
   const merge = panel.transformations.some(({ id }) => id === 'merge');
+  const answered = panel.targets.map((target) => answers[target.refId] ?? []).filter((series) => series.length);
+  const columns = answered.map((series) => new Set(series.flatMap(({ metric }) => Object.keys(metric))));
+  const shared = [...(columns[0] ?? [])].filter((name) => name !== '__name__' && columns.every((has) => has.has(name)));
   for (const target of panel.targets) {
     const column = panel.targets.length > 1 ? `Value #${target.refId}` : 'Value';
     for (const series of answers[target.refId] ?? []) {
       const { __name__, ...labels } = series.metric;
       const row = { ...labels, [column]: number(series.value[1]) };
-      // Grafana's merge: rows that agree in every column they share become one.
-      const same = merge && table.find((other) => !(column in other) && Object.keys(labels).every((k) => !(k in other) || other[k] === labels[k]) && Object.keys(other).every((k) => k.startsWith('Value') || !(k in labels) || labels[k] === other[k]) && Object.keys(labels).some((k) => k in other));
+      // Grafana's merge: rows that agree in every column that all answers have become one.
+      const same = merge && table.find((other) => !(column in other) && shared.every((name) => other[name] === labels[name]));
       if (same) Object.assign(same, row); else table.push(row);
     }
   }

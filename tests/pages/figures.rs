@@ -23,3 +23,30 @@ fn the_readme_has_the_figures_of_the_last_measurement() {
     assert!(results.contains("\n## At 10 processes, 1,000 listeners, 180,000 sockets\n"));
     assert!(readme.contains(&wanted), "README.md does not say {wanted:?}");
 }
+
+/// The parts of a page that are marked as figures, by their names.
+fn figures(page: &str) -> Vec<(&str, &str)> {
+    let parts = page.split("<!-- figures: ").skip(1);
+    parts
+        .map(|part| {
+            let (name, rest) = part.split_once(" -->\n").expect("a name");
+            (name, rest.split_once("<!-- end -->").expect("an end").0)
+        })
+        .collect()
+}
+
+#[test]
+fn the_page_about_fleets_has_the_figures_of_the_last_measurement() {
+    let page = read(Path::new("docs/fleet.md"));
+    for (results, names) in [
+        ("benches/FLEET.md", &["pages", "conditions", "costs"][..]),
+        ("benches/BEYOND.md", &["beyond"]),
+    ] {
+        let written = read(Path::new(results));
+        for name in names {
+            let of = |page| figures(page).into_iter().find(|(found, _)| found == name);
+            let measured = of(&written).unwrap_or_else(|| panic!("{results} has no {name}"));
+            assert_eq!(of(&page), Some(measured), "{name}: docs/fleet.md is not as {results}");
+        }
+    }
+}

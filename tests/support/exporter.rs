@@ -63,8 +63,14 @@ impl<'b> Exporter<'b> {
 
     /// Starts it by such a command, with the configuration in this file or directory.
     #[track_caller]
-    pub fn reading(bed: &'b Bed, mut command: Command, config: &Path) -> Self {
-        command.args(["--web.listen-address", ADDRESS, "--sample.interval", SAMPLE_INTERVAL]);
+    pub fn reading(bed: &'b Bed, command: Command, config: &Path) -> Self {
+        Self::sampling(bed, command, config, SAMPLE_INTERVAL)
+    }
+
+    /// The same with another time between two samples.
+    #[track_caller]
+    pub fn sampling(bed: &'b Bed, mut command: Command, config: &Path, interval: &str) -> Self {
+        command.args(["--web.listen-address", ADDRESS, "--sample.interval", interval]);
         command.arg("--config.file").arg(config);
         let mut exporter = Self { bed, running: bed.start(command, "exporter.log") };
         await_true("the exporter to be ready", || {
