@@ -103,7 +103,9 @@ impl<'b> Reaper<'b> {
         let text = fs::read_to_string(&self.audit).unwrap_or_default();
         let lines: Vec<Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        lines.iter().for_each(|line| schema::assert_fits("reap-audit", line));
+        for line in &lines {
+            schema::assert_fits("reap-audit", line);
+        }
         lines
     }
 
