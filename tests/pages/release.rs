@@ -11,9 +11,11 @@ use super::{read, root};
 const PAGE: &str = "docs/release.md";
 const NEW: &str = "97.98.99";
 /// The files that keep an old version: histories, results of measurements, and versions of other programs.
-const KEPT: [&str; 5] = [
+const KEPT: [&str; 7] = [
     "CHANGELOG.md",
     "Cargo.lock",
+    "benches/BEYOND.md",
+    "benches/FLEET.md",
     "benches/RESULTS.md",
     "benches/results.json",
     "deploy/debian/changelog",

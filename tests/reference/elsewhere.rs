@@ -23,13 +23,19 @@ fn pages() -> Vec<String> {
     pages.map(str::to_owned).collect()
 }
 
-/// The page without the parts that are made from the code.
+/// The page without the parts that programs write: those made from the code, and figures of benchmarks.
 fn by_hand(text: &str) -> String {
-    let Some((before, rest)) = text.split_once("<!-- kinds: made from the code") else {
-        return text.to_owned();
-    };
-    let (_, after) = rest.split_once("<!-- kinds end -->").unwrap();
-    format!("{before}{after}")
+    let mut kept = text.to_owned();
+    for (begin, end) in [
+        ("<!-- kinds: made from the code", "<!-- kinds end -->"),
+        ("<!-- figures: ", "<!-- end -->"),
+    ] {
+        while let Some((before, rest)) = kept.split_once(begin) {
+            let (_, after) = rest.split_once(end).unwrap();
+            kept = format!("{before}{after}");
+        }
+    }
+    kept
 }
 
 /// The first word of a row of a table or of an item of a list.
