@@ -51,11 +51,13 @@ struct Failing {
 }
 
 /// The reload number of a master and that of its newest living worker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Numbers<'a> {
     pub(super) master: &'a Member<'a>,
     pub(super) tried: ReloadNumber,
     pub(super) landed: ReloadNumber,
+    /// The numbers of all living workers that have started.
+    workers: Vec<ReloadNumber>,
     pub(super) starting: bool,
 }
 
@@ -70,13 +72,16 @@ pub(super) fn numbers<'a>(case: &'a Case<'a>) -> Option<Numbers<'a>> {
         member.process.environment.as_ref().and_then(environment::reload_number)
     };
     let starting = |member: &&Member<'_>| case.generations.get(member.id()) == Generation::Starting;
-    let living = workers.iter().filter(|member| !starting(member)).filter_map(number).max()?;
+    let started = workers.iter().filter(|member| !starting(member));
+    let of_workers: Vec<ReloadNumber> = started.filter_map(number).collect();
+    let living = of_workers.iter().copied().max()?;
     // The newest worker may exit before an older one does.
     let before = case.landed.filter(|(of, _)| *of == master.id()).map(|(_, number)| number);
     Some(Numbers {
         master,
         tried: environment::reload_number(environment)?,
         landed: living.max(before.unwrap_or(0)),
+        workers: of_workers,
         starting: environment::master_is_loading(environment)
             || is_at_work(master)
             || workers.iter().any(starting),
@@ -148,7 +153,7 @@ fn count_numbers(
     serves: bool,
     now: UnixSeconds,
 ) {
-    let Numbers { tried, landed, starting, master } = numbers;
+    let Numbers { tried, landed, workers, starting, master } = numbers;
     let id = master.id();
     history.landed = Some((id, landed));
     let known = history.counted.filter(|(of, _)| *of == id).map(|(_, number)| number);
@@ -157,8 +162,9 @@ fn count_numbers(
     if landed > counted {
         let mut gained = landed - counted;
         // The master has gone on to another number, so the former one failed, even if only one
-        // sample showed it.
-        if failing.as_ref().is_some_and(|f| f.number > counted && f.number < landed) {
+        // sample showed it; unless its worker has come after all, and lives.
+        let failed = |number| number > counted && number < landed && !workers.contains(&number);
+        if failing.as_ref().is_some_and(|failing| failed(failing.number)) {
             history.seen.failures += 1;
             gained -= 1;
         }
@@ -230,6 +236,19 @@ mod tests {
         let third = || worker(23, 1005, 3).tcp(80, 2);
         assert_eq!(see(1006.0, &[master(3), third()]), (1, 2, Some(true)));
         assert_eq!(see(1007.0, &[master(3), third()]), (1, 2, Some(true)));
+    }
+
+    /// One sample saw the master after its reload, and not yet the worker, which drains when the next one is taken.
+    #[test]
+    fn a_reload_whose_worker_came_late_has_not_failed() {
+        let first = || worker(20, 2, 0).tcp(80, 1);
+        let drain = || worker(21, 1001, 1).connected(9, Established);
+        let mut film = Film::default();
+        film.settle(1000.0, &[master(0), first()]);
+        film.see(1001.0, &[master(1), first()]);
+        let verdict = film.see(1002.0, &[master(2), drain(), worker(22, 1002, 2).tcp(80, 1)]);
+        let reloads = &verdict.one().reloads;
+        assert_eq!((reloads.successes, reloads.failures), (2, 0));
     }
 
     /// Under load, several looks may show a master of 3.1 or newer that has yet to start the worker of its number.

@@ -29,7 +29,8 @@ pub fn reload_failed(input: &RuleInput<'_>) -> Judgement {
     let numbers = numbers(case);
     // A service that was told to stop softly does not serve any more, and no reload of it failed.
     let serves = case.generations.up == Some(true);
-    if let Some(numbers) = numbers.filter(|n| serves && n.tried > n.landed && !n.starting) {
+    if let Some(numbers) = numbers.as_ref().filter(|n| serves && n.tried > n.landed && !n.starting)
+    {
         findings.push(Finding {
             instance: "number".to_owned(),
             evidence: vec![format!(
