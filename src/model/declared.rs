@@ -197,6 +197,24 @@ pub struct Globals {
     pub noreuseport: bool,
 }
 
+/// The addresses that connections to servers are bound to by `source`. HAProxy sets `SO_REUSEADDR` on these
+/// connections, so they leave their ports to listeners.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Those that are written down.
+    pub addresses: BTreeSet<IpAddr>,
+    /// One is a wildcard, a name, or the client's address.
+    pub any: bool,
+}
+
+impl Sources {
+    /// Whether a connection from this address may have been bound by `source`.
+    #[must_use]
+    pub fn may_be(&self, address: IpAddr) -> bool {
+        self.any || self.addresses.contains(&address)
+    }
+}
+
 /// Everything that a configuration declares, in the order of the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Declared {
@@ -217,6 +235,8 @@ pub struct Declared {
     pub host_names: Vec<HostName>,
     /// The names of the environment variables that it reads.
     pub variables: BTreeSet<String>,
+    /// From where it opens connections.
+    pub sources: Sources,
 }
 
 impl Declared {

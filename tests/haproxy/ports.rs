@@ -9,6 +9,7 @@ use crate::support::*;
 for_each_version! {
     split => split;
     backlog => backlog;
+    connection_by_source => connection_by_source;
 }
 
 fn anomalous_ports(page: &Page) -> Vec<String> {
@@ -283,4 +284,34 @@ metrics: {max_port_series: 10}
     assert_eq!(page.value("haproxy_host_threshold", &[("name", "generations")]), Some(4.0));
     let again = exporter.await_samples(2);
     assert_eq!(again.label_values("haproxy_host_port_info", "port"), shown, "a stable choice");
+}
+
+/// HAProxy sets `SO_REUSEADDR` on a connection that `source` binds, so a listener can have its port; the port of any
+/// other connection is taken.
+fn connection_by_source(version: Version) {
+    for (source, is_free) in [("source 127.0.0.2", true), ("", false)] {
+        let bed = Bed::new();
+        let service = Service::new(&bed, version, Manner::Daemon);
+        let web = |binds: &str| {
+            format!("listen web\n bind 127.0.0.1:8080\n{binds} server s 127.0.0.1:9000 {source}\n")
+        };
+        service.configure(&web("")).start();
+        let _server = EchoServer::start(&bed, "127.0.0.1:9000");
+        let _flow = Flow::echoing(&bed, "127.0.0.1:8080");
+        let port = bed.shell(
+            "ss --no-header --numeric --tcp state established dst 127.0.0.1:9000 |
+             awk '{ sub(/.*:/, \"\", $3); print $3 }'",
+        );
+        service.configure(&web(&format!(" bind :{}\n", port.trim())));
+        // A file that was written within a second of the start of a process may be the one that it has read.
+        bed.shell(&format!("touch -d '2 seconds' {}", service.path("haproxy.cfg").display()));
+        let exporter = Exporter::configured(&bed, "defaults: {stale_grace: 1s}\n");
+        exporter.await_page("what is said of the port", |page| {
+            page.anomalies().contains("port_ephemeral")
+                && page.anomalies().contains("port_blocked") != is_free
+        });
+        let page = exporter.await_samples(3);
+        assert_eq!(page.anomalies().contains("port_blocked"), !is_free, "{}", page.brief());
+        assert_eq!(service.try_reload().status.success(), is_free, "{source}");
+    }
 }

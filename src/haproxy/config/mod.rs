@@ -8,7 +8,7 @@
 //! |---|---|
 //! | lines to words | `lexer.rs`, `expansion.rs`, `variables.rs` |
 //! | `.if` … `.endif` | `blocks.rs`, `conditions.rs`, `predicates.rs`, `truth.rs` |
-//! | files to lines, lines to sections | `reader.rs`, `walker.rs`, `directives.rs`, `context.rs`, `statement.rs`, `globals.rs`, `proxies.rs`, `peers.rs` |
+//! | files to lines, lines to sections | `reader.rs`, `walker.rs`, `directives.rs`, `context.rs`, `statement.rs`, `globals.rs`, `proxies.rs`, `peers.rs`, `sources.rs` |
 //! | `bind` words to listeners | `bind.rs`, `addresses.rs`, `ports.rs` |
 //!
 //! The authority is HAProxy's configuration manual: sections 2 (format, variables, conditions), 3
@@ -31,6 +31,7 @@ mod ports;
 mod predicates;
 mod proxies;
 mod reader;
+mod sources;
 mod statement;
 mod truth;
 mod variables;

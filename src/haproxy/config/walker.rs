@@ -12,6 +12,7 @@ use super::launch::SourceFile;
 use super::lexer::{self, LexError, Words};
 use super::peers::Peers;
 use super::proxies::Proxy;
+use super::sources;
 use super::statement::Statement;
 use super::variables::{Dialect, Reason};
 use crate::model::declared::{Place, Possible};
@@ -285,8 +286,11 @@ impl Walker<'_, '_, '_> {
         }
     }
 
-    /// Keeps the line if all lines were asked for.
+    /// Learns from where the line has connections opened, and keeps it if all lines were asked for.
     fn note(&mut self, line: &Line<'_>) {
+        if !self.discovering {
+            sources::learn(&mut self.context.findings.declared.sources, line);
+        }
         if SECTIONS.contains(&line.text(0)) {
             self.section_keyword = line.text(0).to_vec();
         }

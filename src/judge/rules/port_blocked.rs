@@ -1,7 +1,7 @@
 //! Rule `port_blocked`: something else holds a declared port that is not bound.
 //!
 //! The rule binds nothing, and also judges a service that is down. Where `check` would try a bind, it
-//! decides by what is likely: see [`blocks`].
+//! decides by what is likely: see [`blocks`]. One file, because the table of tests is that of [`blocks`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -135,6 +135,7 @@ fn outgoing(
 /// | without a peer, of another program | fails: the program has hardly set the same options |
 /// | a TCP connection from an ephemeral port | fails, unless it is known to have been accepted |
 /// | a UDP socket with a peer, on an ephemeral port | fails if it is known to be outgoing |
+/// | a connection of the service from an address of its `source` | succeeds: HAProxy sets `SO_REUSEADDR` on it |
 /// | any other connection | succeeds: it was accepted, or bound as HAProxy's `source` is |
 fn blocks(
     wanted: &WantedPorts<'_>,
@@ -152,7 +153,14 @@ fn blocks(
     if serves && !connected && !only_sends(used) {
         return false;
     }
-    match bind.answer(used, Reuse::of(used, owner.is_some(), outgoing)) {
+    let sources = &wanted.configuration.declared.sources;
+    let is_own = owner.is_some_and(|owner| owner.service == wanted.name);
+    let reuse = if connected && is_own && sources.may_be(used.address) {
+        Reuse::Both
+    } else {
+        Reuse::of(used, owner.is_some(), outgoing)
+    };
+    match bind.answer(used, reuse) {
         Answer::Free => false,
         Answer::Blocked => true,
         Answer::Unsure if connected => {
@@ -259,8 +267,9 @@ mod tests {
             receive_buffer_bytes: Some(2304),
             ..used(Protocol::Udp, Peerless, "0.0.0.0:444", 6, 0)
         };
+        let from = |address: &str| format!("{WANTED}backend b\n source {address}\n");
         let datagrams = |at: &str| used(Protocol::Udp, Peerless, at, 6, 0);
-        let table: [Row; 13] = [
+        let table: [Row; 15] = [
             ("no socket has it", vec![serving()], vec![], &[]),
             (
                 "a program listens",
@@ -295,6 +304,18 @@ mod tests {
             (
                 "its own outgoing connection: the founding incident",
                 vec![serving().holds(8)],
+                vec![tcp_use(outgoing, "10.0.0.1:59044", 8, 0)],
+                &["port_blocked tcp 59044 haproxy outgoing"],
+            ),
+            (
+                "its own connection, bound by source",
+                vec![serving().configured(&from("10.0.0.1"), 200).holds(8)],
+                vec![tcp_use(outgoing, "10.0.0.1:59044", 8, 0)],
+                &[],
+            ),
+            (
+                "its own connection from another address than that of its source",
+                vec![serving().configured(&from("10.0.0.2"), 200).holds(8)],
                 vec![tcp_use(outgoing, "10.0.0.1:59044", 8, 0)],
                 &["port_blocked tcp 59044 haproxy outgoing"],
             ),
