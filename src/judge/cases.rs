@@ -347,12 +347,16 @@ mod tests {
         let down = alone.services.iter().find(|service| service.name == first).unwrap();
         assert_eq!(down.up, Some(false));
         let back = film.settle(1100.0, &[twin(11, 81), twin(20, 82)]);
-        assert_eq!((name_of(&back, 11), name_of(&back, 20)), (Some(first), Some(second)));
+        let second_now = Some(second.clone());
+        assert_eq!((name_of(&back, 11), name_of(&back, 20)), (Some(first), second_now));
         let mut film = Film::default();
         film.settle(1000.0, &[twin(20, 82)]);
         let brief = film.see(1031.0, &[twin(10, 81), twin(20, 82)]);
         assert_eq!(name_of(&brief, 10).as_deref(), Some("a"));
-        let alone = film.see(1045.0, &[twin(20, 82)]);
+        for taken in [1045.0, 1046.0, 1047.0] {
+            assert_eq!(name_of(&film.see(taken, &[twin(20, 82)]), 20).as_ref(), Some(&second));
+        }
+        let alone = film.see(1048.0, &[twin(20, 82)]);
         assert_eq!(name_of(&alone, 20).as_deref(), Some("a"), "what had its name was no service");
         let mut film = Film::default();
         film.settle(1000.0, &[twin(11, 81), twin(20, 82)]);

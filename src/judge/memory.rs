@@ -59,6 +59,8 @@ pub(super) struct ServiceMemory {
     pub users: BTreeSet<u32>,
     pub first_seen: UnixSeconds,
     pub last_seen: UnixSeconds,
+    /// The number of samples since then.
+    pub samples_missed: u32,
     /// Something of it has been seen serving, or was superseded.
     pub has_served: bool,
     pub anomaly_states: AnomalyStates,

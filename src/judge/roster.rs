@@ -13,6 +13,10 @@ use crate::haproxy::lineage::services::Service;
 use crate::model::time::YOUNG_SECONDS;
 use crate::policy::Policy;
 
+/// The number of samples for which the name of a service is kept that was seen only for a moment. On a busy machine,
+/// two samples may be further apart than the processes of a service.
+const SAMPLES_KEPT: u32 = 3;
+
 /// Processes that are not a service yet, because they are just being started or just dying.
 pub type Nameless<'a> = (Service<'a>, Generations);
 
@@ -154,16 +158,18 @@ impl<'a> Roster<'a> {
     /// The names of services that have no process now and may come back.
     ///
     /// A service that was seen only for a moment may have been a starting process of another service, or the
-    /// exporter has only just started. Its name is kept for ten seconds, unless that process is now in
-    /// another service.
+    /// exporter has only just started. Its name is kept for ten seconds and at least three samples, unless that
+    /// process is now in another service.
     fn gone(&self) -> BTreeSet<&'a str> {
         let memory = self.memory;
         let members = self.known.iter().flat_map(|known| &known.service.members);
         let past = |member: &Member<'a>| memory.processes.get(&member.id())?.service.as_deref();
         let moved: BTreeSet<&str> = members.filter_map(past).collect();
         let may_come_back = |name: &str, before: &ServiceMemory| {
+            let is_recent =
+                self.now - before.last_seen < YOUNG_SECONDS || before.samples_missed < SAMPLES_KEPT;
             before.last_seen - before.first_seen >= YOUNG_SECONDS
-                || (self.now - before.last_seen < YOUNG_SECONDS && !moved.contains(name))
+                || (is_recent && !moved.contains(name))
         };
         let names = memory.services.iter().filter(|(name, before)| may_come_back(name, before));
         names.map(|(name, _)| name.as_str()).filter(|n| !self.continued.contains_key(*n)).collect()
@@ -328,8 +334,13 @@ mod tests {
     fn services_that_exchange_a_name_keep_their_counters() {
         let mut film = Film::default();
         film.see(1000.0, &[twin(10, 995, 81, ""), twin(20, 990, 82, "")]);
-        let alone = film.see(1011.0, &[twin(20, 990, 82, "")]);
-        assert!(alone.services.iter().any(|one| one.name == "a" && one.ports[0].key.port == 82));
+        let has_the_name = |verdict: &Verdict| {
+            verdict.services.iter().any(|one| one.name == "a" && one.up == Some(true))
+        };
+        for taken in [1011.0, 1012.0, 1013.0] {
+            assert!(!has_the_name(&film.see(taken, &[twin(20, 990, 82, "")])), "at {taken}");
+        }
+        assert!(has_the_name(&film.see(1014.0, &[twin(20, 990, 82, "")])));
         let both = film.see(1020.0, &[twin(12, 1016, 81, "-sf 11"), twin(22, 1016, 82, "-sf 21")]);
         assert_eq!(by_port(&both), [(81, 0), (82, 1)]);
     }
