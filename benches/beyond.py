@@ -84,6 +84,21 @@ def targets_up(port):
     return sum(target["health"] == "up" for target in targets)
 
 
+def shares_of(who, ports):
+    """How many targets each of two agents scrapes; together they scrape each host once."""
+    shares = [targets_up(port) for port in ports]
+    print(f"targets of the two {who}: {shares[0]} and {shares[1]}")
+    if sum(shares) != HOSTS or min(shares) < HOSTS / 4:
+        fail("the targets are not shared")
+    return shares
+
+
+def kill_for_a_while(killed):
+    killed.child.kill()
+    killed.child.wait()
+    time.sleep(OUTAGE_SECONDS)
+
+
 def fewest_samples(client, seconds):
     """Of the hosts, the fewest scrapes that are stored for so many seconds up to now, and how many hosts."""
     result = client.api("query", query=f'count_over_time(up{{job="{fleet.JOB}"}}[{seconds}s])')["result"]
@@ -276,17 +291,12 @@ def victoria(server, tools, alertmanager_binary):
                 for client in clients.values():
                     await_true("all hosts are stored", lambda c=client: c.value(counted) == HOSTS)
                 since = time.time()
-                shares = [targets_up(ports[f"agent{number}"]) for number in (0, 1)]
-                print(f"targets of the two vmagents: {shares[0]} and {shares[1]}")
-                if sum(shares) != HOSTS or min(shares) < HOSTS / 4:
-                    fail("the targets are not shared")
+                shares = shares_of("vmagents", [ports[f"agent{number}"] for number in (0, 1)])
 
                 # Until the faults that are there from the beginning have all fired.
                 before = await_alerts(notifier)
                 with Missing(notifier, before) as missing:
-                    killed.child.kill()
-                    killed.child.wait()
-                    time.sleep(OUTAGE_SECONDS)
+                    kill_for_a_while(killed)
                 waiting = sum(metric(ports[f"agent{n}"], "vmagent_remotewrite_pending_data_bytes") for n in (0, 1))
                 with storage("a"):
                     def delivered():
@@ -383,15 +393,10 @@ def prometheus_agents(server, prometheus, alertmanager_binary):
                 since = time.time()
                 if client.value("max(count by (instance) (up))") != 1:
                     fail("a host is scraped by both")
-                shares = [targets_up(own) for own in (own0, own1)]
-                print(f"targets of the two Prometheus agents: {shares[0]} and {shares[1]}")
-                if sum(shares) != HOSTS or min(shares) < HOSTS / 4:
-                    fail("the targets are not shared")
+                shares = shares_of("Prometheus agents", [own0, own1])
                 before = await_alerts(notifier)
                 with Missing(notifier, before) as missing:
-                    killed.child.kill()
-                    killed.child.wait()
-                    time.sleep(OUTAGE_SECONDS)
+                    kill_for_a_while(killed)
                     with receiver():
                         await_true("the receiver is back", client.is_ready)
 

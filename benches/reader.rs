@@ -27,8 +27,9 @@ fn main() {
         )
         .expect("writing to a string");
     }
-    let file = std::env::temp_dir().join(format!("reader-{}.cfg", std::process::id()));
-    std::fs::write(&file, &text).expect("the temporary directory");
+    let scratch = tempfile::tempdir().expect("the temporary directory");
+    let file = scratch.path().join("reader.cfg");
+    std::fs::write(&file, &text).expect("a file in it");
     let files = [SourceFile { path: "bench.cfg".into(), text: text.into_bytes() }];
     let launch = Launch {
         environment: Some([("PATH".to_owned(), "/bin".to_owned())].into()),
@@ -55,7 +56,6 @@ fn main() {
         Ok((version, seconds)) => println!("{version} -c: {:.0} ms", seconds * 1e3),
         Err(why) => println!("haproxy -c could not be measured: {why}"),
     }
-    let _ = std::fs::remove_file(&file);
 }
 
 /// The version of HAProxy, and the processor time of its `-c` on this file: the median of five runs.

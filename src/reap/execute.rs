@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn the_switch_is_off_unless_it_is_surely_absent() {
-        let place = std::env::temp_dir().join(format!("reap-off-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&place);
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path().join("etc");
         assert!(!is_off(&place.join("off")), "no such directory");
         std::fs::create_dir(&place).unwrap();
         assert!(!is_off(&place.join("off")));
@@ -100,6 +100,5 @@ mod tests {
         assert!(is_off(&place.join("off")), "a link that leads nowhere");
         std::fs::write(place.join("file"), "").unwrap();
         assert!(is_off(&place.join("file/off")), "not a directory");
-        std::fs::remove_dir_all(place).unwrap();
     }
 }

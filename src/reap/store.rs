@@ -260,13 +260,11 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    use tempfile::TempDir;
 
-    fn scratch(name: &str) -> PathBuf {
-        // Below a directory of root's, as /run is.
-        let place = PathBuf::from(format!("/run/reap-store-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&place);
-        fs::create_dir(&place).unwrap();
-        place
+    /// A directory below one of root's, as /run is.
+    fn scratch() -> TempDir {
+        tempfile::tempdir_in("/run").unwrap()
     }
 
     fn some() -> State {
@@ -281,7 +279,8 @@ mod tests {
 
     #[test]
     fn the_state_outlives_a_run() {
-        let place = scratch("outlives");
+        let scratch = scratch();
+        let place = scratch.path();
         let path = place.join("reap/reap.json");
         let store = Store::open(&path).unwrap();
         assert_eq!(store.load().unwrap(), State::default(), "a first run");
@@ -296,7 +295,6 @@ mod tests {
         assert!(matches!(Store::open(&path), Err(Error::Locked(_))));
         drop(store);
         Store::open(&path).unwrap();
-        fs::remove_dir_all(place).unwrap();
     }
 
     #[test]
@@ -332,7 +330,8 @@ mod tests {
             ("damaged", |path| fs::write(path, "{}").unwrap(), false),
         ];
         for (what, change, is_good) in table {
-            let place = scratch("foreign");
+            let scratch = scratch();
+            let place = scratch.path();
             let path = place.join("reap/reap.json");
             Store::open(&path).unwrap().save(&some()).unwrap();
             change(&path);
@@ -340,7 +339,6 @@ mod tests {
             assert_eq!(loaded.is_ok(), is_good, "{what}: {loaded:?}");
             assert_eq!(peek(&path).is_ok(), is_good, "{what}");
             assert_eq!(shown(&path).is_some(), is_good, "{what}");
-            fs::remove_dir_all(place).unwrap();
         }
     }
 
@@ -352,7 +350,8 @@ mod tests {
     /// has made is no proof of that.
     #[test]
     fn serve_reads_the_state_of_a_reaper_that_root_has_set_up() {
-        let place = scratch("other-user");
+        let scratch = scratch();
+        let place = scratch.path();
         let path = place.join("reap/reap.json");
         Store::open(&path).unwrap().save(&some()).unwrap();
         let give = |path: &Path| chown(path, Some(1000), Some(1000)).unwrap();
@@ -360,15 +359,15 @@ mod tests {
         assert!(shown(&path).is_none(), "the directory is root's");
         give(path.parent().unwrap());
         assert!(shown(&path).is_some());
-        give(&place);
+        give(place);
         assert!(shown(&path).is_none(), "the user could have made the directory");
-        fs::remove_dir_all(place).unwrap();
     }
 
     /// systemd links the runtime directory of a dynamic user.
     #[test]
     fn serve_follows_one_link_of_roots() {
-        let place = scratch("link");
+        let scratch = scratch();
+        let place = scratch.path();
         let private = place.join("private");
         fs::create_dir(&private).unwrap();
         let path = private.join("reap/reap.json");
@@ -388,6 +387,5 @@ mod tests {
         symlink(private.join("reap"), foreign.join("three")).unwrap();
         give(&foreign);
         assert!(shown(&foreign.join("three/reap.json")).is_none(), "a user's link");
-        fs::remove_dir_all(place).unwrap();
     }
 }

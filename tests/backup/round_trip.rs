@@ -232,6 +232,11 @@ fn round_trip(place: &Path, planted: &[PathBuf], changes: &[u8]) {
     for (path, how) in planted.iter().zip(changes) {
         change(path, *how);
     }
+    // What a restore left behind that was killed and had the same pid.
+    for number in 1..=3 {
+        let left = format!("conf/.hhe-restore-{}-{number}", std::process::id());
+        fs::write(place.join(left), "half of a file").unwrap();
+    }
     fs::set_permissions(place.join("conf"), fs::Permissions::from_mode(0o700)).unwrap();
     let backup = store.backup(name).unwrap();
     let disk = present::look(&root, &backup.manifest, &mut Hashes::default());

@@ -1,12 +1,13 @@
 //! A small Debian whose systemd boots in a container, with the exporter installed as the README says.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
 
 use super::cgroup::Cgroup;
 use super::support::{Page, installed, text, tool};
@@ -30,17 +31,8 @@ pub struct Machine {
     /// The container's pid 1 as this host numbers it; 0 until it has appeared.
     init: i32,
     /// These two are dropped last, when no process is left in them.
-    directory: Directory,
+    directory: TempDir,
     _cgroup: Cgroup,
-}
-
-/// A directory that is removed when it is dropped.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 impl Machine {
@@ -57,15 +49,16 @@ impl Machine {
         let nspawn = tool("systemd-nspawn");
         assert!(geteuid().is_root(), "{nspawn} has to be run by root");
         let suite = std::env::var("SYSTEMD_SUITE").unwrap_or_else(|_| "trixie".to_owned());
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let name = format!("systemd-{suite}-{}-{}", std::process::id(), now.as_nanos());
-        let directory = Directory(std::env::temp_dir().join(name));
-        fs::create_dir(&directory.0).unwrap();
-        let root = directory.0.join("root");
+        let directory = tempfile::Builder::new()
+            .prefix(&format!("systemd-{suite}-"))
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir()
+            .unwrap();
+        let root = directory.path().join("root");
         copy_system(&suite, &root);
         prepare(&root);
         let cgroup = Cgroup::new();
-        let holder = spawn(nspawn, &cgroup, &root, &directory.0.join("console.log"));
+        let holder = spawn(nspawn, &cgroup, &root, &directory.path().join("console.log"));
         let mut machine = Self { holder, init: 0, directory, _cgroup: cgroup };
         machine.await_boot();
         machine
@@ -92,11 +85,11 @@ impl Machine {
     }
 
     fn console(&self) -> String {
-        fs::read_to_string(self.directory.0.join("console.log")).unwrap_or_default()
+        fs::read_to_string(self.directory.path().join("console.log")).unwrap_or_default()
     }
 
     fn root(&self, path: &str) -> PathBuf {
-        self.directory.0.join("root").join(path.trim_start_matches('/'))
+        self.directory.path().join("root").join(path.trim_start_matches('/'))
     }
 
     /// Writes a file of the machine, and the directories that it needs.
@@ -306,7 +299,7 @@ fn install_exporter(root: &Path) {
     let binary = binary();
     let program = root.join("usr/bin/haproxy-host-exporter");
     fs::copy(&binary, &program).unwrap_or_else(|why| panic!("{}: {why}", binary.display()));
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
     let units = root.join("etc/systemd/system");
     for unit in [EXPORTER, "haproxy-host-exporter.socket"] {
         fs::write(units.join(unit), shipped(unit)).unwrap();

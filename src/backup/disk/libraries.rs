@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn loaders_and_directories_of_libraries_are_found() {
-        let place = std::env::temp_dir().join(format!("libraries-{}", std::process::id()));
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path();
         for name in ["bin", "own", "loader", "data"] {
             fs::create_dir_all(place.join(name)).unwrap();
         }
@@ -72,6 +73,5 @@ mod tests {
         let found = directories(&place.join("bin/haproxy"));
         let expected = ["bin", "loader", "own"].map(|name| place.join(name));
         assert_eq!(found, expected.into());
-        fs::remove_dir_all(&place).unwrap();
     }
 }

@@ -39,14 +39,14 @@ mod tests {
 
     #[test]
     fn the_package_of_a_program() {
-        let place = std::env::temp_dir().join(format!("dpkg-{}", std::process::id()));
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path();
         fs::create_dir_all(place.join("info")).unwrap();
         fs::write(place.join("info/haproxy.list"), "/.\n/usr/sbin/haproxy\n").unwrap();
         let status = "Package: a\nVersion: 1\n\nPackage: haproxy\nStatus: ok\nVersion: 2.6.12-1\n";
         fs::write(place.join("status"), status).unwrap();
-        let found = package_in(&place, Path::new("/usr/sbin/haproxy"));
+        let found = package_in(place, Path::new("/usr/sbin/haproxy"));
         assert_eq!(found.as_deref(), Some("haproxy 2.6.12-1"));
-        assert_eq!(package_in(&place, Path::new("/opt/haproxy")), None);
-        fs::remove_dir_all(&place).unwrap();
+        assert_eq!(package_in(place, Path::new("/opt/haproxy")), None);
     }
 }

@@ -84,7 +84,7 @@ impl<'a> Restorer<'a> {
 
     fn link(&self, entry: &Entry, target: &Path) -> Result<(), Errno> {
         let (parent, name) = tree::parent(self.root, entry.path.path())?;
-        let beside = self.beside();
+        let beside = self.beside(&parent);
         fs::symlinkat(target, &parent, &beside)?;
         let done = link_status(&parent, beside.as_ref(), entry)
             .and_then(|()| fs::renameat(&parent, &beside, &parent, name))
@@ -120,7 +120,7 @@ impl<'a> Restorer<'a> {
         if disk.present.get(path).is_some_and(|present| present.what == What::Directory) {
             return Err(failed("cannot replace", path)(Errno::ISDIR));
         }
-        let beside = self.beside();
+        let beside = self.beside(&parent);
         let written = || -> std::io::Result<()> {
             let mut file = tree::create(&parent, &beside)?;
             let digest = tree::digest(from, &mut file)?;
@@ -159,7 +159,7 @@ impl<'a> Restorer<'a> {
     fn hard_link(&self, entry: &Entry, other: &Path) -> Result<(), Errno> {
         let (from, first) = tree::parent(self.root, other)?;
         let (parent, name) = tree::parent(self.root, entry.path.path())?;
-        let beside = self.beside();
+        let beside = self.beside(&parent);
         fs::linkat(&from, first, &parent, &beside, AtFlags::empty())?;
         // Renaming over another name of the same file does nothing, and leaves this one.
         let done = fs::renameat(&parent, &beside, &parent, name).and_then(|()| fs::fsync(&parent));
@@ -167,10 +167,13 @@ impl<'a> Restorer<'a> {
         done
     }
 
-    /// The name of a file beside its place: HAProxy loads none that begins with a dot.
-    fn beside(&self) -> String {
+    /// A free name in the directory of a file: HAProxy loads none that begins with a dot. A run that was killed may
+    /// have left a file of this name if its pid was the same, as it is in a container.
+    fn beside(&self, parent: &OwnedFd) -> String {
         self.counter.set(self.counter.get() + 1);
-        format!(".hhe-restore-{}-{}", std::process::id(), self.counter.get())
+        let name = format!(".hhe-restore-{}-{}", std::process::id(), self.counter.get());
+        let _ = fs::unlinkat(parent, &name, AtFlags::empty());
+        name
     }
 
     /// Removes a file that has been copied into a backup.

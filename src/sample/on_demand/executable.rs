@@ -278,11 +278,12 @@ mod tests {
 
     #[test]
     fn what_hangs_is_killed_with_its_children() {
-        let directory = std::env::temp_dir().join(format!("hangs-{}", std::process::id()));
-        let script = format!("sleep 1000 & echo $! >{}; wait", directory.display());
+        let scratch = tempfile::tempdir().unwrap();
+        let pidfile = scratch.path().join("pid");
+        let script = format!("sleep 1000 & echo $! >{}; wait", pidfile.display());
         let error = sh(&script, Duration::from_millis(500)).unwrap_err();
         assert!(error.to_string().contains("did not end within 500ms"), "{error}");
-        let child = fs::read_to_string(&directory).unwrap();
+        let child = fs::read_to_string(&pidfile).unwrap();
         let gone = || {
             let stat = fs::read_to_string(format!("/proc/{}/stat", child.trim()));
             stat.map_or(true, |stat| stat.contains(") Z"))
@@ -292,7 +293,6 @@ mod tests {
             assert!(Instant::now() < deadline, "{child} still runs");
             thread::sleep(Duration::from_millis(10));
         }
-        fs::remove_file(&directory).unwrap();
     }
 
     #[test]
@@ -318,7 +318,8 @@ mod tests {
     /// Needs root, as the other tests of owners do.
     #[test]
     fn only_what_no_other_user_can_change_is_trusted() {
-        let place = std::env::temp_dir().join(format!("planted-{}", std::process::id()));
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path();
         let plant = |name: &str, directory: (u32, u32), file: (u32, u32)| {
             let folder = place.join(name);
             let path = folder.join("haproxy");
@@ -347,25 +348,24 @@ mod tests {
         let link = place.join("roots/link");
         std::os::unix::fs::symlink(place.join("planted_file/haproxy"), &link).unwrap();
         assert!(Executable::trusted(&link, 0).is_err(), "a link to what a user planted");
-        fs::remove_dir_all(&place).unwrap();
     }
 
     #[test]
     fn what_was_opened_is_run_although_another_file_has_taken_its_place() {
-        let place = std::env::temp_dir().join(format!("replaced-{}", std::process::id()));
-        let _ = fs::remove_file(&place);
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path().join("haproxy");
         copy("/bin/true", &place);
         let opened = Executable::named(&place).unwrap();
         fs::remove_file(&place).unwrap();
         copy("/bin/false", &place);
         let outcome = opened.run(&job(&[]), LONG).unwrap();
         assert_eq!(outcome.code, Some(0));
-        fs::remove_file(&place).unwrap();
     }
 
     #[test]
     fn what_is_no_program() {
-        let place = std::env::temp_dir().join(format!("script-{}", std::process::id()));
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path().join("script");
         fs::write(&place, "#!/bin/sh\nexit 0\n").unwrap();
         let error = Executable::named(&place).unwrap_err().to_string();
         assert!(error.contains("is not a program; name HAProxy's own executable"), "{error}");
