@@ -103,7 +103,19 @@ impl Epoch {
             tally.counters_compared();
             let seen_reloads = of_one_service(&current[index], &seen.service).saturating_sub(1);
             if let Err(why) = counts(actor, before, done, seen_reloads, success, failure) {
-                let what = format!("{}: {why}; seen as {:?}", actor.title(), current[index]);
+                // Where several services share a file, one may have had the name of another for a while.
+                let stem = seen.service.rsplit_once('-').map_or(&*seen.service, |(stem, _)| stem);
+                let alike: Vec<_> = page
+                    .all("haproxy_host_reloads_total", &[("result", "success")])
+                    .filter(|sample| sample.label("haproxy").starts_with(stem))
+                    .map(|sample| (sample.label("haproxy"), sample.value))
+                    .collect();
+                let what = format!(
+                    "{}: {why}; is {} now, seen as {:?}; counted of those alike {alike:?}",
+                    actor.title(),
+                    seen.service,
+                    current[index],
+                );
                 tally.wrong(Fault::Uncounted, what);
             }
         }
