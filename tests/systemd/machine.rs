@@ -56,6 +56,7 @@ impl Machine {
             .unwrap();
         let root = directory.path().join("root");
         copy_system(&suite, &root);
+        allow_every_start(&root);
         prepare(&root);
         let cgroup = Cgroup::new();
         let holder = spawn(nspawn, &cgroup, &root, &directory.path().join("console.log"));
@@ -285,6 +286,14 @@ fn copy_system(suite: &str, root: &Path) {
     let system = installed(&format!("systemd/{suite}"));
     let copied = Command::new("cp").args(["-a", "--reflink=auto"]).args([&system, root]).status();
     assert!(copied.unwrap().success(), "{} cannot be copied", system.display());
+}
+
+/// The tests may restart a unit as often as they like; by default, systemd refuses the sixth start in ten seconds.
+fn allow_every_start(root: &Path) {
+    let drop_ins = root.join("etc/systemd/system.conf.d");
+    fs::create_dir_all(&drop_ins).unwrap();
+    let setting = "[Manager]\nDefaultStartLimitIntervalSec=0\n";
+    fs::write(drop_ins.join("start-limit.conf"), setting).unwrap();
 }
 
 /// The program under test: the one that `SYSTEMD_BINARY` names, or the one that cargo has just built.
