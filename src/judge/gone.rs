@@ -94,10 +94,8 @@ pub fn add(
             reloads: before.reloads.seen.clone(),
             ..absent
         });
-        let samples_missed = before.samples_missed.saturating_add(1);
         let states = outcome.states;
-        let kept =
-            ServiceMemory { anomaly_states: states, observed, samples_missed, ..before.clone() };
+        let kept = ServiceMemory { anomaly_states: states, observed, ..before.clone() };
         remembered.services.insert(name.clone(), kept);
     }
     for configured in &policy.haproxys {

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use super::case::{Case, MOST_ENDPOINTS, MOST_ENDPOINTS_OF_A_USER};
 use super::last_holders::LastHolders;
 use super::memory::{Memory, ServiceMemory};
-use super::roster::{Nameless, Roster};
+use super::roster::{Entry, Nameless, Roster};
 use super::verdict::Origin;
 use crate::haproxy::lineage::generations::{self, Generation, Generations};
 use crate::haproxy::lineage::member::{Member, Role};
@@ -51,15 +51,41 @@ pub fn identify<'a>(
         roster.add_dead(classify(&service), service);
     }
     let (named, nameless) = roster.name();
+    let sight = Sight { now, holdings, memory, policy };
     let last_holders = LastHolders::of(&now.gaps, pasts);
     let mut left_to: BTreeMap<u32, usize> = BTreeMap::new();
     let cases = named.into_iter().map(|(name, known)| {
         let before = known.remembered_as.as_ref().and_then(|name| memory.services.get(name));
-        let is_configured = policy.is_configured(&name);
-        let mut case = Case {
+        let mut case = sight.case(name, known, before);
+        learn_ports(&mut case);
+        case.overlooked = is_overlooked(&case, &last_holders, before);
+        if case.overlooked {
+            case.generations.up = case.generations.up.filter(|&up| up);
+        }
+        share_endpoints(&mut case, &mut left_to);
+        let declared = case.configuration.as_ref();
+        case.unbound = declared.map(|ports| case.unbound_of(ports)).unwrap_or_default();
+        case
+    });
+    (cases.collect(), nameless)
+}
+
+/// What each case of a sample is made from.
+struct Sight<'a> {
+    now: &'a Snapshot,
+    holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
+    memory: &'a Memory,
+    policy: &'a Policy,
+}
+
+impl<'a> Sight<'a> {
+    /// The case of a service, before its ports are looked at. `before` is what is remembered of it.
+    fn case(&self, name: String, known: Entry<'a>, before: Option<&ServiceMemory>) -> Case<'a> {
+        let is_configured = self.policy.is_configured(&name);
+        Case {
             configuration: configuration(&known.service, &known.generations),
             places: places(&known.service, &known.generations, before.map(|before| &before.places)),
-            rules: policy.rules(&name),
+            rules: self.policy.rules(&name),
             udp_ports: before.map(|b| Arc::clone(&b.udp_ports)).unwrap_or_default(),
             tcp_ports: before.map(|b| Arc::clone(&b.tcp_ports)).unwrap_or_default(),
             name,
@@ -71,29 +97,26 @@ pub fn identify<'a>(
             identity: known.identity,
             service: known.service,
             generations: known.generations,
-            snapshot: now,
-            holdings,
-            pasts,
+            snapshot: self.now,
+            holdings: self.holdings,
+            pasts: &self.memory.processes,
             overlooked: false,
             unbound: Vec::new(),
             most_endpoints: MOST_ENDPOINTS,
             details: &NOT_LOOKED,
-        };
-        learn_ports(&mut case);
-        case.overlooked = is_overlooked(&case, &last_holders, before);
-        if case.overlooked {
-            case.generations.up = case.generations.up.filter(|&up| up);
         }
-        let declared = case.configuration.as_ref();
-        if let (Some(user), Some(declared)) = (case.identity.untrusted_starter(), declared) {
-            let left = left_to.entry(user).or_insert(MOST_ENDPOINTS_OF_A_USER);
-            case.most_endpoints = *left;
-            *left -= declared.ports.iter().take(*left).count();
-        }
-        case.unbound = declared.map(|ports| case.unbound_of(ports)).unwrap_or_default();
-        case
-    });
-    (cases.collect(), nameless)
+    }
+}
+
+/// Limits the declared ports that are looked at for all services of one unprivileged user together. `left_to` has what is
+/// left to each user.
+fn share_endpoints(case: &mut Case<'_>, left_to: &mut BTreeMap<u32, usize>) {
+    let declared = case.configuration.as_ref();
+    if let (Some(user), Some(declared)) = (case.identity.untrusted_starter(), declared) {
+        let left = left_to.entry(user).or_insert(MOST_ENDPOINTS_OF_A_USER);
+        case.most_endpoints = *left;
+        *left -= declared.ports.iter().take(*left).count();
+    }
 }
 
 /// Whether the sample may have missed a process of it, or a listener that one of them holds.

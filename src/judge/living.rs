@@ -45,7 +45,6 @@ pub fn judge(
         users: users(case, before),
         first_seen: before.map_or(now, |before| before.first_seen),
         last_seen: now,
-        samples_missed: 0,
         has_served: before.is_some_and(|before| before.has_served)
             || case.generations.up == Some(true)
             || !case.generations.superseded.is_empty(),

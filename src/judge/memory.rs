@@ -59,8 +59,6 @@ pub(super) struct ServiceMemory {
     pub users: BTreeSet<u32>,
     pub first_seen: UnixSeconds,
     pub last_seen: UnixSeconds,
-    /// The number of samples since then.
-    pub samples_missed: u32,
     /// Something of it has been seen serving, or was superseded.
     pub has_served: bool,
     pub anomaly_states: AnomalyStates,
@@ -158,7 +156,11 @@ pub(super) fn remember(
         has_served: past.is_some_and(|past| past.has_served)
             || (holds && generations.get(id) == Generation::Current),
         belongs: past.is_some_and(|past| past.belongs),
-        superseded: generations.superseded.get(&id).copied(),
+        // It stays superseded while it cannot be seen whether it serves.
+        superseded: generations.superseded.get(&id).copied().or_else(|| {
+            let serves = generations.get(id) == Generation::Current;
+            past.filter(|_| !serves).and_then(|past| past.superseded)
+        }),
     }
 }
 

@@ -12,6 +12,8 @@ pub mod changes;
 mod ending;
 pub mod finding;
 mod gone;
+#[cfg(test)]
+mod histories;
 pub mod hold;
 mod identify;
 mod last_holders;

@@ -103,8 +103,7 @@ pub fn count(before: Option<&ReloadHistory>, case: &Case<'_>) -> ReloadHistory {
     let numbers = numbers(case);
     history.seen.failures_known |= numbers.is_some();
     let current = case.serving_ids();
-    let settled = case.generations.up == Some(true) && !current.is_empty();
-    if settled && current.is_disjoint(&history.current) {
+    if is_settled(case, &current, &history) && current.is_disjoint(&history.current) {
         if let Some(since) = reloaded(case, &current, &history.current) {
             if before.is_some() && !is_numbered(case, &current, &history) {
                 history.seen.successes += 1;
@@ -117,6 +116,15 @@ pub fn count(before: Option<&ReloadHistory>, case: &Case<'_>) -> ReloadHistory {
         count_numbers(&mut history, numbers, case.generations.up == Some(true), now);
     }
     history
+}
+
+/// The current processes serve, as far as can be seen. One whose sockets cannot be read does if all that served before
+/// it are gone: HAProxy tells them to stop only once it has bound what it declares.
+fn is_settled(case: &Case<'_>, current: &BTreeSet<ProcessId>, history: &ReloadHistory) -> bool {
+    let lives = |id: &ProcessId| case.member(*id).is_some_and(Member::lives);
+    let launches = |id: &ProcessId| case.member(*id).is_some_and(|member| member.launching);
+    let is_alone = || !current.iter().any(launches) && !history.current.iter().any(lives);
+    !current.is_empty() && case.generations.up.unwrap_or_else(is_alone)
 }
 
 /// The reloads of the serving generation are counted by the numbers of its master.
@@ -236,6 +244,18 @@ mod tests {
         let third = || worker(23, 1005, 3).tcp(80, 2);
         assert_eq!(see(1006.0, &[master(3), third()]), (1, 2, Some(true)));
         assert_eq!(see(1007.0, &[master(3), third()]), (1, 2, Some(true)));
+    }
+
+    /// The sockets of a daemon that came by a reload are out of sight as long as it is there.
+    #[test]
+    fn a_reload_to_one_that_was_never_seen_listening_is_counted() {
+        let line = |list: &str| format!("haproxy -D -f /a.cfg -p /run/p {list}");
+        let mut film = Film::default();
+        film.settle(1000.0, &[actor(10, 100, &line("")).tcp(80, 1)]);
+        let second = actor(11, 1035, &line("-sf 10")).change(|process| process.sockets = None);
+        film.see(1036.0, &[second]);
+        let verdict = film.see(1040.0, &[actor(13, 1039, &line("-sf 12")).tcp(80, 2)]);
+        assert_eq!(verdict.one().reloads.successes, 2);
     }
 
     /// One sample saw the master after its reload, and not yet the worker, which drains when the next one is taken.

@@ -13,10 +13,6 @@ use crate::haproxy::lineage::services::Service;
 use crate::model::time::YOUNG_SECONDS;
 use crate::policy::Policy;
 
-/// The number of samples for which the name of a service is kept that was seen only for a moment. On a busy machine,
-/// two samples may be further apart than the processes of a service.
-const SAMPLES_KEPT: u32 = 3;
-
 /// Processes that are not a service yet, because they are just being started or just dying.
 pub type Nameless<'a> = (Service<'a>, Generations);
 
@@ -79,7 +75,7 @@ impl<'a> Roster<'a> {
     pub fn add_living(&mut self, generations: Generations, service: Service<'a>) {
         let known = self.look_up(service, generations);
         let is_new = known.remembered_as.is_none() && known.configured.is_none();
-        if is_new && !self.admits(&known.service, &known.generations) {
+        if is_new && !self.admits(&known) {
             self.nameless.push((known.service, known.generations));
         } else {
             self.add(known);
@@ -96,7 +92,7 @@ impl<'a> Roster<'a> {
             home.service.members.extend(known.service.members);
             home.service.members.sort_by_key(Member::id);
             home.generations.of.extend(known.generations.of);
-        } else if self.admits(&known.service, &known.generations) {
+        } else if self.admits(&known) {
             self.add(known);
         } else {
             self.nameless.push((known.service, known.generations));
@@ -139,8 +135,10 @@ impl<'a> Roster<'a> {
 
     /// Whether these processes count as a service of their own. A process that is just being started may turn
     /// out to be part of a known service, so it counts once it serves, once it has lived for ten seconds, or
-    /// if it cannot be seen whether it serves. Zombies count once one of them was started that long ago.
-    fn admits(&self, service: &Service<'_>, generations: &Generations) -> bool {
+    /// if it cannot be seen whether it serves and no service like it is known. Zombies count once one of them was
+    /// started that long ago.
+    fn admits(&self, entry: &Entry<'_>) -> bool {
+        let Entry { service, generations, candidate, .. } = entry;
         let members = || service.members.iter();
         let stays = |member: &Member<'_>| self.now - member.process.started >= YOUNG_SECONDS;
         if !members().any(Member::lives) {
@@ -151,25 +149,26 @@ impl<'a> Roster<'a> {
         let launches = members().filter(|member| member.lives()).all(|member| member.launching);
         // One without arguments is in the middle of execve(2), or of its end: the next sample tells which.
         let has_arguments = members().all(|member| !member.lives() || member.line.is_some());
-        let unseen = generations.up.is_none() && !launches && has_arguments;
+        let mark = candidate.hash();
+        let is_known = || self.memory.services.values().any(|before| before.mark == mark);
+        let unseen = generations.up.is_none() && !launches && has_arguments && !is_known();
         generations.up == Some(true) || unseen || living.all(stays)
     }
 
     /// The names of services that have no process now and may come back.
     ///
     /// A service that was seen only for a moment may have been a starting process of another service, or the
-    /// exporter has only just started. Its name is kept for ten seconds and at least three samples, unless that
-    /// process is now in another service.
+    /// exporter has only just started. Unless its process is now in another service, its name is kept if it served,
+    /// and otherwise for ten seconds.
     fn gone(&self) -> BTreeSet<&'a str> {
         let memory = self.memory;
         let members = self.known.iter().flat_map(|known| &known.service.members);
         let past = |member: &Member<'a>| memory.processes.get(&member.id())?.service.as_deref();
         let moved: BTreeSet<&str> = members.filter_map(past).collect();
         let may_come_back = |name: &str, before: &ServiceMemory| {
-            let is_recent =
-                self.now - before.last_seen < YOUNG_SECONDS || before.samples_missed < SAMPLES_KEPT;
+            let is_recent = self.now - before.last_seen < YOUNG_SECONDS;
             before.last_seen - before.first_seen >= YOUNG_SECONDS
-                || (is_recent && !moved.contains(name))
+                || ((is_recent || before.has_served) && !moved.contains(name))
         };
         let names = memory.services.iter().filter(|(name, before)| may_come_back(name, before));
         names.map(|(name, _)| name.as_str()).filter(|n| !self.continued.contains_key(*n)).collect()
@@ -328,21 +327,18 @@ mod tests {
         assert_eq!(successes(&after), expected);
     }
 
-    /// One of two has the other's name while that one, seen for a moment only, is away. When both come back, with
-    /// nothing that links their processes to those before, each has its own name and its own counters.
+    /// One of two, seen for a moment only, is away. The other does not take its name, however long that lasts, and when
+    /// both come back with nothing that links their processes to those before, each has its own counters.
     #[test]
-    fn services_that_exchange_a_name_keep_their_counters() {
+    fn a_service_that_was_seen_serving_keeps_its_name_while_it_is_away() {
         let mut film = Film::default();
-        film.see(1000.0, &[twin(10, 995, 81, ""), twin(20, 990, 82, "")]);
-        let has_the_name = |verdict: &Verdict| {
-            verdict.services.iter().any(|one| one.name == "a" && one.up == Some(true))
-        };
-        for taken in [1011.0, 1012.0, 1013.0] {
-            assert!(!has_the_name(&film.see(taken, &[twin(20, 990, 82, "")])), "at {taken}");
+        let before = successes(&film.see(1000.0, &[twin(10, 995, 81, ""), twin(20, 990, 82, "")]));
+        for taken in (1010..1060).step_by(10) {
+            let verdict = film.see(taken.into(), &[twin(20, 990, 82, "")]);
+            assert_eq!(successes(&verdict), before, "at {taken}");
         }
-        assert!(has_the_name(&film.see(1014.0, &[twin(20, 990, 82, "")])));
-        let both = film.see(1020.0, &[twin(12, 1016, 81, "-sf 11"), twin(22, 1016, 82, "-sf 21")]);
-        assert_eq!(by_port(&both), [(81, 0), (82, 1)]);
+        let both = film.see(1060.0, &[twin(12, 1056, 81, "-sf 11"), twin(22, 1056, 82, "-sf 21")]);
+        assert_eq!(by_port(&both), [(81, 1), (82, 1)]);
     }
 
     /// The exporter began while one of two was between its processes, so that the other had its name at first. Nothing

@@ -60,7 +60,7 @@ mod tests {
     use crate::haproxy::lineage::member::{Member, Role};
     use crate::haproxy::lineage::past::{Past, Pasts};
     use crate::haproxy::lineage::profile::Profile;
-    use crate::haproxy::lineage::proof::Proof;
+    use crate::haproxy::lineage::proof::{Proof, Superseded};
     use crate::haproxy::lineage::remembered::{Remembered, asked_list};
     use crate::haproxy::lineage::roles;
     use crate::haproxy::listeners::{self, Holding};
@@ -73,6 +73,7 @@ mod tests {
     /// The plain definition: every pair of living members is compared.
     struct Plain<'m, 'a> {
         members: &'m [Member<'a>],
+        pasts: &'m Pasts,
         profiles: Vec<Profile<'m, 'a>>,
         heads: Vec<usize>,
         names: Vec<Option<String>>,
@@ -84,11 +85,12 @@ mod tests {
         fn of(
             members: &'m [Member<'a>],
             holdings: &'m BTreeMap<ProcessId, Holding<'m>>,
-            pasts: &Pasts,
+            pasts: &'m Pasts,
         ) -> Plain<'m, 'a> {
             let names: Vec<_> = members.iter().map(|member| remembered(member, pasts)).collect();
             let mut plain = Plain {
                 members,
+                pasts,
                 profiles: members.iter().map(|m| Profile::of(m, holdings)).collect(),
                 heads: (0..members.len()).collect(),
                 names: names.clone(),
@@ -109,7 +111,7 @@ mod tests {
                     plain.join(first, i);
                 }
             }
-            plain.join_alike(pasts);
+            plain.join_alike();
             plain.join_told();
             plain.join_leftovers();
             plain
@@ -162,7 +164,8 @@ mod tests {
             })
         }
 
-        fn join_alike(&mut self, pasts: &Pasts) {
+        fn join_alike(&mut self) {
+            let pasts = self.pasts;
             for (older, newer) in self.pairs() {
                 let (before, after) = (&self.members[older], &self.members[newer]);
                 if before.role == Role::Worker || after.role == Role::Worker {
@@ -224,22 +227,28 @@ mod tests {
                 groups.entry(self.heads[index]).or_default().push(index);
             }
             for group in groups.into_values() {
-                let has_ended = |at: &usize| {
-                    is_master(*at) || may(*at) && self.profiles[*at].serves == Some(false)
+                let past = |at: usize| self.pasts.get(&self.members[at].id());
+                let ended = |at: usize| match self.profiles[at].serves {
+                    Some(serves) => !serves,
+                    None => past(at).is_some_and(|past| past.superseded.is_some()),
                 };
+                let has_ended = |at: &usize| is_master(*at) || may(*at) && ended(*at);
                 if !group.iter().all(has_ended) {
                     continue;
                 }
                 let Some(&newest) = group.iter().rfind(|at| may(**at)) else { continue };
+                let takes_over = |at: &usize| match self.profiles[*at].serves {
+                    Some(serves) => serves && self.members[*at].role != Role::Master,
+                    None => may(*at),
+                };
                 let alike: Vec<usize> = (newest + 1..self.members.len())
-                    .filter(|&at| {
-                        may(at) && self.profiles[newest].is_left_over_of(&self.profiles[at])
-                    })
+                    .filter(takes_over)
+                    .filter(|&at| self.profiles[newest].is_left_over_of(&self.profiles[at]))
                     .collect();
                 let heads: BTreeSet<usize> = alike.iter().map(|&at| self.heads[at]).collect();
                 if heads.len() == 1
                     && !self.link(newest, alike[0], Proof::Place)
-                    && self.began_after_a_loss(newest, self.heads[alike[0]])
+                    && self.began_after(newest, self.heads[alike[0]])
                 {
                     self.unite(newest, alike[0]);
                     self.links.entry((newest, alike[0])).or_insert(Proof::Place);
@@ -247,7 +256,7 @@ mod tests {
             }
         }
 
-        fn began_after_a_loss(&self, older: usize, head: usize) -> bool {
+        fn began_after(&self, older: usize, head: usize) -> bool {
             let mut later = older + 1..self.members.len();
             let later = later.find(|&at| self.heads[at] == head && self.members[at].lives());
             let (older, later) = (&self.members[older], &self.members[later.unwrap()]);
@@ -260,9 +269,14 @@ mod tests {
                 })
             };
             let list = asked_list(later).unwrap_or_default();
+            let had_lost = !list.is_empty() && !list.iter().any(is_alive);
+            let past = self.pasts.get(&older.id());
+            let held_on = past.is_some_and(|past| {
+                past.superseded.is_none()
+                    && past.last_held.is_some_and(|last_held| last_held >= later.process.started)
+            });
             older.process.cgroup == later.process.cgroup
-                && !list.is_empty()
-                && !list.iter().any(is_alive)
+                && (had_lost || list.is_empty() && !held_on)
         }
     }
 
@@ -403,6 +417,12 @@ mod tests {
                 pid_namespace,
                 users,
                 belongs: choice % 2 == 0,
+                last_held: [None, Some(150.0), Some(900.0)][choice % 3],
+                superseded: (choice % 5 == 0).then_some(Superseded {
+                    by: id,
+                    proof: Proof::Told,
+                    since: 900.0,
+                }),
                 born_with: (*choice > 5).then_some(id.pid.unsigned_abs().into()),
                 ..Past::default()
             };

@@ -78,11 +78,9 @@ pub fn classify(
         count: cohorts.iter().filter(|cohort| !cohort.launching).count() as u64,
         ..Generations::default()
     };
-    let classes: Vec<Generation> = cohorts
-        .iter()
-        .enumerate()
-        .map(|(index, cohort)| generation(index, cohort, current, now))
-        .collect();
+    let numbered = cohorts.iter().enumerate();
+    let classes: Vec<Generation> =
+        numbered.map(|(index, cohort)| generation(index, cohort, current, now)).collect();
     let has_served = |class: &Generation| matches!(class, Generation::Current | Generation::Stale);
     let served: Vec<bool> = classes.iter().map(has_served).collect();
     let history = History::of(service, &cohorts, &served, current, pasts);
@@ -128,8 +126,9 @@ fn current_cohort(service: &Service<'_>, cohorts: &[Cohort]) -> Option<usize> {
     let serving = |cohort: &Cohort| cohort.serves == Some(true);
     let Some(latest) = cohorts.iter().rposition(serving) else {
         if cohorts.iter().any(|cohort| cohort.serves.is_none()) {
-            // Without sight of the listeners, only a process without a rival can be placed.
-            return (cohorts.len() == 1).then_some(0);
+            // Without sight of the listeners, only a process that has no rival and had none can be placed.
+            let [alone] = cohorts else { return None };
+            return (!alone.superseded).then_some(0);
         }
         // None serves: the one that served last stays current, unless it was superseded before.
         return cohorts

@@ -15,7 +15,7 @@ use crate::model::ProcessId;
 
 /// The members on their way into services, by their indices.
 pub struct Grouping<'m, 'a, 'n> {
-    members: &'m [Member<'a>],
+    pub(super) members: &'m [Member<'a>],
     /// Which of them are one service.
     pub sets: Sets<'n>,
     /// What links an older and a newer process: each pair once, in order, by its most certain proof.
@@ -44,14 +44,14 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
         // A list of pids may name processes of several services: its own comes first.
         grouping.join_alike(&profiles, &pids, pasts);
         grouping.join_told(&profiles, &pids);
-        grouping.join_leftovers(&profiles, &pids);
+        grouping.join_leftovers(&profiles, &pids, pasts);
         grouping.join_zombies();
         grouping.links.sort_unstable();
         grouping.links.dedup_by_key(|(pair, _)| *pair);
         grouping
     }
 
-    fn link(&mut self, older: usize, newer: usize, proof: Proof) -> bool {
+    pub(super) fn link(&mut self, older: usize, newer: usize, proof: Proof) -> bool {
         let joined = self.sets.join(older, newer);
         if joined {
             self.links.push(((older, newer), proof));
@@ -133,62 +133,6 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
                 self.link(older, newer, Proof::Place);
             }
         }
-    }
-
-    /// Joins processes that serve no more with a serving service, if the newest of them was started like the
-    /// processes of that service and of no other. A master that was told to stop is joined with its workers.
-    ///
-    /// Two services that have names already stay apart. The exception is a serving one that began with a reload
-    /// whose list named no living process: it got its name while the older process still listened.
-    fn join_leftovers(&mut self, profiles: &[Profile<'_, '_>], pids: &Pids<'_, '_>) {
-        let members = self.members;
-        let is_master =
-            |index: usize| members.get(index).is_some_and(|m| m.role == Role::Master && m.lives());
-        let may = |index: usize| {
-            members.get(index).is_some_and(|m| m.role != Role::Master && m.lives() && !m.launching)
-        };
-        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for index in 0..members.len() {
-            groups.entry(self.sets.find(index)).or_default().push(index);
-        }
-        let has_ended = |index: &usize| {
-            let own = profiles.get(*index);
-            is_master(*index) || may(*index) && own.is_some_and(|own| own.serves == Some(false))
-        };
-        let serves = |own: &Profile<'_, '_>| own.serves == Some(true);
-        let serving =
-            Candidates::of(profiles, |index| may(index) && profiles.get(index).is_some_and(serves));
-        for group in groups.into_values().filter(|group| group.iter().all(has_ended)) {
-            let newest = group.iter().rfind(|index| may(**index));
-            let Some((&newest, own)) = newest.and_then(|at| Some((at, profiles.get(*at)?))) else {
-                continue;
-            };
-            let is_alike =
-                |at: &usize| profiles.get(*at).is_some_and(|two| own.is_left_over_of(two));
-            let later = serving.after(newest).iter().copied();
-            let alike: Vec<usize> = later.filter(is_alike).collect();
-            let heads: BTreeSet<usize> = alike.iter().map(|&at| self.sets.find(at)).collect();
-            if let (1, Some(&first)) = (heads.len(), alike.first())
-                && !self.link(newest, first, Proof::Place)
-                && self.began_after_a_loss(newest, self.sets.find(first), pids)
-            {
-                self.sets.unite(newest, first);
-                self.links.push(((newest, first), Proof::Place));
-            }
-        }
-    }
-
-    /// Whether the service of `head` began with a reload that had lost its predecessor: its first living process
-    /// after `older` runs in the same cgroup, and every process that it was told to replace is gone.
-    fn began_after_a_loss(&self, older: usize, head: usize, pids: &Pids<'_, '_>) -> bool {
-        let mut later = self.members.iter().enumerate().skip(older + 1);
-        let first = later.find(|(at, member)| self.sets.find(*at) == head && member.lives());
-        self.members.get(older).zip(first).is_some_and(|(older, (_, first))| {
-            let list = asked_list(first).unwrap_or_default();
-            older.process.cgroup == first.process.cgroup
-                && !list.is_empty()
-                && !list.iter().any(|&pid| pids.is_alive(first, pid))
-        })
     }
 
     /// Joins each zombie that is still alone with a living process: its parent, else another child of its

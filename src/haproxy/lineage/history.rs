@@ -184,3 +184,25 @@ impl<'h, 'a> History<'h, 'a> {
         Some(Superseded { by, proof: Proof::Master, since })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::ConnectionState::Established;
+    use crate::stage::{Actor, Film, actor};
+
+    const LINE: &str = "haproxy -D -f /a.cfg -p /run/p";
+
+    /// Its successor was killed, and a sample cannot see the sockets of what it left behind.
+    #[test]
+    fn one_that_was_superseded_serves_no_more_while_it_is_out_of_sight() {
+        let line = |list: &str| format!("{LINE} {list}");
+        let unseen = |actor: Actor| actor.change(|process| process.sockets = None);
+        let old = || actor(10, 100, LINE).connected(9, Established);
+        let mut film = Film::default();
+        film.settle(1000.0, &[old(), actor(11, 200, &line("-sf 10")).tcp(80, 1)]);
+        let verdict = film.see(1040.0, &[unseen(old())]);
+        assert_eq!((verdict.one().cast().as_str(), verdict.one().up), ("10 stale", None));
+        let starts = unseen(actor(12, 1041, LINE));
+        assert_eq!(film.see(1042.0, &[old(), starts]).one().cast(), "10 stale, 12 unknown");
+    }
+}

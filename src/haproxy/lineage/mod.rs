@@ -6,6 +6,7 @@ pub mod generations;
 pub mod grouping;
 mod history;
 pub mod identity;
+mod leftovers;
 pub mod member;
 pub mod naming;
 pub mod past;

@@ -301,12 +301,12 @@ impl<'m, 'a> Profile<'m, 'a> {
             && modified <= later.process().started + TICK_SECONDS
     }
 
-    /// The process holds no listener, and was started like a later one that serves. HAProxy holds every
-    /// listener that it declares from its start on, so this process has given its listeners up.
+    /// The process holds no listener, as far as can be seen, and was started like a later one that may serve. HAProxy
+    /// holds every listener that it declares from its start on, so this process has given its listeners up.
     #[must_use]
     pub fn is_left_over_of(&self, later: &Profile<'_, '_>) -> bool {
-        self.serves == Some(false)
-            && later.serves == Some(true)
+        self.serves != Some(true)
+            && later.serves != Some(false)
             && !self.is_parent_or_child_of(later)
             && later.member.has_starter_of(self.member)
             && self.shares_namespaces(later)

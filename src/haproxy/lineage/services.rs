@@ -290,59 +290,6 @@ mod tests {
         assert_eq!(casts(&mut Film::default(), &number_of_a_later_one).len(), 2);
     }
 
-    /// One with `${PORT}`, reloaded so often that the one between was never seen.
-    #[test]
-    fn what_drains_belongs_to_the_only_one_alike_that_serves() {
-        let text = "listen f\n bind :\"${PORT}\"\n";
-        let of = |pid: i32, port: &str, list: &str| {
-            let actor = actor(pid, 100, &format!("{PLACE} {list}"));
-            actor.configured(text, 50).variable("PORT", port)
-        };
-        let drains = |pid, list| of(pid, "81", list).connected(9, Established);
-        let actors = [
-            drains(10, ""),
-            drains(11, "-sf 10"),
-            of(20, "82", "").tcp(82, 2),
-            of(21, "81", "-sf 19").tcp(81, 1),
-        ];
-        let table = ["10 stale, 11 stale, 21 current", "20 current"];
-        assert_eq!(casts(&mut Film::default(), &actors), table);
-        // The watching exporter has seen those that drain, and not yet the one that serves.
-        let mut film = Film::default();
-        let [first, second, other, last] = actors;
-        let serving = || second.clone().tcp(81, 3);
-        film.settle(900.0, &[first.clone(), serving(), other.clone()]);
-        let verdict = film.see(940.0, &[first, second, other, last]);
-        assert_eq!(casts_of(&verdict), table);
-        assert!(verdict.services.iter().all(|service| service.up == Some(true)));
-    }
-
-    /// Twins again: 11 served and was replaced by 12, and 12 by 13, between two samples. When 11 is first
-    /// seen draining, 13 does not serve yet, so nothing shows that they are one service.
-    #[test]
-    fn what_was_never_seen_serving_is_bound_to_no_name_yet() {
-        let text = "listen f\n bind :\"${PORT}\"\n";
-        let of = |pid: i32, port: &str, list: &str| {
-            let actor = actor(pid, 990, &format!("{PLACE} {list}"));
-            actor.configured(text, 50).variable("PORT", port)
-        };
-        let other = || of(20, "82", "").tcp(82, 2);
-        let drains = || of(11, "81", "-sf 9").connected(9, Established);
-        let mut film = Film::default();
-        let starting = || of(13, "81", "-sf 12");
-        film.see(1000.0, &[drains(), starting(), other()]);
-        let actors = || [drains(), starting().tcp(81, 1), other()];
-        film.see(1004.0, &actors());
-        let verdict = film.see(1006.0, &actors());
-        assert_eq!(casts_of(&verdict), ["11 stale, 13 current", "20 current"]);
-        // On a busy machine it may not be known yet which sockets they hold.
-        let mut film = Film::default();
-        let unseen = |actor: Actor| actor.change(|process| process.sockets = None);
-        film.see(1000.0, &[unseen(drains()), unseen(starting()), other()]);
-        let verdict = film.see(1004.0, &actors());
-        assert_eq!(casts_of(&verdict), ["11 stale, 13 current", "20 current"]);
-    }
-
     #[test]
     fn a_jailed_drain_belongs_to_the_one_that_serves() {
         let draining = actor(10, 1, DAEMON).jailed().connected(9, Established);
