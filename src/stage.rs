@@ -48,6 +48,7 @@ pub fn actor(pid: i32, started: u32, line: &str) -> Actor {
             session: pid,
             comm: "haproxy".to_owned(),
             run_state: 'S',
+            is_ending: false,
             arguments: Some(line.split_ascii_whitespace().map(str::to_owned).collect()),
             executable: Some(Executable { path: "/usr/sbin/haproxy".into(), deleted: false }),
             working_directory: Some("/".into()),

@@ -83,16 +83,11 @@ pub(super) fn numbers<'a>(case: &'a Case<'a>) -> Option<Numbers<'a>> {
         landed: living.max(before.unwrap_or(0)),
         workers: of_workers,
         starting: environment::master_is_loading(environment)
-            || is_at_work(master)
+            // One whose reload has failed sleeps. From 3.1 on nothing else tells it from one that has executed itself
+            // and has yet to start its worker, which may take seconds on a busy machine.
+            || master.process.is_at_work()
             || workers.iter().any(starting),
     })
-}
-
-/// A master that has executed itself and has yet to start its worker is running or waits for the disk; one whose
-/// reload has failed sleeps. From 3.1 on, nothing else tells the two apart, and on a busy machine the first may take
-/// seconds.
-fn is_at_work(master: &Member<'_>) -> bool {
-    matches!(master.process.run_state, 'R' | 'D')
 }
 
 /// Adds the reloads that this sample shows.

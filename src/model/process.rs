@@ -38,6 +38,9 @@ pub struct Process {
     pub comm: String,
     /// The letter of its state: R, S, D, T, Z and so on (`/proc/PID/stat`, field 3).
     pub run_state: char,
+    /// It is ending: it executes nothing any more, has given up its memory, and is giving up its descriptors
+    /// (`PF_EXITING` in `/proc/PID/stat`, field 9). On a busy machine that may take a while.
+    pub is_ending: bool,
     /// Its arguments, the name of the program first (`/proc/PID/cmdline`); `None` if unreadable or a
     /// zombie.
     pub arguments: Option<Vec<String>>,
@@ -88,6 +91,12 @@ impl Process {
     #[must_use]
     pub fn is_zombie(&self) -> bool {
         matches!(self.run_state, 'Z' | 'X')
+    }
+
+    /// Whether it is running, or ready to, or waits for the disk. One that waits for something to do sleeps.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        matches!(self.run_state, 'R' | 'D')
     }
 
     /// Whether it has called chroot(2) since it was executed, so that its program is outside its root.

@@ -61,6 +61,7 @@ impl Snapshot {
         let same = |(a, b): (&Process, &Process)| {
             a.id == b.id
                 && a.is_zombie() == b.is_zombie()
+                && a.is_ending == b.is_ending
                 && a.arguments == b.arguments
                 && a.environment == b.environment
                 && a.sockets == b.sockets

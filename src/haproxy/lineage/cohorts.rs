@@ -63,6 +63,11 @@ impl Cohort {
             !member.launching && (holds || past.is_some_and(|past| is_paused(process, past, now)))
         });
         let age = now - process.started;
+        // One that is still at its start is running; one that serves sleeps now and then. On a busy machine a start
+        // may take this long, and from 3.1 on a new worker holds the listeners of the old one all the time.
+        let outlasts = |seconds: f64, least: f64| {
+            seconds >= SLOW_START_SECONDS || (seconds >= least && !process.is_at_work())
+        };
         let has_served = past.is_some_and(|past| past.has_served);
         let superseded = past.is_some_and(|past| past.superseded.is_some());
         Cohort {
@@ -70,8 +75,10 @@ impl Cohort {
             started: process.started,
             serves,
             settled: match past {
-                Some(past) => past.held_since.is_some_and(|since| now - since >= SETTLED_SECONDS),
-                None => age >= YOUNG_SECONDS,
+                Some(past) => {
+                    past.held_since.is_some_and(|since| outlasts(now - since, SETTLED_SECONDS))
+                }
+                None => outlasts(age, YOUNG_SECONDS),
             },
             has_served,
             superseded,
@@ -200,7 +207,32 @@ fn shows_no_listener(process: &Process) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::stage::{Film, actor};
+    use crate::stage::{Actor, Film, actor};
+
+    /// On a busy machine a new worker of 3.1 or later holds the listeners of the old one for long before it serves.
+    #[test]
+    fn a_worker_that_is_still_at_its_start_has_not_taken_over() {
+        let line = "haproxy -W -f /a.cfg";
+        let master = |number| actor(19, 1, line).reload(number);
+        let old = || actor(20, 2, line).child_of(19).tcp(80, 1).reload(0);
+        let new = |state| -> Actor {
+            let new = actor(21, 1001, line).child_of(19).tcp(80, 1).reload(1);
+            new.change(|process| process.run_state = state)
+        };
+        let mut film = Film::default();
+        film.settle(900.0, &[master(0), old()]);
+        for taken in [1002.0, 1010.0, 1030.0, 1050.0] {
+            let verdict = film.see(taken, &[master(1), old(), new('R')]);
+            let cast = "19 current, 20 current, 21 starting";
+            assert_eq!(verdict.one().cast(), cast, "at {taken}");
+        }
+        let verdict = film.see(1051.0, &[master(1), old(), new('S')]);
+        assert_eq!(
+            verdict.one().cast(),
+            "19 current, 20 stale, 21 current",
+            "the old one is stranded"
+        );
+    }
 
     /// The process holds nothing that the kernel's tables show as a listener.
     #[test]

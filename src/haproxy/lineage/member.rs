@@ -43,10 +43,10 @@ impl Member<'_> {
         self.process.id
     }
 
-    /// Alive, that is not a zombie.
+    /// It is neither a zombie nor about to be one.
     #[must_use]
     pub fn lives(&self) -> bool {
-        !self.process.is_zombie()
+        !self.process.is_zombie() && !self.process.is_ending
     }
 
     /// The pids it was told to replace, in its own pid namespace; `None` without `-sf`, `-st`.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::member::Member;
 use super::services::Service;
 use crate::model::ProcessId;
 use crate::model::shortened::{short_hash, shortened};
@@ -100,7 +101,11 @@ pub fn assign(
 /// copies of one pod are ordered by their age alone.
 #[must_use]
 pub fn distinction(service: &Service<'_>) -> String {
-    let Some(member) = service.members.iter().rfind(|member| member.lives()) else {
+    let mut living = service.members.iter().filter(|member| member.lives());
+    // One that is just being executed shows nothing of how it was started.
+    let shows =
+        |member: &&Member<'_>| member.line.is_some() && member.process.environment.is_some();
+    let Some(member) = living.clone().rfind(shows).or_else(|| living.next_back()) else {
         return String::new();
     };
     let process = member.process;

@@ -17,7 +17,7 @@ use crate::model::{
 };
 use crate::sample::clock::Clock;
 use crate::sample::proc::cgroups::CgroupPaths;
-use crate::sample::proc::dir::ProcDir;
+use crate::sample::proc::dir::{ProcDir, is_ending};
 use crate::sample::proc::error::ReadError;
 
 /// The names of HAProxy's executable, and of its processes in the kernel (comm): HAProxy Enterprise has the second.
@@ -170,6 +170,10 @@ fn read(
     }
     let reader = Reader { directory, pid, unreadable, missing: Vec::new() };
     let mut found = reader.read(before, exe, clock, cache)?;
+    if arguments.is_empty() {
+        // It may have begun to end after its state was read.
+        found.process.is_ending |= is_ending(&found.directory.stat()?);
+    }
     found.process.arguments =
         (!found.process.is_zombie() && !arguments.is_empty()).then_some(arguments);
     Ok(Some(found))
@@ -243,6 +247,7 @@ impl Reader<'_> {
             started: clock.time_of(stat.starttime),
             parent: stat.ppid,
             session: stat.session,
+            is_ending: is_ending(&stat),
             comm: stat.comm,
             run_state: stat.state,
             arguments: None,

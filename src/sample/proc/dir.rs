@@ -250,3 +250,33 @@ fn namespace_of(file: impl AsFd) -> Result<Option<NamespaceId>, ReadError> {
     let number = rustix::fs::fstat(&file)?.st_ino;
     Ok(is_one.then_some(NamespaceId(number)))
 }
+
+/// Whether the kernel is taking the process down, or has done so (`PF_EXITING` in `include/linux/sched.h`).
+#[must_use]
+pub fn is_ending(stat: &Stat) -> bool {
+    const PF_EXITING: u32 = 0x4;
+    stat.flags & PF_EXITING != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Nothing can hold a process in the middle of its end, but one that is not reaped keeps the flag.
+    #[test]
+    fn a_process_that_ends_is_told_from_one_that_lives() {
+        let mut child = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let stat = || ProcDir::open(Path::new("/proc"), pid).unwrap().stat().unwrap();
+        assert!(!is_ending(&stat()));
+        drop(child.stdin.take());
+        while stat().state != 'Z' {
+            std::thread::yield_now();
+        }
+        assert!(is_ending(&stat()));
+        child.wait().unwrap();
+    }
+}
