@@ -88,7 +88,8 @@ fn serves(look: &Look<'_>, serving: &Generation, say: &impl Fn(Fault, String)) {
         return;
     }
     if seen.generation == "stale" {
-        say(Fault::FalseStale, format!("pid {pid} serves and is stale, {}", seen.state));
+        let cast = cast(look.view, &seen.service);
+        say(Fault::FalseStale, format!("pid {pid} serves and is stale, {}; {cast}", seen.state));
     } else if seen.generation != "current" && noticed {
         say(Fault::Late, format!("pid {pid} serves since {first:.1} and is {}", seen.generation));
     }
