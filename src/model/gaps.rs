@@ -131,7 +131,7 @@ impl Gaps {
 
     /// Records which processes, or whose descriptors, could not be looked at.
     pub fn note_processes<'a>(&mut self, processes: impl Iterator<Item = &'a Process>) {
-        for process in processes.filter(|process| !process.is_zombie()) {
+        for process in processes.filter(|process| process.lives()) {
             if process.root.is_none() {
                 self.hidden.insert(process.id);
             }

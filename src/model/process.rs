@@ -93,6 +93,12 @@ impl Process {
         matches!(self.run_state, 'Z' | 'X')
     }
 
+    /// Whether it executes anything any more: it is neither dead nor ending.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        !self.is_zombie() && !self.is_ending
+    }
+
     /// Whether it is running, or ready to, or waits for the disk. One that waits for something to do sleeps.
     #[must_use]
     pub fn is_at_work(&self) -> bool {

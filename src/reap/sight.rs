@@ -139,7 +139,7 @@ fn blurred(snapshot: &Snapshot, verdict: &Verdict) -> Option<String> {
     let services = verdict.services.iter().flat_map(|service| &service.processes);
     let placed: BTreeSet<ProcessId> = services.map(|process| process.id).collect();
     let is_new = |process: &&Process| {
-        !process.is_zombie()
+        process.lives()
             && !placed.contains(&process.id)
             && snapshot.taken - process.started < YOUNG_SECONDS
     };

@@ -241,17 +241,25 @@ mod tests {
                     Some(serves) => serves && self.members[*at].role != Role::Master,
                     None => may(*at),
                 };
-                let alike: Vec<usize> = (newest + 1..self.members.len())
-                    .filter(takes_over)
-                    .filter(|&at| self.profiles[newest].is_left_over_of(&self.profiles[at]))
-                    .collect();
-                let heads: BTreeSet<usize> = alike.iter().map(|&at| self.heads[at]).collect();
-                if heads.len() == 1
-                    && !self.link(newest, alike[0], Proof::Place)
-                    && self.began_after(newest, self.heads[alike[0]])
+                let link = |at: usize| {
+                    let (own, two) = (&self.profiles[newest], &self.profiles[at]);
+                    let is_alive = |pid| self.is_alive(&self.members[at], pid);
+                    let daemons = own.is_daemon() && two.is_daemon();
+                    if daemons && own.is_replaced_by_pidfile(two, is_alive) {
+                        return Some((at, Proof::Pidfile));
+                    }
+                    own.is_left_over_of(two).then_some((at, Proof::Place))
+                };
+                let later = (newest + 1..self.members.len()).filter(takes_over);
+                let alike: Vec<(usize, Proof)> = later.filter_map(link).collect();
+                let heads: BTreeSet<usize> = alike.iter().map(|(at, _)| self.heads[*at]).collect();
+                if let (1, Some(&(first, proof))) = (heads.len(), alike.first())
+                    && !self.link(newest, first, proof)
+                    && self.began_after(newest, self.heads[first])
                 {
-                    self.unite(newest, alike[0]);
-                    self.links.entry((newest, alike[0])).or_insert(Proof::Place);
+                    self.unite(newest, first);
+                    let known = self.links.entry((newest, first)).or_insert(proof);
+                    *known = proof.min(*known);
                 }
             }
         }

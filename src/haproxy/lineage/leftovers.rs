@@ -55,17 +55,24 @@ impl Grouping<'_, '_, '_> {
             let Some((&newest, own)) = newest.and_then(|at| Some((at, profiles.get(*at)?))) else {
                 continue;
             };
-            let is_alike =
-                |at: &usize| profiles.get(*at).is_some_and(|two| own.is_left_over_of(two));
+            let link = |at: usize| {
+                let (later, two) = members.get(at).zip(profiles.get(at))?;
+                let is_alive = |pid| pids.is_alive(later, pid);
+                let daemons = own.is_daemon() && two.is_daemon();
+                if daemons && own.is_replaced_by_pidfile(two, is_alive) {
+                    return Some((at, Proof::Pidfile));
+                }
+                own.is_left_over_of(two).then_some((at, Proof::Place))
+            };
             let later = serving.after(newest).iter().copied();
-            let alike: Vec<usize> = later.filter(is_alike).collect();
-            let heads: BTreeSet<usize> = alike.iter().map(|&at| self.sets.find(at)).collect();
-            if let (1, Some(&first)) = (heads.len(), alike.first())
-                && !self.link(newest, first, Proof::Place)
+            let alike: Vec<(usize, Proof)> = later.filter_map(link).collect();
+            let heads: BTreeSet<usize> = alike.iter().map(|(at, _)| self.sets.find(*at)).collect();
+            if let (1, Some(&(first, proof))) = (heads.len(), alike.first())
+                && !self.link(newest, first, proof)
                 && self.began_after(newest, self.sets.find(first), pids, pasts)
             {
                 self.sets.unite(newest, first);
-                self.links.push(((newest, first), Proof::Place));
+                self.links.push(((newest, first), proof));
             }
         }
     }

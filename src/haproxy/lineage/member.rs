@@ -46,7 +46,7 @@ impl Member<'_> {
     /// It is neither a zombie nor about to be one.
     #[must_use]
     pub fn lives(&self) -> bool {
-        !self.process.is_zombie() && !self.process.is_ending
+        self.process.lives()
     }
 
     /// The pids it was told to replace, in its own pid namespace; `None` without `-sf`, `-st`.

@@ -116,6 +116,12 @@ impl<'m, 'a> Profile<'m, 'a> {
             && self.files != other.files
     }
 
+    /// It is neither a master nor a worker.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        self.member.role == Role::Daemon
+    }
+
     fn process(&self) -> &'a Process {
         self.member.process
     }
@@ -259,7 +265,7 @@ impl<'m, 'a> Profile<'m, 'a> {
     #[must_use]
     pub fn is_replaced_in_place(&self, later: &Profile<'_, '_>, changed: bool) -> bool {
         let (older, newer) = (self.member, later.member);
-        let daemons = older.role == Role::Daemon && newer.role == Role::Daemon;
+        let daemons = self.is_daemon() && later.is_daemon();
         daemons
             && !self.is_parent_or_child_of(later)
             && self.shares_relative_paths(later)

@@ -181,6 +181,11 @@ fn they_are_while_sockets_cannot_be_read() {
     play(Manner::Pidfile, Some(12));
 }
 
+#[test]
+fn they_are_where_each_process_has_a_mount_namespace_of_its_own() {
+    play(Manner::Namespaces, None);
+}
+
 /// Of twins whose sockets are out of sight, it cannot be said which process follows which.
 #[test]
 fn random_histories_of_services_from_one_file_are_read_rightly() {

@@ -6,6 +6,7 @@ use super::chance::Chance;
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::Verdict;
 use crate::model::ConnectionState::Established;
+use crate::model::{NamespaceId, Pidfile};
 use crate::stage::{Actor, actor};
 
 /// How the services of a history are run.
@@ -13,6 +14,8 @@ use crate::stage::{Actor, actor};
 pub(super) enum Manner {
     /// Each has a configuration and a pidfile of its own.
     Pidfile,
+    /// The same, each process in a mount namespace of its own, as `ip netns exec` makes it.
+    Namespaces,
     /// All have one file, which reads the port from the environment, and no pidfile.
     Twins,
 }
@@ -119,7 +122,9 @@ impl Service {
         let port = self.port;
         let list = daemon.replaces.map(|pid| format!("-sf {pid}")).unwrap_or_default();
         let line = match self.manner {
-            Manner::Pidfile => format!("haproxy -D -f /{port}.cfg -p /run/{port}.pid {list}"),
+            Manner::Pidfile | Manner::Namespaces => {
+                format!("haproxy -D -f /{port}.cfg -p /run/{port}.pid {list}")
+            }
             Manner::Twins => format!("haproxy -D -f /a.cfg {list}"),
         };
         let hundredths = (daemon.started * 100.0).round();
@@ -128,7 +133,9 @@ impl Service {
             process.id.start_ticks = hundredths as u64;
         });
         actor = match self.manner {
-            Manner::Pidfile => actor.configured(&format!("frontend f\n bind :{port}\n"), 50),
+            Manner::Pidfile | Manner::Namespaces => {
+                actor.configured(&format!("frontend f\n bind :{port}\n"), 50)
+            }
             Manner::Twins => {
                 let actor = actor.configured("frontend f\n bind :\"${PORT}\"\n", 50);
                 actor.variable("PORT", &port.to_string())
@@ -139,6 +146,14 @@ impl Service {
         }
         if daemon.has_clients {
             actor = actor.connected(100_000 + u64::from(daemon.pid.unsigned_abs()), Established);
+        }
+        if self.manner == Manner::Namespaces {
+            actor = actor.change(|process| {
+                let file = Some((1, u64::from(port)));
+                let path = format!("/run/{port}.pid").into();
+                process.mount_namespace = Some(NamespaceId(daemon.pid.unsigned_abs().into()));
+                process.pidfile = Some(Pidfile { file, ..Pidfile::unread(path) });
+            });
         }
         if daemon.is_ending {
             actor = actor.change(|process| {
