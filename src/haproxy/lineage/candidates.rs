@@ -34,19 +34,26 @@ impl<'p, 'm, 'a> Candidates<'p, 'm, 'a> {
     /// Those before `index` that have something in common with it, oldest first.
     #[must_use]
     pub fn before(&self, index: usize) -> BTreeSet<usize> {
-        let likenesses = self.profiles.get(index).into_iter().flat_map(Profile::likenesses);
-        let alike = likenesses.filter_map(|likeness| self.alike.get(&likeness));
-        alike.flat_map(|indices| indices.iter().take_while(|at| **at < index)).copied().collect()
+        self.alike(index).flat_map(|alike| split_at(alike, index).0).copied().collect()
     }
 
-    /// Those after `index` that have the same arguments in the same namespaces, oldest first.
+    /// Those after `index` that have something in common with it, oldest first.
     #[must_use]
-    pub fn after(&self, index: usize) -> &[usize] {
-        let manner = self.profiles.get(index).map(Profile::manner);
-        let alike = manner.and_then(|manner| self.alike.get(&manner));
-        let alike = alike.map(Vec::as_slice).unwrap_or_default();
-        alike.get(alike.partition_point(|at| *at <= index)..).unwrap_or_default()
+    pub fn after(&self, index: usize) -> BTreeSet<usize> {
+        let others = self.alike(index).flat_map(|alike| split_at(alike, index).1);
+        others.filter(|at| **at != index).copied().collect()
     }
+
+    /// The processes of each of its likenesses.
+    fn alike(&self, index: usize) -> impl Iterator<Item = &[usize]> {
+        let likenesses = self.profiles.get(index).into_iter().flat_map(Profile::likenesses);
+        likenesses.filter_map(|likeness| self.alike.get(&likeness).map(Vec::as_slice))
+    }
+}
+
+/// The indices before `index`, and the rest.
+fn split_at(indices: &[usize], index: usize) -> (&[usize], &[usize]) {
+    indices.split_at(indices.partition_point(|at| *at < index))
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl Grouping<'_, '_, '_> {
                 }
                 own.is_left_over_of(two).then_some((at, Proof::Place))
             };
-            let later = serving.after(newest).iter().copied();
+            let later = serving.after(newest).into_iter();
             let alike: Vec<(usize, Proof)> = later.filter_map(link).collect();
             let heads: BTreeSet<usize> = alike.iter().map(|(at, _)| self.sets.find(*at)).collect();
             if let (1, Some(&(first, proof))) = (heads.len(), alike.first())
@@ -101,6 +101,7 @@ impl Grouping<'_, '_, '_> {
 mod tests {
     use crate::judge::verdict::{ServiceVerdict, Verdict};
     use crate::model::ConnectionState::Established;
+    use crate::model::{NamespaceId, Pidfile};
     use crate::stage::{Actor, Film, actor};
 
     const PLACE: &str = "haproxy -D -f /lb.cfg";
@@ -160,6 +161,28 @@ mod tests {
             let verdict = film.see(1037.0, &[drains(), anew(), other()]);
             assert_eq!(casts_of(&verdict), ["10 stale, 12 current", "20 current"], "{seen:?}");
         }
+    }
+
+    /// `ip netns exec` makes a mount namespace for each process, so that only its pidfile shows that the second belongs
+    /// to the service. It was just being made when both were first seen side by side, and both have names since then.
+    #[test]
+    fn what_drains_belongs_to_the_one_with_its_pidfile_as_soon_as_that_is_read() {
+        let of = |pid: i32, started: u32, file| {
+            actor(pid, started, "haproxy -D -f /lb.cfg -p /run/lb.pid").change(|process| {
+                process.mount_namespace = Some(NamespaceId(pid.unsigned_abs().into()));
+                process.pidfile = Some(Pidfile { file, ..Pidfile::unread("/run/lb.pid".into()) });
+            })
+        };
+        let drains = |file| of(10, 100, file).connected(9, Established);
+        let anew = |file| of(12, 1035, file).tcp(81, 4);
+        let read = Some((1, 2));
+        let mut film = Film::default();
+        film.settle(900.0, &[of(10, 100, read).tcp(81, 1)]);
+        film.settle(1000.0, &[drains(read)]);
+        let apart = film.see(1036.0, &[drains(read), anew(None)]);
+        assert_eq!(casts_of(&apart), ["10 current", "12 current"]);
+        let one = film.see(1037.0, &[drains(read), anew(read)]);
+        assert_eq!(casts_of(&one), ["10 stale, 12 current"]);
     }
 
     /// Twins again: 11 served and was replaced by 12, and 12 by 13, between two samples. When 11 is first
