@@ -20,7 +20,7 @@ fn the_readme_has_the_figures_of_the_last_measurement() {
         milliseconds(&results, "**haproxy-host-exporter, a sample**"),
         milliseconds(&results, "`ss -tlnp`"),
     );
-    assert!(results.contains("\n## At 10 processes, 1,000 listeners, 180,000 sockets\n"));
+    assert!(results.contains("\n## At 10 processes, 1,000 listeners, 180,000 sockets"));
     assert!(readme.contains(&wanted), "README.md does not say {wanted:?}");
 }
 
