@@ -20,6 +20,13 @@ impl Verdict {
         let [service] = self.services.as_slice() else { panic!("{:#?}", self.services) };
         service
     }
+
+    /// What each service is cast of, in the order of these texts.
+    pub fn casts(&self) -> Vec<String> {
+        let mut casts: Vec<String> = self.services.iter().map(ServiceVerdict::cast).collect();
+        casts.sort();
+        casts
+    }
 }
 
 impl ServiceVerdict {

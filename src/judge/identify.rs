@@ -51,12 +51,12 @@ pub fn identify<'a>(
         roster.add_dead(classify(&service), service);
     }
     let (named, nameless) = roster.name();
-    let sight = Sight { now, holdings, memory, policy };
+    let ground = Ground { now, holdings, memory, policy };
     let last_holders = LastHolders::of(&now.gaps, pasts);
     let mut left_to: BTreeMap<u32, usize> = BTreeMap::new();
     let cases = named.into_iter().map(|(name, known)| {
         let before = known.remembered_as.as_ref().and_then(|name| memory.services.get(name));
-        let mut case = sight.case(name, known, before);
+        let mut case = ground.case(name, known, before);
         learn_ports(&mut case);
         case.overlooked = is_overlooked(&case, &last_holders, before);
         if case.overlooked {
@@ -71,14 +71,14 @@ pub fn identify<'a>(
 }
 
 /// What each case of a sample is made from.
-struct Sight<'a> {
+struct Ground<'a> {
     now: &'a Snapshot,
     holdings: &'a BTreeMap<ProcessId, Holding<'a>>,
     memory: &'a Memory,
     policy: &'a Policy,
 }
 
-impl<'a> Sight<'a> {
+impl<'a> Ground<'a> {
     /// The case of a service, before its ports are looked at. `before` is what is remembered of it.
     fn case(&self, name: String, known: Entry<'a>, before: Option<&ServiceMemory>) -> Case<'a> {
         let is_configured = self.policy.is_configured(&name);

@@ -1,10 +1,11 @@
 //! The life of one exporter: what it has seen, and whether its counters say so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::actor::{Actor, Deeds};
+use crate::current::{Current, of_one_service};
 use crate::now;
 use crate::support::{Bed, Exporter, Page, Running, View, await_some, await_within, fetch};
 use crate::tally::{Fault, Tally};
@@ -16,9 +17,6 @@ const ADDRESS: &str = "127.0.0.1:10101";
 
 /// How long a first sample may take while everything moves on a busy machine.
 const SAMPLING: Duration = Duration::from_secs(90);
-
-/// The processes of a service that an exporter has called current, each with the names that it gave to its service.
-type Current = BTreeMap<i32, BTreeSet<String>>;
 
 /// An exporter, and what happened since it was started.
 pub struct Epoch {
@@ -118,22 +116,6 @@ impl Epoch {
                 );
                 tally.wrong(Fault::Uncounted, what);
             }
-        }
-    }
-}
-
-/// The number of processes that were current in the service of this name, or in one that the same process was in under
-/// another name. Without a pidfile, a process that was started after its predecessor had gone unseen is a service of its
-/// own and is not counted here.
-fn of_one_service(current: &Current, name: &str) -> usize {
-    let mut names = BTreeSet::from([name]);
-    loop {
-        let is_known = |of: &&BTreeSet<String>| of.iter().any(|name| names.contains(&**name));
-        let found: Vec<_> = current.values().filter(is_known).collect();
-        let before = names.len();
-        names.extend(found.iter().copied().flatten().map(String::as_str));
-        if names.len() == before {
-            return found.len();
         }
     }
 }

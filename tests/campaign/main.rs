@@ -10,8 +10,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod actor;
+#[path = "../../src/judge/histories/chance.rs"]
 mod chance;
+#[path = "../../src/judge/histories/current.rs"]
+mod current;
+
+mod actor;
 mod compare;
 mod epoch;
 mod mode;

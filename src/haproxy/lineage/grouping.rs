@@ -184,7 +184,6 @@ impl<'m, 'a, 'n> Grouping<'m, 'a, 'n> {
 
 #[cfg(test)]
 mod tests {
-    use crate::judge::verdict::{ServiceVerdict, Verdict};
     use crate::model::ConnectionState::Established;
     use crate::model::Pidfile;
     use crate::stage::{Actor, Film, actor};
@@ -194,13 +193,7 @@ mod tests {
 
     /// The generations of the actors at a first look, one string for each service: `10 stale, 11 current`.
     fn casts(actors: &[Actor]) -> Vec<String> {
-        casts_of(&Film::default().settle(1000.0, actors))
-    }
-
-    fn casts_of(verdict: &Verdict) -> Vec<String> {
-        let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
-        casts.sort();
-        casts
+        Film::default().settle(1000.0, actors).casts()
     }
 
     /// `haproxy -f a.cfg -sf $(pidof haproxy)`.
@@ -287,8 +280,8 @@ mod tests {
             film.settle(1030.0, &[old().tcp(81, 1), other(), next()]);
             let drains = || old().connected(9, Established);
             let verdict = film.settle(1070.0, &[drains(), other(), next()]);
-            let casts = casts_of(&verdict);
-            assert_eq!(casts_of(&film.settle(1100.0, &[drains(), other(), next()])), casts);
+            let casts = verdict.casts();
+            assert_eq!(film.settle(1100.0, &[drains(), other(), next()]).casts(), casts);
             casts
         };
         let apart = ["11 current", "13 current", "20 current"];
@@ -304,7 +297,7 @@ mod tests {
         let drains = [old(), second()].map(|actor| actor.connected(9, Established));
         let [old, second] = drains;
         let verdict = film.settle(1070.0, &[old, second, of(14, "81", "-sf 13").tcp(81, 4)]);
-        assert_eq!(casts_of(&verdict), ["11 stale, 13 stale, 14 current"]);
+        assert_eq!(verdict.casts(), ["11 stale, 13 stale, 14 current"]);
     }
 
     #[test]

@@ -53,7 +53,6 @@ pub fn group<'a>(
 
 #[cfg(test)]
 mod tests {
-    use crate::judge::verdict::{ServiceVerdict, Verdict};
     use crate::model::ConnectionState::Established;
     use crate::model::Pidfile;
     use crate::stage::{Actor, Film, actor};
@@ -65,13 +64,7 @@ mod tests {
 
     /// What the actors are, a service each: `10 stale, 11 current`.
     fn casts(film: &mut Film, actors: &[Actor]) -> Vec<String> {
-        casts_of(&film.settle(1000.0, actors))
-    }
-
-    fn casts_of(verdict: &Verdict) -> Vec<String> {
-        let mut casts: Vec<String> = verdict.services.iter().map(ServiceVerdict::cast).collect();
-        casts.sort();
-        casts
+        film.settle(1000.0, actors).casts()
     }
 
     /// They serve on ports of their own: the first on 81, the second on 82.

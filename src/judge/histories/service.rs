@@ -1,8 +1,7 @@
 //! One service of a random history: its processes, and what a sample shows of them.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::chance::Chance;
+use super::current::{Current, of_one_service};
 use crate::haproxy::lineage::generations::Generation;
 use crate::judge::verdict::Verdict;
 use crate::model::ConnectionState::Established;
@@ -31,7 +30,7 @@ pub(super) struct Daemon {
     pub has_clients: bool,
     /// Its sockets cannot be read in the next sample.
     pub is_hidden: bool,
-    /// It has no memory any more, and yet its descriptors: it ends.
+    /// It is ending: it has given up its memory, and still holds its descriptors.
     pub is_ending: bool,
 }
 
@@ -69,14 +68,13 @@ pub(super) struct Service {
     pub reloads: u64,
     /// How often it was started anew.
     pub starts: u64,
-    /// The processes that were called current, each with the names that its service was given.
-    pub current: BTreeMap<i32, BTreeSet<String>>,
+    pub current: Current,
 }
 
 impl Service {
     pub fn new(manner: Manner, port: u16) -> Self {
-        let (daemons, current) = (Vec::new(), BTreeMap::new());
-        Self { manner, port, daemons, ending: Vec::new(), reloads: 0, starts: 0, current }
+        let (daemons, ending) = (Vec::new(), Vec::new());
+        Self { manner, port, daemons, ending, reloads: 0, starts: 0, current: Current::new() }
     }
 
     pub fn serving(&self) -> Option<&Daemon> {
@@ -117,7 +115,7 @@ impl Service {
         self.ending.retain(|_| chance.once_in(4));
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // hundredths of a thousand seconds
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a few thousand seconds, in hundredths
     fn act(&self, daemon: &Daemon) -> Actor {
         let port = self.port;
         let list = daemon.replaces.map(|pid| format!("-sf {pid}")).unwrap_or_default();
@@ -200,28 +198,14 @@ impl Service {
         cast
     }
 
-    /// The number of processes that were current in the service of this name, or in one that the same process was in
-    /// under another name.
-    pub fn of_one_service(&self, name: &str) -> u64 {
-        let mut names = BTreeSet::from([name]);
-        loop {
-            let is_known = |of: &&BTreeSet<String>| of.iter().any(|name| names.contains(&**name));
-            let found: Vec<_> = self.current.values().filter(is_known).collect();
-            let before = names.len();
-            names.extend(found.iter().copied().flatten().map(String::as_str));
-            if names.len() == before {
-                return found.len() as u64;
-            }
-        }
-    }
-
     /// Compares the count of its reloads with those that were seen and those that were made.
     pub fn compare_count(&self, verdict: &Verdict) -> Result<(), String> {
         let serving = self.serving().ok_or("nothing serves")?;
         let (name, _) = find(verdict, serving.pid).ok_or("what serves is not there")?;
         let of_name = verdict.services.iter().find(|service| service.name == name);
         let counted = of_name.map_or(0, |service| service.reloads.successes);
-        let least = self.of_one_service(name).saturating_sub(1 + self.starts);
+        let seen = of_one_service(&self.current, name) as u64;
+        let least = seen.saturating_sub(1 + self.starts);
         let most = self.reloads + self.starts;
         if (least..=most).contains(&counted) {
             return Ok(());

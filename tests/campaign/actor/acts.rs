@@ -126,7 +126,7 @@ impl Actor<'_> {
         for kind in kinds {
             self.justify(kind, f64::INFINITY);
         }
-        if chance.below(2) == 0 {
+        if chance.once_in(2) {
             self.draw_ports(chance);
         }
         let number = {
