@@ -11,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -20,6 +22,7 @@ struct Alertmanager {
     child: Child,
     amtool: PathBuf,
     url: String,
+    _storage: TempDir,
 }
 
 impl Drop for Alertmanager {
@@ -32,19 +35,19 @@ impl Drop for Alertmanager {
 impl Alertmanager {
     fn start(binary: &Path, amtool: PathBuf) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let storage = root().join(format!("target/alertmanager-{port}"));
-        fs::create_dir_all(&storage).unwrap();
+        let storage = TempDir::new().unwrap();
         let child = Command::new(binary)
             .current_dir(root())
             .arg("--config.file=deploy/alertmanager/alertmanager.yaml")
-            .arg(format!("--storage.path={}", storage.display()))
+            .arg(format!("--storage.path={}", storage.path().display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .arg("--cluster.listen-address=")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|why| panic!("{}: {why} (tests/install)", binary.display()));
-        let started = Self { child, amtool, url: format!("http://127.0.0.1:{port}") };
+        let started =
+            Self { child, amtool, url: format!("http://127.0.0.1:{port}"), _storage: storage };
         let deadline = Instant::now() + Duration::from_secs(20);
         while !started.amtool(&["alert", "query"]).0 {
             assert!(Instant::now() < deadline, "{} does not answer", binary.display());

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use haproxy_host_exporter::model::time::YOUNG_SECONDS;
 use rustix::process::Signal;
 use support::*;
 
@@ -40,6 +41,8 @@ const CONFIGURATION: &str = "defaults: {stale_grace: 1s, forget_after: 3s}\n";
 /// One time in this many, the configuration that is read anew is one that the exporter refuses.
 const REFUSED_EVERY: usize = 5;
 const MIB: f64 = 1_048_576.0;
+/// After so long without a start or a reading, the exporter uses what it uses at rest.
+const QUIET_SECONDS: f64 = YOUNG_SECONDS + 2.0;
 /// A thousand reloads that each left a page of 4 KiB behind would be four times as much.
 const MAY_GROW: f64 = MIB;
 /// After its warm-up, memory may differ by this share.
@@ -65,7 +68,7 @@ fn reloads_leave_nothing_behind() {
     let interval = number("SOAK_INTERVAL_MS", 200);
     let exporter = Exporter::sampling(&bed, command, &configuration, &format!("{interval}ms"));
     exporter.running.signal(Signal::HUP); // reading the configuration leaves a thread waiting for more
-    let before = exporter.await_samples(3);
+    let before = settled(&exporter);
     let watch = Watch::new(&exporter);
     let made = AtomicUsize::new(0);
     let begun = Instant::now();
@@ -125,16 +128,28 @@ fn reloads_leave_nothing_behind() {
     let brought = ["successful", "timestamp_seconds"];
     let brought = brought.map(|end| format!("haproxy_host_last_reload_{end}"));
     assert_eq!(grown, brought.into(), "series that only the reloads brought");
-    // A thread that has read the configuration waits ten seconds for more.
-    exporter.await_page("no more descriptors and threads than before", |page| {
-        ["process_open_fds", "process_threads"]
-            .iter()
-            .all(|name| page.value(name, &[]) <= before.value(name, &[]))
-    });
+    let settled = settled(&exporter);
+    for name in ["process_open_fds", "process_threads"] {
+        let [then, now] = [&before, &settled].map(|page| page.value(name, &[]).expect(name));
+        assert!(now <= then, "{name} is {now} afterwards, {then} before");
+    }
     watch.judge_memory(landed >= WARM);
     if landed >= WARM {
         watch.judge_times();
     }
+}
+
+/// A page of when nothing begins or ends any more: no HAProxy is young, so that the exporter has opened all
+/// links that it keeps, and the thread that has read the configuration no longer waits for more, which it does
+/// for ten seconds.
+fn settled(exporter: &Exporter<'_>) -> Page {
+    let read = exporter.await_samples(1);
+    let at = |page: &Page| page.value("haproxy_host_sample_timestamp_seconds", &[]).unwrap();
+    exporter.await_page("nothing that is young", |page| {
+        let starts = page.all("haproxy_host_generation_start_timestamp_seconds", &[]);
+        let last = starts.map(|sample| sample.value).fold(at(&read), f64::max);
+        at(page) > last + QUIET_SECONDS
+    })
 }
 
 fn number(variable: &str, default: usize) -> usize {

@@ -147,16 +147,13 @@ fn runbooks_are_on_the_host_of_the_alert() {
 
 /// The text that the shipped templates make of a notification.
 fn render(amtool: &Path, data: &serde_json::Value, template: &str) -> String {
-    // Each thread of the tests has a file of its own.
-    let name = format!("target/notification-{:?}.json", std::thread::current().id());
-    let path = root().join(name);
-    fs::create_dir_all(path.parent().expect("target")).expect("target");
-    fs::write(&path, data.to_string()).expect("notification.json");
+    let notification = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(&notification, data.to_string()).expect("notification");
     let text = run(Command::new(amtool).args([
         "template",
         "render",
         "--template.glob=deploy/alertmanager/haproxy.tmpl",
-        &format!("--template.data={}", path.display()),
+        &format!("--template.data={}", notification.path().display()),
         &format!("--template.text={template}"),
     ]));
     text.trim().to_owned()

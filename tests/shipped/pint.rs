@@ -52,8 +52,8 @@ fn pint_finds_nothing() {
         run(&mut lint(&file));
     }
     // And it would: a rule without a severity is a finding.
-    let bad = root().join("target/bad.rules.yaml");
-    fs::create_dir_all(root().join("target")).expect("target");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let bad = directory.path().join("bad.rules.yaml");
     fs::write(&bad, "groups: [{name: bad, rules: [{alert: HAProxyBad, expr: haproxy_host_up}]}]\n")
         .expect("bad.rules.yaml");
     assert!(!lint(&bad).output().expect("pint").status.success(), "pint accepts anything");
