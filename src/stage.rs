@@ -1,7 +1,7 @@
 //! For unit tests: stages hosts whose processes are actors, and judges the samples of them.
 //!
 //! One file, because a test that stages a host needs all of it: the actors, the sample that they make
-//! and the film that judges it. `benches/fleet.rs` includes it, too, so it uses only what the library
+//! and the film that judges it. `benches/fleet` includes it, too, so it uses only what the library
 //! exports; what tests read from a verdict is in `readings.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -158,7 +158,9 @@ impl Page {
         let lines: Vec<String> = self
             .samples
             .iter()
-            .filter(|sample| sample.name.starts_with("haproxy_host_"))
+            .filter(|sample| {
+                sample.name.starts_with("haproxy_host_") || OWN.contains(&sample.name.as_str())
+            })
             .filter(|sample| sample.value != 0.0 || !sample.labels.contains_key("kind"))
             .filter(|sample| {
                 !sample.name.contains("threshold") && !sample.name.contains("duration")
@@ -168,6 +170,9 @@ impl Page {
         lines.join("\n")
     }
 }
+
+/// What the exporter says of itself that a test awaits.
+const OWN: [&str; 2] = ["process_open_fds", "process_threads"];
 
 /// What seldom helps to understand a failed test.
 const DULL: [&str; 8] = [

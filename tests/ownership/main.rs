@@ -5,28 +5,28 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code)] // of its ways to draw one is enough here
+#[path = "../../src/judge/histories/chance.rs"]
+mod chance;
+mod play;
+mod stage;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use haproxy_host_exporter::model::{Gaps, ProcessId, Snapshot, SocketInode};
 use haproxy_host_exporter::sample::{Discovery, Paths, Sampler};
-use support::{await_true, copy_program, tool};
-use tempfile::TempDir;
+use play::Play;
+use stage::{Actor, MANY, Stage, reap, reaped};
+use support::{await_true, tool};
 
 /// A process is young for 10 s, so most of the time most processes are not.
 const DURATION: Duration = Duration::from_secs(40);
-/// Opens enough descriptors that only the listeners among them are verified.
-const MANY: &str = "fill 100";
-/// Below the ephemeral ports, so that UDP sockets there are listeners.
-const FIRST_UDP_PORT: u32 = 20_000;
 
 /// Runs the test of this name again in new namespaces and returns `true`; returns `false` there.
 fn moved_out(test: &str) -> bool {
@@ -46,140 +46,6 @@ fn moved_out(test: &str) -> bool {
         .unwrap();
     assert!(status.success());
     true
-}
-
-/// Where actors are made: a Python that is called haproxy.
-struct Stage {
-    directory: TempDir,
-    made: u32,
-}
-
-/// A process that obeys commands about its sockets.
-struct Actor {
-    pid: i32,
-    commands: Box<dyn std::io::Write>,
-    answers: Box<dyn std::io::BufRead>,
-    /// Its listeners: descriptors that are open, and those that are paused.
-    listeners: BTreeSet<String>,
-    paused: BTreeSet<String>,
-}
-
-impl Stage {
-    fn new() -> Stage {
-        let directory = tempfile::tempdir().unwrap();
-        let actor = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/actor.py");
-        fs::copy(actor, directory.path().join("sitecustomize.py")).unwrap();
-        Stage { directory, made: 0 }
-    }
-
-    fn actor(&mut self) -> Actor {
-        self.actor_called("haproxy")
-    }
-
-    #[allow(clippy::zombie_processes)] // `reap` waits for all there are
-    fn actor_called(&mut self, name: &str) -> Actor {
-        let program = self.directory.path().join(name);
-        if !program.exists() {
-            copy_program("/usr/bin/python3", &program);
-        }
-        let mut child = Command::new(program)
-            .arg("-q")
-            .env("PYTHONHOME", "/usr")
-            .env("PYTHONPATH", self.directory.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let pid = child.id().cast_signed();
-        let commands = Box::new(child.stdin.take().unwrap());
-        let answers = Box::new(BufReader::new(child.stdout.take().unwrap()));
-        Actor::ready(pid, commands, answers)
-    }
-
-    fn fork(&mut self, parent: &mut Actor) -> Actor {
-        self.made += 1;
-        let [commands, answers] = ["commands", "answers"]
-            .map(|name| self.directory.path().join(format!("{name}-{}", self.made)));
-        for fifo in [&commands, &answers] {
-            assert!(Command::new("mkfifo").arg(fifo).status().unwrap().success());
-        }
-        let pid = parent.command(&format!("fork {} {}", commands.display(), answers.display()));
-        let commands = fs::File::options().write(true).open(commands).unwrap();
-        let answers = BufReader::new(fs::File::open(answers).unwrap());
-        let mut child = Actor::ready(pid.parse().unwrap(), Box::new(commands), Box::new(answers));
-        child.listeners.clone_from(&parent.listeners);
-        child.paused.clone_from(&parent.paused);
-        child
-    }
-}
-
-impl Actor {
-    fn ready(
-        pid: i32,
-        commands: Box<dyn std::io::Write>,
-        answers: Box<dyn std::io::BufRead>,
-    ) -> Actor {
-        let (listeners, paused) = (BTreeSet::new(), BTreeSet::new());
-        let mut actor = Actor { pid, commands, answers, listeners, paused };
-        assert_eq!(actor.answer(), "ready");
-        actor
-    }
-
-    fn answer(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    fn command(&mut self, command: &str) -> String {
-        writeln!(self.commands, "{command}").unwrap();
-        self.commands.flush().unwrap();
-        let answer = self.answer();
-        assert!(!answer.is_empty(), "{} did not survive {command:?}", self.pid);
-        answer
-    }
-
-    fn listen(&mut self, how: &str) {
-        let number = self.command(how);
-        self.listeners.insert(number);
-    }
-
-    fn close(&mut self, number: &str) {
-        self.command(&format!("close {number}"));
-        self.listeners.remove(number);
-        self.paused.remove(number);
-    }
-
-    /// Hands a listener over, and keeps it.
-    fn share(&mut self, number: &str, receiver: &mut Actor) {
-        self.command(&format!("send {number} {}", receiver.pid));
-        receiver.listen("receive");
-    }
-
-    fn only_listener(&self) -> String {
-        assert_eq!(self.listeners.len(), 1);
-        self.listeners.first().unwrap().clone()
-    }
-
-    fn inode(&self, number: &str) -> Option<SocketInode> {
-        Some(fs::metadata(format!("/proc/{}/fd/{number}", self.pid)).ok()?.ino())
-    }
-}
-
-/// Random numbers that are the same for the same seed (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % limit as u64).unwrap()
-    }
-
-    fn of<'a>(&mut self, all: &'a BTreeSet<String>) -> Option<&'a String> {
-        if all.is_empty() { None } else { all.iter().nth(self.below(all.len())) }
-    }
 }
 
 fn sampler() -> Sampler {
@@ -228,179 +94,6 @@ fn held_of_searched(
     all
 }
 
-/// Reaps orphans, which is the duty of the first process of a pid namespace.
-fn reap() {
-    use rustix::process::{WaitOptions, wait};
-    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
-}
-
-fn reaped(actor: Actor) {
-    let directory = PathBuf::from(format!("/proc/{}", actor.pid));
-    drop(actor);
-    await_true("the end of an actor", || {
-        reap();
-        !directory.exists()
-    });
-}
-
-struct Play {
-    stage: Stage,
-    dice: Dice,
-    actors: Vec<Actor>,
-    next_udp_port: u32,
-    log: Vec<String>,
-}
-
-impl Play {
-    /// Changes one actor at random.
-    fn step(&mut self) {
-        let index = self.dice.below(self.actors.len());
-        let act = self.dice.below(100);
-        let pid = self.actors[index].pid;
-        let listener = self.dice.of(&self.actors[index].listeners).cloned();
-        let done = match act {
-            0..24 => Some(self.listen(index)),
-            24..40 => listener.map(|number| self.double(index, &number)),
-            40..62 => listener.map(|number| self.close(index, &number)),
-            62..72 => self.pause_or_resume(index, listener),
-            72..96 => listener.and_then(|number| self.hand_over(index, &number)),
-            // Rarely: what is young is walked anyhow.
-            _ if self.dice.below(3) > 0 => None,
-            96 => Some(self.fork(index)),
-            97 => Some(self.execute(index)),
-            98 => Some(self.replace(index)),
-            _ => self.share_with_a_newcomer(index, listener.as_ref()),
-        };
-        if let Some(done) = done {
-            self.log.push(format!("{pid} {done}"));
-        }
-    }
-
-    fn listen(&mut self, index: usize) -> String {
-        self.next_udp_port += 1;
-        let how = ["tcp".to_owned(), format!("udp {}", self.next_udp_port), "unix".to_owned()];
-        let how = &how[self.dice.below(3)];
-        self.actors[index].listen(how);
-        format!("listens: {how}")
-    }
-
-    fn double(&mut self, index: usize, number: &str) -> String {
-        let actor = &mut self.actors[index];
-        actor.listen(&format!("dup {number}"));
-        if self.dice.below(2) == 0 {
-            return format!("duplicates {number}");
-        }
-        actor.close(number);
-        format!("moves {number}")
-    }
-
-    fn close(&mut self, index: usize, number: &str) -> String {
-        self.actors[index].close(number);
-        format!("closes {number}")
-    }
-
-    /// Pauses only a listener that no other actor holds, because it is paused for all of them.
-    fn pause_or_resume(&mut self, index: usize, listener: Option<String>) -> Option<String> {
-        if let Some(number) = self.dice.of(&self.actors[index].paused).cloned() {
-            let actor = &mut self.actors[index];
-            actor.command(&format!("resume {number}"));
-            actor.paused.remove(&number);
-            actor.listeners.insert(number.clone());
-            return Some(format!("resumes {number}"));
-        }
-        let number = listener?;
-        let actor = &mut self.actors[index];
-        // UDP and unix sockets cannot be.
-        if !is_tcp(actor.pid, &number) {
-            return None;
-        }
-        actor.command(&format!("pause {number}"));
-        actor.listeners.remove(&number);
-        actor.paused.insert(number.clone());
-        Some(format!("pauses {number}"))
-    }
-
-    /// Gives away a listener that no other actor holds. (One that its giver keeps is found by an
-    /// old process's turn only.)
-    fn hand_over(&mut self, index: usize, number: &str) -> Option<String> {
-        let to = self.dice.below(self.actors.len());
-        let shared = |actors: &[Actor]| {
-            let given = actors[index].inode(number);
-            let same = actors.iter().flat_map(|actor| {
-                let all = actor.listeners.iter().chain(&actor.paused);
-                all.filter(|number| actor.inode(number) == given).collect::<Vec<_>>()
-            });
-            same.count() > 1
-        };
-        if to == index || shared(&self.actors) {
-            return None;
-        }
-        let receiver = self.actors[to].pid;
-        self.actors[index].command(&format!("send {number} {receiver}"));
-        self.actors[index].close(number);
-        self.actors[to].listen("receive");
-        Some(format!("gives {number} to {receiver}"))
-    }
-
-    fn fork(&mut self, index: usize) -> String {
-        if self.actors.len() > 7 {
-            reaped(self.actors.swap_remove(index));
-            return "ends".to_owned();
-        }
-        let child = self.stage.fork(&mut self.actors[index]);
-        let pid = child.pid;
-        self.actors.push(child);
-        format!("forks {pid}")
-    }
-
-    fn execute(&mut self, index: usize) -> String {
-        let actor = &mut self.actors[index];
-        assert_eq!(actor.command("execute"), "ready");
-        actor.command(MANY);
-        "executes itself".to_owned()
-    }
-
-    /// Another process with the same pid.
-    fn replace(&mut self, index: usize) -> String {
-        let old = self.actors.swap_remove(index);
-        let pid = old.pid;
-        reaped(old);
-        let before = (pid - 1).to_string();
-        fs::write("/proc/sys/kernel/ns_last_pid", before).unwrap();
-        let mut new = self.stage.actor();
-        if self.dice.below(2) == 0 {
-            new.command(MANY);
-        }
-        let same = if new.pid == pid { "the same pid" } else { "another pid" };
-        new.listen("tcp");
-        self.actors.push(new);
-        format!("is replaced by one with {same}")
-    }
-
-    /// As at a reload: a process that starts is handed listeners that the old one keeps.
-    fn share_with_a_newcomer(&mut self, index: usize, listener: Option<&String>) -> Option<String> {
-        if self.actors.len() > 7 {
-            return None;
-        }
-        let mut new = self.stage.actor();
-        let pid = new.pid;
-        new.command(MANY);
-        if let Some(number) = listener {
-            self.actors[index].command(&format!("send {number} {pid}"));
-            new.listen("receive");
-        }
-        self.actors.push(new);
-        Some(format!("shares {listener:?} with a new {pid}"))
-    }
-}
-
-fn is_tcp(pid: i32, number: &str) -> bool {
-    let mut name = [0; 32];
-    let path = format!("/proc/{pid}/fd/{number}");
-    let length = rustix::fs::getxattr(path, "system.sockprotoname", &mut name).unwrap();
-    name[..length].starts_with(b"TCP")
-}
-
 #[test]
 fn never_other_than_a_walk() {
     const TEST: &str = "never_other_than_a_walk";
@@ -410,21 +103,12 @@ fn never_other_than_a_walk() {
     let seed = std::env::var("SEED").ok().map(|seed| seed.parse().unwrap());
     let seed = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish() | 1);
     println!("SEED={seed}");
-    let mut stage = Stage::new();
-    let actors = (0..5).map(|_| stage.actor()).collect();
-    let dice = Dice(seed);
-    let mut play = Play { stage, dice, actors, next_udp_port: FIRST_UDP_PORT, log: Vec::new() };
-    for (index, actor) in play.actors.iter_mut().enumerate() {
-        if index % 2 == 0 {
-            actor.command(MANY);
-        }
-        actor.listen("tcp");
-    }
+    let mut play = Play::new(seed);
     let mut incremental = sampler();
     let begun = Instant::now();
     let (mut compared, mut postponed) = (0, 0);
     while begun.elapsed() < DURATION {
-        for _ in 0..=play.dice.below(3) {
+        for _ in 0..=play.chance.below(3) {
             play.step();
         }
         reap();
